@@ -1,0 +1,2 @@
+//! The decisions of the pool.
+#![no_std]
