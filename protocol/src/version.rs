@@ -1,0 +1,40 @@
+//! The version of the wire. One named constant per change.
+//!
+//! A hello carries its sender's version in the header's id, before anything that a version could change. Both sides
+//! speak the same version or part, and the message says which one is newer.
+
+/// The first wire: frames with a 16-byte header, bincode heads, opaque bodies.
+pub const FIRST: u32 = 1;
+
+/// What this build speaks.
+pub const CURRENT: u32 = FIRST;
+
+/// The two sides speak different versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "failed to agree on a protocol version: {us} speaks {ours}, {them} speaks {theirs}; {older} is older, upgrade it",
+    older = if u64::from(*ours) < *theirs { us } else { them }
+)]
+pub struct Mismatch {
+    /// Who we are: `client`, `supervisor`, `worker`.
+    pub us: &'static str,
+    /// Who they are.
+    pub them: &'static str,
+    /// Our version.
+    pub ours: u32,
+    /// Their version.
+    pub theirs: u64,
+}
+
+impl Mismatch {
+    /// Compares the version in a hello with ours.
+    ///
+    /// # Errors
+    /// The mismatch, with both versions.
+    pub fn check(us: &'static str, them: &'static str, theirs: u64) -> Result<(), Self> {
+        if theirs == u64::from(CURRENT) {
+            return Ok(());
+        }
+        Err(Self { us, them, ours: CURRENT, theirs })
+    }
+}

@@ -1,0 +1,233 @@
+//! Supervisor ⇄ worker messages.
+//!
+//! A worker runs the tasks it holds one after the other, in the order they came. So the supervisor knows which one runs:
+//! the first that has not ended.
+
+use bincode::{BorrowDecode, Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Cause, ErrorCode};
+use crate::task::{Realm, TaskKind};
+
+/// What a worker process may do. Untrusted JavaScript never shares a process with the network or with programs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// JavaScript tasks.
+    Js,
+    /// HTTP requests and programs.
+    Io,
+}
+
+impl Lane {
+    /// The name in JSON and on the worker's command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Js => "js",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// What a worker is told at its start, as JSON in the body of a `Setup` frame: not on the hot path, and readable in a trace.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Setup {
+    /// Which tasks will come.
+    pub lane: Lane,
+    /// The worker's own name, for its messages.
+    pub worker: String,
+    /// Between two heartbeats.
+    pub heartbeat_ms: u64,
+    /// The largest body either way, in bytes.
+    pub body_bytes: u64,
+    /// The largest result, in bytes.
+    pub result_bytes: u64,
+    /// Descriptors the process may hold.
+    pub open_files: u64,
+    /// Memory one task may use: the heap limit, and the array buffers' limit.
+    pub memory_bytes: u64,
+    /// Settings of the JavaScript lane.
+    pub js: JsSetup,
+    /// Settings of programs.
+    pub shell: ShellSetup,
+    /// Settings of HTTP requests.
+    pub http: HttpSetup,
+}
+
+/// Settings of the JavaScript lane.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JsSetup {
+    /// Folders from which modules may come.
+    pub module_roots: Vec<String>,
+    /// `eval` and `new Function`.
+    pub allow_code_generation: bool,
+    /// WebAssembly.
+    pub allow_wasm: bool,
+    /// The startup snapshot's file, when there is one.
+    pub snapshot: Option<String>,
+}
+
+/// Settings of programs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShellSetup {
+    /// The programs that may run; none when empty.
+    pub allow: Vec<AllowedProgram>,
+    /// The whole environment of a program, but for what its task adds.
+    pub env: std::collections::BTreeMap<String, String>,
+    /// Where programs start when the task does not say.
+    pub cwd: Option<String>,
+    /// The largest file a program may write, in bytes.
+    pub file_bytes: u64,
+}
+
+/// One program that may run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AllowedProgram {
+    /// As the task names it.
+    pub program: String,
+    /// What it was resolved to when the supervisor read its configuration; this file runs, whatever the name points to by then.
+    pub resolved: String,
+    /// Device and inode of that file: another file put in its place does not run.
+    pub device: u64,
+    /// See `device`.
+    pub inode: u64,
+    /// A pattern each argument must match whole; without one, no argument is allowed.
+    pub args: Option<String>,
+}
+
+/// Settings of HTTP requests.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpSetup {
+    /// What may be reached besides public addresses: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`.
+    pub allow: Vec<String>,
+}
+
+/// Head of `Ready`. The frame's id is the worker's protocol version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct ReadyHead {
+    /// From the process's first instruction to ready, in microseconds.
+    pub start_us: u64,
+}
+
+/// Head of `Run`. The frame's id is the task's; the body is [`crate::task::Body`]'s bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, BorrowDecode)]
+pub struct RunHead<'a> {
+    /// Numbered from 1; a late result of an old attempt is recognised by it.
+    pub attempt: u32,
+    /// What kind of task.
+    pub kind: TaskKind,
+    /// Whose task: warm contexts are kept per project.
+    pub project: &'a str,
+    /// JavaScript tasks: where it runs.
+    pub realm: Realm,
+    /// Wall time of this attempt, in milliseconds.
+    pub timeout_ms: u64,
+    /// CPU time of this attempt, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory of this attempt, in bytes.
+    pub memory_bytes: u64,
+    /// Whether captured console lines belong into the outcome.
+    pub logs: bool,
+    /// Whether console lines are wanted as they come.
+    pub stream_logs: bool,
+    /// Where the body's code ends and its data begins.
+    pub code_len: u32,
+}
+
+/// Head of `Cancel`. The frame's id is the task's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct CancelHead {
+    /// The attempt that is meant.
+    pub attempt: u32,
+    /// [`ErrorCode::Cancelled`] or [`ErrorCode::Timeout`]: what the task's end will be called.
+    pub code: ErrorCode,
+}
+
+/// Head of `TakeBack` and of `Returned`: the tasks meant, at most [`crate::limits::MAX_CREDIT`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct TaskList {
+    /// Ids with their attempts.
+    pub tasks: Vec<(u64, u32)>,
+}
+
+/// Head of `Done`. The frame's id is the task's.
+///
+/// The body is the result as JSON, or the error as a JSON object with `name`, `message` and what else is known of it;
+/// then, from `result_len` on, captured console lines as a JSON array, when they were asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct DoneHead {
+    /// The attempt that ended.
+    pub attempt: u32,
+    /// Nothing when it succeeded.
+    pub code: Option<ErrorCode>,
+    /// Wall time in microseconds.
+    pub run_us: u64,
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// See [`crate::outcome::Receipt::memory_bytes`].
+    pub memory_bytes: u64,
+    /// Where the console lines begin.
+    pub result_len: u32,
+    /// The worker must not run another task and is about to exit.
+    pub spoiled: bool,
+}
+
+/// Head of `Heartbeat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct HeartbeatHead {
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// CPU time of the process since its start, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// Head of `Log`. The frame's id is the task's; the body is the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct LogHead {
+    /// `console.log`'s name for it.
+    pub level: LogLevel,
+}
+
+/// Which function of `console` was called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum LogLevel {
+    /// `console.debug`, `console.trace`
+    Debug,
+    /// `console.log`
+    Log,
+    /// `console.info`
+    Info,
+    /// `console.warn`
+    Warn,
+    /// `console.error`
+    Error,
+}
+
+impl LogLevel {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Log => "log",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Head of `LastWords`: sent by the engine's handlers before it ends the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, BorrowDecode)]
+pub struct LastWordsHead<'a> {
+    /// [`Cause::JsHeap`] or [`Cause::EngineFatal`].
+    pub cause: Cause,
+    /// Figures or the engine's own message, at most 1 KiB.
+    pub detail: &'a str,
+}
