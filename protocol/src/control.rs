@@ -94,7 +94,7 @@ pub enum ControlRequest<'a> {
         /// How many tasks of it may run at once; 0 pauses it.
         limit: u32,
     },
-    /// `Event` frames from a number on, then a `Reply` ([`EventsEnd`]) unless `follow`.
+    /// `Event` frames from a number on. First comes a `Reply` ([`EventsStart`]); without `follow`, another `Reply` ends the list.
     Events {
         /// The first number that is wanted is one above this.
         since: Option<u64>,
@@ -328,10 +328,10 @@ pub struct LimitReply {
     pub limit: u32,
 }
 
-/// The end of a list of events.
+/// The two ends of a list of events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EventsEnd {
+pub struct EventsStart {
     /// The number of the newest event.
     pub last: u64,
     /// How many of those wanted are no longer kept.

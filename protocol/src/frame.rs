@@ -5,8 +5,8 @@
 //! | kind  | zero  | head length   | body length   | id                           | head … | body …
 //! ```
 //! Numbers are little-endian. The lengths are judged when the header is there, before anything is reserved for them: a
-//! peer cannot make the reader allocate what it only announces. The id is a task's on the worker's side, a request's
-//! on the client's side, an event's number in an event, and the version in a hello.
+//! peer cannot make the reader allocate what it only announces. The id is a task's on the worker's side, the request's
+//! number on the client's side (events carry that of their subscription), and the version in a hello.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -36,7 +36,7 @@ kinds! {
     Hello = 0x01,
     /// A task; the id is the client's number for it.
     Submit = 0x02,
-    /// Cancel the task submitted under this id.
+    /// Cancel the task submitted under this id, or end the wait or the subscription asked for under it.
     CancelSubmitted = 0x03,
     /// An administrative request.
     Control = 0x04,

@@ -1,0 +1,152 @@
+//! What can happen to the pool. Closed: everything that reaches the core is one of these.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::outcome::{ErrorCode, Verdict};
+
+use crate::settings::{Lane, RetryPolicy, Settings};
+
+/// A task as it comes to the door, its fields checked one by one already.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewTask<'a> {
+    /// The lane it needs.
+    pub lane: Lane,
+    /// Whose it is.
+    pub project: &'a str,
+    /// 0 to 10, 10 first.
+    pub priority: u8,
+    /// Wall time of each attempt, in milliseconds; `None` is the pool's default.
+    pub timeout_ms: Option<u64>,
+    /// How often it may be tried, at least once.
+    pub max_attempts: u16,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+    /// How long it waits before it may run, in milliseconds.
+    pub delay_ms: u64,
+    /// When it must have ended, in milliseconds from now; 0 is past.
+    pub deadline_ms: Option<u64>,
+    /// The same key in the same project is the same task, as long as its outcome is kept.
+    pub idempotency_key: Option<&'a str>,
+    /// CPU time of each attempt, in milliseconds; lowered to the pool's.
+    pub cpu_ms: Option<u64>,
+    /// Memory of each attempt, in bytes; lowered to the pool's.
+    pub memory_bytes: Option<u64>,
+    /// Whether it is cancelled when its client goes.
+    pub cancel_with_client: bool,
+}
+
+/// How an attempt ended, by the worker's word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AttemptEnd {
+    /// Nothing when it succeeded.
+    pub code: Option<ErrorCode>,
+    /// Wall time in microseconds.
+    pub run_us: u64,
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// Bytes; see the receipt.
+    pub memory_bytes: u64,
+    /// The worker says that it must not run another task.
+    pub spoiled: bool,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event<'a> {
+    /// A client submits a task under a number of its own.
+    Submit {
+        /// Who.
+        client: ClientId,
+        /// The client's number for it.
+        request: u64,
+        /// The task.
+        task: NewTask<'a>,
+    },
+    /// A client is gone: tasks bound to it are cancelled.
+    ClientGone {
+        /// Who.
+        client: ClientId,
+    },
+    /// Somebody wants a task ended. Answered by [`crate::action::Action::CancelAnswer`] when `asked_by` is given.
+    Cancel {
+        /// The task.
+        task: TaskId,
+        /// Whom to answer, under which number.
+        asked_by: Option<(ClientId, u64)>,
+    },
+    /// A project's limit is set by hand; it outlives a reload that does not name the project.
+    SetLimit {
+        /// The project.
+        project: &'a str,
+        /// How many at once; 0 pauses it.
+        limit: u32,
+    },
+    /// A new configuration is in force.
+    Reload(Box<Settings>),
+    /// No new tasks; running and waiting ones get `drain_timeout_ms`, then are cancelled; then [`crate::action::Action::Exit`].
+    Drain,
+    /// Everything ends at once.
+    Shutdown,
+    /// The process exists. Answers [`crate::action::Action::Spawn`].
+    WorkerSpawned {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The process could not be made. Answers [`crate::action::Action::Spawn`]; no [`Event::WorkerGone`] follows.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// What the system said.
+        reason: String,
+    },
+    /// The worker's handshake is done.
+    WorkerReady {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker says that an attempt ended.
+    TaskDone {
+        /// Which worker.
+        worker: WorkerId,
+        /// The task.
+        task: TaskId,
+        /// The attempt it means.
+        attempt: u32,
+        /// How.
+        end: AttemptEnd,
+    },
+    /// The worker gives back tasks that it had not started.
+    TasksReturned {
+        /// Which worker.
+        worker: WorkerId,
+        /// The tasks, with the attempts it means.
+        tasks: &'a [(TaskId, u32)],
+    },
+    /// A sign of life.
+    Heartbeat {
+        /// Which worker.
+        worker: WorkerId,
+        /// Resident bytes.
+        rss_bytes: u64,
+        /// CPU time of the process in microseconds.
+        cpu_us: u64,
+    },
+    /// The worker broke the protocol; the shell reads nothing more from it. It is killed.
+    WorkerBroke {
+        /// Which.
+        worker: WorkerId,
+        /// How.
+        reason: String,
+    },
+    /// The process is gone and reaped.
+    WorkerGone {
+        /// Which.
+        worker: WorkerId,
+        /// Why, by what the shell saw. The core's own reason for ending it, when it had one, goes before.
+        verdict: Verdict,
+    },
+    /// The time has come that [`crate::Core::next_deadline`] named; or any other time, which changes nothing.
+    Tick,
+}

@@ -1,0 +1,91 @@
+//! The pool's settings as the core needs them: validated, in milliseconds and bytes.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
+/// What a worker may do. Untrusted JavaScript never shares a process with the network or with programs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Lane {
+    /// JavaScript tasks.
+    Js,
+    /// HTTP requests and programs.
+    Io,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 2] = [Self::Js, Self::Io];
+}
+
+/// When another attempt is made.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryPolicy {
+    /// Before the second attempt, in milliseconds.
+    pub initial_delay_ms: u32,
+    /// Each delay is this many times the one before; at least 1.
+    pub factor: f64,
+    /// No delay is longer, in milliseconds.
+    pub max_delay_ms: u32,
+    /// Each delay is varied by up to this share of itself, either way; 0 to 1.
+    pub jitter: f64,
+}
+
+/// One project's settings.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ProjectSettings {
+    /// How many of its tasks may run at once; `None` is no limit, 0 pauses it.
+    pub limit: Option<u32>,
+    /// Its share of worker time against other projects of the same priority; over 0.
+    pub weight: f64,
+    /// How many of its tasks may wait; `None` is no limit but the queue's.
+    pub max_queued: Option<u32>,
+}
+
+impl Default for ProjectSettings {
+    fn default() -> Self {
+        Self { limit: None, weight: 1.0, max_queued: None }
+    }
+}
+
+/// The whole. Every field has been validated; see each one's unit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// Workers that always live. These are of the JavaScript lane; the other lane starts on demand.
+    pub min_workers: u32,
+    /// Workers that may live at once, both lanes together; at least 1 and at least `min_workers`.
+    pub max_workers: u32,
+    /// Whether the number follows the load.
+    pub auto_scale: bool,
+    /// One more worker above this load.
+    pub scale_up_threshold: f64,
+    /// One fewer below this load.
+    pub scale_down_threshold: f64,
+    /// Between two steps of scaling, in milliseconds.
+    pub scale_cooldown_ms: u64,
+    /// Tasks until a worker is replaced (± 10 %); 0 is never.
+    pub max_tasks_per_worker: u32,
+    /// Resident bytes above which a worker is replaced; 0 is never.
+    pub max_memory_per_worker: u64,
+    /// Age above which a worker is replaced, in milliseconds; 0 is never.
+    pub max_worker_age_ms: u64,
+    /// Idle time after which a worker above the minimum goes, in milliseconds; 0 is never.
+    pub worker_idle_timeout_ms: u64,
+    /// Between two heartbeats, in milliseconds; three missed ones and the worker is killed.
+    pub heartbeat_interval_ms: u64,
+    /// From the spawn to ready, in milliseconds.
+    pub spawn_timeout_ms: u64,
+    /// What running tasks get to finish in a drain, in milliseconds.
+    pub drain_timeout_ms: u64,
+    /// Tasks that may wait.
+    pub queue_size: u32,
+    /// A task's `timeout` when it names none, in milliseconds.
+    pub timeout_ms: u64,
+    /// CPU time per task: the default and the most, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory per task: the default and the most, in bytes.
+    pub memory_bytes: u64,
+    /// Waiting this long counts as one more step of priority, in milliseconds.
+    pub priority_ageing_ms: u64,
+    /// Named projects; others have the default settings.
+    pub projects: BTreeMap<Box<str>, ProjectSettings>,
+}
