@@ -1,1 +1,2 @@
-//! The supervisor daemon as a library.
+//! The supervisor daemon and its command line, as a library that both programs are thin wrappers of.
+
