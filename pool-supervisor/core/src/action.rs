@@ -71,6 +71,16 @@ pub enum Action {
         /// The known task's place.
         slot: TaskSlot,
     },
+    /// The key is that of a task which has ended and was not forgotten yet (see [`crate::event::Event::Forget`]): its kept
+    /// outcome is delivered to this client; the new bytes are dropped.
+    AcceptEnded {
+        /// Who submitted it.
+        client: ClientId,
+        /// The client's number for it.
+        request: u64,
+        /// The ended task.
+        task: TaskId,
+    },
     /// Refused at the door; nothing is kept of it.
     Refuse {
         /// Who submitted it.

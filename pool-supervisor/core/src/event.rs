@@ -85,6 +85,13 @@ pub enum Event<'a> {
     },
     /// A new configuration is in force.
     Reload(Box<Settings>),
+    /// What a worker is told at its start has changed: each is replaced by a new one, the replacement ready first.
+    RecycleWorkers,
+    /// The kept outcome of an ended task is dropped, and with it its idempotency key. For a task without a key: nothing.
+    Forget {
+        /// The task.
+        task: TaskId,
+    },
     /// No new tasks; running and waiting ones get `drain_timeout_ms`, then are cancelled; then [`crate::action::Action::Exit`].
     Drain,
     /// Everything ends at once.
