@@ -1,0 +1,52 @@
+//! `structuredClone(value)`, by V8's own serializer.
+
+use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
+
+use super::host::text;
+
+struct Delegate;
+
+impl v8::ValueSerializerImpl for Delegate {
+    fn throw_data_clone_error<'s>(&self, scope: &mut v8::PinScope<'s, '_>, message: v8::Local<'s, v8::String>) {
+        let error = v8::Exception::type_error(scope, message);
+        scope.throw_exception(error);
+    }
+}
+
+impl v8::ValueDeserializerImpl for Delegate {}
+
+/// `structuredClone(value)`; there is nothing to transfer to, so its options are ignored.
+pub(super) fn structured_clone<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    args: v8::FunctionCallbackArguments<'s>,
+    mut rv: v8::ReturnValue<'s, v8::Value>,
+) {
+    let context = scope.get_current_context();
+    let serializer = v8::ValueSerializer::new(scope, Box::new(Delegate));
+    serializer.write_header();
+    if serializer.write_value(context, args.get(0)) != Some(true) {
+        // The serializer has thrown.
+        return;
+    }
+    let bytes = serializer.release();
+    let deserializer = v8::ValueDeserializer::new(scope, Box::new(Delegate), &bytes);
+    if deserializer.read_header(context) != Some(true) {
+        return;
+    }
+    if let Some(copy) = deserializer.read_value(context) {
+        rv.set(copy);
+    } else {
+        let message = text(scope, "the value could not be cloned");
+        let error = v8::Exception::error(scope, message);
+        scope.throw_exception(error);
+    }
+}
+
+/// What a Boolean object holds. The crate cannot ask it, and its `valueOf` is the user's; the serializer's tag tells.
+pub(super) fn boolean_in(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> bool {
+    const TRUE_OBJECT: u8 = b'y';
+    let context = scope.get_current_context();
+    let serializer = v8::ValueSerializer::new(scope, Box::new(Delegate));
+    let object = v8::Local::new(scope, object);
+    serializer.write_value(context, object.into()) == Some(true) && serializer.release().last() == Some(&TRUE_OBJECT)
+}

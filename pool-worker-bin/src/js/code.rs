@@ -1,0 +1,343 @@
+//! From source text to something that can be run: scripts, function bodies, function expressions.
+//!
+//! Decides how a task's code is meant. Source is never pasted into other source unchecked: wherever a wrapper is needed,
+//! a second parse proves that the text cannot close the wrapper and go on outside of it.
+
+use std::collections::HashMap;
+
+use rustc_hash::FxBuildHasher;
+
+use super::errors::{self, Trouble};
+use super::host::{key, text};
+use super::task::{FailureKind, JsFailure};
+
+/// Name of the user's source in stacks.
+pub(super) const SCRIPT_NAME: &str = "task.js";
+
+/// Functions that a warm context keeps compiled, and bytes of their sources.
+const MAX_CACHED: usize = 256;
+const MAX_CACHED_BYTES: usize = 4 << 20;
+
+/// Code that has been understood, ready to run.
+pub(super) enum Compiled<'s> {
+    /// Its completion value is the result.
+    Script(v8::Local<'s, v8::Script>),
+    /// What it returns is the result.
+    Body(v8::Local<'s, v8::Function>),
+}
+
+/// A parse that failed: what to tell the user, and how far it came.
+struct Rejection {
+    trouble: Trouble,
+    offset: i32,
+}
+
+/// A context in which no code of a task ever runs, only the parser: it tells whether a text is the body of an async
+/// function by itself. V8's `AsyncFunction` constructor makes that check, and wants code generation allowed.
+pub(super) struct BodyChecker {
+    context: v8::Global<v8::Context>,
+    constructor: v8::Global<v8::Function>,
+}
+
+impl BodyChecker {
+    /// Makes the context; `None` only if V8 is out of memory or is being told to stop.
+    pub(super) fn new(scope: &mut v8::PinScope<'_, '_>) -> Option<Self> {
+        v8::scope!(let scope, scope);
+        let context = v8::Context::new(scope, v8::ContextOptions::default());
+        context.set_allow_generation_from_strings(true);
+        let scope = &mut v8::ContextScope::new(scope, context);
+        let source = text(scope, "(async () => {}).constructor");
+        let constructor = v8::Script::compile(scope, source, None)?.run(scope)?;
+        let constructor = v8::Local::<v8::Function>::try_from(constructor).ok()?;
+        Some(Self { context: v8::Global::new(scope, context), constructor: v8::Global::new(scope, constructor) })
+    }
+
+    fn accepts(&self, scope: &mut v8::PinScope<'_, '_>, source: v8::Local<'_, v8::String>) -> Result<(), Rejection> {
+        v8::scope!(let scope, scope);
+        let context = v8::Local::new(scope, &self.context);
+        let scope = &mut v8::ContextScope::new(scope, context);
+        v8::tc_scope!(let scope, scope);
+        let constructor = v8::Local::new(scope, &self.constructor);
+        let receiver = v8::undefined(scope).into();
+        let source = v8::Local::new(scope, source);
+        if constructor.call(scope, receiver, &[source.into()]).is_some() {
+            return Ok(());
+        }
+        if scope.has_terminated() {
+            return Err(Rejection { trouble: Trouble::Thrown, offset: i32::MAX });
+        }
+        let thrown = scope.exception();
+        let trouble = match thrown {
+            // Its place is in V8's own wrapper and would only mislead.
+            Some(thrown) => errors::describe_syntax(scope, thrown, None).into(),
+            None => Trouble::Thrown,
+        };
+        Err(Rejection { trouble, offset: 0 })
+    }
+}
+
+/// Compiles the code of a task. `keep_scope`: the context is kept, so that `const` at the top must not stay behind.
+pub(super) fn compile_code<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    checker: &mut Option<BodyChecker>,
+    source: &str,
+    keep_scope: bool,
+) -> Result<Compiled<'s>, Trouble> {
+    let text = source_text(scope, source)?;
+    let mentions_await = source.contains("await");
+    let first = match compile_script(scope, text, 0) {
+        Ok(script) => {
+            // `await (x)` also parses as the call of a function named await.
+            if mentions_await
+                && has_top_level_await(scope, text)
+                && let Ok(body) = async_body(scope, checker, source, text)
+            {
+                return Ok(Compiled::Body(body));
+            }
+            return Ok(Compiled::Script(if keep_scope {
+                compile_block(scope, source).unwrap_or(script)
+            } else {
+                script
+            }));
+        }
+        Err(rejection) => rejection,
+    };
+    let mut best = first;
+    if mentions_await {
+        match async_body(scope, checker, source, text) {
+            Ok(body) => return Ok(Compiled::Body(body)),
+            Err(rejection) if rejection.offset > best.offset => best = rejection,
+            Err(_) => {}
+        }
+    }
+    match compile_body(scope, text) {
+        Ok(body) => Ok(Compiled::Body(body)),
+        // The parse that came further knows more: a script with `return` fails at the `return`, whatever else is wrong.
+        Err(rejection) if rejection.offset > best.offset => Err(rejection.trouble),
+        Err(_) => Err(best.trouble),
+    }
+}
+
+/// Compiles the source of a function and evaluates it to the function.
+pub(super) fn compile_function<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &str,
+) -> Result<v8::Local<'s, v8::Function>, Trouble> {
+    let source = source.trim().trim_end_matches(';');
+    let script = match compile_expression(scope, source) {
+        Ok(script) => script,
+        Err(rejection) => {
+            // What `toString` of a method gives: `add(a, b) {…}`.
+            let as_function = method_as_function(source);
+            match as_function.map(|source| compile_expression(scope, &source)) {
+                Some(Ok(script)) => script,
+                _ => return Err(rejection.trouble),
+            }
+        }
+    };
+    let value = script.run(scope).ok_or(Trouble::Thrown)?;
+    v8::Local::<v8::Function>::try_from(value).map_err(|_| {
+        let what = value.type_of(scope).to_rust_string_lossy(scope);
+        let message = format!("fn must be the source of a function, but it evaluates to a value of type {what}");
+        JsFailure::new(FailureKind::InvalidTask, "TypeError", message).into()
+    })
+}
+
+/// An origin for the user's source. `wrapped_lines`: lines of ours before the user's first.
+pub(super) fn origin<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    name: &str,
+    wrapped_lines: i32,
+    is_module: bool,
+) -> v8::ScriptOrigin<'s> {
+    let name = key(scope, name).into();
+    v8::ScriptOrigin::new(scope, name, -wrapped_lines, 0, false, -1, None, false, false, is_module, None)
+}
+
+/// The source as a string of V8's.
+pub(super) fn source_text<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &str,
+) -> Result<v8::Local<'s, v8::String>, Trouble> {
+    v8::String::new(scope, source)
+        .ok_or_else(|| JsFailure::new(FailureKind::InvalidTask, "RangeError", "the source is too long").into())
+}
+
+/// Compiles inside a `TryCatch` and says why it failed. `prefix`: characters of ours before the user's first.
+fn attempt<'s, 'i, T>(
+    scope: &mut v8::PinScope<'s, 'i>,
+    prefix: i32,
+    compile: impl FnOnce(&mut v8::PinScope<'s, 'i>) -> Option<T>,
+) -> Result<T, Rejection> {
+    v8::tc_scope!(let scope, scope);
+    if let Some(compiled) = compile(scope) {
+        return Ok(compiled);
+    }
+    let (Some(thrown), false) = (scope.exception(), scope.has_terminated()) else {
+        return Err(Rejection { trouble: Trouble::Thrown, offset: i32::MAX });
+    };
+    let message = scope.message();
+    let offset = message.map_or(0, |message| message.get_start_position() - prefix);
+    let mut failure = errors::describe_syntax(scope, thrown, message);
+    if failure.name == "RangeError" {
+        // Nested too deeply for the parser's stack.
+        failure.kind = FailureKind::Exception;
+    }
+    Err(Rejection { trouble: failure.into(), offset })
+}
+
+fn compile_script<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    text: v8::Local<'s, v8::String>,
+    wrapped_lines: i32,
+) -> Result<v8::Local<'s, v8::Script>, Rejection> {
+    let origin = origin(scope, SCRIPT_NAME, wrapped_lines, false);
+    // All wrappers of one line are two characters long.
+    attempt(scope, 2 * wrapped_lines, |scope| v8::Script::compile(scope, text, Some(&origin)))
+}
+
+/// The code as a block: its `let`, `const` and classes then end with the task. Only for text that is a script by itself.
+fn compile_block<'s>(scope: &mut v8::PinScope<'s, '_>, source: &str) -> Option<v8::Local<'s, v8::Script>> {
+    let head = source.trim_start();
+    let strict = head.starts_with("'use strict'") || head.starts_with("\"use strict\"");
+    let directive = if strict { "'use strict';" } else { "" };
+    let text = v8::String::new(scope, &format!("{directive}{{\n{source}\n}}"))?;
+    compile_script(scope, text, 1).ok()
+}
+
+/// The code as the body of an ordinary function, for `return` at the top. V8 parses a body as such.
+fn compile_body<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    text: v8::Local<'s, v8::String>,
+) -> Result<v8::Local<'s, v8::Function>, Rejection> {
+    let origin = origin(scope, SCRIPT_NAME, 0, false);
+    let mut source = v8::script_compiler::Source::new(text, Some(&origin));
+    attempt(scope, 0, |scope| {
+        v8::script_compiler::compile_function(
+            scope,
+            &mut source,
+            &[],
+            &[],
+            v8::script_compiler::CompileOptions::NoCompileOptions,
+            v8::script_compiler::NoCacheReason::NoReason,
+        )
+    })
+}
+
+/// The code as the body of an async function. V8 cannot parse that as such, so it is wrapped, and checked.
+fn async_body<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    checker: &mut Option<BodyChecker>,
+    source: &str,
+    text: v8::Local<'s, v8::String>,
+) -> Result<v8::Local<'s, v8::Function>, Rejection> {
+    const HEAD: &str = "(async function () {\n";
+    let out_of_luck = || Rejection { trouble: Trouble::Thrown, offset: i32::MAX };
+    let origin = origin(scope, SCRIPT_NAME, 1, false);
+    let wrapped = v8::String::new(scope, &format!("{HEAD}{source}\n}})")).ok_or_else(out_of_luck)?;
+    let prefix = i32::try_from(HEAD.len()).expect("the head is short");
+    let script = attempt(scope, prefix, |scope| v8::Script::compile(scope, wrapped, Some(&origin)))?;
+    if checker.is_none() {
+        *checker = BodyChecker::new(scope);
+    }
+    checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, text)?;
+    script.run(scope).and_then(|function| v8::Local::<v8::Function>::try_from(function).ok()).ok_or_else(out_of_luck)
+}
+
+/// Whether the text, read as a module, awaits at its top.
+fn has_top_level_await(scope: &mut v8::PinScope<'_, '_>, text: v8::Local<'_, v8::String>) -> bool {
+    v8::scope!(let scope, scope);
+    let origin = origin(scope, SCRIPT_NAME, 0, true);
+    let text = v8::Local::new(scope, text);
+    let mut source = v8::script_compiler::Source::new(text, Some(&origin));
+    attempt(scope, 0, |scope| v8::script_compiler::compile_module(scope, &mut source))
+        .is_ok_and(|module| module.has_top_level_await())
+}
+
+/// The text as one expression. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
+fn compile_expression<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &str,
+) -> Result<v8::Local<'s, v8::Script>, Rejection> {
+    let round = source_text(scope, &format!("(\n{source}\n)")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
+    let square = source_text(scope, &format!("[\n{source}\n]")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
+    let script = compile_script(scope, round, 1)?;
+    compile_script(scope, square, 1)?;
+    Ok(script)
+}
+
+/// `add(a, b) {…}` and `async *all() {…}` with the word `function` put in; `None` for anything else.
+fn method_as_function(source: &str) -> Option<String> {
+    let (is_async, rest) = match source.strip_prefix("async") {
+        Some(rest) if rest.starts_with(|char: char| char.is_whitespace() || char == '*') => {
+            ("async ", rest.trim_start())
+        }
+        _ => ("", source),
+    };
+    let (star, rest) = rest.strip_prefix('*').map_or(("", rest), |rest| ("*", rest.trim_start()));
+    let name_end = rest.find(|char: char| !(char.is_alphanumeric() || char == '_' || char == '$'))?;
+    let is_call_like = name_end > 0 && rest[name_end..].trim_start().starts_with('(');
+    (is_call_like && &rest[..name_end] != "function").then(|| format!("{is_async}function{star} {rest}"))
+}
+
+/// Compiled functions of one warm context by their source, least recently used out first.
+#[derive(Default)]
+pub(super) struct FunctionCache {
+    entries: HashMap<String, CachedFunction, FxBuildHasher>,
+    bytes: usize,
+    uses: u64,
+}
+
+struct CachedFunction {
+    function: v8::Global<v8::Function>,
+    last_use: u64,
+}
+
+impl FunctionCache {
+    /// The function with this source.
+    pub(super) fn get<'s>(
+        &mut self,
+        scope: &v8::PinScope<'s, '_>,
+        source: &str,
+    ) -> Option<v8::Local<'s, v8::Function>> {
+        self.uses += 1;
+        let cached = self.entries.get_mut(source)?;
+        cached.last_use = self.uses;
+        Some(v8::Local::new(scope, &cached.function))
+    }
+
+    /// Keeps a function.
+    pub(super) fn insert(&mut self, scope: &v8::PinScope<'_, '_>, source: &str, function: v8::Local<'_, v8::Function>) {
+        if source.len() > MAX_CACHED_BYTES / 4 {
+            return;
+        }
+        while self.entries.len() >= MAX_CACHED || self.bytes + source.len() > MAX_CACHED_BYTES {
+            let oldest = self.entries.iter().min_by_key(|(_, cached)| cached.last_use);
+            let Some(oldest) = oldest.map(|(source, _)| source.clone()) else {
+                break;
+            };
+            self.bytes -= oldest.len();
+            self.entries.remove(&oldest);
+        }
+        let cached = CachedFunction { function: v8::Global::new(scope, function), last_use: self.uses };
+        if self.entries.insert(source.to_owned(), cached).is_none() {
+            self.bytes += source.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::method_as_function;
+
+    #[test]
+    fn methods_are_recognised_by_their_head() {
+        let method = |source| method_as_function(source);
+        assert_eq!(method("add(a) {}").as_deref(), Some("function add(a) {}"));
+        assert_eq!(method("async add (a) {}").as_deref(), Some("async function add (a) {}"));
+        assert_eq!(method("async *all() {}").as_deref(), Some("async function* all() {}"));
+        assert_eq!(method("async (a) => a"), None);
+        assert_eq!(method("function (a) {}"), None);
+        assert_eq!(method("a => a"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! Realms: the contexts that tasks run in, and what each context's global object has.
+//!
+//! Owns the context made ahead for the next fresh task and the warm contexts of projects, least recently used first out.
+//! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
+//! queue or a security token.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rustc_hash::FxBuildHasher;
+
+use super::code::FunctionCache;
+use super::console;
+use super::host::key;
+use super::modules::{self, Modules};
+use super::timers;
+
+/// A context with all that belongs to it.
+pub(super) struct RealmState {
+    pub(super) context: v8::Global<v8::Context>,
+    pub(super) queue: v8::MicrotaskQueueHandle,
+    pub(super) functions: RefCell<FunctionCache>,
+    pub(super) modules: Rc<Modules>,
+    last_use: Cell<u64>,
+}
+
+/// What every context of an engine has in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RealmRules {
+    pub(super) allow_code_generation: bool,
+    pub(super) allow_wasm: bool,
+    /// Whether contexts come out of a snapshot, with their globals already in place.
+    pub(super) from_snapshot: bool,
+}
+
+/// The contexts of an engine.
+pub(super) struct Realms {
+    rules: RealmRules,
+    max_warm: usize,
+    spare: Option<Rc<RealmState>>,
+    warm: HashMap<String, Rc<RealmState>, FxBuildHasher>,
+    uses: u64,
+    made: i32,
+}
+
+impl Realms {
+    pub(super) fn new(rules: RealmRules, max_warm: usize) -> Self {
+        Self { rules, max_warm: max_warm.max(1), spare: None, warm: HashMap::default(), uses: 0, made: 0 }
+    }
+
+    /// Makes the next fresh context ahead, if there is none.
+    pub(super) fn prepare_spare(&mut self, isolate: &mut v8::Isolate) {
+        if self.spare.is_none() {
+            self.spare = Some(self.make(isolate));
+        }
+    }
+
+    /// A context that nothing has run in.
+    pub(super) fn fresh(&mut self, isolate: &mut v8::Isolate) -> Rc<RealmState> {
+        match self.spare.take() {
+            Some(realm) => realm,
+            None => self.make(isolate),
+        }
+    }
+
+    /// The project's own context.
+    pub(super) fn warm(&mut self, isolate: &mut v8::Isolate, project: &str) -> Rc<RealmState> {
+        self.uses += 1;
+        if let Some(realm) = self.warm.get(project) {
+            realm.last_use.set(self.uses);
+            return Rc::clone(realm);
+        }
+        if self.warm.len() >= self.max_warm {
+            let oldest = self.warm.iter().min_by_key(|(_, realm)| realm.last_use.get());
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                self.warm.remove(&name);
+            }
+        }
+        let realm = self.fresh(isolate);
+        realm.last_use.set(self.uses);
+        self.warm.insert(project.to_owned(), Rc::clone(&realm));
+        realm
+    }
+
+    /// Forgets the project's context, whose state can no longer be relied on.
+    pub(super) fn discard_warm(&mut self, project: &str) {
+        self.warm.remove(project);
+    }
+
+    fn make(&mut self, isolate: &mut v8::Isolate) -> Rc<RealmState> {
+        self.made = self.made.wrapping_add(1);
+        let queue = v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit);
+        let context = {
+            v8::scope!(let scope, isolate);
+            let options = v8::ContextOptions { microtask_queue: Some(queue_pointer(&queue)), ..Default::default() };
+            let context = v8::Context::new(scope, options);
+            let scope = &mut v8::ContextScope::new(scope, context);
+            let token = v8::Integer::new(scope, self.made);
+            context.set_security_token(token.into());
+            context.set_allow_generation_from_strings(self.rules.allow_code_generation);
+            if !self.rules.from_snapshot {
+                install_globals(scope, context);
+            }
+            self.take_away(scope, context);
+            v8::Global::new(scope, context)
+        };
+        Rc::new(RealmState {
+            context,
+            queue,
+            functions: RefCell::default(),
+            modules: Rc::default(),
+            last_use: Cell::new(0),
+        })
+    }
+
+    /// Removes what depends on this engine's settings and so is not decided in the snapshot.
+    fn take_away(&self, scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) {
+        let unwanted = if self.rules.allow_wasm {
+            // Its callbacks would run from the queue that WebAssembly needs pumped, in whichever task comes next.
+            "FinalizationRegistry"
+        } else {
+            "WebAssembly"
+        };
+        let name = key(scope, unwanted);
+        context.global(scope).delete(scope, name.into());
+    }
+}
+
+/// The address that V8 wants to know a queue by. The handle owns the queue, and the realm owns the handle.
+fn queue_pointer(queue: &v8::MicrotaskQueueHandle) -> *mut v8::MicrotaskQueue {
+    std::ptr::from_ref::<v8::MicrotaskQueue>(queue).cast_mut()
+}
+
+/// Puts our functions into a new context's global object.
+pub(super) fn install_globals(scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) {
+    let global = context.global(scope);
+    for (name, callback) in globals() {
+        define_function(scope, global, name, callback);
+    }
+    let console = v8::Object::new(scope);
+    for (name, callback) in console::functions() {
+        define_function(scope, console, name, callback);
+    }
+    let name = key(scope, "console");
+    global.define_own_property(scope, name.into(), console.into(), v8::PropertyAttribute::DONT_ENUM);
+}
+
+/// Addresses of everything native that a context can refer to: a snapshot stores positions in this list.
+pub(super) fn external_references() -> Vec<v8::ExternalReference> {
+    globals().into_iter().chain(console::functions()).map(|(_, function)| v8::ExternalReference { function }).collect()
+}
+
+type Native = (&'static str, v8::FunctionCallback);
+
+fn globals() -> Vec<Native> {
+    use v8::MapFnTo as _;
+    vec![
+        ("setTimeout", timers::set_timeout.map_fn_to()),
+        ("setInterval", timers::set_interval.map_fn_to()),
+        ("clearTimeout", timers::clear_timer.map_fn_to()),
+        ("clearInterval", timers::clear_timer.map_fn_to()),
+        ("queueMicrotask", timers::queue_microtask.map_fn_to()),
+        ("structuredClone", super::clone::structured_clone.map_fn_to()),
+    ]
+}
+
+fn define_function(
+    scope: &mut v8::PinScope<'_, '_>,
+    target: v8::Local<'_, v8::Object>,
+    name: &str,
+    callback: v8::FunctionCallback,
+) {
+    let name = key(scope, name);
+    let function = v8::Function::builder_raw(callback)
+        .constructor_behavior(v8::ConstructorBehavior::Throw)
+        .build(scope)
+        .expect("a new context has room for its own functions");
+    function.set_name(name);
+    target.define_own_property(scope, name.into(), function.into(), v8::PropertyAttribute::DONT_ENUM);
+}
+
+/// Connects the isolate with what contexts need while they run.
+pub(super) fn prepare_isolate(isolate: &mut v8::Isolate, rules: RealmRules) {
+    isolate.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
+    isolate.set_capture_stack_trace_for_uncaught_exceptions(true, super::errors::MAX_FRAMES);
+    if !rules.allow_wasm {
+        isolate.set_allow_wasm_code_generation_callback(refuse_wasm);
+    }
+    modules::prepare_isolate(isolate);
+}
+
+#[expect(unsafe_code, reason = "called by V8")]
+unsafe extern "C" fn refuse_wasm(_context: v8::Local<'_, v8::Context>, _source: v8::Local<'_, v8::String>) -> bool {
+    false
+}

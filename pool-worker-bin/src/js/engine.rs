@@ -1,0 +1,282 @@
+//! The engine: one isolate, and the order in which things happen around a task.
+//!
+//! Owns the isolate and everything that points into it. Decides which realm a task gets, what an ending means, and
+//! whether the engine may be used again. One engine per thread; it stays on the thread that made it.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::alloc::{self, BufferBudget};
+use super::code::BodyChecker;
+pub use super::console::LogSink;
+use super::console::TaskLog;
+use super::context::{self, RealmRules, RealmState, Realms};
+use super::errors::{self, Trouble};
+use super::host::Host;
+use super::modules::ModuleRoots;
+use super::perform::{Bench, perform};
+use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason, Work};
+use super::timers::Timers;
+use super::watch::{EngineHandle, Watch};
+use super::{platform, snapshot};
+
+/// Very short tasks share one reading of the heap's figures.
+const TASKS_PER_READING: u32 = 32;
+
+/// Settings of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Limit of V8's heap.
+    pub heap_limit_bytes: usize,
+    /// Limit of live array buffers.
+    pub array_buffer_limit_bytes: usize,
+    /// Longest result, as JSON.
+    pub result_limit_bytes: usize,
+    /// Console text of a task that is kept; the rest is dropped and marked.
+    pub log_limit_bytes: usize,
+    /// Whether `eval` and `new Function` work.
+    pub allow_code_generation: bool,
+    /// Whether `WebAssembly` exists.
+    pub allow_wasm: bool,
+    /// Folders that modules may be loaded from.
+    pub module_roots: Vec<PathBuf>,
+    /// Projects whose contexts are kept.
+    pub max_warm_projects: usize,
+    /// What [`snapshot::create`] gave; anything else is ignored.
+    pub snapshot: Option<Cow<'static, [u8]>>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            heap_limit_bytes: 128 << 20,
+            array_buffer_limit_bytes: 128 << 20,
+            result_limit_bytes: 8 << 20,
+            log_limit_bytes: 256 << 10,
+            allow_code_generation: false,
+            allow_wasm: false,
+            module_roots: Vec::new(),
+            max_warm_projects: 16,
+            snapshot: None,
+        }
+    }
+}
+
+/// One isolate and its realms.
+// INVARIANT: fields are dropped from first to last; the isolate must go after everything that points into it, and before
+// what it points to.
+pub struct Engine {
+    realms: Realms,
+    checker: Option<BodyChecker>,
+    host: Rc<Host>,
+    watch: Arc<Watch>,
+    buffers: Arc<BufferBudget>,
+    result_limit: usize,
+    has_snapshot: bool,
+    memory_bytes: u64,
+    tasks_since_reading: u32,
+    isolate: v8::OwnedIsolate,
+    /// V8 holds its address for as long as the isolate lives.
+    heap: Box<HeapGuard>,
+}
+
+/// What V8's near-heap-limit callback finds and leaves.
+struct HeapGuard {
+    watch: Arc<Watch>,
+    /// The limit that was reached, once it was.
+    reached: Cell<Option<usize>>,
+}
+
+impl Engine {
+    /// Makes an engine on this thread. `sink` gets each console line as it is written.
+    #[must_use]
+    pub fn new(config: EngineConfig, sink: LogSink) -> Self {
+        let wasm_pages = config.array_buffer_limit_bytes.div_ceil(64 << 10);
+        platform::initialize(if config.allow_wasm { wasm_pages } else { 0 });
+        let buffers = Arc::new(BufferBudget::new(config.array_buffer_limit_bytes));
+        let snapshot = config.snapshot.and_then(snapshot::accept);
+        let rules = RealmRules {
+            allow_code_generation: config.allow_code_generation,
+            allow_wasm: config.allow_wasm,
+            from_snapshot: snapshot.is_some(),
+        };
+        let mut params = v8::CreateParams::default()
+            .heap_limits(0, config.heap_limit_bytes)
+            .array_buffer_allocator(alloc::allocator(Arc::clone(&buffers)))
+            .allow_atomics_wait(false)
+            .external_references(Cow::Owned(context::external_references()));
+        if let Some(snapshot) = snapshot {
+            params = params.snapshot_blob(snapshot);
+        }
+        let mut isolate = v8::Isolate::new(params);
+        let watch = Arc::new(Watch::new(isolate.thread_safe_handle()));
+        let host = Rc::new(Host {
+            timers: RefCell::new(Timers::default()),
+            log: RefCell::new(TaskLog::new(sink, config.log_limit_bytes)),
+            modules: RefCell::new(None),
+            roots: ModuleRoots::new(&config.module_roots),
+            watch: Arc::clone(&watch),
+            pump: config.allow_wasm,
+            load_depth: Cell::new(0),
+        });
+        isolate.set_slot(Rc::clone(&host));
+        context::prepare_isolate(&mut isolate, rules);
+        isolate.set_oom_error_handler(platform::out_of_memory);
+        let heap = Box::new(HeapGuard { watch: Arc::clone(&watch), reached: Cell::new(None) });
+        let guard = std::ptr::from_ref::<HeapGuard>(&heap).cast_mut().cast::<c_void>();
+        isolate.add_near_heap_limit_callback(near_heap_limit, guard);
+        Self {
+            realms: Realms::new(rules, config.max_warm_projects),
+            checker: None,
+            host,
+            heap,
+            watch,
+            buffers,
+            result_limit: config.result_limit_bytes,
+            has_snapshot: rules.from_snapshot,
+            memory_bytes: 0,
+            tasks_since_reading: TASKS_PER_READING,
+            isolate,
+        }
+    }
+
+    /// By which other threads end the running task.
+    #[must_use]
+    pub fn handle(&self) -> EngineHandle {
+        EngineHandle::new(Arc::clone(&self.watch))
+    }
+
+    /// Whether contexts come out of the snapshot that was given.
+    #[must_use]
+    pub fn uses_snapshot(&self) -> bool {
+        self.has_snapshot
+    }
+
+    /// Whether the heap limit was reached: a task's garbage may be all over the heap, so take another process.
+    #[must_use]
+    pub fn must_be_replaced(&self) -> bool {
+        self.heap.reached.get().is_some()
+    }
+
+    /// Makes the next fresh context ahead; for the time when there is nothing else to do.
+    pub fn prepare_spare(&mut self) {
+        self.realms.prepare_spare(&mut self.isolate);
+    }
+
+    /// Runs one task to its end.
+    pub fn run(&mut self, task: &JsTask<'_>) -> JsOutcome {
+        if let Err(reason) = self.watch.begin(task.ticket) {
+            return self.outcome(Err(terminated(reason)));
+        }
+        self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
+        let realm = match task.realm {
+            Realm::Fresh => self.realms.fresh(&mut self.isolate),
+            Realm::Warm => self.realms.warm(&mut self.isolate, task.project),
+        };
+        *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
+        let result = self.execute(task, &realm);
+        let stop = self.watch.end();
+        self.host.timers.borrow_mut().clear();
+        *self.host.modules.borrow_mut() = None;
+        let result = match result {
+            Ok(json) => Ok(json),
+            Err(Trouble::Failed(failure)) => Err(*failure),
+            Err(Trouble::Thrown) => Err(self.explain(stop)),
+        };
+        if task.realm == Realm::Warm && leaves_doubt(&result, &task.work) {
+            self.realms.discard_warm(task.project);
+        }
+        self.outcome(result)
+    }
+
+    fn execute(&mut self, task: &JsTask<'_>, realm: &RealmState) -> Result<Vec<u8>, Trouble> {
+        v8::scope!(let scope, &mut self.isolate);
+        let context = v8::Local::new(scope, &realm.context);
+        let scope = &mut v8::ContextScope::new(scope, context);
+        v8::tc_scope!(let scope, scope);
+        let bench = Bench { host: &self.host, checker: &mut self.checker, result_limit: self.result_limit };
+        let result = perform(scope, bench, realm, task.realm, &task.work);
+        match result {
+            Err(Trouble::Thrown) if !self.watch.stopped() && !scope.has_terminated() => {
+                let message = scope.message();
+                let thrown = scope.exception();
+                scope.reset();
+                match thrown {
+                    Some(thrown) => Err(errors::describe(scope, thrown, message).into()),
+                    None => Err(Trouble::Thrown),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Why a task without result and without exception ended.
+    fn explain(&self, stop: Option<StopReason>) -> JsFailure {
+        if let Some(limit) = self.heap.reached.get() {
+            let message =
+                format!("the JavaScript heap reached its limit: {} MiB of {} MiB in use", limit >> 20, limit >> 20);
+            return JsFailure::new(FailureKind::MemoryLimit, "RangeError", message);
+        }
+        match stop {
+            Some(reason) => terminated(reason),
+            None => {
+                JsFailure::new(FailureKind::Exception, "Error", "the engine gave neither a result nor an exception")
+            }
+        }
+    }
+
+    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>) -> JsOutcome {
+        self.tasks_since_reading += 1;
+        if self.tasks_since_reading >= TASKS_PER_READING {
+            self.tasks_since_reading = 0;
+            let heap = self.isolate.get_heap_statistics().used_heap_size();
+            self.memory_bytes = (heap + self.buffers.used()) as u64;
+        }
+        let (logs, logs_truncated) = self.host.log.borrow_mut().end();
+        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes }
+    }
+}
+
+/// Whether a task may have left its warm context, or a module half loaded in it, in a state nobody expects.
+fn leaves_doubt(result: &Result<Vec<u8>, JsFailure>, work: &Work<'_>) -> bool {
+    let Err(failure) = result else {
+        return false;
+    };
+    match failure.kind {
+        FailureKind::Terminated(_) | FailureKind::MemoryLimit | FailureKind::PromiseNeverSettled => true,
+        FailureKind::Syntax | FailureKind::ModuleNotFound | FailureKind::ModuleDenied => {
+            matches!(work, Work::Module { .. })
+        }
+        FailureKind::Exception | FailureKind::NotSerializable | FailureKind::OutputLimit | FailureKind::InvalidTask => {
+            false
+        }
+    }
+}
+
+fn terminated(reason: StopReason) -> JsFailure {
+    let message = match reason {
+        StopReason::Timeout => "the task ran longer than its time limit",
+        StopReason::CpuLimit => "the task used more CPU time than its limit",
+        StopReason::Cancelled => "the task was cancelled",
+    };
+    JsFailure::new(FailureKind::Terminated(reason), "Error", message)
+}
+
+/// V8 asks for more room. It gets as much again, so that the unwinding of the task does not die of the same shortage,
+/// and the task is told to end. An array that doubles needs that much for one step.
+#[expect(unsafe_code, reason = "called by V8 with the pointer registered in `new`")]
+unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
+    // SAFETY: the guard is boxed and dropped after the isolate's last use of it, on this same thread.
+    let guard = unsafe { &*data.cast::<HeapGuard>() };
+    if guard.reached.get().is_none() {
+        guard.reached.set(Some(current_limit));
+        guard.watch.heap_exceeded();
+        return current_limit + initial_limit;
+    }
+    // The task has not ended in the room it was given: let V8 die, with its last words.
+    current_limit
+}

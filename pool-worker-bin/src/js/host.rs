@@ -1,0 +1,56 @@
+//! What native functions find when JavaScript calls them: the running task's timers, log, and modules.
+//!
+//! Owned by the engine and reachable through a slot of the isolate. A context never outlives its turn: whatever calls a
+//! native function does so inside the running task, so there is one task's state here and not one per context.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::console::TaskLog;
+use super::modules::{ModuleRoots, Modules};
+use super::timers::Timers;
+use super::watch::Watch;
+
+/// State shared between the engine and the functions it gives to JavaScript.
+pub(super) struct Host {
+    pub(super) timers: RefCell<Timers>,
+    pub(super) log: RefCell<TaskLog>,
+    pub(super) modules: RefCell<Option<Rc<Modules>>>,
+    pub(super) roots: ModuleRoots,
+    pub(super) watch: Arc<Watch>,
+    /// Whether the engine must run V8's queue of posted work while a task waits.
+    pub(super) pump: bool,
+    /// How deep native code is inside module loading, which recurses through JavaScript.
+    pub(super) load_depth: Cell<u32>,
+}
+
+/// The host of the isolate that the scope belongs to.
+pub(super) fn host(isolate: &v8::Isolate) -> Rc<Host> {
+    Rc::clone(isolate.get_slot::<Rc<Host>>().expect("the engine sets its host before any context exists"))
+}
+
+/// A V8 string; text that V8 has no room for, which only a text near 512 MiB is, becomes empty.
+pub(super) fn text<'s>(scope: &v8::PinScope<'s, '_, ()>, value: &str) -> v8::Local<'s, v8::String> {
+    v8::String::new(scope, value).unwrap_or_else(|| v8::String::empty(scope))
+}
+
+/// A property key, shared by all strings with the same characters.
+pub(super) fn key<'s>(scope: &v8::PinScope<'s, '_, ()>, value: &str) -> v8::Local<'s, v8::String> {
+    v8::String::new_from_utf8(scope, value.as_bytes(), v8::NewStringType::Internalized)
+        .unwrap_or_else(|| v8::String::empty(scope))
+}
+
+/// Throws a `TypeError` in JavaScript.
+pub(super) fn throw_type_error(scope: &mut v8::PinScope<'_, '_>, message: &str) {
+    let message = text(scope, message);
+    let error = v8::Exception::type_error(scope, message);
+    scope.throw_exception(error);
+}
+
+/// Throws a `RangeError` in JavaScript.
+pub(super) fn throw_range_error(scope: &mut v8::PinScope<'_, '_>, message: &str) {
+    let message = text(scope, message);
+    let error = v8::Exception::range_error(scope, message);
+    scope.throw_exception(error);
+}

@@ -1,0 +1,43 @@
+//! The JavaScript engine of a worker: one V8 isolate, its realms, and everything a task may touch.
+//!
+//! Owns V8: this is the only folder with `use v8`. Decides how a task's source is compiled, what its globals are, when
+//! it has ended and what its result is as JSON. Must not know sockets, the wire protocol, files other than modules below
+//! the configured roots, or the clock beyond timers: deadlines and budgets are somebody else's, who ends a task through
+//! [`EngineHandle::terminate`].
+//!
+//! What a task sees: the ECMAScript intrinsics, `console`, `setTimeout`, `setInterval`, their `clear` functions,
+//! `queueMicrotask`, `structuredClone`, and in modules `import`, `require`, `module`, `exports`, `__filename`,
+//! `__dirname`, `import.meta.url`. Nothing else: no `process`, no `require` in code and functions, no file, no network.
+//!
+//! Rules that are this engine's own, where the language leaves a choice:
+//! - A rejected promise that nobody handles and that is not the task's result is ignored. An exception thrown by a timer's
+//!   callback ends the task, as an uncaught exception ends a program.
+//! - Timers that are left when the result is there are dropped, in every realm.
+//! - Clean-up callbacks of `FinalizationRegistry` never run: they would run in another task's time. Where WebAssembly
+//!   is allowed, the engine must run its queue of posted work, so there the constructor is taken away instead.
+//! - `NaN` and infinities become `null` in a result and `undefined` properties are left out, as `JSON.stringify` does.
+
+mod alloc;
+mod clone;
+mod code;
+mod console;
+mod context;
+mod engine;
+mod errors;
+mod host;
+mod inspect;
+mod modules;
+mod number;
+mod perform;
+mod platform;
+mod serialize;
+mod settle;
+pub mod snapshot;
+mod task;
+mod timers;
+mod watch;
+
+pub use engine::{Engine, EngineConfig, LogSink};
+pub use platform::{LastWords, Verdict, set_last_words, v8_version};
+pub use task::{FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, LogLine, Realm, StopReason, Work};
+pub use watch::EngineHandle;

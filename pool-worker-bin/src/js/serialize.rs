@@ -1,0 +1,502 @@
+//! A task's result as JSON text, in one pass over the value.
+//!
+//! Decides what is a JSON value: what `JSON.stringify` would silently lose (maps, sets, dates, typed arrays, functions,
+//! symbols) is an error that names the path, unless a `toJSON` says otherwise. `toJSON` counts where it is the object's
+//! own or of its class; one planted on `Object.prototype` or `Array.prototype` does not, and the built-in one of dates
+//! does not either. Getters and proxies run, so anything may throw, and the size and depth are capped.
+
+use super::clone;
+use super::errors::{self, Trouble};
+use super::host::key;
+use super::number;
+use super::task::{FailureKind, JsFailure};
+use super::watch::Watch;
+
+/// Deepest nesting of a result; the walker recurses on the native stack.
+const MAX_DEPTH: u32 = 1000;
+
+/// Keys of a path that are shown; the middle of a longer one is left out.
+const MAX_PATH_KEYS: usize = 40;
+
+const MAX_KEY_BYTES: usize = 128;
+
+/// The value as JSON text of at most `limit` bytes; `undefined` becomes `null`.
+pub(super) fn serialize<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    value: v8::Local<'s, v8::Value>,
+    limit: usize,
+    watch: &Watch,
+) -> Result<Vec<u8>, Trouble> {
+    let mut writer = Writer { out: Vec::with_capacity(64), limit, watch, nodes: 0, to_json: key(scope, "toJSON") };
+    if value.is_undefined() {
+        writer.out.extend_from_slice(b"null");
+    } else {
+        writer.value(scope, value, &Spot { key: Key::Root, inside: None })?;
+    }
+    Ok(writer.out)
+}
+
+struct Writer<'w> {
+    out: Vec<u8>,
+    limit: usize,
+    watch: &'w Watch,
+    nodes: u32,
+    /// The property key, looked up once.
+    to_json: v8::Local<'w, v8::String>,
+}
+
+/// Where a value sits: under a key inside an object.
+struct Spot<'a> {
+    key: Key<'a>,
+    inside: Option<&'a Level<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Root,
+    Name(v8::Local<'a, v8::Value>),
+    Index(u32),
+}
+
+/// An object that is being written, and those around it.
+struct Level<'a> {
+    object: v8::Local<'a, v8::Object>,
+    spot: &'a Spot<'a>,
+    depth: u32,
+}
+
+impl Writer<'_> {
+    fn value<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        value: v8::Local<'s, v8::Value>,
+        spot: &Spot<'_>,
+    ) -> Result<(), Trouble> {
+        self.nodes = self.nodes.wrapping_add(1);
+        if self.nodes.is_multiple_of(1024) && self.watch.stopped() {
+            return Err(Trouble::Thrown);
+        }
+        if self.primitive(scope, value, spot)? {
+            return self.check_size();
+        }
+        let object = v8::Local::<v8::Object>::try_from(value).expect("the rest are objects");
+        if let Some(replaced) = to_json(scope, self.to_json, object, value, spot)? {
+            if self.primitive(scope, replaced, spot)? {
+                return self.check_size();
+            }
+            let object = v8::Local::<v8::Object>::try_from(replaced).expect("the rest are objects");
+            return self.object(scope, object, spot);
+        }
+        self.object(scope, object, spot)
+    }
+
+    /// Writes anything but an object; false if it is one.
+    #[inline]
+    fn primitive<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        value: v8::Local<'s, v8::Value>,
+        spot: &Spot<'_>,
+    ) -> Result<bool, Trouble> {
+        if let Ok(string) = v8::Local::<v8::String>::try_from(value) {
+            self.string(scope, string)?;
+        } else if let Ok(number) = v8::Local::<v8::Number>::try_from(value) {
+            self.number(number.value());
+        } else if value.is_null_or_undefined() {
+            self.out.extend_from_slice(b"null");
+        } else if value.is_true() {
+            self.out.extend_from_slice(b"true");
+        } else if value.is_false() {
+            self.out.extend_from_slice(b"false");
+        } else if value.is_symbol() {
+            return Err(refuse(scope, "a symbol", spot));
+        } else if value.is_big_int() {
+            self.big_int(scope, value, spot)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn number(&mut self, value: f64) {
+        if value.is_finite() {
+            number::write(&mut self.out, value);
+        } else {
+            self.out.extend_from_slice(b"null");
+        }
+    }
+
+    /// A BigInt is no JSON value, but its prototype may have been given a `toJSON`.
+    fn big_int<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        value: v8::Local<'s, v8::Value>,
+        spot: &Spot<'_>,
+    ) -> Result<(), Trouble> {
+        let object = value.to_object(scope).ok_or(Trouble::Thrown)?;
+        match to_json(scope, self.to_json, object, value, spot)? {
+            Some(replaced) if replaced.is_big_int() => Err(refuse(scope, "a BigInt", spot)),
+            Some(replaced) => {
+                if self.primitive(scope, replaced, spot)? {
+                    return Ok(());
+                }
+                let object = v8::Local::<v8::Object>::try_from(replaced).expect("the rest are objects");
+                self.object(scope, object, spot)
+            }
+            None => Err(refuse(scope, "a BigInt", spot)),
+        }
+    }
+
+    fn object<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        object: v8::Local<'s, v8::Object>,
+        spot: &Spot<'_>,
+    ) -> Result<(), Trouble> {
+        if let Some(what) = not_json(object) {
+            return Err(refuse(scope, what, spot));
+        }
+        if let Some(primitive) = unboxed(scope, object)? {
+            self.primitive(scope, primitive, spot)?;
+            return self.check_size();
+        }
+        let depth = spot.inside.map_or(0, |level| level.depth + 1);
+        if depth >= MAX_DEPTH {
+            return Err(refuse(scope, "nested more than 1000 levels deep", spot));
+        }
+        let mut above = spot.inside;
+        while let Some(level) = above {
+            if level.object == object {
+                return Err(refuse(scope, "a cycle", spot));
+            }
+            above = level.spot.inside;
+        }
+        let level = Level { object, spot, depth };
+        if let Ok(array) = v8::Local::<v8::Array>::try_from(object) {
+            self.array(scope, &level, |_| Some(array.length()))
+        } else if is_proxied_array(scope, object) {
+            self.array(scope, &level, |scope| proxied_length(scope, object))
+        } else {
+            self.properties(scope, &level)
+        }
+    }
+
+    fn array<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        level: &Level<'_>,
+        length: impl FnOnce(&mut v8::PinScope<'s, '_>) -> Option<u32>,
+    ) -> Result<(), Trouble> {
+        let length = length(scope).ok_or(Trouble::Thrown)?;
+        self.out.push(b'[');
+        for index in 0..length {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            v8::scope!(let scope, scope);
+            let value = level.object.get_index(scope, index).ok_or(Trouble::Thrown)?;
+            let spot = Spot { key: Key::Index(index), inside: Some(level) };
+            self.value(scope, value, &spot)?;
+        }
+        self.out.push(b']');
+        self.check_size()
+    }
+
+    fn properties(&mut self, scope: &mut v8::PinScope<'_, '_>, level: &Level<'_>) -> Result<(), Trouble> {
+        let names = v8::GetPropertyNamesArgs {
+            mode: v8::KeyCollectionMode::OwnOnly,
+            property_filter: v8::PropertyFilter::ONLY_ENUMERABLE | v8::PropertyFilter::SKIP_SYMBOLS,
+            index_filter: v8::IndexFilter::IncludeIndices,
+            key_conversion: v8::KeyConversionMode::ConvertToString,
+        };
+        let names = level.object.get_own_property_names(scope, names).ok_or(Trouble::Thrown)?;
+        self.out.push(b'{');
+        let mut first = true;
+        for index in 0..names.length() {
+            v8::scope!(let scope, scope);
+            let name = names.get_index(scope, index).ok_or(Trouble::Thrown)?;
+            let value = level.object.get(scope, name).ok_or(Trouble::Thrown)?;
+            if value.is_undefined() {
+                continue;
+            }
+            if !first {
+                self.out.push(b',');
+            }
+            first = false;
+            let text = v8::Local::<v8::String>::try_from(name).expect("keys were asked for as strings");
+            self.string(scope, text)?;
+            self.out.push(b':');
+            let spot = Spot { key: Key::Name(name), inside: Some(level) };
+            self.value(scope, value, &spot)?;
+        }
+        self.out.push(b'}');
+        self.check_size()
+    }
+
+    fn string<'s>(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        string: v8::Local<'s, v8::String>,
+    ) -> Result<(), Trouble> {
+        // Before looking inside: flattening a string that is too long anyway could exhaust the heap.
+        if string.length() > self.limit.saturating_sub(self.out.len()) {
+            return Err(self.too_large());
+        }
+        self.out.push(b'"');
+        let view = v8::ValueView::new(scope, string);
+        match view.data() {
+            v8::ValueViewData::OneByte(bytes) => write_latin1(&mut self.out, bytes),
+            v8::ValueViewData::TwoByte(units) => write_utf16(&mut self.out, units),
+        }
+        self.out.push(b'"');
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), Trouble> {
+        if self.out.len() > self.limit { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Trouble {
+        let message = format!("the result is larger than the limit of {} bytes", self.limit);
+        JsFailure::new(FailureKind::OutputLimit, "RangeError", message).into()
+    }
+}
+
+/// What the value's `toJSON` gives, if it has one that counts.
+fn to_json<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    name: v8::Local<'_, v8::String>,
+    object: v8::Local<'s, v8::Object>,
+    receiver: v8::Local<'s, v8::Value>,
+    spot: &Spot<'_>,
+) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
+    let method = object.get(scope, name.into()).ok_or(Trouble::Thrown)?;
+    let Ok(method) = v8::Local::<v8::Function>::try_from(method) else {
+        return Ok(None);
+    };
+    let name = v8::Local::new(scope, name);
+    if is_planted(scope, object, name.into(), method) {
+        return Ok(None);
+    }
+    if object.is_date() && is_builtin(scope, method, "toJSON") {
+        return Ok(None);
+    }
+    let argument: v8::Local<v8::Value> = match spot.key {
+        Key::Root => v8::String::empty(scope).into(),
+        Key::Name(name) => v8::Local::new(scope, name),
+        Key::Index(index) => super::host::text(scope, &index.to_string()).into(),
+    };
+    match method.call(scope, receiver, &[argument]) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Trouble::Thrown),
+    }
+}
+
+/// Whether a method was found on `Object.prototype` or `Array.prototype`, where only pollution puts one.
+pub(super) fn is_planted<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'s, v8::Object>,
+    name: v8::Local<'s, v8::Name>,
+    method: v8::Local<'s, v8::Function>,
+) -> bool {
+    let plain = v8::Object::new(scope);
+    let array: v8::Local<v8::Object> = v8::Array::new(scope, 0).into();
+    for sample in [plain, array] {
+        let planted = sample
+            .get_prototype(scope)
+            .and_then(|prototype| v8::Local::<v8::Object>::try_from(prototype).ok())
+            .filter(|prototype| *prototype != object)
+            .and_then(|prototype| errors::own_data(scope, prototype, name));
+        if planted.is_some_and(|planted| planted.strict_equals(method.into())) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_builtin(scope: &mut v8::PinScope<'_, '_>, function: v8::Local<'_, v8::Function>, name: &str) -> bool {
+    // A function made by V8 belongs to no script, and its own name cannot be changed.
+    function.get_script_line_number().is_none() && function.get_name(scope).to_rust_string_lossy(scope) == name
+}
+
+/// Names the kinds of object that JSON has no form for.
+fn not_json(object: v8::Local<'_, v8::Object>) -> Option<&'static str> {
+    if object.is_callable() {
+        Some("a function")
+    } else if object.is_array() {
+        None
+    } else if object.is_date() {
+        Some("a Date")
+    } else if object.is_map() || object.is_weak_map() {
+        Some("a Map")
+    } else if object.is_set() || object.is_weak_set() {
+        Some("a Set")
+    } else if object.is_array_buffer_view() {
+        Some("a typed array")
+    } else if object.is_array_buffer() || object.is_shared_array_buffer() {
+        Some("an ArrayBuffer")
+    } else if object.is_promise() {
+        Some("a promise inside the result; await it first")
+    } else if object.is_big_int_object() {
+        Some("a BigInt")
+    } else if object.is_symbol_object() {
+        Some("a symbol")
+    } else {
+        None
+    }
+}
+
+/// The primitive in `new Number(1)` and its like.
+fn unboxed<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'s, v8::Object>,
+) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
+    if object.is_number_object() {
+        let number = object.to_number(scope).ok_or(Trouble::Thrown)?;
+        Ok(Some(number.into()))
+    } else if object.is_string_object() {
+        let string = object.to_string(scope).ok_or(Trouble::Thrown)?;
+        Ok(Some(string.into()))
+    } else if object.is_boolean_object() {
+        let value = clone::boolean_in(scope, object);
+        Ok(Some(v8::Boolean::new(scope, value).into()))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Whether a proxy stands for an array, through any number of proxies.
+fn is_proxied_array(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> bool {
+    let mut target: v8::Local<v8::Value> = v8::Local::new(scope, object).into();
+    for _ in 0..MAX_DEPTH {
+        let Ok(proxy) = v8::Local::<v8::Proxy>::try_from(target) else {
+            return target.is_array() && object.is_proxy();
+        };
+        target = proxy.get_target(scope);
+    }
+    false
+}
+
+fn proxied_length(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> Option<u32> {
+    let name = key(scope, "length");
+    let length = object.get(scope, name.into())?;
+    length.uint32_value(scope)
+}
+
+fn refuse(scope: &mut v8::PinScope<'_, '_>, what: &str, spot: &Spot<'_>) -> Trouble {
+    let path = path(scope, spot);
+    let message = if what.starts_with("nested") {
+        format!("{path} is {what}")
+    } else {
+        format!("{path} is {what}, which is not a JSON value")
+    };
+    let mut failure = JsFailure::new(FailureKind::NotSerializable, "TypeError", message);
+    failure.path = Some(path);
+    failure.into()
+}
+
+/// `result.items[3].when`
+fn path(scope: &mut v8::PinScope<'_, '_>, spot: &Spot<'_>) -> String {
+    use std::fmt::Write as _;
+    let mut keys = Vec::new();
+    let mut at = Some(spot);
+    while let Some(spot) = at {
+        keys.push(spot.key);
+        at = spot.inside.map(|level| level.spot);
+    }
+    keys.reverse();
+    let left_out = keys.len().saturating_sub(MAX_PATH_KEYS);
+    let mut path = String::from("result");
+    for (position, key) in keys.into_iter().enumerate() {
+        if left_out > 0 && position == MAX_PATH_KEYS / 2 {
+            path.push_str("[…]");
+        }
+        if left_out > 0 && (MAX_PATH_KEYS / 2..MAX_PATH_KEYS / 2 + left_out).contains(&position) {
+            continue;
+        }
+        match key {
+            Key::Root => {}
+            Key::Index(index) => write!(path, "[{index}]").expect("a string takes any text"),
+            Key::Name(name) => {
+                let name = v8::Local::new(scope, name);
+                let name = v8::Local::<v8::String>::try_from(name)
+                    .map(|name| errors::bounded(scope, name, MAX_KEY_BYTES))
+                    .unwrap_or_default();
+                if is_identifier(&name) {
+                    path.push('.');
+                    path.push_str(&name);
+                } else {
+                    write!(path, "[{name:?}]").expect("a string takes any text");
+                }
+            }
+        }
+    }
+    path
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|char| char.is_alphanumeric() || char == '_' || char == '$')
+}
+
+fn write_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
+    let plain = |byte: u8| (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
+    let mut rest = bytes;
+    while let Some(stop) = rest.iter().position(|byte| !plain(*byte)) {
+        out.extend_from_slice(&rest[..stop]);
+        let byte = rest[stop];
+        if byte >= 0x80 {
+            out.extend_from_slice(&[0xC0 | (byte >> 6), 0x80 | (byte & 0x3F)]);
+        } else {
+            write_escape(out, u16::from(byte));
+        }
+        rest = &rest[stop + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
+    for unit in char::decode_utf16(units.iter().copied()) {
+        match unit {
+            Ok(char) if char >= ' ' && char != '"' && char != '\\' => {
+                out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            Ok(char) => write_escape(out, u16::try_from(u32::from(char)).expect("these are ASCII")),
+            Err(lone) => write_escape(out, lone.unpaired_surrogate()),
+        }
+    }
+}
+
+fn write_escape(out: &mut Vec<u8>, unit: u16) {
+    use std::io::Write as _;
+    let short = match unit {
+        0x08 => b'b',
+        0x09 => b't',
+        0x0A => b'n',
+        0x0C => b'f',
+        0x0D => b'r',
+        0x22 => b'"',
+        0x5C => b'\\',
+        _ => {
+            write!(out, "\\u{unit:04x}").expect("a vector takes any bytes");
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped_and_lone_surrogates_survive() {
+        let mut out = Vec::new();
+        write_latin1(&mut out, b"a\"b\\c\n\x01\xe9");
+        assert_eq!(String::from_utf8_lossy(&out), "a\\\"b\\\\c\\n\\u0001é");
+        out.clear();
+        write_utf16(&mut out, &[0x61, 0xD83D, 0xDE00, 0xD800, 0x22, 0xDC00]);
+        assert_eq!(String::from_utf8_lossy(&out), "a😀\\ud800\\\"\\udc00");
+    }
+}

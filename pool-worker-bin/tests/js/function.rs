@@ -1,0 +1,93 @@
+//! `execute-function`
+
+use pool_worker::js::FailureKind;
+
+use crate::support::{Bench, assert_kind};
+
+#[test]
+fn a_function_of_any_form_is_called_with_args_and_awaited() {
+    let mut bench = Bench::new();
+    for source in [
+        "(a, b) => a + b",
+        "function (a, b) { return a + b }",
+        "function add(a, b) { return a + b }",
+        "async (a, b) => a + b",
+        "async function add(a, b) { await null; return a + b }",
+        "add(a, b) { return a + b }",
+        "async add(a, b) { return a + b }",
+        "(a, b) => a + b;",
+        "  (a, b) => new Promise(done => setTimeout(done, 1, a + b)) // trailing words",
+        "/* leading words */ (a, b) => a + b",
+    ] {
+        let result = bench.function(source, "[40, 2]");
+        assert_eq!(result.as_deref(), Ok("42"), "{source}");
+    }
+    assert_eq!(bench.function("() => arguments.length", "[]").map_err(|f| f.name), Err("ReferenceError".to_owned()));
+    assert_eq!(bench.function("function () { return arguments.length }", "").as_deref(), Ok("0"));
+}
+
+#[test]
+fn what_is_not_one_function_expression_is_refused() {
+    let mut bench = Bench::new();
+    for source in ["a) (b", "", "function", "x => {", "1); (x => x", "x => x] [0", "{}) => 1"] {
+        let result = bench.function(source, "[]");
+        assert_kind(&result, FailureKind::Syntax);
+    }
+    for source in ["42", "'text'", "({a: 1})", "null"] {
+        let result = bench.function(source, "[]");
+        assert_kind(&result, FailureKind::InvalidTask);
+    }
+    for args in ["{}", "1", "[", "null"] {
+        let result = bench.function("x => x", args);
+        assert_kind(&result, FailureKind::InvalidTask);
+    }
+}
+
+#[test]
+fn a_function_that_throws_or_rejects_fails_with_its_error() {
+    let mut bench = Bench::new();
+    for source in [
+        "() => { throw new TypeError('no') }",
+        "async () => { throw new TypeError('no') }",
+        "() => Promise.reject(new TypeError('no'))",
+        "() => new Promise((_, reject) => setTimeout(() => reject(new TypeError('no')), 1))",
+    ] {
+        let result = bench.function(source, "[]");
+        let failure = assert_kind(&result, FailureKind::Exception);
+        assert_eq!((failure.name.as_str(), failure.message.as_str()), ("TypeError", "no"));
+        assert!(failure.stack.as_deref().is_some_and(|stack| stack.contains("task.js:1:")), "{failure:?}");
+    }
+}
+
+#[test]
+fn warm_state_stays_within_a_project_and_never_crosses() {
+    let mut bench = Bench::new();
+    let count = "() => globalThis.count = (globalThis.count ?? 0) + 1";
+    assert_eq!(bench.function_of("a", count, "").as_deref(), Ok("1"));
+    assert_eq!(bench.function_of("a", count, "").as_deref(), Ok("2"));
+    assert_eq!(bench.function_of("b", count, "").as_deref(), Ok("1"));
+    assert_eq!(bench.function_of("a", count, "").as_deref(), Ok("3"));
+    assert_eq!(bench.code("typeof count").as_deref(), Ok("\"undefined\""));
+}
+
+#[test]
+fn the_least_recently_used_project_loses_its_context() {
+    let mut bench = Bench::with(|config| config.max_warm_projects = 2);
+    let count = "() => globalThis.count = (globalThis.count ?? 0) + 1";
+    for (project, expected) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("a", "3"), ("b", "1")] {
+        assert_eq!(bench.function_of(project, count, "").as_deref(), Ok(expected), "{project}");
+    }
+}
+
+#[test]
+fn the_same_warm_code_can_run_again() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        let result = bench.warm_code("a", "'use strict'; const x = 20; class Y {} function z() {} x + 22");
+        assert_eq!(result.as_deref(), Ok("42"));
+    }
+    assert_eq!(
+        bench.warm_code("a", "'use strict'; (function () { return this === undefined })()").as_deref(),
+        Ok("true")
+    );
+}

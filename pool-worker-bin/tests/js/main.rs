@@ -1,0 +1,6 @@
+//! The JavaScript engine of the worker, against the contract's sentences. Each test makes its own engine.
+
+mod bench;
+mod code;
+mod function;
+mod support;

@@ -1,0 +1,92 @@
+//! An engine with a ticket counter and a few shorthands.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pool_worker::js::{
+    Engine, EngineConfig, FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, Realm, StopReason, Work,
+};
+
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) seen: Rc<RefCell<Vec<(u64, LogLevel, String)>>>,
+    ticket: u64,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let mut config = EngineConfig::default();
+        change(&mut config);
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&seen);
+        let engine = Engine::new(
+            config,
+            Box::new(move |ticket, level, text| {
+                sink.borrow_mut().push((ticket, level, text.to_owned()));
+            }),
+        );
+        Self { engine, seen, ticket: 0 }
+    }
+
+    /// The ticket that the next task will have.
+    pub(crate) fn next_ticket(&self) -> u64 {
+        self.ticket + 1
+    }
+
+    pub(crate) fn run(&mut self, project: &str, realm: Realm, work: Work<'_>) -> JsOutcome {
+        self.ticket += 1;
+        self.engine.run(&JsTask { ticket: self.ticket, project, realm, work, capture_logs: true })
+    }
+
+    pub(crate) fn code(&mut self, source: &str) -> Result<String, JsFailure> {
+        self.code_with(source, "")
+    }
+
+    pub(crate) fn code_with(&mut self, source: &str, context: &str) -> Result<String, JsFailure> {
+        let work = Work::Code { source, context_json: context.as_bytes() };
+        text(self.run("default", Realm::Fresh, work))
+    }
+
+    pub(crate) fn warm_code(&mut self, project: &str, source: &str) -> Result<String, JsFailure> {
+        let work = Work::Code { source, context_json: b"" };
+        text(self.run(project, Realm::Warm, work))
+    }
+
+    pub(crate) fn function(&mut self, source: &str, args: &str) -> Result<String, JsFailure> {
+        self.function_of("default", source, args)
+    }
+
+    pub(crate) fn function_of(&mut self, project: &str, source: &str, args: &str) -> Result<String, JsFailure> {
+        let work = Work::Function { source, args_json: args.as_bytes() };
+        text(self.run(project, Realm::Warm, work))
+    }
+
+    /// Runs fresh code that somebody ends after the delay.
+    pub(crate) fn code_ended_after(&mut self, source: &str, delay: Duration) -> JsFailure {
+        let handle = self.engine.handle();
+        let ticket = self.next_ticket();
+        let ender = std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            handle.terminate(ticket, StopReason::Timeout)
+        });
+        let failure = self.code(source).expect_err("the task never ends by itself");
+        assert!(ender.join().expect("the thread does not panic"));
+        failure
+    }
+}
+
+fn text(outcome: JsOutcome) -> Result<String, JsFailure> {
+    outcome.result.map(|json| String::from_utf8(json).expect("JSON is UTF-8"))
+}
+
+pub(crate) fn assert_kind(result: &Result<String, JsFailure>, kind: FailureKind) -> &JsFailure {
+    match result {
+        Err(failure) if failure.kind == kind => failure,
+        other => panic!("expected {kind:?}, got {other:?}"),
+    }
+}
