@@ -1,2 +1,3 @@
 //! The supervisor daemon and its command line, as a library that both programs are thin wrappers of.
 
+pub mod config;

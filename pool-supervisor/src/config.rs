@@ -1,0 +1,460 @@
+//! The configuration: files become validated settings, and errors point at the key.
+//!
+//! Owns every setting's name, bounds and default. What comes out is whole and sound: paths are absolute and exist,
+//! programs are resolved, patterns compile, bounds agree, so that nothing inside checks again. It must not accept a
+//! setting that does nothing, and decides nothing about the pool itself.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use pool_protocol::limits;
+use pool_protocol::task::{InvalidTask, Realm, TaskKind};
+use pool_protocol::worker::{AllowedProgram, HttpSetup, JsSetup, Lane, Setup, ShellSetup};
+use serde::Serialize;
+
+mod allow;
+mod effective;
+mod file;
+pub mod keys;
+pub mod paths;
+mod read;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use allow::parse_listen;
+use file::cpus;
+
+/// The most workers one pool may have.
+pub const MAX_WORKERS: u32 = 4096;
+/// The port of the HTTP API.
+pub const DEFAULT_PORT: u16 = 45678;
+/// A configuration file's bytes: far above any real one, and far below what would hurt.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A configuration that cannot be used. The one in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is too large to be one.
+    #[error("failed to read the configuration {path}: it is over {} MiB", MAX_FILE_BYTES >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name does not tell the format.
+    #[error("failed to read the configuration {path}: its name must end in .json or .toml")]
+    Extension {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not of its format.
+    #[error("failed to read the configuration {path}: it is no {format}: {detail}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// `JSON` or `TOML`.
+        format: &'static str,
+        /// What the parser said, with the line.
+        detail: String,
+    },
+    /// A setting is not known, doubled, of the wrong type, or out of bounds.
+    #[error("failed to accept the configuration {path}: {key} {problem}")]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The key's whole path.
+        key: String,
+        /// Completes "`key` ".
+        problem: String,
+    },
+}
+
+/// Everything that can be set, with what was not set at its default.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Workers, queue, times.
+    pub pool: PoolConfig,
+    /// What one task may use.
+    pub limits: LimitsConfig,
+    /// How workers are confined.
+    pub isolation: Isolation,
+    /// What may share a worker.
+    pub tenancy: Tenancy,
+    /// The worker's program; `None` is beside the supervisor's own.
+    #[serde(serialize_with = "effective::auto_path")]
+    pub worker_path: Option<PathBuf>,
+    /// Projects with settings of their own.
+    pub projects: BTreeMap<String, ProjectConfig>,
+    /// The JavaScript lane.
+    pub js: JsConfig,
+    /// Programs.
+    pub shell: ShellConfig,
+    /// The HTTP API, and what HTTP tasks may reach.
+    pub http: HttpConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// `pool`; see [`keys::KEYS`] for meanings and bounds.
+#[expect(missing_docs, reason = "the names are those of the keys, which the table of keys explains")]
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolConfig {
+    pub min_workers: u32,
+    pub max_workers: u32,
+    pub auto_scale: bool,
+    pub scale_up_threshold: f64,
+    pub scale_down_threshold: f64,
+    #[serde(rename = "scaleCooldown")]
+    pub scale_cooldown_ms: u64,
+    pub max_tasks_per_worker: u32,
+    pub max_memory_per_worker: u64,
+    #[serde(rename = "maxWorkerAge")]
+    pub max_worker_age_ms: u64,
+    #[serde(rename = "workerIdleTimeout")]
+    pub worker_idle_timeout_ms: u64,
+    #[serde(rename = "heartbeatInterval")]
+    pub heartbeat_interval_ms: u64,
+    #[serde(rename = "spawnTimeout")]
+    pub spawn_timeout_ms: u64,
+    #[serde(rename = "drainTimeout")]
+    pub drain_timeout_ms: u64,
+    pub queue_size: u32,
+    #[serde(rename = "resultTtl")]
+    pub result_ttl_ms: u64,
+    #[serde(rename = "priorityAgeing")]
+    pub priority_ageing_ms: u64,
+}
+
+/// `limits`; see [`keys::KEYS`] for meanings and bounds.
+#[expect(missing_docs, reason = "the names are those of the keys, which the table of keys explains")]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsConfig {
+    #[serde(rename = "timeout")]
+    pub timeout_ms: u64,
+    pub cpu_ms: u64,
+    pub memory_bytes: u64,
+    pub result_bytes: u64,
+    pub body_bytes: u64,
+    pub open_files: u64,
+    pub file_bytes: u64,
+}
+
+/// How workers are confined. Layers that this version cannot prove are not on offer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Resource limits, a clean environment, no descriptors but its own.
+    Standard,
+    /// The same without resource limits.
+    Off,
+}
+
+/// What may share a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tenancy {
+    /// All projects, one task after the other.
+    Shared,
+}
+
+/// One of `projects`.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectConfig {
+    /// How many of its tasks may run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Its share against other projects.
+    pub weight: f64,
+    /// How many of its tasks may wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queued: Option<u32>,
+    /// Where its JavaScript tasks run that name no realm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub realm: Option<Realm>,
+    /// Nothing of it runs in a realm that is kept.
+    pub forbid_warm: bool,
+}
+
+impl Default for ProjectConfig {
+    fn default() -> Self {
+        Self { limit: None, weight: 1.0, max_queued: None, realm: None, forbid_warm: false }
+    }
+}
+
+/// `js`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JsConfig {
+    /// Canonical, existing, UTF-8.
+    pub module_roots: Vec<PathBuf>,
+    /// `eval` and `new Function`.
+    pub allow_code_generation: bool,
+    /// WebAssembly.
+    pub allow_wasm: bool,
+}
+
+/// `shell`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShellConfig {
+    /// Resolved programs with sound patterns.
+    #[serde(serialize_with = "effective::as_written")]
+    pub allow: Vec<AllowedProgram>,
+    /// The whole environment of programs.
+    pub env: BTreeMap<String, String>,
+    /// Canonical, existing, UTF-8.
+    pub cwd: PathBuf,
+}
+
+/// `http`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpConfig {
+    /// The API's address; `None` is `off`.
+    #[serde(serialize_with = "effective::off_address")]
+    pub listen: Option<SocketAddr>,
+    /// The API's Unix socket. See [`HttpConfig::socket_beside`].
+    pub socket: ApiSocket,
+    /// See [`HttpConfig::key_file_beside`].
+    #[serde(serialize_with = "effective::auto_path")]
+    pub key_file: Option<PathBuf>,
+    /// What HTTP tasks may reach besides public addresses.
+    pub allow: Vec<String>,
+}
+
+/// `http.socket`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ApiSocket {
+    /// Beside the control socket, when the API listens at all.
+    Auto,
+    /// None.
+    Off,
+    /// There.
+    At(PathBuf),
+}
+
+/// `log`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct LogConfig {
+    /// The least important line that is written.
+    pub level: LogLevel,
+    /// Its form.
+    pub format: LogFormat,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual names")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// All levels.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The name in the file, which is also `tracing`'s.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `log.format`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// Text.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks a file; without one, all defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file and, when it is a setting's fault, the key and what is allowed.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Ok(Self::with_defaults(cpus()));
+        };
+        let tree = file::tree(path)?;
+        read::config(tree, cpus()).map_err(|value::Problem { key, problem }| ConfigError::Setting {
+            path: path.to_owned(),
+            key,
+            problem,
+        })
+    }
+
+    fn with_defaults(cpus: u32) -> Self {
+        Self {
+            pool: PoolConfig {
+                min_workers: 1,
+                max_workers: cpus,
+                auto_scale: true,
+                scale_up_threshold: 0.8,
+                scale_down_threshold: 0.2,
+                scale_cooldown_ms: 1000,
+                max_tasks_per_worker: 100,
+                max_memory_per_worker: 512 << 20,
+                max_worker_age_ms: 3_600_000,
+                worker_idle_timeout_ms: 60_000,
+                heartbeat_interval_ms: 1000,
+                spawn_timeout_ms: limits::DEFAULT_SPAWN_TIMEOUT_MS,
+                drain_timeout_ms: 30_000,
+                queue_size: 100_000,
+                result_ttl_ms: 600_000,
+                priority_ageing_ms: 10_000,
+            },
+            limits: LimitsConfig {
+                timeout_ms: limits::DEFAULT_TIMEOUT_MS,
+                cpu_ms: 60_000,
+                memory_bytes: 128 << 20,
+                result_bytes: limits::DEFAULT_BODY_BYTES as u64,
+                body_bytes: limits::DEFAULT_BODY_BYTES as u64,
+                open_files: 64,
+                file_bytes: 1 << 30,
+            },
+            isolation: Isolation::Standard,
+            tenancy: Tenancy::Shared,
+            worker_path: None,
+            projects: BTreeMap::new(),
+            js: JsConfig::default(),
+            shell: ShellConfig { allow: Vec::new(), env: BTreeMap::new(), cwd: PathBuf::from("/") },
+            http: HttpConfig {
+                listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
+                socket: ApiSocket::Auto,
+                key_file: None,
+                allow: Vec::new(),
+            },
+            log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
+        }
+    }
+
+    /// What the core is told.
+    #[must_use]
+    pub fn core_settings(&self) -> pool_core::settings::Settings {
+        let projects = self.projects.iter().map(|(id, project)| {
+            let ProjectConfig { limit, weight, max_queued, .. } = *project;
+            (Box::from(id.as_str()), pool_core::settings::ProjectSettings { limit, weight, max_queued })
+        });
+        let pool = &self.pool;
+        pool_core::settings::Settings {
+            min_workers: pool.min_workers,
+            max_workers: pool.max_workers,
+            auto_scale: pool.auto_scale,
+            scale_up_threshold: pool.scale_up_threshold,
+            scale_down_threshold: pool.scale_down_threshold,
+            scale_cooldown_ms: pool.scale_cooldown_ms,
+            max_tasks_per_worker: pool.max_tasks_per_worker,
+            max_memory_per_worker: pool.max_memory_per_worker,
+            max_worker_age_ms: pool.max_worker_age_ms,
+            worker_idle_timeout_ms: pool.worker_idle_timeout_ms,
+            heartbeat_interval_ms: pool.heartbeat_interval_ms,
+            spawn_timeout_ms: pool.spawn_timeout_ms,
+            drain_timeout_ms: pool.drain_timeout_ms,
+            queue_size: pool.queue_size,
+            timeout_ms: self.limits.timeout_ms,
+            cpu_ms: self.limits.cpu_ms,
+            memory_bytes: self.limits.memory_bytes,
+            priority_ageing_ms: pool.priority_ageing_ms,
+            projects: projects.collect(),
+        }
+    }
+
+    /// What a worker is told at its start.
+    #[must_use]
+    pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
+        let utf8 = |path: &PathBuf| path.to_str().expect("folders are checked to be UTF-8").to_owned();
+        Setup {
+            lane,
+            worker,
+            heartbeat_ms: self.pool.heartbeat_interval_ms,
+            body_bytes: self.limits.body_bytes,
+            result_bytes: self.limits.result_bytes,
+            open_files: self.limits.open_files,
+            memory_bytes: self.limits.memory_bytes,
+            js: JsSetup {
+                module_roots: self.js.module_roots.iter().map(utf8).collect(),
+                allow_code_generation: self.js.allow_code_generation,
+                allow_wasm: self.js.allow_wasm,
+                snapshot,
+            },
+            shell: ShellSetup {
+                allow: self.shell.allow.clone(),
+                env: self.shell.env.clone(),
+                cwd: Some(utf8(&self.shell.cwd)),
+                file_bytes: self.limits.file_bytes,
+            },
+            http: HttpSetup { allow: self.http.allow.clone() },
+        }
+    }
+
+    /// Where a task runs: what it asks for, else its project's default, else its type's.
+    ///
+    /// # Errors
+    /// [`InvalidTask`] when it asks for `warm` and its project forbids that.
+    pub fn realm_for(&self, project: &str, kind: TaskKind, asked: Option<Realm>) -> Result<Realm, InvalidTask> {
+        let settings = self.projects.get(project);
+        let forbid_warm = settings.is_some_and(|p| p.forbid_warm);
+        match asked {
+            Some(Realm::Warm) if forbid_warm => Err(InvalidTask::new(
+                "realm",
+                format!("must not be `warm`: the configuration forbids it to project {project}; use `fresh`"),
+            )),
+            Some(realm) => Ok(realm),
+            None if forbid_warm => Ok(Realm::Fresh),
+            None => Ok(settings.and_then(|p| p.realm).unwrap_or(kind.default_realm())),
+        }
+    }
+
+    /// The whole, defaults included, as a file that loads to the same again.
+    #[must_use]
+    pub fn effective_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and UTF-8 texts serialise")
+    }
+}
+
+impl HttpConfig {
+    /// The API's key file: as configured, else `api.key` beside the control socket.
+    #[must_use]
+    pub fn key_file_beside(&self, control_socket: &Path) -> PathBuf {
+        self.key_file.clone().unwrap_or_else(|| paths::beside(control_socket, "api.key"))
+    }
+
+    /// The API's Unix socket, if it has one: as configured, else `api.sock` beside the control socket.
+    #[must_use]
+    pub fn socket_beside(&self, control_socket: &Path) -> Option<PathBuf> {
+        match &self.socket {
+            ApiSocket::At(path) => Some(path.clone()),
+            ApiSocket::Auto if self.listen.is_some() => Some(paths::beside(control_socket, "api.sock")),
+            ApiSocket::Auto | ApiSocket::Off => None,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What is accepted, what is refused and how, and what comes out of it.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn accept(json: &str) -> Config {
+    let tree = serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}"));
+    read::config(tree, 2).unwrap_or_else(|p| panic!("{json}: {} {}", p.key, p.problem))
+}
+
+fn refuse(json: &str) -> String {
+    let tree = serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}"));
+    match read::config(tree, 2) {
+        Ok(_) => panic!("{json} was accepted"),
+        Err(problem) => format!("{} {}", problem.key, problem.problem),
+    }
+}
+
+/// A file in a folder of its own; the folder goes with the guard.
+fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("written");
+    (folder, path)
+}
+
+#[test]
+fn without_a_file_the_pool_has_one_worker_at_least_and_one_per_cpu_at_most() {
+    let config = Config::load(None).expect("defaults");
+    let cpus = std::thread::available_parallelism().expect("known").get();
+    assert_eq!((config.pool.min_workers, config.pool.max_workers as usize), (1, cpus.min(4096)));
+    assert_eq!(accept("{}"), Config::with_defaults(2));
+}
+
+#[test]
+fn the_originals_worker_settings_are_accepted_as_they_stand() {
+    let config = accept(
+        r#"{"daemon":{"worker":{"minProcesses":1,"maxProcesses":4,"autoScale":true,"scaleUpThreshold":0.8,
+            "scaleDownThreshold":0.2,"maxTasksPerWorker":50,"workerIdleTimeout":30000}}}"#,
+    );
+    let pool = &config.pool;
+    assert_eq!((pool.min_workers, pool.max_workers, pool.auto_scale), (1, 4, true));
+    assert_eq!((pool.scale_up_threshold, pool.scale_down_threshold), (0.8, 0.2));
+    assert_eq!((pool.max_tasks_per_worker, pool.worker_idle_timeout_ms), (50, 30_000));
+    let renamed = accept(r#"{"daemon":{"worker":{"minWorkers":2,"maxWorkers":3}}}"#);
+    assert_eq!((renamed.pool.min_workers, renamed.pool.max_workers), (2, 3));
+}
+
+#[test]
+fn bounds_that_are_not_given_make_room_for_those_that_are() {
+    let counts = |json| {
+        let pool = accept(json).pool;
+        (pool.min_workers, pool.max_workers)
+    };
+    assert_eq!(counts(r#"{"pool":{"minWorkers":8}}"#), (8, 8));
+    assert_eq!(counts(r#"{"pool":{"maxWorkers":1}}"#), (1, 1));
+    assert_eq!(counts(r#"{"pool":{"maxWorkers":9}}"#), (1, 9));
+    assert_eq!(counts(r#"{"daemon":{"worker":{"minProcesses":3}},"pool":{"maxWorkers":4}}"#), (3, 4));
+}
+
+#[test]
+fn times_and_sizes_are_numbers_or_texts_with_a_unit() {
+    let config = accept(
+        r#"{"pool":{"maxWorkerAge":"2h","drainTimeout":5000,"maxMemoryPerWorker":"1GiB","resultTtl":"30s"},
+            "limits":{"memoryBytes":67108864,"timeout":"1.5s","bodyBytes":"1MiB"}}"#,
+    );
+    assert_eq!((config.pool.max_worker_age_ms, config.pool.drain_timeout_ms), (7_200_000, 5000));
+    assert_eq!((config.pool.max_memory_per_worker, config.pool.result_ttl_ms), (1 << 30, 30_000));
+    let limits = &config.limits;
+    assert_eq!((limits.memory_bytes, limits.timeout_ms, limits.body_bytes), (64 << 20, 1500, 1 << 20));
+}
+
+#[test]
+fn a_bad_setting_is_refused_naming_its_key() {
+    for (json, message) in [
+        ("[]", "the file must hold one table of settings, not a list"),
+        (r#"{"pool":{"maxWorker":2}}"#, "pool.maxWorker is not known; did you mean pool.maxWorkers?"),
+        (r#"{"pol":{}}"#, "pol is not known; did you mean pool?"),
+        (r#"{"maxWorkers":2}"#, "maxWorkers is not known; did you mean pool.maxWorkers?"),
+        (r#"{"pool":{"timeout":2}}"#, "pool.timeout is not known; did you mean limits.timeout?"),
+        (r#"{"pool":5}"#, "pool must be a table of settings, not 5"),
+        (r#"{"pool":{"minWorkers":0}}"#, "pool.minWorkers must be a whole number from 1 to 4096, not 0"),
+        (r#"{"pool":{"maxWorkers":1000000000}}"#, "pool.maxWorkers must be a whole number from 1 to 4096"),
+        (r#"{"pool":{"maxWorkers":2.5}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not 2.5"),
+        (r#"{"pool":{"maxWorkers":-1}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not -1"),
+        (r#"{"pool":{"maxWorkers":"4"}}"#, r#"pool.maxWorkers must be a whole number from 1 to 4096, not "4""#),
+        (r#"{"pool":{"maxWorkers":null}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not null"),
+        (r#"{"pool":{"minWorkers":4,"maxWorkers":2}}"#, "pool.minWorkers must be at most pool.maxWorkers (2), not 4"),
+        (
+            r#"{"pool":{"minWorkers":4},"daemon":{"worker":{"maxProcesses":2}}}"#,
+            "pool.minWorkers must be at most daemon.worker.maxProcesses (2), not 4",
+        ),
+        (
+            r#"{"pool":{"minWorkers":1},"daemon":{"worker":{"minProcesses":1}}}"#,
+            "pool.minWorkers is the same setting as daemon.worker.minProcesses; give one of them",
+        ),
+        (
+            r#"{"daemon":{"worker":{"maxProcesses":1,"maxWorkers":1}}}"#,
+            "daemon.worker.maxWorkers is the same setting as daemon.worker.maxProcesses; give one of them",
+        ),
+        (
+            r#"{"daemon":{"worker":{"minProceses":1}}}"#,
+            "daemon.worker.minProceses is not known; did you mean daemon.worker.minProcesses?",
+        ),
+        (r#"{"daemon":{"port":1}}"#, "daemon.port is not known; known here: worker"),
+        (r#"{"pool":{"queueSize":1,"queueSize":2}}"#, "pool.queueSize is given twice"),
+        (r#"{"pool":{},"pool":{}}"#, "pool is given twice"),
+        (r#"{"pool":{"autoScale":"yes"}}"#, r#"pool.autoScale must be true or false, not "yes""#),
+        (
+            r#"{"pool":{"scaleUpThreshold":0.1}}"#,
+            "pool.scaleUpThreshold must be over scaleDownThreshold (0.2), not 0.1",
+        ),
+        (r#"{"pool":{"scaleDownThreshold":0.9}}"#, "pool.scaleDownThreshold must be below scaleUpThreshold (0.8)"),
+        (r#"{"pool":{"scaleDownThreshold":0}}"#, "pool.scaleDownThreshold must be over 0"),
+        (r#"{"pool":{"scaleUpThreshold":1001}}"#, "pool.scaleUpThreshold must be a number from 0 to 1000, not 1001"),
+        (r#"{"pool":{"scaleUpThreshold":"high"}}"#, "pool.scaleUpThreshold must be a number, not"),
+        (r#"{"pool":{"maxMemoryPerWorker":"1MiB"}}"#, "pool.maxMemoryPerWorker must be at least 32MiB, or 0 for never"),
+        (r#"{"pool":{"maxMemoryPerWorker":"lots"}}"#, "pool.maxMemoryPerWorker is malformed"),
+        (r#"{"pool":{"maxWorkerAge":"soon"}}"#, "pool.maxWorkerAge is malformed"),
+        (r#"{"pool":{"heartbeatInterval":1}}"#, "pool.heartbeatInterval must be a time from 50ms to 1h, not 1"),
+        (r#"{"pool":{"spawnTimeout":true}}"#, "pool.spawnTimeout must be a time"),
+        (r#"{"pool":{"drainTimeout":-5}}"#, "pool.drainTimeout must be a time from 0 to 30d, not -5"),
+        (r#"{"pool":{"queueSize":0}}"#, "pool.queueSize must be a whole number from 1 to 10000000, not 0"),
+        (r#"{"limits":{"timeout":0}}"#, "limits.timeout must be a time from 1ms to 30d, not 0"),
+        (r#"{"limits":{"memoryBytes":"1MiB"}}"#, "limits.memoryBytes must be a size from 4MiB to 64GiB"),
+        (r#"{"limits":{"bodyBytes":"1GiB"}}"#, "limits.bodyBytes must be a size from 1KiB to 256MiB"),
+        (r#"{"limits":{"openFiles":3}}"#, "limits.openFiles must be a whole number from 32"),
+        (r#"{"isolation":"strict"}"#, r#"isolation "strict" is not available"#),
+        (r#"{"isolation":"none"}"#, r#"isolation must be "standard" or "off", not "none""#),
+        (r#"{"tenancy":"dedicated"}"#, r#"tenancy must be "shared""#),
+        (r#"{"workerPath":"pool-worker"}"#, "workerPath must be an absolute path"),
+        (r#"{"workerPath":"/no/such/worker"}"#, "workerPath names /no/such/worker: No such file"),
+        (r#"{"projects":{"a b":{}}}"#, r#"projects."a b" is no project id"#),
+        (r#"{"projects":{"a":{"limit":-1}}}"#, "projects.a.limit must be a whole number from 0"),
+        (r#"{"projects":{"a.b":{"weight":0}}}"#, r#"projects."a.b".weight must be a number from 0.001 to 1000, not 0"#),
+        (r#"{"projects":{"a":{"wieght":1}}}"#, "projects.a.wieght is not known; did you mean projects.a.weight?"),
+        (r#"{"projects":{"a":{"realm":"frozen"}}}"#, r#"projects.a.realm "frozen" is not available"#),
+        (r#"{"projects":{"a":{"realm":"warm","forbidWarm":true}}}"#, r#"projects.a.realm is "warm""#),
+        (r#"{"js":{"moduleRoots":"/srv"}}"#, r#"js.moduleRoots must be a list of folders, not "/srv""#),
+        (r#"{"js":{"moduleRoots":["srv"]}}"#, "js.moduleRoots[0] must be an absolute path"),
+        (r#"{"js":{"moduleRoots":["/","/no/such"]}}"#, "js.moduleRoots[1] names /no/such: No such file"),
+        (r#"{"js":{"moduleRoots":["/dev/null"]}}"#, "js.moduleRoots[0] must be a folder"),
+        (r#"{"shell":{"allow":[{}]}}"#, "shell.allow[0] has no `program`"),
+        (r#"{"shell":{"allow":[{"programm":"/bin/sh"}]}}"#, "shell.allow[0].programm is not known; did you mean"),
+        (r#"{"shell":{"allow":[{"program":"sh"}]}}"#, "shell.allow[0].program must be an absolute path"),
+        (r#"{"shell":{"allow":[{"program":"/etc/passwd"}]}}"#, "shell.allow[0].program must be an executable file"),
+        (r#"{"shell":{"allow":[{"program":"/bin/sh","args":"("}]}}"#, "shell.allow[0].args is no pattern"),
+        (r#"{"shell":{"allow":[{"program":"/bin/sh","args":"a)(b"}]}}"#, "shell.allow[0].args is no pattern"),
+        (
+            r#"{"shell":{"allow":[{"program":"/bin/sh"},{"program":"/bin/sh"}]}}"#,
+            "shell.allow[1] names /bin/sh a second",
+        ),
+        (r#"{"shell":{"env":{"A=B":"x"}}}"#, r#"shell.env."A=B" is no name of a variable"#),
+        (r#"{"shell":{"env":{"A":1}}}"#, "shell.env.A must be a text, not 1"),
+        (r#"{"shell":{"env":{"A":"\u0000"}}}"#, "shell.env.A must not contain a zero byte"),
+        (r#"{"shell":{"cwd":"/no/such"}}"#, "shell.cwd names /no/such: No such file"),
+        (r#"{"http":{"listen":"45678"}}"#, r#"http.listen must be "off" or ADDRESS:PORT"#),
+        (r#"{"http":{"listen":false}}"#, r#"http.listen must be "off" or ADDRESS:PORT, not false"#),
+        (r#"{"http":{"keyFile":"api.key"}}"#, "http.keyFile must be an absolute path"),
+        (r#"{"http":{"socket":"sock"}}"#, "http.socket must be an absolute path"),
+        (r#"{"http":{"allow":["127.1"]}}"#, "http.allow[0] must be ADDRESS"),
+        (r#"{"log":{"level":"loud"}}"#, r#"log.level must be "error" or "warn""#),
+        (r#"{"log":{"format":"xml"}}"#, r#"log.format must be "auto" or "json" or "text""#),
+    ] {
+        let said = refuse(json);
+        assert!(said.starts_with(message), "{json}\n said: {said}\n want: {message}");
+    }
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_is_refused_with_its_length() {
+    let said = refuse(&format!(r#"{{"http":{{"socket":"/{}"}}}}"#, "x".repeat(120)));
+    assert!(said.starts_with("http.socket is too long") && said.contains("121 bytes"), "{said}");
+}
+
+#[test]
+fn both_formats_say_the_same() {
+    let (_json_folder, json) = file(
+        "pool.json",
+        r#"{"pool":{"minWorkers":2,"maxWorkers":3,"maxWorkerAge":"1m"},"projects":{"p":{"limit":5,"weight":2}},
+            "shell":{"allow":[{"program":"/bin/sh","args":"-c"}],"env":{"LANG":"C"}}}"#,
+    );
+    let (_toml_folder, toml) = file(
+        "pool.toml",
+        "[pool]\nminWorkers = 2\nmaxWorkers = 3\nmaxWorkerAge = '1m'\n[projects.p]\nlimit = 5\nweight = 2\n\
+         [[shell.allow]]\nprogram = '/bin/sh'\nargs = '-c'\n[shell.env]\nLANG = 'C'\n",
+    );
+    let config = Config::load(Some(&json)).expect("JSON");
+    assert_eq!(config, Config::load(Some(&toml)).expect("TOML"));
+    assert_eq!((config.pool.min_workers, config.projects["p"].limit), (2, Some(5)));
+}
+
+#[test]
+fn a_file_that_is_not_of_its_format_is_refused_with_the_place() {
+    for (name, text, message) in [
+        ("a.json", "{\"pool\":\n}", "is no JSON: expected value at line 2"),
+        ("a.json", "{\"pool\":{\"scaleUpThreshold\":1e400}}", "is no JSON: number out of range at line 1"),
+        ("a.toml", "[pool]\nminWorkers = \n", "is no TOML: TOML parse error at line 2"),
+        ("a.toml", "[pool]\nminWorkers = 1\nminWorkers = 2\n", "is no TOML: TOML parse error at line 3"),
+        ("a.toml", "[pool]\nminWorker = 1\n", "pool.minWorker is not known; did you mean pool.minWorkers?"),
+        ("a.toml", "[pool]\nmaxWorkerAge = 2020-01-01\n", "pool.maxWorkerAge must be a time"),
+        ("a.yaml", "pool:", "its name must end in .json or .toml"),
+        ("json", "{}", "its name must end in .json or .toml"),
+    ] {
+        let (_folder, path) = file(name, text);
+        let said = Config::load(Some(&path)).expect_err(text).to_string();
+        assert!(said.contains(message) && said.contains(path.to_str().unwrap()), "{text}\n said: {said}");
+    }
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let (_folder, path) = file("deep.json", &deep);
+    assert!(matches!(Config::load(Some(&path)), Err(ConfigError::Syntax { .. })));
+    let missing = Config::load(Some(Path::new("/no/such.json"))).expect_err("no file");
+    assert!(
+        missing.to_string().starts_with("failed to read the configuration /no/such.json: No such file"),
+        "{missing}"
+    );
+    let (_folder, large) = file("large.json", &" ".repeat(4 * 1024 * 1024 + 1));
+    assert!(matches!(Config::load(Some(&large)), Err(ConfigError::TooLarge { .. })));
+}
+
+const FULL: &str = r#"{
+    "pool":{"minWorkers":1,"maxWorkers":4,"autoScale":false,"scaleUpThreshold":0.9,"scaleDownThreshold":0.3,
+        "scaleCooldown":"2s","maxTasksPerWorker":10,"maxMemoryPerWorker":"64MiB","maxWorkerAge":"1m",
+        "workerIdleTimeout":"5s","heartbeatInterval":100,"spawnTimeout":"3s","drainTimeout":"1s","queueSize":50,
+        "resultTtl":"2m","priorityAgeing":"20s"},
+    "limits":{"timeout":"3s","cpuMs":1000,"memoryBytes":"64MiB","resultBytes":"1MiB","bodyBytes":"2MiB","openFiles":40,
+        "fileBytes":"1MiB"},
+    "isolation":"off","tenancy":"shared","workerPath":"/bin/sh",
+    "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
+    "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
+    "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr"},
+    "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","allow":["10.1.0.0/16","a.b:1"]},
+    "log":{"level":"debug","format":"json"}}"#;
+
+#[test]
+fn the_effective_configuration_loads_to_the_same_again() {
+    for config in [accept("{}"), accept(FULL), accept(r#"{"http":{"listen":"off","socket":"off"}}"#)] {
+        assert_eq!(accept(&config.effective_json()), config);
+    }
+}
+
+#[test]
+fn every_known_key_is_read_and_shown() {
+    let shown: serde_json::Value = serde_json::from_str(&accept(FULL).effective_json()).expect("JSON");
+    let mut paths = std::collections::BTreeSet::new();
+    for (section, below) in shown.as_object().expect("a table") {
+        match below.as_object() {
+            None => drop(paths.insert(section.clone())),
+            Some(table) if section == "projects" => {
+                paths.extend(table["a.b"].as_object().unwrap().keys().map(|name| format!("projects.*.{name}")));
+            }
+            Some(table) => paths.extend(table.keys().map(|name| format!("{section}.{name}"))),
+        }
+    }
+    let known: std::collections::BTreeSet<_> = keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
+    assert_eq!(paths, known);
+}
+
+#[test]
+fn the_page_about_the_configuration_has_every_key_as_the_code_has_it() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let page = std::fs::read_to_string(page).expect("the page is part of the project");
+    for key in keys::KEYS {
+        let row = format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning);
+        assert!(page.contains(&row), "docs/configuration.md lacks this row:\n{row}");
+    }
+}
+
+#[test]
+fn the_core_is_told_what_was_set() {
+    let settings = accept(FULL).core_settings();
+    assert_eq!((settings.min_workers, settings.max_workers, settings.auto_scale), (1, 4, false));
+    assert_eq!((settings.queue_size, settings.timeout_ms, settings.priority_ageing_ms), (50, 3000, 20_000));
+    let project = settings.projects["a.b"];
+    assert_eq!((project.limit, project.weight, project.max_queued), (Some(0), 2.5, Some(7)));
+}
+
+#[test]
+fn a_worker_is_told_the_file_that_was_meant_not_only_its_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let link = folder.path().join("shell");
+    std::os::unix::fs::symlink("/bin/sh", &link).expect("linked");
+    let config = accept(&format!(r#"{{"shell":{{"allow":[{{"program":{link:?}}}]}}}}"#));
+    let setup = config.worker_setup(Lane::Io, "w1.1".into(), None);
+    let program = &setup.shell.allow[0];
+    assert_eq!(program.program, link.to_str().unwrap());
+    assert_eq!(Path::new(&program.resolved), Path::new("/bin/sh").canonicalize().unwrap());
+    use std::os::unix::fs::MetadataExt;
+    let meant = std::fs::metadata("/bin/sh").unwrap();
+    assert_eq!((program.device, program.inode), (meant.dev(), meant.ino()));
+    assert_eq!((setup.shell.cwd.as_deref(), setup.shell.file_bytes), (Some("/"), 1 << 30));
+}
+
+#[test]
+fn module_roots_are_made_canonical() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let link = folder.path().join("root");
+    std::os::unix::fs::symlink("/usr", &link).expect("linked");
+    let config = accept(&format!(r#"{{"js":{{"moduleRoots":[{link:?}]}}}}"#));
+    assert_eq!(config.worker_setup(Lane::Js, String::new(), None).js.module_roots, ["/usr"]);
+}
+
+#[test]
+fn a_tasks_realm_is_its_own_wish_then_its_projects_then_its_types() {
+    let config = accept(r#"{"projects":{"w":{"realm":"warm"},"f":{"realm":"fresh"},"no":{"forbidWarm":true}}}"#);
+    let realm = |project, kind, asked| config.realm_for(project, kind, asked);
+    assert_eq!(realm("x", TaskKind::Code, None), Ok(Realm::Fresh));
+    assert_eq!(realm("x", TaskKind::Function, None), Ok(Realm::Warm));
+    assert_eq!(realm("x", TaskKind::Code, Some(Realm::Warm)), Ok(Realm::Warm));
+    assert_eq!(realm("w", TaskKind::Code, None), Ok(Realm::Warm));
+    assert_eq!(realm("w", TaskKind::Code, Some(Realm::Fresh)), Ok(Realm::Fresh));
+    assert_eq!(realm("f", TaskKind::Module, None), Ok(Realm::Fresh));
+    assert_eq!(realm("no", TaskKind::Function, None), Ok(Realm::Fresh));
+    let refused = realm("no", TaskKind::Function, Some(Realm::Warm)).expect_err("forbidden");
+    assert_eq!(refused.field, "realm");
+}
+
+#[test]
+fn the_apis_files_lie_beside_the_control_socket_unless_named() {
+    let control = Path::new("/run/p/pool.sock");
+    let http = |json| accept(json).http;
+    assert_eq!(http("{}").key_file_beside(control), Path::new("/run/p/api.key"));
+    assert_eq!(http("{}").socket_beside(control).as_deref(), Some(Path::new("/run/p/api.sock")));
+    assert_eq!(http(r#"{"http":{"listen":"off"}}"#).socket_beside(control), None);
+    assert_eq!(http(r#"{"http":{"socket":"off"}}"#).socket_beside(control), None);
+    let named = http(r#"{"http":{"listen":"off","socket":"/a/s","keyFile":"/a/k"}}"#);
+    assert_eq!(named.socket_beside(control).as_deref(), Some(Path::new("/a/s")));
+    assert_eq!(named.key_file_beside(control), Path::new("/a/k"));
+}
