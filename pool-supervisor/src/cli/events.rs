@@ -1,0 +1,82 @@
+//! `poolctl events`: what happened in the pool, a line each.
+
+use pool_protocol::control::{ControlRequest, EventJson, EventsStart};
+
+use super::args::Events;
+use super::error::CliError;
+use super::exit::Exit;
+use super::output;
+use super::table::millis;
+use crate::client::{ClientError, Connection, Incoming};
+
+/// Prints events until the list ends; with `--follow`, until somebody interrupts.
+///
+/// # Errors
+/// [`CliError`] when the connection or our own output broke.
+pub(super) fn events(args: &Events, connection: &mut Connection) -> Result<Exit, CliError> {
+    connection.ask(&ControlRequest::Events { since: args.since, follow: args.follow })?;
+    let start: EventsStart = match connection.receive()? {
+        Incoming::Reply { body, .. } => serde_json::from_slice(&body).map_err(ClientError::Reply)?,
+        Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
+        other => return Err(unexpected(&other)),
+    };
+    if start.lost > 0 {
+        output::complain(&format!("{} older events are no longer kept", start.lost));
+    }
+    loop {
+        match connection.receive()? {
+            Incoming::Event { body, .. } => {
+                let mut line = if args.form.json { body.to_vec() } else { line(&body)?.into_bytes() };
+                line.push(b'\n');
+                output::write(&line)?;
+            }
+            Incoming::Reply { .. } => return Ok(Exit::Ok),
+            Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(message: &Incoming) -> CliError {
+    ClientError::Unexpected { kind: message.kind(), awaited: "an event" }.into()
+}
+
+/// An event as a person reads it: number, time, name, then what applies.
+fn line(body: &[u8]) -> Result<String, CliError> {
+    let event: EventJson<'_> = serde_json::from_slice(body).map_err(ClientError::Reply)?;
+    let verdict = event.verdict.as_ref().map(|verdict| format!("{} ({})", verdict.cause, verdict.evidence));
+    let workers = event.workers.map(|n| n.to_string());
+    let attempts = event.attempts.map(|n| n.to_string());
+    let duration = event.duration.map(millis);
+    let mut text = format!("{:>6} {} {:<17}", event.seq, event.time, event.event);
+    for (name, value) in [
+        ("task", event.task_id.as_deref()),
+        ("project", event.project_id),
+        ("worker", event.worker_id.as_deref()),
+        ("attempts", attempts.as_deref()),
+        ("workers", workers.as_deref()),
+        ("duration", duration.as_deref()),
+        ("error", event.error.as_deref()),
+        ("verdict", verdict.as_deref()),
+        (event.level.unwrap_or("log"), event.message.as_deref()),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name}={}", value.replace('\n', "\\n")));
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_what_applies() {
+        let body = br#"{"seq":7,"time":"2026-01-31T12:00:00Z","event":"task-error","taskId":"1a","projectId":"p","duration":1.5,"error":"JS_EXCEPTION: a\nb"}"#;
+        assert_eq!(
+            line(body).expect("an event"),
+            "     7 2026-01-31T12:00:00Z task-error        task=1a project=p duration=1.50 ms error=JS_EXCEPTION: a\\nb"
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! From the arguments of `run` to a task.
+//!
+//! The task is written as the JSON object that a user would have written and read by the one reader there is, so that a
+//! task means the same on every way in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine;
+use pool_protocol::task::{self, InvalidTask, Task, TaskKind};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::args::{AcceptStatus, Deadline, Http, JsOptions, Realm, RunOptions, Shell, What};
+use super::error::CliError;
+use super::input;
+
+/// The fields of a task, as the contract names them.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    max_attempts: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<&'a Deadline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<&'a str>,
+    limits: Limits,
+    #[serde(flatten)]
+    own: BTreeMap<&'static str, Value>,
+    /// Raw: a number keeps the digits that the user typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Vec<Box<RawValue>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Box<RawValue>>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+}
+
+/// What is asked for, and whether the whole outcome is wanted.
+pub(super) fn task(what: &What) -> Result<(Task, bool), CliError> {
+    let (common, spec) = match what {
+        What::Code { source, context, js, common } => {
+            let mut spec = script(TaskKind::Code, "code", source, js)?;
+            spec.context = context.as_deref().map(read_context).transpose()?;
+            (common, spec)
+        }
+        What::Function { source, args, js, common } => {
+            let mut spec = script(TaskKind::Function, "fn", source, js)?;
+            spec.args = Some(args.iter().map(|text| argument(text)).collect());
+            (common, spec)
+        }
+        What::Module { path, args, method, js, common } => {
+            let mut spec = of_kind(TaskKind::Module);
+            spec.args = Some(args.iter().map(|text| argument(text)).collect());
+            spec.own.insert("modulePath", json!(path));
+            put(&mut spec, "method", method.as_ref());
+            js_options(&mut spec, js);
+            (common, spec)
+        }
+        What::Http(http) => (&http.common, http_request(http)?),
+        What::Shell(shell) => (&shell.common, shell_command(shell)?),
+    };
+    Ok((finish(spec, common)?, common.json))
+}
+
+fn finish<'a>(mut spec: Spec<'a>, common: &'a RunOptions) -> Result<Task, InvalidTask> {
+    spec.project_id = common.project.as_deref();
+    spec.priority = common.priority;
+    spec.timeout = common.timeout;
+    spec.max_attempts = common.attempts;
+    spec.delay = common.delay;
+    spec.deadline = common.deadline.as_ref();
+    spec.idempotency_key = common.idempotency_key.as_deref();
+    spec.tag = common.tag.as_deref();
+    spec.limits = Limits { cpu_ms: common.cpu, memory_bytes: common.memory };
+    task::parse(&serde_json::to_vec(&spec).expect("strings, numbers and raw JSON serialise"))
+}
+
+fn of_kind(kind: TaskKind) -> Spec<'static> {
+    Spec { kind: kind.name(), ..Spec::default() }
+}
+
+fn put<T: Serialize>(spec: &mut Spec<'_>, field: &'static str, value: Option<T>) {
+    if let Some(value) = value {
+        spec.own.insert(field, json!(value));
+    }
+}
+
+fn script(kind: TaskKind, field: &'static str, source: &str, js: &JsOptions) -> Result<Spec<'static>, CliError> {
+    let mut spec = of_kind(kind);
+    let source = match source {
+        "-" => input::text("the source in", Path::new("-"))?,
+        source => source.to_owned(),
+    };
+    spec.own.insert(field, json!(source));
+    js_options(&mut spec, js);
+    Ok(spec)
+}
+
+fn js_options(spec: &mut Spec<'_>, js: &JsOptions) {
+    put(
+        spec,
+        "realm",
+        js.realm.map(|realm| match realm {
+            Realm::Fresh => "fresh",
+            Realm::Warm => "warm",
+        }),
+    );
+    put(spec, "logs", js.logs.then_some(true));
+}
+
+/// A word of the command line as an argument of a function: JSON if it is JSON, else a string.
+fn argument(text: &str) -> Box<RawValue> {
+    serde_json::from_str::<&RawValue>(text)
+        .map(ToOwned::to_owned)
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("strings serialise"))
+}
+
+fn read_context(path: &Path) -> Result<Box<RawValue>, CliError> {
+    let what = "the context in";
+    let text = input::text(what, path)?;
+    let unfit = |problem: String| CliError::Content { what, name: input::name(path), problem };
+    let value: Box<RawValue> = serde_json::from_str(text.trim()).map_err(|error| unfit(error.to_string()))?;
+    if !value.get().starts_with('{') {
+        return Err(unfit("must be a JSON object, whose keys become globals".to_owned()));
+    }
+    Ok(value)
+}
+
+fn http_request(http: &Http) -> Result<Spec<'static>, CliError> {
+    let mut spec = of_kind(TaskKind::Http);
+    let map =
+        |pairs: &[(String, String)]| (!pairs.is_empty()).then(|| pairs.iter().cloned().collect::<BTreeMap<_, _>>());
+    let body = http.data.as_deref().map(body).transpose()?;
+    let method = http.method.as_deref().or(body.is_some().then_some("POST"));
+    put(&mut spec, "url", Some(&http.url));
+    put(&mut spec, "method", method);
+    put(&mut spec, "headers", map(&http.headers));
+    put(&mut spec, "query", map(&http.query));
+    put(&mut spec, "body", body);
+    put(&mut spec, "maxRedirects", http.max_redirects);
+    put(&mut spec, "maxResponseBytes", http.max_response);
+    put(
+        &mut spec,
+        "acceptStatus",
+        http.accept_status.map(|which| match which {
+            AcceptStatus::Success => "2xx",
+            AcceptStatus::Any => "any",
+        }),
+    );
+    Ok(spec)
+}
+
+/// A text as it is; a file as text if it is text, else in base 64, which the worker undoes.
+fn body(data: &str) -> Result<Value, CliError> {
+    let Some(path) = data.strip_prefix('@') else { return Ok(json!(data)) };
+    Ok(match String::from_utf8(input::bytes("the data in", Path::new(path))?) {
+        Ok(text) => json!(text),
+        Err(error) => json!({ "base64": base64::engine::general_purpose::STANDARD.encode(error.as_bytes()) }),
+    })
+}
+
+fn shell_command(shell: &Shell) -> Result<Spec<'static>, CliError> {
+    let mut spec = of_kind(TaskKind::Shell);
+    let (program, words) = shell.words.split_first().expect("clap asks for one word at least");
+    let env = (!shell.env.is_empty()).then(|| shell.env.iter().cloned().collect::<BTreeMap<_, _>>());
+    let stdin = shell.stdin.as_deref().map(|path| input::text("the program's input in", path)).transpose()?;
+    let accept = (!shell.accept_exit.is_empty()).then_some(&shell.accept_exit);
+    spec.own.insert("program", json!(program));
+    spec.own.insert("args", json!(words));
+    put(&mut spec, "cwd", shell.cwd.as_ref());
+    put(&mut spec, "env", env);
+    put(&mut spec, "stdin", stdin);
+    put(&mut spec, "maxOutputBytes", shell.max_output);
+    put(&mut spec, "acceptExit", accept);
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Args, Command};
+    use super::*;
+    use clap::Parser;
+    use pool_protocol::task::Body;
+
+    fn parsed(line: &[&str]) -> Task {
+        let args = Args::try_parse_from(["poolctl", "run"].iter().chain(line)).expect("valid");
+        let Command::Run(run) = args.command else { panic!("{line:?}") };
+        task(&run.what).expect("a task").0
+    }
+
+    fn data(task: &Task) -> String {
+        let body = Body::split(&task.body, task.code_len).expect("whole");
+        String::from_utf8(body.data.to_vec()).expect("JSON")
+    }
+
+    #[test]
+    fn an_argument_is_json_if_it_is_json_and_else_a_string() {
+        let task = parsed(&["function", "f", "40", "-2", "[1,2,3]", "word", "true", "\"40\"", "1.50", "", "{a:1}"]);
+        assert_eq!(data(&task), r#"[40,-2,[1,2,3],"word",true,"40",1.50,"","{a:1}"]"#);
+    }
+
+    #[test]
+    fn run_tries_once_unless_told() {
+        assert_eq!(parsed(&["code", "1"]).max_attempts, Some(1));
+        assert_eq!(parsed(&["code", "1", "--attempts", "4"]).max_attempts, Some(4));
+    }
+
+    #[test]
+    fn every_option_reaches_its_field() {
+        let task = parsed(&[
+            "code",
+            "1+1",
+            "--project",
+            "p",
+            "--priority",
+            "7",
+            "--timeout",
+            "30s",
+            "--delay",
+            "1s",
+            "--deadline",
+            "5m",
+            "--idempotency-key",
+            "k",
+            "--tag",
+            "t",
+            "--cpu",
+            "2s",
+            "--memory",
+            "64MiB",
+            "--realm",
+            "warm",
+            "--logs",
+        ]);
+        assert_eq!((task.project.as_str(), task.priority, task.timeout_ms), ("p", 7, Some(30_000)));
+        assert_eq!((task.delay_ms, task.deadline), (1000, Some(task::Deadline::In(300_000))));
+        assert_eq!((task.idempotency_key.as_deref(), task.tag.as_deref()), (Some("k"), Some("t")));
+        assert_eq!((task.cpu_ms, task.memory_bytes), (Some(2000), Some(64 << 20)));
+        assert_eq!((task.realm, task.logs), (Some(task::Realm::Warm), true));
+    }
+
+    #[test]
+    fn data_makes_a_post_and_headers_are_kept() {
+        let task = parsed(&["http", "http://x/", "-H", "A: b:c", "--data", "hello", "--query", "q=1=2"]);
+        assert_eq!(
+            data(&task),
+            r#"{"url":"http://x/","method":"POST","headers":{"A":"b:c"},"query":{"q":"1=2"},"body":"hello"}"#
+        );
+        assert_eq!(data(&parsed(&["http", "http://x/"])), r#"{"url":"http://x/"}"#);
+    }
+
+    #[test]
+    fn a_program_keeps_its_words() {
+        let task = parsed(&["shell", "--env", "A=b", "--accept-exit", "1,-1", "--", "/usr/bin/wc", "-l", "a b"]);
+        assert_eq!(data(&task), r#"{"program":"/usr/bin/wc","args":["-l","a b"],"env":{"A":"b"},"acceptExit":[1,-1]}"#);
+    }
+}

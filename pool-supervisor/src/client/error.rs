@@ -1,0 +1,104 @@
+//! What can go wrong between a client and the supervisor.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pool_protocol::codec::HeadError;
+use pool_protocol::control::RefusedCode;
+use pool_protocol::frame::{FrameError, Kind};
+use pool_protocol::version::Mismatch;
+
+use super::send::TooLong;
+
+/// A failed operation of the client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "failed to reach a supervisor at {path}: {source}; start it with `pool-supervisor` or `systemctl start \
+         process-pool`, or name its socket with --socket"
+    )]
+    NoDaemon {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system does not let us.
+    #[error("failed to connect to {path}: {source}; the socket belongs to the user who started the supervisor")]
+    Denied {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else on the way to a connection.
+    #[error("failed to connect to {path}: {source}")]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The other side closed.
+    #[error("failed to read from the supervisor: it closed the connection")]
+    Closed,
+    /// Reading failed.
+    #[error("failed to read from the supervisor: {0}")]
+    Read(#[source] io::Error),
+    /// Writing failed.
+    #[error("failed to write to the supervisor: {0}")]
+    Write(#[source] io::Error),
+    /// The other side speaks another version.
+    #[error(transparent)]
+    Version(#[from] Mismatch),
+    /// Bytes that are no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame whose head is malformed.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A frame out of place.
+    #[error("failed to understand the supervisor: it sent {kind:?} where {awaited} was due")]
+    Unexpected {
+        /// What came.
+        kind: Kind,
+        /// What was due.
+        awaited: &'static str,
+    },
+    /// A reply whose JSON is not of the promised shape.
+    #[error(
+        "failed to understand the supervisor's reply: {0}; poolctl and pool-supervisor may be of different releases"
+    )]
+    Reply(#[source] serde_json::Error),
+    /// The task's body is over the supervisor's limit.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// The request was understood and refused.
+    #[error("{error}")]
+    Refused {
+        /// What kind of refusal.
+        code: RefusedCode,
+        /// The supervisor's words.
+        error: String,
+    },
+}
+
+impl ClientError {
+    pub(super) fn connect(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+                Self::NoDaemon { path, source }
+            }
+            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
+            _ => Self::Connect { path, source },
+        }
+    }
+
+    /// Whether the connection ended, as opposed to being misunderstood.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Closed | Self::Read(_) | Self::Write(_))
+    }
+}
