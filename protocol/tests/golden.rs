@@ -1,0 +1,226 @@
+//! Golden bytes of every wire message. A change here is a change of the wire: it needs a constant in `version.rs` in the same
+//! commit.
+
+use bytes::BytesMut;
+use pool_protocol::codec;
+use pool_protocol::control::{
+    AcceptedHead, ControlRequest, HelloHead, OutcomeHead, RefusedCode, RefusedHead, WelcomeHead,
+};
+use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::id::WorkerId;
+use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
+use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
+use pool_protocol::version;
+use pool_protocol::worker::{
+    CancelHead, DoneHead, HeartbeatHead, LastWordsHead, LogHead, LogLevel, ReadyHead, RunHead, TaskList,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn frame_of(bytes: &[u8]) -> Frame {
+    match frame::take(&mut BytesMut::from(bytes), FrameLimits { body_bytes: 1024 }).expect("well formed") {
+        Taken::Frame(frame) => frame,
+        Taken::Needs(n) => panic!("{n} bytes wanted, {} given", bytes.len()),
+    }
+}
+
+/// The bytes of a frame, and that they read back.
+fn golden<T>(kind: Kind, id: u64, head: &T, body: &[u8], expected: &str)
+where
+    T: bincode::Encode + PartialEq + std::fmt::Debug + for<'a> bincode::BorrowDecode<'a, ()>,
+{
+    let mut wire = Vec::new();
+    frame::put(&mut wire, kind, id, head, body);
+    assert_eq!(hex(&wire), expected.replace(' ', ""), "{kind:?}");
+    let frame = frame_of(&wire);
+    assert_eq!((frame.kind, frame.id, &frame.body[..]), (kind, id, body));
+    assert_eq!(&codec::decode::<T>("golden", &frame.head).expect("it reads back"), head);
+}
+
+/// For heads that borrow: reading back is shown by the caller.
+fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expected: &str) -> Frame {
+    let mut wire = Vec::new();
+    frame::put(&mut wire, kind, id, head, body);
+    assert_eq!(hex(&wire), expected.replace(' ', ""), "{kind:?}");
+    frame_of(&wire)
+}
+
+#[test]
+fn the_version_is_the_first() {
+    assert_eq!(version::CURRENT, 1);
+}
+
+#[test]
+fn hello_and_welcome() {
+    let hello = HelloHead { program: "poolctl" };
+    let frame = written(Kind::Hello, 1, &hello, b"", "01 00 0800 00000000 0100000000000000 07706f6f6c63746c");
+    assert_eq!(codec::decode::<HelloHead<'_>>("hello", &frame.head).expect("reads back"), hello);
+    let welcome = WelcomeHead { release: "0.1.0", pid: 300, body_bytes: 8_388_608 };
+    let frame =
+        written(Kind::Welcome, 1, &welcome, b"", "21 00 0e00 00000000 0100000000000000 05302e312e30 fb2c01 fc00008000");
+    assert_eq!(codec::decode::<WelcomeHead<'_>>("welcome", &frame.head).expect("reads back"), welcome);
+}
+
+#[test]
+fn submit_with_every_field() {
+    let head = TaskHead {
+        kind: TaskKind::Module,
+        project: "p",
+        priority: 5,
+        timeout_ms: Some(30_000),
+        max_attempts: Some(3),
+        retry: Some(RetryPolicy { initial_delay: 1000, factor: 2.0, max_delay: 300_000, jitter: 0.1 }),
+        delay_ms: 1,
+        deadline_ms: Some(2),
+        idempotency_key: Some("k"),
+        durable: false,
+        realm: Some(Realm::Warm),
+        tag: Some("t"),
+        cpu_ms: Some(4),
+        memory_bytes: Some(5),
+        logs: true,
+        on_disconnect: OnDisconnect::Keep,
+        ack: true,
+        want_outcome: false,
+        code_len: 1,
+    };
+    let frame = written(
+        Kind::Submit,
+        9,
+        &head,
+        b"m{}",
+        "02 00 3800 03000000 0900000000000000 02 0170 05 01fb3075 0103 01fbe803 0000000000000040 fce0930400 9a9999999999b93f \
+         01 0102 01016b 00 0101 010174 0104 0105 01 01 01 00 01 6d7b7d",
+    );
+    assert_eq!(codec::decode::<TaskHead<'_>>("submit", &frame.head).expect("reads back"), head);
+}
+
+#[test]
+fn accepted_outcome_refused() {
+    golden(Kind::Accepted, 9, &AcceptedHead { task: 7 }, b"", "22 00 0100 00000000 0900000000000000 07");
+    golden(
+        Kind::Refused,
+        9,
+        &RefusedHead { code: RefusedCode::Expired },
+        b"{}",
+        "25 00 0100 02000000 0900000000000000 02 7b7d",
+    );
+    let outcome = OutcomeHead {
+        task: 7,
+        status: Status::TimedOut,
+        code: Some(ErrorCode::Timeout),
+        attempts: 1,
+        worker: Some(WorkerId { slot: 3, generation: 17 }),
+        receipt: Receipt { queued_us: 1, run_us: 2, cpu_us: 3, memory_bytes: 4 },
+        tag: None,
+        result_len: 2,
+    };
+    let frame = written(
+        Kind::Outcome,
+        9,
+        &outcome,
+        b"{}[]",
+        "23 00 0e00 04000000 0900000000000000 07 02 010f 01 010311 01020304 00 02 7b7d5b5d",
+    );
+    assert_eq!(codec::decode::<OutcomeHead<'_>>("outcome", &frame.head).expect("reads back"), outcome);
+}
+
+#[test]
+fn control_requests() {
+    for (request, expected) in [
+        (ControlRequest::Stats, "00"),
+        (ControlRequest::Status, "01"),
+        (ControlRequest::Workers { dead: true }, "0201"),
+        (ControlRequest::Projects, "03"),
+        (ControlRequest::Task { task: 7 }, "0407"),
+        (ControlRequest::Wait { task: 7 }, "0507"),
+        (ControlRequest::Cancel { task: 7 }, "0607"),
+        (ControlRequest::SetLimit { project: "p", limit: 5 }, "07017005"),
+        (ControlRequest::Events { since: Some(3), follow: true }, "08010301"),
+        (ControlRequest::Drain, "09"),
+        (ControlRequest::Reload, "0a"),
+        (ControlRequest::Shutdown { now: true }, "0b01"),
+        (ControlRequest::Metrics, "0c"),
+        (ControlRequest::Ready, "0d"),
+    ] {
+        let mut head = Vec::new();
+        codec::encode_into(&request, &mut head);
+        assert_eq!(hex(&head), expected, "{request:?}");
+        assert_eq!(codec::decode::<ControlRequest<'_>>("control", &head).expect("reads back"), request);
+    }
+}
+
+#[test]
+fn to_the_worker() {
+    let run = RunHead {
+        attempt: 1,
+        kind: TaskKind::Code,
+        project: "p",
+        realm: Realm::Fresh,
+        timeout_ms: 100,
+        cpu_ms: 50,
+        memory_bytes: 10,
+        logs: false,
+        stream_logs: true,
+        code_len: 1,
+    };
+    let frame =
+        written(Kind::Run, 7, &run, b"1", "42 00 0b00 01000000 0700000000000000 01 00 0170 00 64 32 0a 00 01 01 31");
+    assert_eq!(codec::decode::<RunHead<'_>>("run", &frame.head).expect("reads back"), run);
+    let list = TaskList { tasks: vec![(7, 1), (300, 2)] };
+    golden(Kind::TakeBack, 0, &list, b"", "43 00 0700 00000000 0000000000000000 02 0701 fb2c01 02");
+    let cancel = CancelHead { attempt: 1, code: ErrorCode::Cancelled };
+    golden(Kind::Cancel, 7, &cancel, b"", "44 00 0200 00000000 0700000000000000 01 15");
+    golden(Kind::Retire, 0, &(), b"", "45 00 0000 00000000 0000000000000000");
+}
+
+#[test]
+fn from_the_worker() {
+    golden(Kind::Ready, 1, &ReadyHead { start_us: 250 }, b"", "61 00 0100 00000000 0100000000000000 fa");
+    let done = DoneHead {
+        attempt: 1,
+        code: Some(ErrorCode::JsException),
+        run_us: 2,
+        cpu_us: 3,
+        memory_bytes: 4,
+        result_len: 2,
+        spoiled: true,
+    };
+    golden(Kind::Done, 7, &done, b"{}", "62 00 0800 02000000 0700000000000000 01 010b 02 03 04 02 01 7b7d");
+    let heartbeat = HeartbeatHead { rss_bytes: 1, cpu_us: 2 };
+    golden(Kind::Heartbeat, 0, &heartbeat, b"", "63 00 0200 00000000 0000000000000000 01 02");
+    golden(Kind::Log, 7, &LogHead { level: LogLevel::Warn }, b"hi", "64 00 0100 02000000 0700000000000000 03 6869");
+    golden(Kind::Returned, 0, &TaskList { tasks: vec![] }, b"", "65 00 0100 00000000 0000000000000000 00");
+    let words = LastWordsHead { cause: Cause::JsHeap, detail: "x" };
+    let frame = written(Kind::LastWords, 0, &words, b"", "66 00 0300 00000000 0000000000000000 05 0178");
+    assert_eq!(codec::decode::<LastWordsHead<'_>>("last words", &frame.head).expect("reads back"), words);
+}
+
+#[test]
+fn a_head_with_trailing_bytes_or_too_few_is_refused() {
+    assert!(codec::decode::<HeartbeatHead>("heartbeat", &[1, 2, 3]).is_err());
+    assert!(codec::decode::<HeartbeatHead>("heartbeat", &[1]).is_err());
+}
+
+#[test]
+fn a_head_that_announces_a_huge_list_reserves_nothing() {
+    let mut head = vec![0xfd];
+    head.extend_from_slice(&u64::MAX.to_le_bytes());
+    assert!(codec::decode::<TaskList>("returned", &head).is_err());
+    let mut nearly = vec![0xfc];
+    nearly.extend_from_slice(&100_000_000u32.to_le_bytes());
+    assert!(codec::decode::<TaskList>("returned", &nearly).is_err());
+}
+
+#[test]
+fn the_order_of_codes_and_causes_is_part_of_the_wire() {
+    assert_eq!(ErrorCode::ALL.len(), 22);
+    assert_eq!(Cause::ALL.len(), 15);
+    for (index, code) in ErrorCode::ALL.iter().enumerate() {
+        let mut bytes = Vec::new();
+        codec::encode_into(code, &mut bytes);
+        assert_eq!(bytes, [u8::try_from(index).expect("few")], "{code}");
+    }
+}
