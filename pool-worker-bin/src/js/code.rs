@@ -186,6 +186,14 @@ fn attempt<'s, 'i, T>(
     Err(Rejection { trouble: failure.into(), offset })
 }
 
+/// Compiles with somebody else's wrapper and origin.
+pub(super) fn compile_text<'s, 'i, T>(
+    scope: &mut v8::PinScope<'s, 'i>,
+    compile: impl FnOnce(&mut v8::PinScope<'s, 'i>) -> Option<T>,
+) -> Result<T, Trouble> {
+    attempt(scope, 0, compile).map_err(|rejection| rejection.trouble)
+}
+
 fn compile_script<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     text: v8::Local<'s, v8::String>,

@@ -19,7 +19,7 @@ use super::errors::{self, Trouble};
 use super::host::Host;
 use super::modules::ModuleRoots;
 use super::perform::{Bench, perform};
-use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason, Work};
+use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason};
 use super::timers::Timers;
 use super::watch::{EngineHandle, Watch};
 use super::{platform, snapshot};
@@ -121,7 +121,6 @@ impl Engine {
             roots: ModuleRoots::new(&config.module_roots),
             watch: Arc::clone(&watch),
             pump: config.allow_wasm,
-            load_depth: Cell::new(0),
         });
         isolate.set_slot(Rc::clone(&host));
         context::prepare_isolate(&mut isolate, rules);
@@ -187,7 +186,7 @@ impl Engine {
             Err(Trouble::Failed(failure)) => Err(*failure),
             Err(Trouble::Thrown) => Err(self.explain(stop)),
         };
-        if task.realm == Realm::Warm && leaves_doubt(&result, &task.work) {
+        if task.realm == Realm::Warm && (realm.modules.failed() || leaves_doubt(&result)) {
             self.realms.discard_warm(task.project);
         }
         self.outcome(result)
@@ -241,20 +240,11 @@ impl Engine {
     }
 }
 
-/// Whether a task may have left its warm context, or a module half loaded in it, in a state nobody expects.
-fn leaves_doubt(result: &Result<Vec<u8>, JsFailure>, work: &Work<'_>) -> bool {
-    let Err(failure) = result else {
-        return false;
-    };
-    match failure.kind {
-        FailureKind::Terminated(_) | FailureKind::MemoryLimit | FailureKind::PromiseNeverSettled => true,
-        FailureKind::Syntax | FailureKind::ModuleNotFound | FailureKind::ModuleDenied => {
-            matches!(work, Work::Module { .. })
-        }
-        FailureKind::Exception | FailureKind::NotSerializable | FailureKind::OutputLimit | FailureKind::InvalidTask => {
-            false
-        }
-    }
+/// Whether a task may have left its warm context in a state nobody expects.
+fn leaves_doubt(result: &Result<Vec<u8>, JsFailure>) -> bool {
+    result.as_ref().is_err_and(|failure| {
+        matches!(failure.kind, FailureKind::Terminated(_) | FailureKind::MemoryLimit | FailureKind::PromiseNeverSettled)
+    })
 }
 
 fn terminated(reason: StopReason) -> JsFailure {

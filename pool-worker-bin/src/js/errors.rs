@@ -4,7 +4,7 @@
 //! `Error.prepareStackTrace` is the user's too. So names and messages are read from data properties only, and the stack
 //! is put together from the frames that V8 captured, never from the `stack` property.
 
-use super::host::key;
+use super::host::{key, text};
 use super::inspect;
 use super::task::{FailureKind, JsFailure};
 
@@ -118,12 +118,6 @@ pub(super) fn describe(
     let (name, text) = name_and_message(scope, thrown);
     let kind = marked_kind(scope, thrown).unwrap_or(FailureKind::Exception);
     let mut failure = JsFailure::new(kind, &name, text);
-    if kind == FailureKind::Syntax {
-        if let Some(message) = message {
-            add_location(scope, &mut failure, message);
-        }
-        return failure;
-    }
     failure.stack = stack_of(scope, thrown, message, &header(&failure.name, &failure.message));
     failure
 }
@@ -254,19 +248,33 @@ fn mark_key<'s>(scope: &v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Private> {
     v8::Private::for_api(scope, Some(name))
 }
 
-/// Makes an error of ours tell its kind, should the task let it through.
-pub(super) fn mark(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, v8::Value>, kind: FailureKind) {
-    let code = match kind {
-        FailureKind::Syntax => 1,
-        FailureKind::ModuleNotFound => 2,
-        FailureKind::ModuleDenied => 3,
-        _ => return,
+/// The failure as an exception for JavaScript. Should the task let it through, it becomes the same failure again.
+pub(super) fn to_exception<'s>(scope: &mut v8::PinScope<'s, '_>, failure: &JsFailure) -> v8::Local<'s, v8::Value> {
+    let message = text(scope, &failure.message);
+    let error = match failure.name.as_str() {
+        "SyntaxError" => v8::Exception::syntax_error(scope, message),
+        "TypeError" => v8::Exception::type_error(scope, message),
+        "RangeError" => v8::Exception::range_error(scope, message),
+        _ => v8::Exception::error(scope, message),
+    };
+    // Packages look at this to see whether an optional dependency is missing.
+    let (mark, code) = match failure.kind {
+        FailureKind::Syntax => (1, None),
+        FailureKind::ModuleNotFound => (2, Some("MODULE_NOT_FOUND")),
+        FailureKind::ModuleDenied => (3, Some("MODULE_DENIED")),
+        _ => return error,
     };
     if let Ok(object) = v8::Local::<v8::Object>::try_from(error) {
-        let key = mark_key(scope);
-        let code = v8::Integer::new(scope, code);
-        object.set_private(scope, key, code.into());
+        let private = mark_key(scope);
+        let mark = v8::Integer::new(scope, mark);
+        object.set_private(scope, private, mark.into());
+        if let Some(code) = code {
+            let name = key(scope, "code");
+            let code = text(scope, code);
+            object.create_data_property(scope, name.into(), code.into());
+        }
     }
+    error
 }
 
 fn marked_kind(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::Value>) -> Option<FailureKind> {

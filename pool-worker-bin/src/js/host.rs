@@ -3,7 +3,7 @@
 //! Owned by the engine and reachable through a slot of the isolate. A context never outlives its turn: whatever calls a
 //! native function does so inside the running task, so there is one task's state here and not one per context.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,8 +21,6 @@ pub(super) struct Host {
     pub(super) watch: Arc<Watch>,
     /// Whether the engine must run V8's queue of posted work while a task waits.
     pub(super) pump: bool,
-    /// How deep native code is inside module loading, which recurses through JavaScript.
-    pub(super) load_depth: Cell<u32>,
 }
 
 /// The host of the isolate that the scope belongs to.
@@ -53,4 +51,22 @@ pub(super) fn throw_range_error(scope: &mut v8::PinScope<'_, '_>, message: &str)
     let message = text(scope, message);
     let error = v8::Exception::range_error(scope, message);
     scope.throw_exception(error);
+}
+
+/// Runs a step of a callback whose caller in V8 takes nothing for "has thrown", and dies if that is not so.
+pub(super) fn or_thrown<'s, 'i, T>(
+    scope: &mut v8::PinScope<'s, 'i>,
+    step: impl FnOnce(&mut v8::PinScope<'s, 'i>) -> Option<T>,
+) -> Option<T> {
+    v8::tc_scope!(let scope, scope);
+    let value = step(scope);
+    if value.is_none() {
+        if !scope.has_caught() {
+            let message = text(scope, "the module could not be loaded");
+            let error = v8::Exception::error(scope, message);
+            scope.throw_exception(error);
+        }
+        scope.rethrow();
+    }
+    value
 }

@@ -4,7 +4,7 @@ use super::code::{self, BodyChecker, Compiled};
 use super::context::RealmState;
 use super::errors::Trouble;
 use super::host::Host;
-use super::modules;
+use super::modules::{self, Callee};
 use super::serialize::serialize;
 use super::settle::settle;
 use super::task::{FailureKind, JsFailure, Realm, Work};
@@ -36,8 +36,10 @@ pub(super) fn perform<'s>(
         }
         Work::Module { path, method, args_json } => {
             let exports = modules::load(scope, bench.host, realm, path)?;
-            let (function, receiver) = modules::pick(scope, exports, path, method)?;
-            call(scope, function, receiver, args_json)?
+            match modules::pick(scope, exports, path, method)? {
+                Callee::Function(function, receiver) => call(scope, function, receiver, args_json)?,
+                Callee::Data(value) => value,
+            }
         }
     };
     let value = settle(scope, bench.host, &realm.queue, value)?;

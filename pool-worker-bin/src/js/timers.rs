@@ -131,7 +131,7 @@ fn set_timer<'s>(
     let Some(delay_ms) = args.get(1).number_value(scope) else {
         return;
     };
-    let delay_ms = if delay_ms >= 1.0 && delay_ms <= MAX_DELAY_MS { delay_ms } else { 1.0 };
+    let delay_ms = if (1.0..=MAX_DELAY_MS).contains(&delay_ms) { delay_ms } else { 1.0 };
     let delay = Duration::from_secs_f64(delay_ms.trunc() / 1000.0);
     let timer = Timer {
         callback: v8::Global::new(scope, callback),

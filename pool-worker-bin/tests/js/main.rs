@@ -3,4 +3,5 @@
 mod bench;
 mod code;
 mod function;
+mod module;
 mod support;

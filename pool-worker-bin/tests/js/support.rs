@@ -80,7 +80,7 @@ impl Bench {
     }
 }
 
-fn text(outcome: JsOutcome) -> Result<String, JsFailure> {
+pub(crate) fn text(outcome: JsOutcome) -> Result<String, JsFailure> {
     outcome.result.map(|json| String::from_utf8(json).expect("JSON is UTF-8"))
 }
 
