@@ -4,6 +4,11 @@
 //! [`Core::next_deadline`] says when it wants to be woken. It owns every fact about tasks, projects and workers. It must
 //! not see a frame, a body, a descriptor or a clock: `no_std` makes the compiler keep them out, and lets a run be replayed
 //! from its seed.
+//!
+//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`), runs (`head`), is reported
+//! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`) are as
+//! many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `drain`
+//! ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
 #![no_std]
 
 extern crate alloc;
@@ -12,3 +17,190 @@ pub mod action;
 pub mod event;
 pub mod settings;
 pub mod time;
+
+mod admission;
+mod assign;
+mod cancel;
+mod crash;
+mod drain;
+mod end;
+mod head;
+mod health;
+mod invariants;
+mod keys;
+mod prng;
+mod project;
+mod queue;
+mod recycle;
+mod report;
+mod restart;
+mod retry;
+mod scale;
+pub mod stats;
+mod task;
+mod timers;
+mod worker;
+
+use alloc::vec::Vec;
+
+use pool_protocol::id::TaskId;
+
+use crate::action::{Action, PoolEvent};
+use crate::drain::Phase;
+use crate::event::Event;
+use crate::keys::Keys;
+use crate::prng::Prng;
+use crate::project::Projects;
+use crate::queue::{LaneQueue, PerLane};
+use crate::restart::Restart;
+use crate::scale::Pace;
+use crate::settings::{Lane, Settings};
+use crate::stats::Tally;
+use crate::task::{Owners, Tasks};
+use crate::time::Time;
+use crate::timers::{TimerKey, Timers};
+use crate::worker::Workers;
+
+/// The pool's state and all its decisions.
+#[derive(Debug)]
+pub struct Core {
+    /// The moment of the event that is being handled.
+    now: Time,
+    settings: Settings,
+    phase: Phase,
+    tasks: Tasks,
+    owners: Owners,
+    keys: Keys,
+    projects: Projects,
+    lanes: PerLane<LaneQueue>,
+    workers: Workers,
+    /// The number or the state of workers has changed: they are counted anew and brought to the wanted number.
+    workers_changed: bool,
+    pace: PerLane<Pace>,
+    restart: Restart,
+    timers: Timers,
+    prng: Prng,
+    /// Tasks that wait, over all projects.
+    waiting: u32,
+    /// A refusal for a full queue has been told, and none was accepted since.
+    told_queue_full: bool,
+    tally: Tally,
+}
+
+impl Core {
+    /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders `min_workers` of them. Task
+    /// ids count up from `first_task`. `seed` is for jitter only.
+    #[must_use]
+    pub fn new(now: Time, settings: Settings, first_task: TaskId, seed: u64) -> Self {
+        let mut projects = Projects::default();
+        projects.configure(&settings);
+        let mut core = Self {
+            now,
+            phase: Phase::Open,
+            tasks: Tasks::new(first_task),
+            owners: Owners::default(),
+            keys: Keys::default(),
+            projects,
+            lanes: PerLane::default(),
+            workers: Workers::default(),
+            workers_changed: true,
+            pace: PerLane::default(),
+            restart: Restart::default(),
+            timers: Timers::default(),
+            prng: Prng::new(seed),
+            waiting: 0,
+            told_queue_full: false,
+            tally: Tally::default(),
+            settings,
+        };
+        core.pace[Lane::Js].want = core.settings.min_workers;
+        core.timers.arm(TimerKey::Respawn, now);
+        core
+    }
+
+    /// Takes in what happened and appends what is to be done about it, in the order in which it is to be done.
+    ///
+    /// What was due by `now` is dealt with first. A time before that of an earlier event counts as that one's.
+    pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        while let Some((at, key)) = self.timers.pop_due(self.now) {
+            self.on_timer(at, key, actions);
+        }
+        self.on_event(event, actions);
+        self.settle(actions);
+    }
+
+    /// When [`Self::handle`] wants to be called next, if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    fn on_event(&mut self, event: Event<'_>, out: &mut Vec<Action>) {
+        match event {
+            Event::Submit { client, request, task } => self.on_submit(client, request, &task, out),
+            Event::ClientGone { client } => self.on_client_gone(client, out),
+            Event::Cancel { task, asked_by } => self.on_cancel(task, asked_by, out),
+            Event::SetLimit { project, limit } => self.on_set_limit(project, limit, out),
+            Event::Reload(settings) => self.on_reload(*settings, out),
+            Event::RecycleWorkers => self.on_recycle_workers(),
+            Event::Forget { task } => self.on_forget(task),
+            Event::Drain => self.on_drain(),
+            Event::Shutdown => self.on_shutdown(out),
+            Event::WorkerSpawned { worker } => self.on_worker_spawned(worker),
+            Event::SpawnFailed { worker, reason } => self.on_spawn_failed(worker, reason, out),
+            Event::WorkerReady { worker } => self.on_worker_ready(worker, out),
+            Event::TaskDone { worker, task, attempt, end } => self.on_task_done(worker, task, attempt, end, out),
+            Event::TasksReturned { worker, tasks } => self.on_tasks_returned(worker, tasks, out),
+            Event::Heartbeat { worker, rss_bytes, cpu_us } => self.on_heartbeat(worker, rss_bytes, cpu_us, out),
+            Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
+            Event::WorkerGone { worker, verdict } => self.on_worker_gone(worker, verdict, out),
+            Event::Tick => {}
+        }
+    }
+
+    /// A deadline has come, the one that was set for the moment `at`.
+    fn on_timer(&mut self, at: Time, key: TimerKey, out: &mut Vec<Action>) {
+        match key {
+            TimerKey::Wake(slot) => self.on_wake(slot),
+            TimerKey::Deadline(slot) => self.on_deadline(slot, out),
+            TimerKey::Ageing(lane, project) => self.on_ageing(lane, project),
+            TimerKey::Spawn(w) => self.on_spawn_timeout(w, out),
+            TimerKey::Heartbeat(w) => self.on_heartbeat_check(w, at, out),
+            TimerKey::Head(w) => self.on_head_check(w, out),
+            TimerKey::Leave(w) => self.on_leave_check(w, out),
+            TimerKey::Idle(w) => self.on_idle_check(w, out),
+            TimerKey::Age(w) => self.on_age(w),
+            // Settling looks at both lanes, whatever woke it.
+            TimerKey::Scale(_) => {}
+            TimerKey::Respawn => self.workers_changed = true,
+            TimerKey::Drain => self.on_drain_over(out),
+            TimerKey::GiveUp => self.on_give_up(out),
+        }
+    }
+
+    /// After every event: waiting tasks to workers with room, workers to the wanted number, and the end when all is over.
+    fn settle(&mut self, out: &mut Vec<Action>) {
+        for lane in Lane::ALL {
+            self.assign_from(lane, None, out);
+        }
+        self.scale(out);
+        if self.workers_changed {
+            self.reconcile(out);
+        }
+        self.close_when_over(out);
+    }
+
+    fn on_reload(&mut self, settings: Settings, out: &mut Vec<Action>) {
+        self.settings = settings;
+        self.projects.configure(&self.settings);
+        let projects: Vec<u32> = self.projects.iter().map(|(place, _)| place).collect();
+        for project in projects {
+            self.rerank_project(project);
+            self.take_back_over_limit(project, out);
+        }
+        self.rearm_workers();
+        self.fit_to_bounds(out);
+        out.push(Action::Emit(PoolEvent::Reloaded));
+    }
+}

@@ -15,6 +15,15 @@ pub enum Lane {
 impl Lane {
     /// All lanes.
     pub const ALL: [Self; 2] = [Self::Js, Self::Io];
+
+    /// The one that shares the pool's workers with this one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Js => Self::Io,
+            Self::Io => Self::Js,
+        }
+    }
 }
 
 /// When another attempt is made.

@@ -5,6 +5,9 @@
 pub struct Time(pub u64);
 
 impl Time {
+    /// Later than every moment that comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The moment this many microseconds later.
     #[must_use]
     pub const fn plus_us(self, us: u64) -> Self {

@@ -1,0 +1,113 @@
+//! How fast the core decides: submit, assign, done, end, over and over, as a client with a window of tasks in flight and
+//! four workers that end whatever they are given. Prints cycles a second on one core.
+//!
+//! `cargo run --release -p pool-core --example cycle`
+
+use std::time::Instant;
+
+use pool_core::Core;
+use pool_core::action::Action;
+use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::settings::{Lane, RetryPolicy, Settings};
+use pool_core::time::Time;
+use pool_protocol::id::{ClientId, TaskId, WorkerId};
+
+const WORKERS: u32 = 4;
+const WINDOW: usize = 512;
+const CYCLES: u64 = 5_000_000;
+const RUN_US: u64 = 10;
+
+fn settings() -> Settings {
+    Settings {
+        min_workers: WORKERS,
+        max_workers: WORKERS,
+        auto_scale: true,
+        scale_up_threshold: 0.8,
+        scale_down_threshold: 0.2,
+        scale_cooldown_ms: 1000,
+        max_tasks_per_worker: 0,
+        max_memory_per_worker: 0,
+        max_worker_age_ms: 0,
+        worker_idle_timeout_ms: 60_000,
+        heartbeat_interval_ms: u64::from(u32::MAX),
+        spawn_timeout_ms: 10_000,
+        drain_timeout_ms: 30_000,
+        queue_size: 100_000,
+        timeout_ms: 300_000,
+        cpu_ms: 60_000,
+        memory_bytes: 128 << 20,
+        priority_ageing_ms: 10_000,
+        projects: std::collections::BTreeMap::new(),
+    }
+}
+
+fn task(project: &str) -> NewTask<'_> {
+    NewTask {
+        lane: Lane::Js,
+        project,
+        priority: 5,
+        timeout_ms: None,
+        max_attempts: 3,
+        retry: RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 },
+        delay_ms: 0,
+        deadline_ms: None,
+        idempotency_key: None,
+        cpu_ms: None,
+        memory_bytes: None,
+        cancel_with_client: false,
+    }
+}
+
+/// Runs the cycles over this many projects; returns cycles a second.
+fn measure(projects: &[String]) -> f64 {
+    let client = ClientId { slot: 0, generation: 1 };
+    let mut core = Core::new(Time(0), settings(), TaskId(1), 1);
+    let mut actions = Vec::new();
+    core.handle(Time(0), Event::Tick, &mut actions);
+    let spawned: Vec<WorkerId> = actions
+        .drain(..)
+        .filter_map(|action| if let Action::Spawn { worker, .. } = action { Some(worker) } else { None })
+        .collect();
+    for worker in spawned {
+        core.handle(Time(1), Event::WorkerReady { worker }, &mut actions);
+    }
+    let end = AttemptEnd { code: None, run_us: RUN_US, cpu_us: RUN_US, memory_bytes: 0, spoiled: false };
+    let mut now_us = 10u64;
+    let mut ended = 0;
+    let mut request = 0u64;
+    let mut assigned: Vec<(WorkerId, TaskId, u32)> = Vec::new();
+    let begin = Instant::now();
+    while ended < CYCLES {
+        while (request - ended) < WINDOW as u64 {
+            let project = &projects[(request % projects.len() as u64) as usize];
+            request += 1;
+            core.handle(Time(now_us), Event::Submit { client, request, task: task(project) }, &mut actions);
+        }
+        for action in actions.drain(..) {
+            match action {
+                Action::Assign { worker, task, attempt, .. } => assigned.push((worker, task, attempt)),
+                Action::End { .. } => ended += 1,
+                _ => {}
+            }
+        }
+        now_us += RUN_US * 8;
+        for (worker, task, attempt) in std::mem::take(&mut assigned) {
+            core.handle(Time(now_us), Event::TaskDone { worker, task, attempt, end }, &mut actions);
+        }
+        for action in actions.drain(..) {
+            match action {
+                Action::Assign { worker, task, attempt, .. } => assigned.push((worker, task, attempt)),
+                Action::End { .. } => ended += 1,
+                _ => {}
+            }
+        }
+    }
+    ended as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn main() {
+    for count in [1, 2, 16, 1000] {
+        let projects: Vec<String> = (0..count).map(|n| format!("project-{n}")).collect();
+        println!("{count:>5} projects: {:.2} M cycles/s", measure(&projects) / 1e6);
+    }
+}

@@ -1,0 +1,158 @@
+//! The door: which tasks come in.
+//!
+//! Decides whether a new task is accepted, refused, or the same as one that is known. Its fields were checked before;
+//! here it is about the pool's state: bounds, drain, deadline, keys. Nothing is kept of a refused task.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::limits::MAX_PRIORITY;
+use pool_protocol::outcome::ErrorCode;
+
+use crate::Core;
+use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::event::NewTask;
+use crate::task::{Task, TaskState};
+use crate::time::Time;
+use crate::timers::TimerKey;
+
+impl Core {
+    pub(crate) fn on_submit(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
+        if let Some(key) = new.idempotency_key
+            && let Some(task) = self.projects.find(new.project).and_then(|project| self.keys.find(project, key))
+        {
+            out.push(match self.tasks.find(task) {
+                Some(slot) => Action::AcceptKnown { client, request, task, slot: TaskSlot(slot) },
+                None => Action::AcceptEnded { client, request, task },
+            });
+            return;
+        }
+        match self.refusal(new) {
+            Some((code, message)) => {
+                if code == ErrorCode::QueueFull && !self.told_queue_full {
+                    self.told_queue_full = true;
+                    out.push(Action::Emit(PoolEvent::QueueFull));
+                }
+                out.push(Action::Refuse { client, request, code, message });
+            }
+            None => self.accept(client, request, new, out),
+        }
+    }
+
+    /// Why the task cannot come in, if so.
+    fn refusal(&self, new: &NewTask<'_>) -> Option<(ErrorCode, String)> {
+        if !self.takes_tasks() {
+            return Some((ErrorCode::ShuttingDown, "the pool is stopping and takes no new tasks".into()));
+        }
+        if let Some(deadline) = new.deadline_ms {
+            if deadline == 0 {
+                return Some((ErrorCode::DeadlineUnreachable, "the deadline is past".into()));
+            }
+            if new.delay_ms >= deadline {
+                let message =
+                    format!("the delay of {} ms ends after the deadline, {deadline} ms from now", new.delay_ms);
+                return Some((ErrorCode::DeadlineUnreachable, message));
+            }
+        }
+        let queue_size = self.settings.queue_size;
+        if self.waiting >= queue_size {
+            return Some((ErrorCode::QueueFull, format!("{queue_size} tasks are waiting, which is the queue's bound")));
+        }
+        let (waiting, most) = match self.projects.find(new.project) {
+            Some(project) => (self.projects[project].waiting, self.projects[project].max_queued),
+            None => (0, self.settings.projects.get(new.project).and_then(|settings| settings.max_queued)),
+        };
+        match most {
+            Some(most) if waiting >= most => {
+                let message = format!("{waiting} tasks of project {} are waiting, which is its bound", new.project);
+                Some((ErrorCode::ProjectQuota, message))
+            }
+            _ => None,
+        }
+    }
+
+    fn accept(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
+        let id = self.tasks.next_id();
+        let slot = self.insert(id, new);
+        let project = self.tasks[slot].project;
+        if let Some(key) = new.idempotency_key {
+            self.keys.insert(project, key, id);
+            self.projects[project].keys += 1;
+        }
+        if new.cancel_with_client {
+            self.owners.link(&mut self.tasks, slot, client);
+        }
+        self.told_queue_full = false;
+        self.tally.accepted += 1;
+        out.push(Action::Accept { client, request, task: id, slot: TaskSlot(slot) });
+        out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot: TaskSlot(slot) }));
+
+        self.count_waiting(slot);
+        let deadline = self.tasks[slot].deadline;
+        if deadline != Time::NEVER {
+            self.timers.arm(TimerKey::Deadline(slot), deadline);
+        }
+        if new.delay_ms > 0 {
+            self.timers.arm(TimerKey::Wake(slot), self.now.plus_ms(new.delay_ms));
+        } else {
+            self.enqueue(slot);
+            self.offer_to_holders(slot, out);
+        }
+    }
+
+    fn insert(&mut self, id: TaskId, new: &NewTask<'_>) -> u32 {
+        let project = self.projects.place_of(new.project, &self.settings);
+        let limit = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
+        self.tasks.insert(Task {
+            id,
+            project,
+            lane: new.lane,
+            priority: new.priority.min(MAX_PRIORITY),
+            level: 0,
+            crashes: 0,
+            solo: false,
+            stop: None,
+            max_attempts: new.max_attempts.max(1),
+            attempts: 0,
+            charged_us: 0,
+            state: TaskState::Delayed,
+            ran_on: None,
+            owner: None,
+            timeout_ms: new.timeout_ms.unwrap_or(self.settings.timeout_ms),
+            cpu_ms: limit(new.cpu_ms, self.settings.cpu_ms),
+            memory_bytes: limit(new.memory_bytes, self.settings.memory_bytes),
+            accepted: self.now,
+            enqueued: self.now,
+            started: self.now,
+            deadline: new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms)),
+            retry: new.retry,
+        })
+    }
+
+    /// One more task waits.
+    pub(crate) fn count_waiting(&mut self, slot: u32) {
+        self.waiting += 1;
+        let project = self.tasks[slot].project;
+        self.projects[project].waiting += 1;
+    }
+
+    /// A task waits no more.
+    pub(crate) fn uncount_waiting(&mut self, slot: u32) {
+        self.waiting -= 1;
+        let project = self.tasks[slot].project;
+        self.projects[project].waiting -= 1;
+    }
+
+    /// The shell has dropped the outcome of an ended task.
+    pub(crate) fn on_forget(&mut self, task: TaskId) {
+        // The key of a task that has not ended stands: whoever forgets it early is wrong, and nothing else is affected.
+        if self.tasks.find(task).is_some() {
+            return;
+        }
+        if let Some(project) = self.keys.remove(task) {
+            self.projects[project].keys -= 1;
+        }
+    }
+}

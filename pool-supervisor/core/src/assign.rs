@@ -1,0 +1,158 @@
+//! Which waiting task goes to which worker.
+//!
+//! Tasks go out in the order of `queue`. A worker holds *credit*: tiny tasks behind the one that runs, as many as are
+//! expected to end within 300 µs, so that none of them waits for a wake-up. Tasks of unknown or longer run time go to idle
+//! workers only; if there is none, the first in line waits and nobody passes it, or else a stream of tiny tasks would keep
+//! every worker from ever being idle.
+//!
+//! The limit of a project bounds how many workers hold tasks of it, since each runs one at a time. So a project at its
+//! limit may still be topped up where it runs: those flows are *near* a worker, and compete with the first in line there.
+
+use alloc::vec::Vec;
+
+use crate::Core;
+use crate::action::{Action, TaskSlot};
+use crate::queue::Rank;
+use crate::settings::Lane;
+use crate::time::Time;
+use crate::worker::CREDIT_US;
+
+/// What an idle worker is needed for: a task that is not known to be tiny.
+const LONG_US: u32 = 1_000_000;
+/// What a project is charged in advance for a task of unknown run time, in microseconds.
+const UNKNOWN_CHARGE_US: u32 = 1_000;
+
+impl Core {
+    /// Assigns tasks of the lane while the first in line finds a worker. `near` is a worker where room may have come for
+    /// projects at their limit.
+    pub(crate) fn assign_from(&mut self, lane: Lane, near: Option<u32>, out: &mut Vec<Action>) {
+        let mut near = near;
+        loop {
+            let first = self.lanes[lane].first();
+            let local = near.and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
+            if let Some((w, rank)) = local
+                && first.is_none_or(|first| rank < first)
+            {
+                let (slot, cost_us) = self.next_of(rank, lane);
+                if self.workers[w].has_room(cost_us) {
+                    self.assign(slot, rank, w, cost_us, out);
+                    continue;
+                }
+                near = None;
+            }
+            let Some(rank) = first else { return };
+            let (slot, cost_us) = self.next_of(rank, lane);
+            let Some(w) = self.worker_for(rank.project, lane, cost_us) else { return };
+            self.assign(slot, rank, w, cost_us, out);
+        }
+    }
+
+    /// A task of a project at its limit has come: it may go where the project runs already.
+    pub(crate) fn offer_to_holders(&mut self, slot: u32, out: &mut Vec<Action>) {
+        let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
+        let project = &self.projects[place];
+        if project.flows[lane].rank().is_some() || project.flows[lane].mean_us().is_none_or(|mean| mean > CREDIT_US) {
+            return;
+        }
+        let open = |w: &u32| self.workers[*w].lane == lane && self.workers[*w].is_open();
+        if let Some(w) = project.holders.iter().copied().find(open) {
+            self.assign_from(lane, Some(w), out);
+        }
+    }
+
+    /// The best flow among those at their limit that the worker holds tasks of.
+    fn first_near(&self, w: u32, lane: Lane) -> Option<Rank> {
+        let worker = &self.workers[w];
+        if !worker.is_open() {
+            return None;
+        }
+        let at_limit = |project: &u32| {
+            let project = &self.projects[*project];
+            // A limit of 0 pauses: nothing more starts, also where it runs.
+            project.flows[lane].rank().is_none()
+                && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit)
+        };
+        let flows = worker.shares.iter().map(|(project, _)| *project).filter(at_limit);
+        flows.filter_map(|project| self.rank_of(project, lane)).min()
+    }
+
+    /// The task that is next in a flow, and what it is expected to cost.
+    fn next_of(&self, rank: Rank, lane: Lane) -> (u32, u32) {
+        let (slot, _) = self.first_of(rank.project, lane).expect("a ranked flow has a task");
+        let mean = self.projects[rank.project].flows[lane].mean_us();
+        let alone = self.tasks[slot].solo || lane == Lane::Io;
+        let cost = if alone { LONG_US } else { mean.unwrap_or(LONG_US).clamp(1, LONG_US) };
+        (slot, cost)
+    }
+
+    /// An idle worker, one with warm contexts first; else, for a tiny task, the least loaded one that has room.
+    fn worker_for(&self, project: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+        let workers = &self.workers.lanes[lane];
+        let warm = self.projects[project].flows[lane].warm;
+        if workers.idle.contains(&warm) {
+            return Some(warm);
+        }
+        if let Some(idle) = workers.idle.first() {
+            return Some(*idle);
+        }
+        if workers.open == 0 || cost_us > CREDIT_US {
+            return None;
+        }
+        let with_room = self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.has_room(cost_us));
+        with_room.min_by_key(|(w, worker)| (worker.load_us, *w)).map(|(w, _)| w)
+    }
+
+    fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+        let lane = self.tasks[slot].lane;
+        let mean = self.projects[rank.project].flows[lane].mean_us();
+        self.take_first(slot, rank, mean.unwrap_or(UNKNOWN_CHARGE_US));
+        self.uncount_waiting(slot);
+        self.projects[rank.project].flows[lane].warm = w;
+        self.hand_over(slot, w, cost_us);
+        self.rerank_after_use(rank.project, lane);
+
+        let task = &self.tasks[slot];
+        let timeout_ms = if task.deadline == Time::NEVER {
+            task.timeout_ms
+        } else {
+            task.timeout_ms.min(task.deadline.since(self.now).div_ceil(1000)).max(1)
+        };
+        out.push(Action::Assign {
+            worker: self.workers[w].id,
+            task: task.id,
+            slot: TaskSlot(slot),
+            attempt: task.attempts + 1,
+            timeout_ms,
+            cpu_ms: task.cpu_ms,
+            memory_bytes: task.memory_bytes,
+        });
+        self.start_head(w, out);
+    }
+
+    /// Ranks a project anew after a worker took or let go of a task of it: the other lane's flow too if there is a limit,
+    /// which both share.
+    pub(crate) fn rerank_after_use(&mut self, project: u32, lane: Lane) {
+        self.rerank(project, lane);
+        if self.projects[project].limit.is_some() {
+            self.rerank(project, lane.other());
+        }
+    }
+
+    pub(crate) fn on_set_limit(&mut self, name: &str, limit: u32, out: &mut Vec<Action>) {
+        let project = self.projects.place_of(name, &self.settings);
+        self.projects[project].limit_by_hand(limit);
+        self.rerank_project(project);
+        self.take_back_over_limit(project, out);
+    }
+
+    /// If more workers hold tasks of the project than its limit allows, takes back what has not been started.
+    pub(crate) fn take_back_over_limit(&mut self, project: u32, out: &mut Vec<Action>) {
+        let holders = &self.projects[project].holders;
+        if self.projects[project].limit.is_none_or(|limit| holders.len() as u32 <= limit) {
+            return;
+        }
+        for w in holders.clone() {
+            self.take_back(w, |task| task.project == project, out);
+        }
+    }
+}

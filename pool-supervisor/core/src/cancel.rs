@@ -1,0 +1,66 @@
+//! Ends that somebody asks for: a cancel, a client that went, a deadline before the start.
+//!
+//! A waiting task ends at once. A running one is interrupted, then killed (`head`). One that a worker holds but has not
+//! started is asked back, so that the innocent task before it does not die with it: it ends when it is given back, or is
+//! interrupted if it turns out to run.
+
+use alloc::vec::Vec;
+
+use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::outcome::ErrorCode;
+
+use crate::Core;
+use crate::action::Action;
+use crate::task::TaskState;
+
+impl Core {
+    pub(crate) fn on_cancel(&mut self, task: TaskId, asked_by: Option<(ClientId, u64)>, out: &mut Vec<Action>) {
+        let slot = self.tasks.find(task);
+        if let Some((client, request)) = asked_by {
+            out.push(Action::CancelAnswer { client, request, task, found: slot.is_some() });
+        }
+        if let Some(slot) = slot {
+            self.stop(slot, ErrorCode::Cancelled, out);
+        }
+    }
+
+    pub(crate) fn on_client_gone(&mut self, client: ClientId, out: &mut Vec<Action>) {
+        while let Some(slot) = self.owners.first(client) {
+            self.owners.unlink(&mut self.tasks, slot);
+            self.stop(slot, ErrorCode::Cancelled, out);
+        }
+    }
+
+    /// Its deadline has come.
+    pub(crate) fn on_deadline(&mut self, slot: u32, out: &mut Vec<Action>) {
+        // A running task's worker has been told: it ends it by itself, and the check of running tasks stands behind it.
+        if !matches!(self.tasks[slot].state, TaskState::Held { started: true, .. }) {
+            self.stop(slot, ErrorCode::Timeout, out);
+        }
+    }
+
+    /// Ends a task wherever it is, under this code.
+    pub(crate) fn stop(&mut self, slot: u32, code: ErrorCode, out: &mut Vec<Action>) {
+        match self.tasks[slot].state {
+            TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying => self.end_waiting(slot, code, out),
+            TaskState::Held { worker, started } => {
+                // Asked before: the first reason stands and its clock runs.
+                if self.tasks[slot].stop.is_some() {
+                    return;
+                }
+                self.tasks[slot].stop = Some(code);
+                let w = self.workers.find(worker).expect("a task's worker is not gone");
+                if !self.workers[w].runs_on() {
+                    return;
+                }
+                if started {
+                    self.interrupt(w, code, out);
+                } else {
+                    let id = self.tasks[slot].id;
+                    self.take_back(w, |task| task.id == id, out);
+                }
+            }
+            TaskState::LetGo => unreachable!("no task is let go of between two events"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Workers that die, or are killed, and what becomes of the tasks in their hands.
+//!
+//! A crash loses no task and ends none twice. Who is to blame decides how often a task is tried again:
+//! - The worker held one task: that one is charged with an attempt. If the death was its own doing, it is tried once more
+//!   at most, after its back-off; if it came from outside, up to its `maxAttempts`, at once.
+//! - The worker held several: the first was running, as far as the core knows, but a report may have been lost with the
+//!   worker. So nobody is charged; all are marked to run *alone*, and the next death has one suspect.
+//! - The core killed it for the sake of one task (cancel, timeout): that one ends as it was asked to, the others are not charged.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use pool_protocol::id::WorkerId;
+use pool_protocol::outcome::{Blame, Cause, ErrorCode, Verdict};
+
+use crate::Core;
+use crate::action::{Action, EndText, PoolEvent};
+use crate::event::AttemptEnd;
+use crate::restart::PROOF_US;
+use crate::worker::{Leaving, Manner, WorkerState};
+
+impl Core {
+    /// Sends SIGKILL; the worker's tasks stay in its hands until it is gone.
+    pub(crate) fn kill(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+        if self.workers[w].was_killed() {
+            return;
+        }
+        // One that is not ready and is not merely one too many could not be started.
+        if self.workers[w].is_spawning() && verdict.cause != Cause::Idle {
+            self.spawn_failed(w, &verdict.evidence, out);
+        }
+        self.unpair(w);
+        let worker = &mut self.workers[w];
+        worker.state = WorkerState::Leaving(Leaving { manner: Manner::Killed, verdict });
+        out.push(Action::Kill { worker: worker.id });
+        self.workers.note_room(w);
+        self.workers_changed = true;
+    }
+
+    pub(crate) fn on_worker_broke(&mut self, worker: WorkerId, reason: String, out: &mut Vec<Action>) {
+        let Some(w) = self.workers.find(worker) else { return };
+        self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence: reason }, out);
+    }
+
+    pub(crate) fn on_worker_gone(&mut self, worker: WorkerId, seen: Verdict, out: &mut Vec<Action>) {
+        let Some(w) = self.workers.find(worker) else { return };
+        let verdict = self.judge(w, seen, out);
+        let (tasks, blameless) = self.empty_hands(w);
+        let stopped = tasks.iter().any(|(slot, _)| self.tasks[*slot].stop.is_some());
+        let died_under = tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
+        if is_error(verdict.cause) || (!tasks.is_empty() && !blameless && !stopped) {
+            out.push(Action::Emit(PoolEvent::WorkerError { worker, task: died_under, verdict: verdict.clone() }));
+        }
+        self.bury(w, verdict.clone(), out);
+
+        let alone = tasks.len() == 1;
+        for (slot, started) in tasks {
+            let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
+            if let Some(code) = self.tasks[slot].stop {
+                self.tasks[slot].attempts += u32::from(started);
+                let last = started.then(|| self.cut_short(slot));
+                self.end_stopped(slot, code, last.as_ref(), started.then(|| verdict.clone()), out);
+            } else if blameless || (stopped && !started) {
+                self.requeue(slot, out);
+            } else if alone {
+                self.charge(slot, &verdict, out);
+            } else {
+                self.tasks[slot].solo = true;
+                self.requeue(slot, out);
+            }
+            self.rerank_after_use(project, lane);
+        }
+    }
+
+    /// Why the worker ended: the core's own reason where it had one, else what the shell saw.
+    fn judge(&mut self, w: u32, seen: Verdict, out: &mut Vec<Action>) -> Verdict {
+        let worker = &self.workers[w];
+        match worker.state.clone() {
+            WorkerState::Spawning { .. } => {
+                let evidence = format!("it ended before it was ready: {} ({})", seen.cause, seen.evidence);
+                self.spawn_failed(w, &evidence, out);
+                Verdict { cause: Cause::SpawnFailed, evidence }
+            }
+            WorkerState::Ready { .. } => {
+                let idle = worker.held.is_empty() && worker.tasks_ended == 0;
+                if idle && self.now.since(worker.ready_at) < PROOF_US {
+                    let reason = format!("ended as soon as it was ready: {} ({})", seen.cause, seen.evidence);
+                    self.spawn_failed(w, &reason, out);
+                    self.restart.need_proof();
+                }
+                seen
+            }
+            WorkerState::Leaving(Leaving { manner: Manner::Killed, verdict }) => verdict,
+            WorkerState::Leaving(Leaving { manner: Manner::Spoiled, verdict }) => {
+                let over_memory = verdict.cause == Cause::JsHeap;
+                // The worker's last words and the kernel know more of what memory it was.
+                let knows_more = matches!(seen.cause, Cause::JsHeap | Cause::ArrayBuffers | Cause::KernelOom);
+                if over_memory && knows_more { seen } else { verdict }
+            }
+            // It was told to go, and went; or it died under its last task, which is another matter.
+            WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, verdict }) => {
+                if worker.held.is_empty() {
+                    verdict
+                } else {
+                    seen
+                }
+            }
+        }
+    }
+
+    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. Also says whether none of them
+    /// can be to blame: the worker was about to leave because of one that had ended.
+    fn empty_hands(&mut self, w: u32) -> (Vec<(u32, bool)>, bool) {
+        let blameless = self.workers[w].spoiled;
+        let mut tasks = Vec::with_capacity(self.workers[w].held.len());
+        while !self.workers[w].held.is_empty() {
+            tasks.push(self.let_go(w, 0));
+        }
+        (tasks, blameless)
+    }
+
+    /// What is known of an attempt that its worker's end cut short.
+    fn cut_short(&mut self, slot: u32) -> AttemptEnd {
+        let run_us = self.now.since(self.tasks[slot].started);
+        self.settle_charge(slot, run_us);
+        AttemptEnd { code: Some(ErrorCode::WorkerCrashed), run_us, cpu_us: 0, memory_bytes: 0, spoiled: true }
+    }
+
+    /// The worker died under this task and no other.
+    fn charge(&mut self, slot: u32, verdict: &Verdict, out: &mut Vec<Action>) {
+        let last = self.cut_short(slot);
+        let task = &mut self.tasks[slot];
+        task.attempts += 1;
+        let (again, delay_us) = match verdict.cause.blame() {
+            Blame::Task => {
+                task.crashes = task.crashes.saturating_add(1);
+                let again = task.crashes <= 1 && self.may_retry(slot);
+                (again, self.retry_delay_us(slot))
+            }
+            // It will not happen again for this task's being there: nothing is won by waiting.
+            Blame::Outside => (self.may_retry(slot), 0),
+        };
+        if again && self.in_time(slot, delay_us) {
+            self.retry_later(slot, ErrorCode::WorkerCrashed, delay_us, out);
+            return;
+        }
+        let message = format!("the worker ended while it ran the task: {} ({})", verdict.cause, verdict.evidence);
+        let text = EndText::Core { message, verdict: Some(verdict.clone()) };
+        self.end(slot, Some(ErrorCode::WorkerCrashed), Some(&last), text, out);
+    }
+}
+
+/// Ends that are errors of the worker, whether or not it held a task.
+fn is_error(cause: Cause) -> bool {
+    matches!(cause, Cause::SpawnFailed | Cause::ProtocolViolation | Cause::Unresponsive)
+}

@@ -1,0 +1,107 @@
+//! The end of a task.
+//!
+//! Here, and only here, a task leaves: [`Core::end`] takes it out of the table, so that it ends once, and gives back all
+//! that it used.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
+
+use crate::Core;
+use crate::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
+use crate::event::AttemptEnd;
+use crate::task::TaskState;
+use crate::time::Time;
+use crate::timers::TimerKey;
+
+impl Core {
+    /// Ends a task that is in nobody's hands and in no queue. `last` is its last attempt, if that was reported.
+    pub(crate) fn end(
+        &mut self,
+        slot: u32,
+        code: Option<ErrorCode>,
+        last: Option<&AttemptEnd>,
+        text: EndText,
+        out: &mut Vec<Action>,
+    ) {
+        self.owners.unlink(&mut self.tasks, slot);
+        let task = self.tasks.remove(slot);
+        debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
+        if task.deadline != Time::NEVER {
+            self.timers.disarm(TimerKey::Deadline(slot));
+        }
+        self.projects[task.project].ended += 1;
+
+        let began = if task.ran_on.is_some() { task.started } else { self.now };
+        let receipt = Receipt {
+            queued_us: began.since(task.accepted),
+            run_us: last.map_or(0, |last| last.run_us),
+            cpu_us: last.map_or(0, |last| last.cpu_us),
+            memory_bytes: last.map_or(0, |last| last.memory_bytes),
+        };
+        let place = TaskSlot(slot);
+        let event = match (code, task.ran_on) {
+            (None, Some(worker)) => {
+                self.tally.completed += 1;
+                PoolEvent::TaskComplete { task: task.id, slot: place, worker, run_us: receipt.run_us }
+            }
+            (code, worker) => {
+                self.tally.failed += 1;
+                let code = code.expect("only a worker reports success");
+                PoolEvent::TaskError { task: task.id, slot: place, worker, code, run_us: receipt.run_us }
+            }
+        };
+        out.push(Action::Emit(event));
+        let ended = Ended { code, attempts: task.attempts, worker: task.ran_on, receipt, text };
+        out.push(Action::End { task: task.id, slot: place, ended });
+    }
+
+    /// Ends a task as it was asked to end: cancelled, or out of time. `verdict` is its worker's when it went with it.
+    pub(crate) fn end_stopped(
+        &mut self,
+        slot: u32,
+        code: ErrorCode,
+        last: Option<&AttemptEnd>,
+        verdict: Option<Verdict>,
+        out: &mut Vec<Action>,
+    ) {
+        let message = self.stop_message(slot, code);
+        self.end(slot, Some(code), last, EndText::Core { message, verdict }, out);
+    }
+
+    fn stop_message(&self, slot: u32, code: ErrorCode) -> String {
+        let task = &self.tasks[slot];
+        if code == ErrorCode::Cancelled {
+            return "the task was cancelled".into();
+        }
+        if task.deadline <= self.now {
+            let after_ms = task.deadline.since(task.accepted) / 1000;
+            return format!("the task did not end before its deadline, {after_ms} ms after it was accepted");
+        }
+        format!("the task ran longer than its timeout of {} ms", task.timeout_ms)
+    }
+
+    /// Ends a task that waits: queued, delayed or between attempts.
+    pub(crate) fn end_waiting(&mut self, slot: u32, code: ErrorCode, out: &mut Vec<Action>) {
+        self.stop_waiting(slot);
+        self.end_stopped(slot, code, None, None, out);
+    }
+
+    fn stop_waiting(&mut self, slot: u32) {
+        match self.tasks[slot].state {
+            TaskState::Queued { .. } => {
+                self.unlink(slot);
+                let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
+                self.rerank(project, lane);
+            }
+            TaskState::Delayed | TaskState::Retrying => {
+                self.timers.disarm(TimerKey::Wake(slot));
+                self.tasks[slot].state = TaskState::LetGo;
+            }
+            TaskState::Held { .. } | TaskState::LetGo => unreachable!("the caller knows that it waits"),
+        }
+        self.uncount_waiting(slot);
+    }
+}

@@ -1,0 +1,126 @@
+//! The task that a worker runs: the first of those it holds.
+//!
+//! Owns its clock. The worker enforces the timeout by itself and exactly; what is here stands behind it, a little later:
+//! ask, then kill. And it sees that tasks behind one that runs long do not wait for it when they could run elsewhere.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use pool_protocol::id::TaskId;
+use pool_protocol::limits::CANCEL_GRACE_MS;
+use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
+
+use crate::Core;
+use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::task::{Task, TaskState};
+use crate::time::Time;
+use crate::timers::TimerKey;
+
+/// How much later than the worker the core calls a task late, in microseconds: a report may lie in the worker's outbox for
+/// 10 ms.
+const SLACK_US: u64 = 15_000;
+/// A task that runs this long, in microseconds, is not tiny: those behind it are taken back.
+const STALL_US: u64 = 2_000;
+
+impl Core {
+    /// The worker's hands have changed: if its first task is a new one, that one runs from now.
+    pub(crate) fn start_head(&mut self, w: u32, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        let Some(front) = worker.held.front() else { return };
+        let slot = front.task;
+        let task = &mut self.tasks[slot];
+        if let TaskState::Held { worker: holder, started: false } = task.state {
+            task.state = TaskState::Held { worker: holder, started: true };
+            task.started = self.now;
+            task.ran_on = Some(holder);
+            self.projects[task.project].running += 1;
+            let (id, attempt) = (task.id, task.attempts + 1);
+            let stop = task.stop;
+            out.push(Action::Emit(PoolEvent::TaskStarted { task: id, slot: TaskSlot(slot), worker: holder, attempt }));
+            if let Some(code) = stop {
+                self.interrupt(w, code, out);
+            }
+        }
+        self.timers.arm_no_later(TimerKey::Head(w), self.head_due(w));
+    }
+
+    /// When the worker's first task has to be looked at.
+    fn head_due(&self, w: u32) -> Time {
+        let worker = &self.workers[w];
+        let Some(front) = worker.held.front() else { return Time::NEVER };
+        let task = &self.tasks[front.task];
+        let late = if worker.kill_at == Time::NEVER { overdue_at(task) } else { worker.kill_at };
+        let due =
+            if worker.held.len() > 1 && !worker.stalled { late.min(task.started.plus_us(STALL_US)) } else { late };
+        due.max(self.now.plus_us(1))
+    }
+
+    pub(crate) fn on_head_check(&mut self, w: u32, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        let Some(front) = worker.held.front() else { return };
+        if !worker.runs_on() {
+            return;
+        }
+        let task = &self.tasks[front.task];
+        if worker.kill_at <= self.now {
+            let (id, code) = (task.id, task.stop.unwrap_or(ErrorCode::Timeout));
+            self.kill(w, refused_to_stop(id, code), out);
+            return;
+        }
+        if worker.kill_at == Time::NEVER && overdue_at(task) <= self.now {
+            self.interrupt(w, ErrorCode::Timeout, out);
+        }
+        let worker = &self.workers[w];
+        let started = self.tasks[worker.held[0].task].started;
+        if worker.held.len() > 1 && !worker.stalled && started.plus_us(STALL_US) <= self.now {
+            self.workers[w].stalled = true;
+            self.workers.note_room(w);
+            self.take_back(w, |_| true, out);
+        }
+        self.timers.arm_no_later(TimerKey::Head(w), self.head_due(w));
+    }
+
+    /// Asks the worker to end its first task, and sets when it is killed if it does not.
+    pub(crate) fn interrupt(&mut self, w: u32, code: ErrorCode, out: &mut Vec<Action>) {
+        let kill_at = self.now.plus_ms(CANCEL_GRACE_MS);
+        let worker = &mut self.workers[w];
+        worker.kill_at = kill_at;
+        let (id, slot) = (worker.id, worker.held.front().expect("it has a first task").task);
+        let task = &mut self.tasks[slot];
+        task.stop = Some(code);
+        out.push(Action::Interrupt { worker: id, task: task.id, attempt: task.attempts + 1, code });
+        self.timers.arm_no_later(TimerKey::Head(w), kill_at);
+    }
+
+    /// Asks the worker to give back those of its unstarted tasks that are meant and were not asked for before.
+    pub(crate) fn take_back(&mut self, w: u32, meant: impl Fn(&Task) -> bool, out: &mut Vec<Action>) {
+        let worker = &mut self.workers[w];
+        let mut tasks: Vec<(TaskId, u32)> = Vec::new();
+        for held in worker.held.iter_mut().skip(1) {
+            let task = &self.tasks[held.task];
+            if !held.asked_back && meant(task) {
+                held.asked_back = true;
+                tasks.push((task.id, task.attempts + 1));
+            }
+        }
+        if !tasks.is_empty() {
+            out.push(Action::TakeBack { worker: worker.id, tasks });
+        }
+    }
+}
+
+/// When a running task should have been ended by its worker.
+fn overdue_at(task: &Task) -> Time {
+    task.started.plus_ms(task.timeout_ms).min(task.deadline).plus_us(SLACK_US)
+}
+
+fn refused_to_stop(id: TaskId, code: ErrorCode) -> Verdict {
+    let (cause, why) = match code {
+        ErrorCode::Cancelled => (Cause::Cancelled, "was cancelled"),
+        _ => (Cause::Deadline, "ran out of time"),
+    };
+    Verdict {
+        cause,
+        evidence: format!("task {id} {why} and did not stop within {CANCEL_GRACE_MS} ms of being asked to"),
+    }
+}

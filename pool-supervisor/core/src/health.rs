@@ -1,0 +1,132 @@
+//! Signs of life: heartbeats, memory, idleness.
+//!
+//! Decides when a worker is held for dead, has grown too large, or has had nothing to do for too long.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use pool_protocol::id::WorkerId;
+use pool_protocol::outcome::{Cause, Verdict};
+
+use crate::Core;
+use crate::action::{Action, PoolEvent};
+use crate::recycle::Recycle;
+use crate::restart::PROOF_US;
+use crate::settings::Lane;
+use crate::time::Time;
+use crate::timers::TimerKey;
+use crate::worker::WorkerState;
+
+/// Heartbeats that may be missed.
+const MISSED_BEATS: u64 = 3;
+/// Heartbeats in ten intervals; more is an attack. When the supervisor was stopped for a while, so many may have piled up.
+const MOST_BEATS: u32 = 1_000;
+
+impl Core {
+    fn silence_ms(&self) -> u64 {
+        self.settings.heartbeat_interval_ms.max(1).saturating_mul(MISSED_BEATS)
+    }
+
+    pub(crate) fn arm_heartbeat_check(&mut self, w: u32) {
+        let due = self.workers[w].last_beat.plus_ms(self.silence_ms());
+        self.timers.arm_no_later(TimerKey::Heartbeat(w), due);
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, worker: WorkerId, rss_bytes: u64, cpu_us: u64, out: &mut Vec<Action>) {
+        let Some(w) = self.workers.find(worker) else { return };
+        let window_ms = self.settings.heartbeat_interval_ms.max(1).saturating_mul(10);
+        let most_memory = self.settings.max_memory_per_worker;
+        let worker = &mut self.workers[w];
+        worker.rss_bytes = rss_bytes;
+        worker.cpu_us = cpu_us;
+        worker.last_beat = self.now;
+        if self.now >= worker.beats_from.plus_ms(window_ms) {
+            (worker.beats_from, worker.beats) = (self.now, 0);
+        }
+        worker.beats += 1;
+        if worker.beats > MOST_BEATS {
+            let evidence = format!("it sent {} heartbeats within {window_ms} ms", worker.beats);
+            self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
+            return;
+        }
+        let ready_for = self.now.since(worker.ready_at);
+        if most_memory > 0 && rss_bytes > most_memory {
+            self.want_recycled(w, Recycle::Memory);
+        }
+        if ready_for >= PROOF_US {
+            self.note_proof(w, out);
+        }
+    }
+
+    /// The check was due at `at`.
+    pub(crate) fn on_heartbeat_check(&mut self, w: u32, at: Time, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        if worker.is_spawning() || worker.was_killed() {
+            return;
+        }
+        let silent_ms = self.now.since(worker.last_beat) / 1000;
+        if silent_ms < self.silence_ms() {
+            self.arm_heartbeat_check(w);
+        } else if self.now.since(at) > self.settings.heartbeat_interval_ms.saturating_mul(1000) {
+            // It was us who slept: this check comes late, and its heartbeats may lie unread.
+            self.timers.arm(TimerKey::Heartbeat(w), self.now.plus_ms(self.settings.heartbeat_interval_ms.max(1)));
+        } else {
+            let evidence = format!("no heartbeat for {silent_ms} ms");
+            self.kill(w, Verdict { cause: Cause::Unresponsive, evidence }, out);
+        }
+    }
+
+    /// The worker has nothing to do from now on.
+    pub(crate) fn arm_idle(&mut self, w: u32) {
+        let timeout_ms = self.settings.worker_idle_timeout_ms;
+        if timeout_ms > 0 {
+            let due = self.workers[w].idle_since.plus_ms(timeout_ms);
+            self.timers.arm_no_later(TimerKey::Idle(w), due.max(self.now.plus_us(1)));
+        }
+    }
+
+    pub(crate) fn on_idle_check(&mut self, w: u32, out: &mut Vec<Action>) {
+        let timeout_ms = self.settings.worker_idle_timeout_ms;
+        let worker = &self.workers[w];
+        if timeout_ms == 0 || !worker.is_ready() || !worker.held.is_empty() {
+            return;
+        }
+        if worker.idle_since.plus_ms(timeout_ms) > self.now {
+            self.arm_idle(w);
+        } else if self.pace[worker.lane].want > self.floor(worker.lane) {
+            let idle_ms = self.now.since(worker.idle_since) / 1000;
+            self.pace[worker.lane].want -= 1;
+            let verdict = Verdict { cause: Cause::Idle, evidence: format!("nothing to do for {idle_ms} ms") };
+            out.push(Action::Emit(PoolEvent::ScaledDown { workers: 1 }));
+            self.retire(w, verdict, false, out);
+        } else {
+            self.timers.arm(TimerKey::Idle(w), self.now.plus_ms(timeout_ms));
+        }
+    }
+
+    /// New settings are in force: the checks of living workers follow them.
+    pub(crate) fn rearm_workers(&mut self) {
+        for w in self.workers.places() {
+            if !matches!(self.workers[w].state, WorkerState::Ready { .. }) {
+                continue;
+            }
+            self.workers[w].tasks_limit = self.tasks_limit();
+            self.arm_heartbeat_check(w);
+            if self.settings.max_worker_age_ms > 0 {
+                let due = self.workers[w].ready_at.plus_ms(self.settings.max_worker_age_ms);
+                self.timers.arm_no_later(TimerKey::Age(w), due.max(self.now.plus_us(1)));
+            }
+            if self.workers[w].held.is_empty() {
+                self.arm_idle(w);
+            }
+        }
+    }
+
+    /// Fewest workers of the lane that always live, unless the other lane needs the place.
+    pub(crate) const fn floor(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Js => self.settings.min_workers,
+            Lane::Io => 0,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What is true between any two events, whatever came before. Each statement is a sentence; tests ask after every event.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use pool_protocol::limits::MAX_CREDIT;
+
+use crate::Core;
+use crate::settings::Lane;
+use crate::task::{NONE, TaskState};
+use crate::time::Time;
+use crate::timers::TimerKey;
+use crate::worker::WorkerState;
+
+impl Core {
+    /// Checks everything.
+    ///
+    /// # Panics
+    /// If a statement does not hold, with the statement.
+    pub fn check_invariants(&self) {
+        self.every_waiting_task_is_where_its_state_says();
+        self.every_held_task_is_in_the_hands_of_one_living_worker();
+        self.what_projects_use_is_what_workers_hold();
+        self.a_lane_counts_what_could_run();
+        self.no_worker_is_idle_while_a_task_could_run();
+        self.ready_flows_stand_at_their_rank();
+        self.a_worker_and_its_replacement_know_each_other();
+        self.the_pool_has_no_more_workers_than_it_may();
+        self.every_timer_belongs_to_something();
+    }
+
+    fn every_waiting_task_is_where_its_state_says(&self) {
+        let mut listed = BTreeSet::new();
+        for (place, project) in self.projects.iter() {
+            for lane in Lane::ALL {
+                let mut in_flow = 0;
+                for (priority, head) in project.flows[lane].list_heads() {
+                    let mut slot = head;
+                    while slot != NONE {
+                        let task = &self.tasks[slot];
+                        assert!(listed.insert(slot), "a task stands in one list, once");
+                        assert_eq!((task.project, task.lane, task.priority), (place, lane, priority));
+                        in_flow += 1;
+                        slot = self.next_in_list(slot);
+                    }
+                }
+                assert_eq!(in_flow, project.flows[lane].queued, "a flow knows how many wait in it");
+            }
+        }
+        let mut waiting = 0;
+        for (slot, task) in self.tasks.iter() {
+            let (waits, is_listed, has_timer) = match task.state {
+                TaskState::Queued { .. } => (true, true, false),
+                TaskState::Delayed | TaskState::Retrying => (true, false, true),
+                TaskState::Held { .. } => (false, false, false),
+                TaskState::LetGo => panic!("no task is between two states after an event"),
+            };
+            waiting += u32::from(waits);
+            assert_eq!(listed.contains(&slot), is_listed, "queued tasks and no others stand in lists");
+            assert_eq!(self.timers.armed(TimerKey::Wake(slot)).is_some(), has_timer, "what sleeps will be woken");
+            assert!(!waits || task.stop.is_none(), "a waiting task that was to end has ended");
+        }
+        assert_eq!(waiting, self.waiting, "the pool knows how many tasks wait");
+    }
+
+    fn every_held_task_is_in_the_hands_of_one_living_worker(&self) {
+        let mut held = BTreeSet::new();
+        for (_, worker) in self.workers.iter() {
+            assert!(worker.held.len() <= MAX_CREDIT, "a worker holds no more than its credit");
+            assert_eq!(worker.load_us, worker.held.iter().map(|held| u64::from(held.cost_us)).sum::<u64>());
+            for (position, entry) in worker.held.iter().enumerate() {
+                assert!(held.insert(entry.task), "one worker holds a task");
+                let task = &self.tasks[entry.task];
+                let TaskState::Held { worker: holder, started } = task.state else {
+                    panic!("a worker holds only held tasks")
+                };
+                assert_eq!(holder, worker.id, "a task knows its worker");
+                assert_eq!(
+                    started,
+                    position == 0 && (started || worker.runs_on()),
+                    "the first one runs, no other does"
+                );
+                assert!(!task.solo || worker.held.len() == 1, "a suspect runs alone");
+            }
+        }
+        let count = self.tasks.iter().filter(|(_, task)| matches!(task.state, TaskState::Held { .. })).count();
+        assert_eq!(count, held.len(), "every held task is in some worker's hands");
+    }
+
+    fn what_projects_use_is_what_workers_hold(&self) {
+        for (place, project) in self.projects.iter() {
+            let of_it = || self.tasks.iter().filter(move |(_, task)| task.project == place);
+            let count = |is: fn(&TaskState) -> bool| of_it().filter(|(_, task)| is(&task.state)).count() as u32;
+            assert_eq!(project.held, count(|state| matches!(state, TaskState::Held { .. })));
+            assert_eq!(project.running, count(|state| matches!(state, TaskState::Held { started: true, .. })));
+            assert_eq!(project.waiting, count(|state| !matches!(state, TaskState::Held { .. })));
+            let mut holders: Vec<u32> = project.holders.clone();
+            holders.sort_unstable();
+            let holding = |w: &u32| self.workers[*w].held.iter().any(|held| self.tasks[held.task].project == place);
+            let expected: Vec<u32> = self.workers.places().into_iter().filter(holding).collect();
+            assert_eq!(holders, expected, "a project knows which workers hold tasks of it");
+        }
+    }
+
+    fn a_lane_counts_what_could_run(&self) {
+        for lane in Lane::ALL {
+            let counted: u32 = self.projects.iter().map(|(_, project)| project.flows[lane].counted()).sum();
+            assert_eq!(self.lanes[lane].runnable, counted);
+            let of_lane = || self.workers.iter().filter(move |(_, worker)| worker.lane == lane);
+            assert_eq!(self.lanes[lane].held as usize, of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>());
+            assert_eq!(
+                self.workers.lanes[lane].open as usize,
+                of_lane().filter(|(_, worker)| worker.is_open()).count()
+            );
+            let idle: BTreeSet<u32> =
+                of_lane().filter(|(_, worker)| worker.is_ready() && worker.held.is_empty()).map(|(w, _)| w).collect();
+            assert_eq!(self.workers.lanes[lane].idle, idle, "a lane knows its idle workers");
+        }
+    }
+
+    fn no_worker_is_idle_while_a_task_could_run(&self) {
+        for lane in Lane::ALL {
+            let idle = !self.workers.lanes[lane].idle.is_empty();
+            assert!(!idle || self.lanes[lane].first().is_none(), "no worker is idle while a task could run");
+        }
+    }
+
+    fn ready_flows_stand_at_their_rank(&self) {
+        for lane in Lane::ALL {
+            let mut ranked = BTreeSet::new();
+            for (place, project) in self.projects.iter() {
+                let flow = &project.flows[lane];
+                ranked.extend(flow.rank());
+                let ready = flow.queued > 0 && project.allowance() > 0;
+                assert_eq!(flow.rank().is_some(), ready, "a flow is ready when it has tasks and may run them");
+                if let Some(rank) = flow.rank() {
+                    let now = self.rank_of(place, lane).expect("it has tasks");
+                    assert_eq!(rank.level(), now.level(), "a flow stands at its effective priority");
+                }
+            }
+            assert_eq!(&ranked, self.lanes[lane].ready(), "the ready flows are those with a rank");
+        }
+    }
+
+    fn a_worker_and_its_replacement_know_each_other(&self) {
+        for (w, worker) in self.workers.iter() {
+            match worker.state {
+                WorkerState::Spawning { replaces: Some(old) } => assert!(
+                    matches!(self.workers[old].state, WorkerState::Ready { replacement: Some(new), .. } if new == w)
+                ),
+                WorkerState::Ready { replacement: Some(new), .. } => {
+                    assert!(
+                        matches!(self.workers[new].state, WorkerState::Spawning { replaces: Some(old) } if old == w)
+                    );
+                }
+                WorkerState::Spawning { replaces: None }
+                | WorkerState::Ready { replacement: None, .. }
+                | WorkerState::Leaving(_) => {}
+            }
+        }
+    }
+
+    fn the_pool_has_no_more_workers_than_it_may(&self) {
+        let wanted: u32 = Lane::ALL.iter().map(|lane| self.pace[*lane].want).sum();
+        assert!(wanted <= self.settings.max_workers, "no more workers are wanted than may be");
+        if self.runs_tasks() && self.pace[Lane::Io].want == 0 {
+            assert!(self.pace[Lane::Js].want >= self.settings.min_workers, "the minimum is always wanted");
+        }
+    }
+
+    fn every_timer_belongs_to_something(&self) {
+        assert!(self.timers.is_consistent());
+        for (slot, task) in self.tasks.iter() {
+            let has_deadline_timer = self.timers.armed(TimerKey::Deadline(slot)).is_some();
+            assert_eq!(has_deadline_timer, task.deadline != Time::NEVER && task.deadline > self.now);
+        }
+        assert!(self.timers.next().is_none_or(|at| at > self.now), "what was due has been done");
+        assert!(self.owners.len() <= self.tasks.len());
+        assert!(self.keys.len() as u64 <= self.tally.accepted);
+    }
+}

@@ -1,0 +1,56 @@
+//! Idempotency keys: the same key in the same project is the same task, for as long as its outcome is kept.
+//!
+//! Owns which key means which task. A key lives from the acceptance of its task until the shell says that it has
+//! forgotten the outcome; the shell bounds how many outcomes it keeps.
+
+use alloc::boxed::Box;
+use core::hash::BuildHasher;
+
+use hashbrown::{HashMap, HashTable};
+use pool_protocol::id::TaskId;
+use rustc_hash::FxBuildHasher;
+
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    project: u32,
+    key: Box<str>,
+    task: TaskId,
+}
+
+/// All keys that are in use.
+#[derive(Default, Debug)]
+pub(crate) struct Keys {
+    by_key: HashTable<Known>,
+    /// The hash under which a task's key is found.
+    by_task: HashMap<TaskId, u64, FxBuildHasher>,
+}
+
+fn hash_of(project: u32, key: &str) -> u64 {
+    FxBuildHasher.hash_one((project, key))
+}
+
+impl Keys {
+    pub(crate) fn find(&self, project: u32, key: &str) -> Option<TaskId> {
+        let is_it = |known: &Known| known.project == project && &*known.key == key;
+        self.by_key.find(hash_of(project, key), is_it).map(|known| known.task)
+    }
+
+    pub(crate) fn insert(&mut self, project: u32, key: &str, task: TaskId) {
+        let hash = hash_of(project, key);
+        self.by_key.insert_unique(hash, Known { hash, project, key: key.into(), task }, |known| known.hash);
+        self.by_task.insert(task, hash);
+    }
+
+    /// Drops the task's key. Returns the project whose it was, if it had one.
+    pub(crate) fn remove(&mut self, task: TaskId) -> Option<u32> {
+        let hash = self.by_task.remove(&task)?;
+        let entry = self.by_key.find_entry(hash, |known| known.task == task).ok()?;
+        Some(entry.remove().0.project)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        debug_assert_eq!(self.by_key.len(), self.by_task.len());
+        self.by_key.len()
+    }
+}

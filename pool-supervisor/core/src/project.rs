@@ -1,0 +1,174 @@
+//! Projects: what each may use, what it uses now, and its waiting tasks by lane.
+//!
+//! Owns the table of names and the settings in force for each. Anybody may name a project, so the table has a bound: above
+//! it, those that have nothing here and were set up by nobody are forgotten.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::queue::{Flow, PerLane};
+use crate::settings::{ProjectSettings, Settings};
+
+/// Projects that may be remembered though nothing is left of them.
+const REMEMBERED: usize = 10_000;
+/// Weights are used within these bounds, so that sums of virtual time stay far from overflow.
+const WEIGHTS: (f64, f64) = (0.001, 1_000_000.0);
+
+/// One project.
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) name: Box<str>,
+    /// How many of its tasks may run at once.
+    pub(crate) limit: Option<u32>,
+    pub(crate) weight: f64,
+    pub(crate) max_queued: Option<u32>,
+    /// The configuration names it.
+    named: bool,
+    /// Its limit was set by hand.
+    limit_by_hand: bool,
+    pub(crate) flows: PerLane<Flow>,
+    /// Workers that hold tasks of it. Each runs one at a time, so their number is what the limit bounds.
+    pub(crate) holders: Vec<u32>,
+    /// Tasks that wait: queued, delayed, between attempts.
+    pub(crate) waiting: u32,
+    /// Tasks that workers hold.
+    pub(crate) held: u32,
+    /// Those among them that run.
+    pub(crate) running: u32,
+    /// Tasks that ended.
+    pub(crate) ended: u64,
+    /// Idempotency keys that are kept for it.
+    pub(crate) keys: u32,
+}
+
+impl Project {
+    fn new(name: &str) -> Self {
+        let settings = ProjectSettings::default();
+        Self {
+            name: name.into(),
+            limit: settings.limit,
+            weight: settings.weight,
+            max_queued: settings.max_queued,
+            named: false,
+            limit_by_hand: false,
+            flows: PerLane::default(),
+            holders: Vec::new(),
+            waiting: 0,
+            held: 0,
+            running: 0,
+            ended: 0,
+            keys: 0,
+        }
+    }
+
+    /// Takes what the configuration says of it; a limit set by hand outlives a configuration that does not name it.
+    fn configure(&mut self, settings: Option<&ProjectSettings>) {
+        self.named = settings.is_some();
+        self.limit_by_hand &= !self.named;
+        let settings = settings.copied().unwrap_or_default();
+        if !self.limit_by_hand {
+            self.limit = settings.limit;
+        }
+        self.weight = settings.weight.clamp(WEIGHTS.0, WEIGHTS.1);
+        self.max_queued = settings.max_queued;
+    }
+
+    pub(crate) fn limit_by_hand(&mut self, limit: u32) {
+        self.limit = Some(limit);
+        self.limit_by_hand = true;
+    }
+
+    /// How many more workers may take tasks of it.
+    pub(crate) fn allowance(&self) -> u32 {
+        self.limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.holders.len() as u32))
+    }
+
+    fn is_forgettable(&self) -> bool {
+        !self.named && !self.limit_by_hand && self.waiting == 0 && self.held == 0 && self.keys == 0
+    }
+}
+
+/// All projects, by place and by name.
+#[derive(Default, Debug)]
+pub(crate) struct Projects {
+    places: Vec<Option<Project>>,
+    vacant: Vec<u32>,
+    by_name: HashMap<Box<str>, u32, FxBuildHasher>,
+    sweep_at: usize,
+}
+
+impl Projects {
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn exists(&self, place: u32) -> bool {
+        self.places.get(place as usize).is_some_and(Option::is_some)
+    }
+
+    /// The place of the project of this name, made if it is new.
+    pub(crate) fn place_of(&mut self, name: &str, settings: &Settings) -> u32 {
+        if let Some(place) = self.find(name) {
+            return place;
+        }
+        if self.by_name.len() >= self.sweep_at.max(REMEMBERED) {
+            self.sweep();
+        }
+        let mut project = Project::new(name);
+        project.configure(settings.projects.get(name));
+        let place = if let Some(place) = self.vacant.pop() {
+            self.places[place as usize] = Some(project);
+            place
+        } else {
+            self.places.push(Some(project));
+            u32::try_from(self.places.len() - 1).expect("bounded by the tasks")
+        };
+        self.by_name.insert(name.into(), place);
+        place
+    }
+
+    /// Forgets what may be forgotten; the next time is when twice the rest is reached, so that this costs little per project.
+    fn sweep(&mut self) {
+        for place in 0..self.places.len() {
+            if self.places[place].as_ref().is_some_and(Project::is_forgettable) {
+                let project = self.places[place].take().expect("just seen");
+                self.by_name.remove(&project.name);
+                self.vacant.push(place as u32);
+            }
+        }
+        self.sweep_at = self.by_name.len() * 2;
+    }
+
+    /// Puts the settings in force for all projects, those that they name first of all.
+    pub(crate) fn configure(&mut self, settings: &Settings) {
+        for name in settings.projects.keys() {
+            self.place_of(name, settings);
+        }
+        for project in self.places.iter_mut().flatten() {
+            project.configure(settings.projects.get(&project.name));
+        }
+    }
+
+    /// All, in the order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Project)> {
+        self.places.iter().zip(0..).filter_map(|(project, place)| project.as_ref().map(|project| (place, project)))
+    }
+}
+
+impl Index<u32> for Projects {
+    type Output = Project;
+
+    fn index(&self, place: u32) -> &Project {
+        self.places[place as usize].as_ref().expect("a project with tasks is not forgotten")
+    }
+}
+
+impl IndexMut<u32> for Projects {
+    fn index_mut(&mut self, place: u32) -> &mut Project {
+        self.places[place as usize].as_mut().expect("a project with tasks is not forgotten")
+    }
+}

@@ -1,0 +1,170 @@
+//! Workers that leave in good order: replaced after their count of tasks, their memory or their age; or not needed.
+//!
+//! The replacement is ready before the old one leaves, and the old one takes tasks until then: capacity never dips, and a
+//! pool whose workers are used up faster than new ones start goes on with the old ones. (A queue that waits for fresh
+//! workers while worn ones refuse tasks is where Celery and CPython's executor deadlocked.) A worker and its replacement
+//! count once towards the maximum; at most half the workers are being replaced at a time.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use pool_protocol::outcome::{Cause, Verdict};
+
+use crate::Core;
+use crate::action::Action;
+use crate::settings::Lane;
+use crate::timers::TimerKey;
+use crate::worker::{Leaving, Manner, WorkerState};
+
+/// What a retired worker gets to exit once its hands are empty, in milliseconds.
+pub(crate) const RETIRE_GRACE_MS: u64 = 2_000;
+/// What a worker gets to exit that announced it itself, in milliseconds.
+const SPOILED_GRACE_MS: u64 = 250;
+/// So that workers of the same age are not replaced in step.
+const TASKS_JITTER: f64 = 0.1;
+
+/// Why a worker is to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recycle {
+    /// It has run as many tasks as it may.
+    Tasks,
+    /// It uses more memory than it may.
+    Memory,
+    /// It has lived as long as it may.
+    Age,
+    /// It was started under settings that are not in force any more.
+    Outdated,
+}
+
+impl Core {
+    /// After how many tasks a new worker is replaced.
+    pub(crate) fn tasks_limit(&mut self) -> u64 {
+        match self.settings.max_tasks_per_worker {
+            0 => u64::MAX,
+            tasks => self.prng.vary(u64::from(tasks), TASKS_JITTER).max(1),
+        }
+    }
+
+    /// Notes that a worker is to be replaced.
+    pub(crate) fn want_recycled(&mut self, w: u32, why: Recycle) {
+        if let WorkerState::Ready { recycle: recycle @ None, .. } = &mut self.workers[w].state {
+            *recycle = Some(why);
+            self.workers_changed = true;
+        }
+    }
+
+    /// A worker has ended a task: is it used up, or one too many?
+    pub(crate) fn after_task(&mut self, w: u32, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        if !worker.is_ready() {
+            return;
+        }
+        if self.workers.lanes[worker.lane].shedding > 0 {
+            self.retire_surplus(w, out);
+        } else if worker.tasks_ended >= worker.tasks_limit {
+            self.want_recycled(w, Recycle::Tasks);
+        }
+    }
+
+    pub(crate) fn on_age(&mut self, w: u32) {
+        let age_ms = self.settings.max_worker_age_ms;
+        if age_ms == 0 || !self.workers[w].is_ready() {
+            return;
+        }
+        let due = self.workers[w].ready_at.plus_ms(age_ms);
+        if due <= self.now {
+            self.want_recycled(w, Recycle::Age);
+        } else {
+            self.timers.arm(TimerKey::Age(w), due);
+        }
+    }
+
+    pub(crate) fn on_recycle_workers(&mut self) {
+        for w in self.workers.places() {
+            self.workers[w].outdated = true;
+            self.want_recycled(w, Recycle::Outdated);
+        }
+    }
+
+    /// Starts replacements for workers that are to be replaced.
+    pub(crate) fn start_replacements(&mut self, lane: Lane, out: &mut Vec<Action>) {
+        let at_once = (self.workers.lanes[lane].capacity / 2).max(1);
+        for w in self.workers.places() {
+            let worker = &self.workers[w];
+            let waits = matches!(worker.state, WorkerState::Ready { recycle: Some(_), replacement: None });
+            if !waits || worker.lane != lane {
+                continue;
+            }
+            if self.workers.counts(lane).2 >= at_once || !self.may_spawn() {
+                return;
+            }
+            self.spawn(lane, Some(w), out);
+        }
+    }
+
+    /// The replacement of this worker is ready.
+    pub(crate) fn retire_recycled(&mut self, w: u32, out: &mut Vec<Action>) {
+        let WorkerState::Ready { recycle, .. } = self.workers[w].state else { return };
+        let evidence = self.recycle_evidence(w, recycle.unwrap_or(Recycle::Outdated));
+        self.retire(w, Verdict { cause: Cause::Recycled, evidence }, true, out);
+    }
+
+    fn recycle_evidence(&self, w: u32, why: Recycle) -> String {
+        let worker = &self.workers[w];
+        match why {
+            Recycle::Tasks => format!("after {} tasks", worker.tasks_ended),
+            Recycle::Memory => {
+                format!("{} bytes resident, more than {}", worker.rss_bytes, self.settings.max_memory_per_worker)
+            }
+            Recycle::Age => format!("after {} ms", self.now.since(worker.ready_at) / 1000),
+            Recycle::Outdated => "the settings changed".into(),
+        }
+    }
+
+    /// Lets a worker go that is one too many.
+    pub(crate) fn retire_surplus(&mut self, w: u32, out: &mut Vec<Action>) {
+        let lane = self.workers[w].lane;
+        let shedding = &mut self.workers.lanes[lane].shedding;
+        *shedding = shedding.saturating_sub(1);
+        let evidence = "the pool needs fewer workers of its lane".into();
+        self.retire(w, Verdict { cause: Cause::Idle, evidence }, false, out);
+    }
+
+    /// Lets a worker finish what it has started and exit.
+    pub(crate) fn retire(&mut self, w: u32, verdict: Verdict, replaced: bool, out: &mut Vec<Action>) {
+        let had_replacement = self.unpair(w);
+        self.take_back(w, |_| true, out);
+        let worker = &mut self.workers[w];
+        let manner = Manner::Retiring { replaced: replaced || had_replacement };
+        worker.state = WorkerState::Leaving(Leaving { manner, verdict });
+        out.push(Action::Retire { worker: worker.id });
+        self.workers_changed = true;
+        self.after_change(w, out);
+    }
+
+    /// The worker said that it exits.
+    pub(crate) fn expect_to_leave(&mut self, w: u32) {
+        self.workers_changed = true;
+        self.timers.arm(TimerKey::Leave(w), self.now.plus_ms(SPOILED_GRACE_MS));
+    }
+
+    pub(crate) fn on_leave_check(&mut self, w: u32, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        let WorkerState::Leaving(leaving) = &worker.state else { return };
+        match leaving.manner {
+            Manner::Killed => {}
+            Manner::Spoiled => self.kill_leaving(w, leaving.verdict.clone(), out),
+            Manner::Retiring { .. } => {
+                if worker.held.is_empty() {
+                    self.kill_leaving(w, leaving.verdict.clone(), out);
+                }
+            }
+        }
+    }
+
+    fn kill_leaving(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+        let evidence = format!("{}; it did not exit by itself", verdict.evidence);
+        self.kill(w, Verdict { cause: verdict.cause, evidence }, out);
+    }
+}

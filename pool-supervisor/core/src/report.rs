@@ -1,0 +1,149 @@
+//! What workers say about the tasks they hold: done, or given back.
+//!
+//! A worker is not believed beyond its own tasks: a word about one that it does not hold, or about another attempt, ends
+//! the worker and changes nothing else. A word from a process that is gone is dropped.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::limits::MAX_CREDIT;
+use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
+
+use crate::Core;
+use crate::action::{Action, EndText};
+use crate::event::AttemptEnd;
+use crate::worker::{Leaving, Manner, WorkerState};
+
+/// Tasks that a worker may give back unasked before it has ended one. More is a worker that takes tasks without running
+/// any: it would be given them again for ever.
+const MOST_GIVEN_BACK: u32 = 4 * MAX_CREDIT as u32;
+
+impl Core {
+    pub(crate) fn on_task_done(
+        &mut self,
+        worker: WorkerId,
+        task: TaskId,
+        attempt: u32,
+        mut end: AttemptEnd,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(w) = self.workers.find(worker) else { return };
+        let Some(position) = self.position_of(w, task, attempt) else {
+            let evidence = format!("it reported attempt {attempt} of task {task}, which it does not hold");
+            self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
+            return;
+        };
+        // No task ran longer than its worker lives, whatever the worker says: the figure goes into everybody's shares.
+        end.run_us = end.run_us.min(self.now.since(self.workers[w].born));
+        let slot = self.release_ended(w, position, &end);
+        let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
+        self.note_proof(w, out);
+        self.decide_end(slot, &end, out);
+        self.rerank_after_use(project, lane);
+
+        if end.spoiled || end.code.is_some_and(ErrorCode::spoils_worker) {
+            self.spoil(w, task, end.code);
+        } else {
+            self.after_task(w, out);
+        }
+        self.after_change(w, out);
+        if self.workers[w].is_ready() {
+            self.assign_from(lane, Some(w), out);
+        }
+    }
+
+    /// Takes a task that has ended out of its worker's hands and learns from it.
+    fn release_ended(&mut self, w: u32, position: usize, end: &AttemptEnd) -> u32 {
+        let (slot, started) = self.let_go(w, position);
+        let worker = &mut self.workers[w];
+        worker.tasks_ended += 1;
+        worker.given_back = 0;
+        let task = &mut self.tasks[slot];
+        task.attempts += 1;
+        task.ran_on = Some(worker.id);
+        if !started {
+            task.started = self.now;
+        }
+        let (project, lane) = (task.project, task.lane);
+        self.settle_charge(slot, end.run_us);
+        self.projects[project].flows[lane].learn(end.run_us);
+        self.tally.learn(end.run_us);
+        slot
+    }
+
+    /// The attempt ended: the task ends, or is tried again.
+    fn decide_end(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
+        match (end.code, self.tasks[slot].stop) {
+            (None, _) => self.end_reported(slot, end, out),
+            // It was to end, and ended otherwise than well: what it was asked to end as is the truth.
+            (Some(code), Some(stop)) if code != stop => self.end_stopped(slot, stop, Some(end), None, out),
+            (Some(code), None) if code.retried_by_default() && self.may_retry(slot) => {
+                let delay_us = self.retry_delay_us(slot);
+                if self.in_time(slot, delay_us) {
+                    self.retry_later(slot, code, delay_us, out);
+                } else {
+                    self.end_reported(slot, end, out);
+                }
+            }
+            (Some(_), _) => self.end_reported(slot, end, out),
+        }
+    }
+
+    fn end_reported(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
+        self.end(slot, end.code, Some(end), EndText::Worker, out);
+    }
+
+    /// The worker must not run another task and is about to exit.
+    fn spoil(&mut self, w: u32, task: TaskId, code: Option<ErrorCode>) {
+        let (cause, why) = match code {
+            Some(ErrorCode::Timeout) => (Cause::Deadline, "ran out of time"),
+            Some(ErrorCode::Cancelled) => (Cause::Cancelled, "was cancelled"),
+            Some(ErrorCode::CpuLimit) => (Cause::CpuLimit, "used up its CPU time"),
+            Some(ErrorCode::MemoryLimit) => (Cause::JsHeap, "used up its memory"),
+            _ => (Cause::Recycled, "left it unfit for another"),
+        };
+        let verdict = Verdict { cause, evidence: format!("task {task} {why}") };
+        self.unpair(w);
+        let worker = &mut self.workers[w];
+        match &worker.state {
+            WorkerState::Leaving(leaving) if leaving.manner == Manner::Killed => return,
+            WorkerState::Leaving(_) | WorkerState::Ready { .. } | WorkerState::Spawning { .. } => {}
+        }
+        worker.spoiled = true;
+        worker.state = WorkerState::Leaving(Leaving { manner: Manner::Spoiled, verdict });
+        self.expect_to_leave(w);
+    }
+
+    pub(crate) fn on_tasks_returned(&mut self, worker: WorkerId, tasks: &[(TaskId, u32)], out: &mut Vec<Action>) {
+        let Some(w) = self.workers.find(worker) else { return };
+        for (task, attempt) in tasks {
+            // A task that it does not hold: nothing to take, and nothing that it could break.
+            let Some(position) = self.position_of(w, *task, *attempt) else { continue };
+            if !self.workers[w].held[position].asked_back {
+                self.workers[w].given_back += 1;
+            }
+            let (slot, _) = self.let_go(w, position);
+            self.requeue(slot, out);
+        }
+        if self.workers[w].is_ready() && self.workers[w].given_back > MOST_GIVEN_BACK {
+            let evidence = format!("it gave back {} tasks unasked and ran none", self.workers[w].given_back);
+            self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
+            return;
+        }
+        self.after_change(w, out);
+    }
+
+    /// A task that was not run, or whose run does not count, waits again where it was; unless it was to end anyway.
+    pub(crate) fn requeue(&mut self, slot: u32, out: &mut Vec<Action>) {
+        let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
+        self.settle_charge(slot, 0);
+        if let Some(stop) = self.tasks[slot].stop {
+            self.end_stopped(slot, stop, None, None, out);
+        } else {
+            self.count_waiting(slot);
+            self.enqueue_again(slot);
+        }
+        self.rerank_after_use(project, lane);
+    }
+}

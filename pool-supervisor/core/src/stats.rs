@@ -1,0 +1,260 @@
+//! Questions about the pool, which change nothing.
+
+use pool_protocol::id::{TaskId, WorkerId};
+
+use crate::Core;
+use crate::action::TaskSlot;
+use crate::drain::Phase;
+use crate::settings::Lane;
+use crate::task::TaskState;
+use crate::time::Time;
+use crate::worker::WorkerState;
+
+/// Sums over the pool's life.
+#[derive(Default, Debug)]
+pub(crate) struct Tally {
+    pub(crate) accepted: u64,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    runs: u64,
+    run_us: u64,
+}
+
+impl Tally {
+    /// One more attempt ended.
+    pub(crate) const fn learn(&mut self, run_us: u64) {
+        self.runs += 1;
+        self.run_us = self.run_us.saturating_add(run_us);
+    }
+}
+
+/// The pool in figures.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Stats {
+    /// Workers that take tasks or are being started.
+    pub workers: u32,
+    /// Workers that are ready and hold nothing.
+    pub available: u32,
+    /// Workers that hold tasks, those among them that are leaving too.
+    pub busy: u32,
+    /// Workers that are not ready yet, replacements too.
+    pub spawning: u32,
+    /// Workers that take no more tasks and are not gone.
+    pub stopping: u32,
+    /// Tasks that wait, also those that a worker holds but has not started.
+    pub queued: u32,
+    /// Tasks that run.
+    pub running: u32,
+    /// Tasks accepted since the start.
+    pub accepted: u64,
+    /// Tasks that succeeded since the start.
+    pub completed: u64,
+    /// Tasks that ended otherwise since the start.
+    pub failed: u64,
+    /// The mean run time of all attempts that a worker reported, in microseconds.
+    pub avg_run_us: f64,
+    /// (running + waiting) / workers.
+    pub load: f64,
+}
+
+/// A worker's state, as users know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorkerStatus {
+    /// Not ready yet.
+    Spawning,
+    /// Ready, holding nothing.
+    Idle,
+    /// Ready, holding tasks.
+    Busy,
+    /// It takes no more tasks.
+    Stopping,
+}
+
+/// One worker.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct WorkerView<'a> {
+    /// Its name.
+    pub id: WorkerId,
+    /// Its lane.
+    pub lane: Lane,
+    /// Its state.
+    pub state: WorkerStatus,
+    /// Tasks ended on it.
+    pub tasks_ended: u64,
+    /// Resident bytes at its last heartbeat.
+    pub rss_bytes: u64,
+    /// CPU time at its last heartbeat, in microseconds.
+    pub cpu_us: u64,
+    /// When its process was ordered.
+    pub started: Time,
+    /// The task it runs, and whose that is.
+    pub running: Option<(TaskId, &'a str)>,
+}
+
+/// One project.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ProjectView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Tasks that run.
+    pub running: u32,
+    /// How many may at once.
+    pub limit: Option<u32>,
+    /// Tasks that wait, also those that a worker holds but has not started.
+    pub queued: u32,
+    /// Its share.
+    pub weight: f64,
+    /// Tasks that ended since the project was first named.
+    pub ended: u64,
+}
+
+/// Where a task is, as users know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskStatus {
+    /// It waits for a worker, or for its turn in one.
+    Queued,
+    /// Its delay is not over.
+    Delayed,
+    /// Its last attempt failed and the next one is not due.
+    Retrying,
+    /// It runs.
+    Running,
+}
+
+/// One task that has not ended.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TaskView<'a> {
+    /// Its place.
+    pub slot: TaskSlot,
+    /// Where it is.
+    pub state: TaskStatus,
+    /// Whose it is.
+    pub project: &'a str,
+    /// Attempts started, the one being made too.
+    pub attempts: u32,
+    /// The worker that runs it, or ran it last.
+    pub worker: Option<WorkerId>,
+}
+
+impl Core {
+    /// The pool in figures.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            workers: 0,
+            available: 0,
+            busy: 0,
+            spawning: 0,
+            stopping: 0,
+            queued: 0,
+            running: 0,
+            accepted: self.tally.accepted,
+            completed: self.tally.completed,
+            failed: self.tally.failed,
+            avg_run_us: if self.tally.runs == 0 { 0.0 } else { self.tally.run_us as f64 / self.tally.runs as f64 },
+            load: 0.0,
+        };
+        for lane in Lane::ALL {
+            let (ready, spawning, replacing) = self.workers.counts(lane);
+            stats.workers += ready + spawning;
+            stats.spawning += spawning + replacing;
+            stats.available += self.workers.lanes[lane].idle.len() as u32;
+        }
+        for (_, worker) in self.workers.iter() {
+            stats.busy += u32::from(!worker.held.is_empty());
+            stats.stopping += u32::from(matches!(worker.state, WorkerState::Leaving(_)));
+        }
+        stats.running = self.projects.iter().map(|(_, project)| project.running).sum();
+        stats.queued = self.tasks.len() as u32 - stats.running;
+        stats.load = self.tasks.len() as f64 / f64::from(stats.workers.max(1));
+        stats
+    }
+
+    /// All workers that are not gone, in the order of their places.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView<'_>> {
+        self.workers.iter().map(|(_, worker)| {
+            let state = match worker.state {
+                WorkerState::Spawning { .. } => WorkerStatus::Spawning,
+                WorkerState::Ready { .. } if worker.held.is_empty() => WorkerStatus::Idle,
+                WorkerState::Ready { .. } => WorkerStatus::Busy,
+                WorkerState::Leaving(_) => WorkerStatus::Stopping,
+            };
+            let running = worker.held.front().map(|front| &self.tasks[front.task]);
+            let running = running.filter(|task| matches!(task.state, TaskState::Held { started: true, .. }));
+            WorkerView {
+                id: worker.id,
+                lane: worker.lane,
+                state,
+                tasks_ended: worker.tasks_ended,
+                rss_bytes: worker.rss_bytes,
+                cpu_us: worker.cpu_us,
+                started: worker.born,
+                running: running.map(|task| (task.id, &*self.projects[task.project].name)),
+            }
+        })
+    }
+
+    /// All projects that are known: configured, limited by hand, or used.
+    pub fn projects(&self) -> impl Iterator<Item = ProjectView<'_>> {
+        self.projects.iter().map(|(_, project)| ProjectView {
+            name: &project.name,
+            running: project.running,
+            limit: project.limit,
+            queued: project.waiting + project.held - project.running,
+            weight: project.weight,
+            ended: project.ended,
+        })
+    }
+
+    /// A task that has not ended.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<TaskView<'_>> {
+        let slot = self.tasks.find(id)?;
+        let task = &self.tasks[slot];
+        let (state, making) = match task.state {
+            TaskState::Delayed => (TaskStatus::Delayed, 0),
+            TaskState::Retrying => (TaskStatus::Retrying, 0),
+            TaskState::Held { started: true, .. } => (TaskStatus::Running, 1),
+            TaskState::Queued { .. } | TaskState::Held { started: false, .. } | TaskState::LetGo => {
+                (TaskStatus::Queued, 0)
+            }
+        };
+        Some(TaskView {
+            slot: TaskSlot(slot),
+            state,
+            project: &self.projects[task.project].name,
+            attempts: task.attempts + making,
+            worker: task.ran_on,
+        })
+    }
+
+    /// Whether this id was ever given to a task.
+    #[must_use]
+    pub const fn task_known(&self, id: TaskId) -> bool {
+        self.tasks.known(id)
+    }
+
+    /// Whether tasks are taken and a worker is there to run them.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Open && self.workers.iter().any(|(_, worker)| worker.is_ready())
+    }
+
+    /// Why workers cannot be started, if so.
+    #[must_use]
+    pub fn degraded(&self) -> Option<&str> {
+        self.restart.degraded()
+    }
+
+    /// Whether the pool is stopping.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &crate::settings::Settings {
+        &self.settings
+    }
+}

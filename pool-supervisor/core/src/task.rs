@@ -1,0 +1,226 @@
+//! Tasks and their places.
+//!
+//! Owns every task that has not ended, each in a place that is used again. A task leaves only by [`Tasks::remove`], which
+//! hands it over whole: so it ends once. It must not decide anything about them.
+
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
+
+use hashbrown::HashMap;
+use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::outcome::ErrorCode;
+use rustc_hash::FxBuildHasher;
+
+use crate::settings::{Lane, RetryPolicy};
+use crate::time::Time;
+
+/// No place: the end of a list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Where a task is in its life. The end is not among them: an ended task is not there any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TaskState {
+    /// Its delay is not over; a timer wakes it.
+    Delayed,
+    /// In the queue of its project, lane and priority.
+    Queued {
+        /// The one before it.
+        prev: u32,
+        /// The one after it.
+        next: u32,
+    },
+    /// Between two attempts; a timer wakes it.
+    Retrying,
+    /// A worker holds it.
+    Held {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it is the one that runs: the first that the worker holds.
+        started: bool,
+    },
+    /// Let go by its worker; what becomes of it is being decided. Never seen between two events.
+    LetGo,
+}
+
+/// The client whose going cancels the task, and the next such tasks of that client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) client: ClientId,
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+}
+
+/// One task. 100,000 may wait, so its size counts: see the assertion below.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) project: u32,
+    pub(crate) lane: Lane,
+    pub(crate) priority: u8,
+    /// The effective priority at which it was last chosen, where its cost is accounted.
+    pub(crate) level: u8,
+    /// How often a worker died of it.
+    pub(crate) crashes: u8,
+    /// It may have killed a worker that held others too: it runs alone, so that the next death has one suspect.
+    pub(crate) solo: bool,
+    /// What its end will be called as soon as its worker lets go of it: cancelled, or past its deadline.
+    pub(crate) stop: Option<ErrorCode>,
+    pub(crate) max_attempts: u16,
+    /// Attempts that count. The number of the one being made is one more.
+    pub(crate) attempts: u32,
+    /// Worker time it was charged for in advance, in microseconds.
+    pub(crate) charged_us: u32,
+    pub(crate) state: TaskState,
+    pub(crate) ran_on: Option<WorkerId>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) timeout_ms: u64,
+    pub(crate) cpu_ms: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) accepted: Time,
+    /// Since when it waits for a worker: decides first come, first served, and its age.
+    pub(crate) enqueued: Time,
+    /// When the last attempt started.
+    pub(crate) started: Time,
+    /// [`Time::NEVER`] when it has none.
+    pub(crate) deadline: Time,
+    pub(crate) retry: RetryPolicy,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 200, "a waiting task is at most 200 bytes here");
+
+#[derive(Debug)]
+enum Entry {
+    Vacant { next: u32 },
+    Occupied(Task),
+}
+
+/// All tasks that have not ended.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    places: Vec<Entry>,
+    vacant: u32,
+    by_id: HashMap<TaskId, u32, FxBuildHasher>,
+    first: u64,
+    next: u64,
+}
+
+impl Tasks {
+    pub(crate) fn new(first: TaskId) -> Self {
+        Self { places: Vec::new(), vacant: NONE, by_id: HashMap::default(), first: first.0, next: first.0 }
+    }
+
+    /// The id that the next task will have.
+    pub(crate) const fn next_id(&self) -> TaskId {
+        TaskId(self.next)
+    }
+
+    /// Gives the task, whose id is [`Self::next_id`], a place.
+    pub(crate) fn insert(&mut self, task: Task) -> u32 {
+        debug_assert_eq!(task.id.0, self.next);
+        self.next += 1;
+        let id = task.id;
+        let slot = self.vacant;
+        let slot = if slot == NONE {
+            self.places.push(Entry::Occupied(task));
+            u32::try_from(self.places.len() - 1).expect("the queue's bound is a u32")
+        } else {
+            let Entry::Vacant { next } = self.places[slot as usize] else { unreachable!("the list of vacant places") };
+            self.vacant = next;
+            self.places[slot as usize] = Entry::Occupied(task);
+            slot
+        };
+        self.by_id.insert(id, slot);
+        slot
+    }
+
+    /// Takes the task out; its place is free.
+    pub(crate) fn remove(&mut self, slot: u32) -> Task {
+        let entry = core::mem::replace(&mut self.places[slot as usize], Entry::Vacant { next: self.vacant });
+        let Entry::Occupied(task) = entry else { unreachable!("a task is removed once") };
+        self.vacant = slot;
+        self.by_id.remove(&task.id);
+        task
+    }
+
+    pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Whether the id was ever given.
+    pub(crate) const fn known(&self, id: TaskId) -> bool {
+        self.first <= id.0 && id.0 < self.next
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// All, in the order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Task)> {
+        self.places.iter().zip(0..).filter_map(|(entry, slot)| match entry {
+            Entry::Vacant { .. } => None,
+            Entry::Occupied(task) => Some((slot, task)),
+        })
+    }
+}
+
+impl Index<u32> for Tasks {
+    type Output = Task;
+
+    fn index(&self, slot: u32) -> &Task {
+        match &self.places[slot as usize] {
+            Entry::Occupied(task) => task,
+            Entry::Vacant { .. } => unreachable!("only places of tasks that have not ended are kept"),
+        }
+    }
+}
+
+impl IndexMut<u32> for Tasks {
+    fn index_mut(&mut self, slot: u32) -> &mut Task {
+        match &mut self.places[slot as usize] {
+            Entry::Occupied(task) => task,
+            Entry::Vacant { .. } => unreachable!("only places of tasks that have not ended are kept"),
+        }
+    }
+}
+
+/// The tasks that end when their client goes: one list per client, through the tasks themselves.
+#[derive(Default, Debug)]
+pub(crate) struct Owners(HashMap<ClientId, u32, FxBuildHasher>);
+
+impl Owners {
+    pub(crate) fn link(&mut self, tasks: &mut Tasks, slot: u32, client: ClientId) {
+        let next = self.0.insert(client, slot).unwrap_or(NONE);
+        tasks[slot].owner = Some(Owner { client, prev: NONE, next });
+        if next != NONE {
+            tasks[next].owner.as_mut().expect("it is in the list").prev = slot;
+        }
+    }
+
+    pub(crate) fn unlink(&mut self, tasks: &mut Tasks, slot: u32) {
+        let Some(Owner { client, prev, next }) = tasks[slot].owner.take() else { return };
+        if next != NONE {
+            tasks[next].owner.as_mut().expect("it is in the list").prev = prev;
+        }
+        if prev != NONE {
+            tasks[prev].owner.as_mut().expect("it is in the list").next = next;
+        } else if next != NONE {
+            self.0.insert(client, next);
+        } else {
+            self.0.remove(&client);
+        }
+    }
+
+    /// The first of the client's tasks.
+    pub(crate) fn first(&self, client: ClientId) -> Option<u32> {
+        self.0.get(&client).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,458 @@
+//! Workers: their life from spawn to gone, and what each holds.
+//!
+//! Owns the table of worker processes and the bookkeeping of the tasks they hold: who is idle, who has room, which task
+//! runs. A place is used again under a new generation, so that a late message of a dead process is recognised. It decides
+//! nothing about how many there should be (`scale`, `recycle`, `restart`) or what they run (`assign`).
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
+
+use pool_protocol::id::WorkerId;
+use pool_protocol::limits::MAX_CREDIT;
+use pool_protocol::outcome::Verdict;
+
+use crate::Core;
+use crate::action::{Action, PoolEvent};
+use crate::queue::PerLane;
+use crate::recycle::Recycle;
+use crate::settings::Lane;
+use crate::task::TaskState;
+use crate::time::Time;
+use crate::timers::TimerKey;
+
+/// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its process costs, several
+/// times over, so that tiny tasks do not wait for one each.
+pub(crate) const CREDIT_US: u32 = 300;
+
+/// Why and how a worker leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) manner: Manner,
+    pub(crate) verdict: Verdict,
+}
+
+/// How a worker leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// It finishes what it has started.
+    Retiring {
+        /// Another was started in its stead, so that it does not count towards the pool's maximum.
+        replaced: bool,
+    },
+    /// It said that it must not run another task.
+    Spoiled,
+    /// It was sent SIGKILL.
+    Killed,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Debug)]
+pub(crate) enum WorkerState {
+    /// Its handshake is not done.
+    Spawning {
+        /// The worker that goes when this one is ready.
+        replaces: Option<u32>,
+    },
+    /// It takes tasks.
+    Ready {
+        /// Why it is to be replaced, when it is.
+        recycle: Option<Recycle>,
+        /// The worker that is being started in its stead.
+        replacement: Option<u32>,
+    },
+    /// It takes no more tasks.
+    Leaving(Leaving),
+}
+
+/// A task in the hands of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) task: u32,
+    /// How long it is expected to run, in microseconds.
+    pub(crate) cost_us: u32,
+    /// The worker was asked to give it back.
+    pub(crate) asked_back: bool,
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) lane: Lane,
+    pub(crate) state: WorkerState,
+    pub(crate) born: Time,
+    pub(crate) ready_at: Time,
+    /// In the order in which it runs them.
+    pub(crate) held: VecDeque<Held>,
+    /// Sum of what they are expected to take.
+    pub(crate) load_us: u64,
+    /// How many of them belong to which project.
+    pub(crate) shares: Vec<(u32, u32)>,
+    /// The first one takes longer than expected: nothing is put behind it.
+    pub(crate) stalled: bool,
+    /// When it is killed if the first one has not ended by then; [`Time::NEVER`] unless it was asked to end it.
+    pub(crate) kill_at: Time,
+    pub(crate) idle_since: Time,
+    pub(crate) tasks_ended: u64,
+    /// Tasks after which it is replaced.
+    pub(crate) tasks_limit: u64,
+    /// It was started, or is being started, under settings that are not in force any more.
+    pub(crate) outdated: bool,
+    /// It leaves because of a task that has ended: none of those it still holds can be to blame.
+    pub(crate) spoiled: bool,
+    /// Tasks given back unasked since the last one that ended.
+    pub(crate) given_back: u32,
+    pub(crate) rss_bytes: u64,
+    pub(crate) cpu_us: u64,
+    pub(crate) last_beat: Time,
+    /// Heartbeats since `beats_from`.
+    pub(crate) beats: u32,
+    pub(crate) beats_from: Time,
+    /// It is among those that its lane counts as having room.
+    counted_open: bool,
+}
+
+impl Worker {
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, WorkerState::Ready { .. })
+    }
+
+    pub(crate) fn is_spawning(&self) -> bool {
+        matches!(self.state, WorkerState::Spawning { .. })
+    }
+
+    pub(crate) fn was_killed(&self) -> bool {
+        matches!(self.state, WorkerState::Leaving(Leaving { manner: Manner::Killed, .. }))
+    }
+
+    /// Whether it goes on with the tasks it holds.
+    pub(crate) fn runs_on(&self) -> bool {
+        match &self.state {
+            WorkerState::Spawning { .. } => false,
+            WorkerState::Ready { .. } => true,
+            WorkerState::Leaving(leaving) => matches!(leaving.manner, Manner::Retiring { .. }),
+        }
+    }
+
+    /// Whether it counts towards the pool's maximum. One that is dying does not, and of a worker and its replacement only
+    /// one does: so that the replacement can be ready before the old one leaves.
+    pub(crate) fn counts(&self) -> bool {
+        match &self.state {
+            WorkerState::Spawning { replaces } => replaces.is_none(),
+            WorkerState::Ready { .. } => true,
+            WorkerState::Leaving(leaving) => leaving.manner == Manner::Retiring { replaced: false },
+        }
+    }
+
+    /// Whether it takes another task of this cost behind those it holds.
+    pub(crate) fn has_room(&self, cost_us: u32) -> bool {
+        self.is_ready()
+            && !self.stalled
+            && (self.held.is_empty()
+                || (self.held.len() < MAX_CREDIT && self.load_us + u64::from(cost_us) <= u64::from(CREDIT_US)))
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        self.counted_open
+    }
+}
+
+/// One lane's workers, counted anew after every change.
+#[derive(Default, Debug)]
+pub(crate) struct LaneWorkers {
+    /// Ready and holding nothing.
+    pub(crate) idle: BTreeSet<u32>,
+    /// Those that hold something and have room for more.
+    pub(crate) open: u32,
+    /// Ready, or spawning in nobody's stead: what the lane has to work with.
+    pub(crate) capacity: u32,
+    pub(crate) ready: u32,
+    /// Spawning in nobody's stead.
+    pub(crate) spawning: u32,
+    /// Spawning in another's stead.
+    pub(crate) replacing: u32,
+    /// Busy workers that are to go as soon as one ends a task.
+    pub(crate) shedding: u32,
+}
+
+#[derive(Debug)]
+struct Place {
+    generation: u32,
+    worker: Option<Box<Worker>>,
+}
+
+/// All worker processes that have been started and are not gone.
+#[derive(Default, Debug)]
+pub(crate) struct Workers {
+    places: Vec<Place>,
+    pub(crate) lanes: PerLane<LaneWorkers>,
+    living: u32,
+}
+
+impl Workers {
+    /// The place of this very process, unless it is gone.
+    pub(crate) fn find(&self, id: WorkerId) -> Option<u32> {
+        let worker = self.places.get(id.slot as usize)?.worker.as_ref()?;
+        (worker.id == id).then_some(id.slot)
+    }
+
+    pub(crate) const fn living(&self) -> u32 {
+        self.living
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Worker)> {
+        self.places.iter().zip(0..).filter_map(|(place, w)| place.worker.as_deref().map(|worker| (w, worker)))
+    }
+
+    /// The places that are taken now.
+    pub(crate) fn places(&self) -> Vec<u32> {
+        self.iter().map(|(w, _)| w).collect()
+    }
+
+    fn insert(&mut self, now: Time, lane: Lane, replaces: Option<u32>) -> WorkerId {
+        let slot = self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, worker: None });
+            self.places.len() - 1
+        });
+        let place = &mut self.places[slot];
+        place.generation += 1;
+        let id = WorkerId { slot: slot as u32, generation: place.generation };
+        place.worker = Some(Box::new(Worker {
+            id,
+            lane,
+            state: WorkerState::Spawning { replaces },
+            born: now,
+            ready_at: Time::NEVER,
+            held: VecDeque::new(),
+            load_us: 0,
+            shares: Vec::new(),
+            stalled: false,
+            kill_at: Time::NEVER,
+            idle_since: now,
+            tasks_ended: 0,
+            tasks_limit: u64::MAX,
+            outdated: false,
+            spoiled: false,
+            given_back: 0,
+            rss_bytes: 0,
+            cpu_us: 0,
+            last_beat: now,
+            beats: 0,
+            beats_from: now,
+            counted_open: false,
+        }));
+        self.living += 1;
+        id
+    }
+
+    /// Notes whether the worker is idle or has room, after anything about that has changed.
+    pub(crate) fn note_room(&mut self, w: u32) {
+        let worker = self.places[w as usize].worker.as_mut().expect("a living worker");
+        let lane = &mut self.lanes[worker.lane];
+        let idle = worker.is_ready() && worker.held.is_empty();
+        let open = !idle && worker.has_room(1);
+        if idle {
+            lane.idle.insert(w);
+        } else {
+            lane.idle.remove(&w);
+        }
+        if open != worker.counted_open {
+            worker.counted_open = open;
+            if open {
+                lane.open += 1;
+            } else {
+                lane.open -= 1;
+            }
+        }
+    }
+
+    /// Takes out a worker that is gone and holds nothing any more.
+    fn remove(&mut self, w: u32) -> Box<Worker> {
+        let worker = self.places[w as usize].worker.take().expect("a worker goes once");
+        debug_assert!(worker.held.is_empty(), "its tasks were dealt with before");
+        let lane = &mut self.lanes[worker.lane];
+        lane.idle.remove(&w);
+        lane.open -= u32::from(worker.counted_open);
+        self.living -= 1;
+        worker
+    }
+
+    /// Counts the workers of each lane by state.
+    pub(crate) fn recount(&mut self) {
+        for lane in Lane::ALL {
+            let counts = self.counts(lane);
+            let lane = &mut self.lanes[lane];
+            (lane.ready, lane.spawning, lane.replacing) = counts;
+            lane.capacity = lane.ready + lane.spawning;
+        }
+    }
+
+    /// Ready, spawning in nobody's stead, spawning in another's stead.
+    pub(crate) fn counts(&self, lane: Lane) -> (u32, u32, u32) {
+        let mut counts = (0, 0, 0);
+        for (_, worker) in self.iter().filter(|(_, worker)| worker.lane == lane) {
+            match worker.state {
+                WorkerState::Ready { .. } => counts.0 += 1,
+                WorkerState::Spawning { replaces: None } => counts.1 += 1,
+                WorkerState::Spawning { replaces: Some(_) } => counts.2 += 1,
+                WorkerState::Leaving(_) => {}
+            }
+        }
+        counts
+    }
+}
+
+impl Index<u32> for Workers {
+    type Output = Worker;
+
+    fn index(&self, w: u32) -> &Worker {
+        self.places[w as usize].worker.as_deref().expect("only living workers are kept")
+    }
+}
+
+impl IndexMut<u32> for Workers {
+    fn index_mut(&mut self, w: u32) -> &mut Worker {
+        self.places[w as usize].worker.as_deref_mut().expect("only living workers are kept")
+    }
+}
+
+impl Core {
+    /// Orders a process.
+    pub(crate) fn spawn(&mut self, lane: Lane, replaces: Option<u32>, out: &mut Vec<Action>) {
+        let id = self.workers.insert(self.now, lane, replaces);
+        if let Some(old) = replaces
+            && let WorkerState::Ready { replacement, .. } = &mut self.workers[old].state
+        {
+            *replacement = Some(id.slot);
+        }
+        self.timers.arm(TimerKey::Spawn(id.slot), self.now.plus_ms(self.settings.spawn_timeout_ms));
+        self.workers_changed = true;
+        out.push(Action::Spawn { worker: id, lane });
+    }
+
+    /// Puts a task behind those that the worker holds.
+    pub(crate) fn hand_over(&mut self, slot: u32, w: u32, cost_us: u32) {
+        let worker = &mut self.workers[w];
+        worker.held.push_back(Held { task: slot, cost_us, asked_back: false });
+        worker.load_us += u64::from(cost_us);
+        let place = self.tasks[slot].project;
+        self.tasks[slot].state = TaskState::Held { worker: worker.id, started: false };
+        let project = &mut self.projects[place];
+        project.held += 1;
+        match worker.shares.iter_mut().find(|(of, _)| *of == place) {
+            Some((_, count)) => *count += 1,
+            None => {
+                worker.shares.push((place, 1));
+                project.holders.push(w);
+            }
+        }
+        self.lanes[worker.lane].held += 1;
+        self.workers.note_room(w);
+    }
+
+    /// Takes the task at this position out of the worker's hands. What becomes of the task, the caller decides; then it
+    /// ranks the project anew. Returns its place, and whether it was the one that ran.
+    pub(crate) fn let_go(&mut self, w: u32, position: usize) -> (u32, bool) {
+        let worker = &mut self.workers[w];
+        let held = worker.held.remove(position).expect("the position was looked up");
+        worker.load_us -= u64::from(held.cost_us);
+        let task = &mut self.tasks[held.task];
+        let TaskState::Held { started, .. } = task.state else { unreachable!("a worker holds held tasks") };
+        task.state = TaskState::LetGo;
+        let place = task.project;
+        let project = &mut self.projects[place];
+        project.held -= 1;
+        let share = worker.shares.iter().position(|(of, _)| *of == place).expect("counted when it was handed over");
+        worker.shares[share].1 -= 1;
+        if worker.shares[share].1 == 0 {
+            worker.shares.swap_remove(share);
+            let holder = project.holders.iter().position(|holder| *holder == w).expect("counted with the share");
+            project.holders.swap_remove(holder);
+        }
+        if started {
+            project.running -= 1;
+            worker.kill_at = Time::NEVER;
+            worker.stalled = false;
+        }
+        if worker.held.is_empty() {
+            worker.idle_since = self.now;
+        }
+        self.lanes[worker.lane].held -= 1;
+        (held.task, started)
+    }
+
+    /// Where in the worker's hands the task of this id and attempt is.
+    pub(crate) fn position_of(&self, w: u32, id: pool_protocol::id::TaskId, attempt: u32) -> Option<usize> {
+        let is_it = |held: &Held| {
+            let task = &self.tasks[held.task];
+            task.id == id && task.attempts + 1 == attempt
+        };
+        self.workers[w].held.iter().position(is_it)
+    }
+
+    /// A worker's hands or state have changed: start its next task's clock, note its room, see that an empty one that
+    /// leaves does leave.
+    pub(crate) fn after_change(&mut self, w: u32, out: &mut Vec<Action>) {
+        let worker = &self.workers[w];
+        if worker.held.is_empty() {
+            if worker.is_ready() {
+                // One too many goes as soon as it is idle.
+                self.workers_changed |= self.workers.lanes[worker.lane].shedding > 0;
+                self.arm_idle(w);
+            } else if matches!(&worker.state, WorkerState::Leaving(l) if matches!(l.manner, Manner::Retiring { .. })) {
+                self.timers.arm_no_later(TimerKey::Leave(w), self.now.plus_ms(crate::recycle::RETIRE_GRACE_MS));
+            }
+        } else if worker.runs_on() {
+            self.start_head(w, out);
+        }
+        self.workers.note_room(w);
+    }
+
+    /// Removes a worker that is gone, and tells.
+    pub(crate) fn bury(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+        let worker = self.discard(w);
+        out.push(Action::Emit(PoolEvent::WorkerTerminated {
+            worker: worker.id,
+            lane: worker.lane,
+            verdict,
+            lived_us: self.now.since(worker.born),
+            tasks: worker.tasks_ended,
+        }));
+    }
+
+    /// Removes a worker that is gone or never was, with all its timers.
+    pub(crate) fn discard(&mut self, w: u32) -> Box<Worker> {
+        self.unpair(w);
+        for key in [
+            TimerKey::Spawn(w),
+            TimerKey::Heartbeat(w),
+            TimerKey::Head(w),
+            TimerKey::Leave(w),
+            TimerKey::Idle(w),
+            TimerKey::Age(w),
+        ] {
+            self.timers.disarm(key);
+        }
+        self.workers_changed = true;
+        self.workers.remove(w)
+    }
+
+    /// Ends the relation between a worker and its replacement: each stands for itself from now on. Says whether it had one.
+    pub(crate) fn unpair(&mut self, w: u32) -> bool {
+        let partner = match &mut self.workers[w].state {
+            WorkerState::Spawning { replaces } => replaces.take(),
+            WorkerState::Ready { replacement, .. } => replacement.take(),
+            WorkerState::Leaving(_) => None,
+        };
+        let Some(partner) = partner else { return false };
+        match &mut self.workers[partner].state {
+            WorkerState::Spawning { replaces } => *replaces = None,
+            WorkerState::Ready { replacement, .. } => *replacement = None,
+            WorkerState::Leaving(_) => {}
+        }
+        self.workers_changed = true;
+        true
+    }
+}
