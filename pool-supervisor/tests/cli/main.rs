@@ -13,6 +13,7 @@ mod arguments;
 mod fake;
 mod run;
 mod submit;
+mod terminal;
 
 /// A poolctl at work.
 struct Ctl {

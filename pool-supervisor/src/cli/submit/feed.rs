@@ -41,11 +41,15 @@ pub(super) fn open(path: &Path) -> Result<Lines<File>, CliError> {
         return Ok(Lines::new(File::open(path).map_err(failed)?));
     }
     let stdin = io::stdin();
-    if stdin.is_terminal() {
-        output::note("poolctl: reading tasks from the terminal, one JSON object a line; Ctrl-D ends them");
-    }
     // Not through `Stdin`, whose lock cannot go to another thread and whose buffer is small.
     Ok(Lines::new(File::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?)))
+}
+
+/// A person who types nothing should know that it is their turn.
+pub(super) fn announce(path: &Path) {
+    if path == Path::new("-") && io::stdin().is_terminal() {
+        output::note("poolctl: reading tasks from the terminal, one JSON object a line; Ctrl-D ends them");
+    }
 }
 
 /// What was read.

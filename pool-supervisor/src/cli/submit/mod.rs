@@ -50,6 +50,7 @@ struct Shared {
 pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection, CliError>) -> Result<Exit, CliError> {
     let mut lines = feed::open(&args.file)?;
     let connection = connect()?;
+    feed::announce(&args.file);
     let body_bytes = connection.welcome().body_bytes;
     let (sender, mut receiver) = connection.split();
     let shared = Arc::new(Shared {

@@ -1,11 +1,12 @@
 //! What a person sees while tasks run: a bar on standard error when that is a terminal, and a summary at the end.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use pool_protocol::outcome::Status;
 
 use super::super::error::CliError;
@@ -70,10 +71,8 @@ impl Progress {
             return Self { bar: None, shares_terminal: false };
         }
         let bar = match count_lines(path) {
-            Some(lines) => {
-                ProgressBar::new(lines).with_style(style("{wide_bar} {human_pos}/{human_len} {per_sec} {eta}"))
-            }
-            None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} tasks {per_sec}")),
+            Some(lines) => ProgressBar::new(lines).with_style(style("{wide_bar} {human_pos}/{human_len} {rate} {eta}")),
+            None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} tasks {rate}")),
         };
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar: Some(bar), shares_terminal: std::io::stdout().is_terminal() }
@@ -118,7 +117,12 @@ impl Progress {
 }
 
 fn style(template: &'static str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is written here").progress_chars("=> ")
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        // The bar shows what it can; a line that cannot be written is drawn again soon.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is written here");
+    style.with_key("rate", rate).progress_chars("=> ")
 }
 
 /// Lines of a plain file; a pipe cannot be read twice.
