@@ -1,10 +1,12 @@
 //! `poolctl run`: one task, its result, and an exit code that tells how it ended.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pool_protocol::control::OutcomeHead;
 use pool_protocol::outcome::Status;
 use pool_protocol::render::outcome_json;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::args::Run;
@@ -84,12 +86,21 @@ fn plain(result: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Console lines, each a text or an object with one.
+/// One element of the captured console output: a line, or the mark that lines are missing.
+#[derive(Deserialize)]
+struct LogEntry<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
 fn show_logs(logs: &[u8]) {
-    let lines: Vec<Value> = serde_json::from_slice(logs).unwrap_or_default();
-    for line in &lines {
-        let text = line.get("message").unwrap_or(line);
-        output::note(&text.as_str().map_or_else(|| text.to_string(), str::to_owned));
+    // None were asked for.
+    let Ok(entries) = serde_json::from_slice::<Vec<LogEntry<'_>>>(logs) else { return };
+    for entry in &entries {
+        match &entry.text {
+            Some(text) => output::note(text),
+            None => output::complain("more console output was cut"),
+        }
     }
 }
 

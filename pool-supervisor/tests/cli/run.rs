@@ -73,11 +73,16 @@ fn console_lines_go_to_standard_error() {
     let fake = Fake::serving(|peer| {
         let task = peer.task();
         assert!(head(&task).logs);
-        peer.end(task.id, None, "1", r#"[{"level":"log","message":"hello"},{"level":"warn","message":"you"}]"#);
+        peer.end(
+            task.id,
+            None,
+            "1",
+            r#"[{"level":"log","text":"hello"},{"level":"warn","text":"y\"ou"},{"truncated":true}]"#,
+        );
     });
     let ended = poolctl(&fake.socket, &["run", "code", "1", "--logs"]);
     ended.expect(0, "1\n");
-    assert_eq!(ended.stderr, "hello\nyou\n");
+    assert_eq!(ended.stderr, "hello\ny\"ou\npoolctl: more console output was cut\n");
 }
 
 #[test]
