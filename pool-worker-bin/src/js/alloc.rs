@@ -8,7 +8,7 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Alignment that any element type of a typed array is happy with.
 const ALIGN: usize = 16;
@@ -18,23 +18,33 @@ const ALIGN: usize = 16;
 pub(super) struct BufferBudget {
     used: AtomicUsize,
     limit: usize,
+    /// Whether the latest request was refused.
+    refused: AtomicBool,
 }
 
 impl BufferBudget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit }
+        Self { used: AtomicUsize::new(0), limit, refused: AtomicBool::new(false) }
     }
 
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether the latest request was refused. V8 then reports its heap as nearly full, which it is not.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     fn take(&self, len: usize) -> bool {
-        self.used
+        let taken = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(len).filter(|sum| *sum <= self.limit)
             })
-            .is_ok()
+            .is_ok();
+        self.refused.store(!taken, Ordering::Relaxed);
+        taken
     }
 
     fn give_back(&self, len: usize) {

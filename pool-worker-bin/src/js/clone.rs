@@ -2,7 +2,7 @@
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::host::text;
+use super::host::throw_range_error;
 
 struct Delegate;
 
@@ -36,9 +36,8 @@ pub(super) fn structured_clone<'s>(
     if let Some(copy) = deserializer.read_value(context) {
         rv.set(copy);
     } else {
-        let message = text(scope, "the value could not be cloned");
-        let error = v8::Exception::error(scope, message);
-        scope.throw_exception(error);
+        // Deserializing what was just serialized fails for want of room alone, and does not always say so.
+        throw_range_error(scope, "there is no room for the clone");
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Engine {
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
     result_limit: usize,
+    heap_limit: usize,
     has_snapshot: bool,
     memory_bytes: u64,
     tasks_since_reading: u32,
@@ -86,8 +87,10 @@ pub struct Engine {
 
 /// What V8's near-heap-limit callback finds and leaves.
 struct HeapGuard {
+    isolate: v8::UnsafeRawIsolatePtr,
     watch: Arc<Watch>,
-    /// The limit that was reached, once it was.
+    buffers: Arc<BufferBudget>,
+    /// Bytes in use when the limit was reached, once it was.
     reached: Cell<Option<usize>>,
 }
 
@@ -95,8 +98,7 @@ impl Engine {
     /// Makes an engine on this thread. `sink` gets each console line as it is written.
     #[must_use]
     pub fn new(config: EngineConfig, sink: LogSink) -> Self {
-        let wasm_pages = config.array_buffer_limit_bytes.div_ceil(64 << 10);
-        platform::initialize(if config.allow_wasm { wasm_pages } else { 0 });
+        platform::initialize(config.array_buffer_limit_bytes.div_ceil(64 << 10));
         let buffers = Arc::new(BufferBudget::new(config.array_buffer_limit_bytes));
         let snapshot = config.snapshot.and_then(snapshot::accept);
         let rules = RealmRules {
@@ -125,7 +127,12 @@ impl Engine {
         isolate.set_slot(Rc::clone(&host));
         context::prepare_isolate(&mut isolate, rules);
         isolate.set_oom_error_handler(platform::out_of_memory);
-        let heap = Box::new(HeapGuard { watch: Arc::clone(&watch), reached: Cell::new(None) });
+        let heap = Box::new(HeapGuard {
+            isolate: raw_isolate(&isolate),
+            watch: Arc::clone(&watch),
+            buffers: Arc::clone(&buffers),
+            reached: Cell::new(None),
+        });
         let guard = std::ptr::from_ref::<HeapGuard>(&heap).cast_mut().cast::<c_void>();
         isolate.add_near_heap_limit_callback(near_heap_limit, guard);
         Self {
@@ -136,6 +143,7 @@ impl Engine {
             watch,
             buffers,
             result_limit: config.result_limit_bytes,
+            heap_limit: config.heap_limit_bytes,
             has_snapshot: rules.from_snapshot,
             memory_bytes: 0,
             tasks_since_reading: TASKS_PER_READING,
@@ -215,9 +223,10 @@ impl Engine {
 
     /// Why a task without result and without exception ended.
     fn explain(&self, stop: Option<StopReason>) -> JsFailure {
-        if let Some(limit) = self.heap.reached.get() {
-            let message =
-                format!("the JavaScript heap reached its limit: {} MiB of {} MiB in use", limit >> 20, limit >> 20);
+        if let Some(used) = self.heap.reached.get() {
+            let limit = self.heap_limit >> 20;
+            let used = used >> 20;
+            let message = format!("the JavaScript heap reached its limit of {limit} MiB with {used} MiB in use");
             return JsFailure::new(FailureKind::MemoryLimit, "RangeError", message);
         }
         match stop {
@@ -256,17 +265,29 @@ fn terminated(reason: StopReason) -> JsFailure {
     JsFailure::new(FailureKind::Terminated(reason), "Error", message)
 }
 
+#[expect(unsafe_code, reason = "the heap's callback is given nothing but a pointer of ours")]
+fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
+    // SAFETY: kept in the guard, which the engine drops with its isolate.
+    unsafe { isolate.as_raw_isolate_ptr() }
+}
+
 /// V8 asks for more room. It gets as much again, so that the unwinding of the task does not die of the same shortage,
 /// and the task is told to end. An array that doubles needs that much for one step.
 #[expect(unsafe_code, reason = "called by V8 with the pointer registered in `new`")]
 unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
-    // SAFETY: the guard is boxed and dropped after the isolate's last use of it, on this same thread.
+    // SAFETY: the guard is boxed, outlives the isolate, and is used on this thread alone.
     let guard = unsafe { &*data.cast::<HeapGuard>() };
-    if guard.reached.get().is_none() {
-        guard.reached.set(Some(current_limit));
-        guard.watch.heap_exceeded();
-        return current_limit + initial_limit;
+    if guard.reached.get().is_some() {
+        // The task has not ended in the room it was given: let V8 die, with its last words.
+        return current_limit;
     }
-    // The task has not ended in the room it was given: let V8 die, with its last words.
-    current_limit
+    // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
+    let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
+    // A refused array buffer looks like a full heap to V8; the `RangeError` that follows is enough.
+    if guard.buffers.was_refused() && used < current_limit / 4 * 3 {
+        return current_limit;
+    }
+    guard.reached.set(Some(used));
+    guard.watch.heap_exceeded();
+    current_limit + initial_limit
 }

@@ -70,8 +70,12 @@ impl Inspector {
         if object.is_native_error() {
             return error_text(scope, object.into());
         }
-        if object.is_date() || object.is_reg_exp() {
+        if object.is_date() {
             return detail(scope, object.into());
+        }
+        if let Ok(pattern) = v8::Local::<v8::RegExp>::try_from(object) {
+            let source = pattern.get_source(scope);
+            return format!("/{}/", bounded(scope, source, MAX_STRING_BYTES));
         }
         if above.contains(&object) {
             return "[Circular]".to_owned();

@@ -26,6 +26,7 @@ mod engine;
 mod errors;
 mod host;
 mod inspect;
+mod method;
 mod modules;
 mod number;
 mod perform;

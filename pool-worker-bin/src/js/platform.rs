@@ -5,6 +5,7 @@
 //! keeps all cores busy. The price is that optimising a hot function pauses the task for the millisecond it takes.
 
 use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
 
 /// What V8 died of.
@@ -27,17 +28,56 @@ impl Verdict {
     }
 }
 
-/// Called on the dying thread, with what V8 says about the place; the process aborts when it returns. It must not
-/// allocate much: memory may be what ran out.
+/// Called on the dying thread, with what V8 says about the place, or which signal it raised; the process dies when it
+/// returns. It may run inside a signal handler, so it must do nothing but write to a descriptor: no allocation, no lock.
 pub type LastWords = fn(Verdict, &str);
 
 static LAST_WORDS: OnceLock<LastWords> = OnceLock::new();
+static SPOKEN: AtomicBool = AtomicBool::new(false);
 static INITIALIZED: Once = Once::new();
 
 /// Sets the function that V8's death is reported through. The first call wins; without one, V8's own message on stderr
 /// is all there is.
 pub fn set_last_words(hook: LastWords) {
-    LAST_WORDS.get_or_init(|| hook);
+    LAST_WORDS.get_or_init(|| {
+        // V8 has ends that call no handler of ours, for instance an array longer than it can be.
+        for signal in [libc::SIGABRT, libc::SIGTRAP, libc::SIGILL] {
+            on_fatal_signal(signal);
+        }
+        hook
+    });
+}
+
+/// Says what the process dies of, once: what V8 says first is nearest to the cause.
+fn speak(verdict: Verdict, place: &str) {
+    if let Some(hook) = LAST_WORDS.get()
+        && !SPOKEN.swap(true, Ordering::Relaxed)
+    {
+        hook(verdict, place);
+    }
+}
+
+#[expect(unsafe_code, reason = "a signal handler is set through libc")]
+fn on_fatal_signal(signal: libc::c_int) {
+    extern "C" fn handler(signal: libc::c_int) {
+        speak(
+            Verdict::EngineFatal,
+            match signal {
+                libc::SIGABRT => "aborted",
+                libc::SIGTRAP => "trapped",
+                _ => "illegal instruction",
+            },
+        );
+    }
+    let handler: extern "C" fn(libc::c_int) = handler;
+    // SAFETY: an all-zero `sigaction` is a valid one; the handler does nothing that is not allowed in one. With
+    // SA_RESETHAND the signal that comes again after the handler ends the process as if there had been none.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
 }
 
 /// Version of the linked V8.
@@ -46,39 +86,32 @@ pub fn v8_version() -> &'static str {
     v8::V8::get_version()
 }
 
+/// What the WebAssembly format can address.
+const MAX_WASM_PAGES: usize = 65536;
+
 /// Brings V8 up; later calls do nothing. `wasm_pages`: how large a WebAssembly memory may grow, in 64 KiB pages.
 pub(super) fn initialize(wasm_pages: usize) {
     INITIALIZED.call_once(|| {
         // Archives differ in whether they carry the locale data; setting it twice is harmless.
         v8::icu::set_common_data_78(deno_core_icudata::ICU_DATA)
             .expect("the locale data belongs to the ICU version that V8 was built with");
-        v8::V8::set_flags_from_string("--single-threaded");
-        if wasm_pages > 0 {
-            v8::V8::set_flags_from_string(&format!("--wasm-max-mem-pages={wasm_pages}"));
-        }
+        // WebAssembly memories are mapped by V8 itself and counted by nobody, so each gets the limit of all buffers.
+        let pages = wasm_pages.clamp(1, MAX_WASM_PAGES);
+        v8::V8::set_flags_from_string(&format!("--single-threaded --wasm-max-mem-pages={pages}"));
         v8::V8::set_fatal_error_handler(fatal_error);
         v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared());
         v8::V8::initialize();
     });
 }
 
-fn fatal_error(file: &str, line: i32, message: &str) {
-    if let Some(hook) = LAST_WORDS.get() {
-        // "file:line" is empty in release builds of V8.
-        if file.is_empty() {
-            hook(Verdict::EngineFatal, message);
-        } else {
-            hook(Verdict::EngineFatal, &format!("{message} ({file}:{line})"));
-        }
-    }
+fn fatal_error(_file: &str, _line: i32, message: &str) {
+    // File and line are empty in release builds of V8.
+    speak(Verdict::EngineFatal, message);
 }
 
 /// Registered with each isolate: V8 calls it when an allocation failed for good, and aborts afterwards.
 #[expect(unsafe_code, reason = "called by V8 with C strings")]
 pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, details: &v8::OomDetails) {
-    let Some(hook) = LAST_WORDS.get() else {
-        return;
-    };
     let text = if location.is_null() {
         ""
     } else {
@@ -86,5 +119,5 @@ pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, details: 
         unsafe { CStr::from_ptr(location) }.to_str().unwrap_or_default()
     };
     let verdict = if details.is_heap_oom { Verdict::JsHeap } else { Verdict::EngineFatal };
-    hook(verdict, text);
+    speak(verdict, text);
 }

@@ -8,6 +8,7 @@
 use super::clone;
 use super::errors::{self, Trouble};
 use super::host::key;
+use super::method::method;
 use super::number;
 use super::task::{FailureKind, JsFailure};
 use super::watch::Watch;
@@ -270,14 +271,9 @@ fn to_json<'s>(
     receiver: v8::Local<'s, v8::Value>,
     spot: &Spot<'_>,
 ) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
-    let method = object.get(scope, name.into()).ok_or(Trouble::Thrown)?;
-    let Ok(method) = v8::Local::<v8::Function>::try_from(method) else {
+    let Some(method) = method(scope, object, name)? else {
         return Ok(None);
     };
-    let name = v8::Local::new(scope, name);
-    if is_planted(scope, object, name.into(), method) {
-        return Ok(None);
-    }
     if object.is_date() && is_builtin(scope, method, "toJSON") {
         return Ok(None);
     }
@@ -290,28 +286,6 @@ fn to_json<'s>(
         Some(value) => Ok(Some(value)),
         None => Err(Trouble::Thrown),
     }
-}
-
-/// Whether a method was found on `Object.prototype` or `Array.prototype`, where only pollution puts one.
-pub(super) fn is_planted<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    object: v8::Local<'s, v8::Object>,
-    name: v8::Local<'s, v8::Name>,
-    method: v8::Local<'s, v8::Function>,
-) -> bool {
-    let plain = v8::Object::new(scope);
-    let array: v8::Local<v8::Object> = v8::Array::new(scope, 0).into();
-    for sample in [plain, array] {
-        let planted = sample
-            .get_prototype(scope)
-            .and_then(|prototype| v8::Local::<v8::Object>::try_from(prototype).ok())
-            .filter(|prototype| *prototype != object)
-            .and_then(|prototype| errors::own_data(scope, prototype, name));
-        if planted.is_some_and(|planted| planted.strict_equals(method.into())) {
-            return true;
-        }
-    }
-    false
 }
 
 fn is_builtin(scope: &mut v8::PinScope<'_, '_>, function: v8::Local<'_, v8::Function>, name: &str) -> bool {
@@ -379,8 +353,13 @@ fn is_proxied_array(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::
 
 fn proxied_length(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> Option<u32> {
     let name = key(scope, "length");
-    let length = object.get(scope, name.into())?;
-    length.uint32_value(scope)
+    let length = object.get(scope, name.into())?.number_value(scope)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates, and NaN becomes 0"
+    )]
+    Some(length as u32)
 }
 
 fn refuse(scope: &mut v8::PinScope<'_, '_>, what: &str, spot: &Spot<'_>) -> Trouble {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::errors::{self, Trouble};
 use super::host::{Host, key};
-use super::serialize::is_planted;
+use super::method::method;
 use super::task::{FailureKind, JsFailure};
 use super::timers;
 
@@ -82,11 +82,7 @@ fn as_promise<'s>(
     }
     let object = v8::Local::<v8::Object>::try_from(value).expect("checked above");
     let name = key(scope, "then");
-    let then = object.get(scope, name.into()).ok_or(Trouble::Thrown)?;
-    let Ok(then) = v8::Local::<v8::Function>::try_from(then) else {
-        return Ok(None);
-    };
-    if is_planted(scope, object, name.into(), then) {
+    if method(scope, object, name)?.is_none() {
         return Ok(None);
     }
     let resolver = v8::PromiseResolver::new(scope).ok_or(Trouble::Thrown)?;

@@ -20,13 +20,14 @@ const MIN_BLOB_BYTES: usize = 4096;
 #[error("failed to make a startup snapshot: V8 gave no data; start without one")]
 pub struct SnapshotError;
 
-/// Makes the snapshot. Once per process and in a process of its own: V8 leaves traces of it in an engine beside it.
+/// Makes the snapshot, in a process of its own: all isolates of a process share V8's read-only objects, so none can come
+/// from another snapshot than the first did.
 ///
 /// # Errors
 ///
 /// When V8 cannot serialize the context.
 pub fn create() -> Result<Vec<u8>, SnapshotError> {
-    platform::initialize(0);
+    platform::initialize(1);
     let references = Cow::Owned(context::external_references());
     let mut isolate = v8::Isolate::snapshot_creator(Some(references), None);
     {

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn watch() -> (v8::OwnedIsolate, Watch) {
-        super::super::platform::initialize(0);
+        super::super::platform::initialize(1);
         let isolate = v8::Isolate::new(v8::CreateParams::default());
         let handle = isolate.thread_safe_handle();
         (isolate, Watch::new(handle))

@@ -2,6 +2,13 @@
 
 mod bench;
 mod code;
+mod console;
+mod ending;
 mod function;
+mod hostile;
+mod memory;
 mod module;
+mod result;
+mod startup;
 mod support;
+mod waiting;

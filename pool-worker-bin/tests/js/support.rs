@@ -68,15 +68,34 @@ impl Bench {
 
     /// Runs fresh code that somebody ends after the delay.
     pub(crate) fn code_ended_after(&mut self, source: &str, delay: Duration) -> JsFailure {
+        self.ended_after(Work::Code { source, context_json: b"" }, delay)
+    }
+
+    /// Calls a module in a fresh context that somebody ends after the delay.
+    pub(crate) fn module_ended_after(&mut self, path: &str, delay: Duration) -> JsFailure {
+        self.ended_after(Work::Module { path, method: None, args_json: b"" }, delay)
+    }
+
+    fn ended_after(&mut self, work: Work<'_>, delay: Duration) -> JsFailure {
         let handle = self.engine.handle();
         let ticket = self.next_ticket();
         let ender = std::thread::spawn(move || {
             std::thread::sleep(delay);
             handle.terminate(ticket, StopReason::Timeout)
         });
-        let failure = self.code(source).expect_err("the task never ends by itself");
-        assert!(ender.join().expect("the thread does not panic"));
+        let result = self.run("default", Realm::Fresh, work).result;
+        let ended = ender.join().expect("the thread does not panic");
+        let failure = result.expect_err("the task never ends by itself");
+        assert!(ended, "the task ended by itself: {failure:?}");
         failure
+    }
+}
+
+/// Runs on a stack as large as a process's main thread has.
+pub(crate) fn on_large_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(test).expect("a thread can be started");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
     }
 }
 
