@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Builds the pool and shows it at work: starts a supervisor on a temporary socket, runs each of the five kinds of task on something
+# real, prints every outcome with its receipt, then the pool's status, and stops it cleanly. Leaves nothing behind.
+#
+#   scripts/demo.sh            DEMO_BUILD=no uses what is built already
+set -Eeuo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$repository"
+[ "${DEMO_BUILD:-yes}" = no ] || scripts/build.sh
+bin=${CARGO_TARGET_DIR:-target}/release
+bin=$(cd "$bin" && pwd)
+poolctl=$bin/poolctl
+
+scratch=$(mktemp -d /tmp/pool-demo-XXXXXX)
+supervisor='' server=''
+title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+finish() {
+  local code=$?
+  trap - EXIT
+  if [ "$code" != 0 ]; then
+    printf '\ndemo: failed (exit %d); the end of the supervisor'\''s log:\n' "$code" >&2
+    tail -n 40 "$scratch/supervisor.log" >&2 2>/dev/null || true
+  fi
+  [ -z "$supervisor" ] || kill -KILL "$supervisor" 2>/dev/null || true
+  [ -z "$server" ] || kill -KILL "$server" 2>/dev/null || true
+  rm -rf "$scratch"
+  exit "$code"
+}
+trap finish EXIT
+# What a command is, and what it printed.
+show() {
+  printf '\033[2m$ poolctl'
+  printf ' %q' "$@"
+  printf '\033[0m\n'
+  "$poolctl" "$@"
+}
+# Runs one task; checks its result.
+run() { # EXPECTED-JQ-TEST ARGUMENT…
+  local expected=$1 outcome
+  shift
+  outcome=$(show run "$@" --json 2>&1) || {
+    printf '%s\n' "$outcome"
+    return 1
+  }
+  printf '%s\n' "$outcome"
+  tail -n 1 <<<"$outcome" | jq --exit-status "$expected" >/dev/null || {
+    printf 'demo: the outcome is not what it should be: %s\n' "$expected" >&2
+    return 1
+  }
+}
+
+command -v jq >/dev/null || { printf 'demo: jq is needed: apt-get install jq\n' >&2; exit 1; }
+
+title "A real package: semver, from the npm registry"
+mkdir -p "$scratch/tasks"
+if command -v npm >/dev/null && (cd "$scratch/tasks" && npm install --silent --no-audit --no-fund --prefix . semver@7 >"$scratch/npm.log" 2>&1); then
+  echo "installed into $scratch/tasks/node_modules"
+elif command -v npm >/dev/null && own=$(npm root --global 2>/dev/null)/npm/node_modules/semver && [ -d "$own" ]; then
+  # npm carries the same package for its own use.
+  mkdir -p "$scratch/tasks/node_modules"
+  cp -rL "$own" "$scratch/tasks/node_modules/semver"
+  echo "the registry does not answer; copied npm's own"
+else
+  printf 'demo: a package is loaded with npm: apt-get install npm\n' >&2
+  exit 1
+fi
+cat >"$scratch/tasks/releases.mjs" <<'MODULE'
+import semver from 'semver';
+export const newest = (versions, range) => semver.maxSatisfying(versions, range);
+MODULE
+
+title "A server to talk to"
+cat >"$scratch/server.py" <<'SERVER'
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.dumps({"sum": sum(asked["numbers"]), "agent": self.headers.get("User-Agent")}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+open(sys.argv[1], "w").write(f"127.0.0.1:{server.server_port}\n")
+server.serve_forever()
+SERVER
+python3 "$scratch/server.py" "$scratch/address" &
+server=$!
+for _ in $(seq 200); do [ -s "$scratch/address" ] && break; sleep 0.05; done
+address=$(cat "$scratch/address")
+echo "listens on $address"
+
+title "The supervisor"
+cat >"$scratch/config.json" <<CONFIG
+{
+  "daemon": {"worker": {"minProcesses": 1, "maxProcesses": 4, "autoScale": true, "maxTasksPerWorker": 100}},
+  "projects": {"my-project": {"limit": 5}},
+  "js": {"moduleRoots": ["$scratch/tasks"]},
+  "shell": {"allow": [{"program": "/usr/bin/wc", "args": "-l|[A-Za-z0-9._/-]+"}], "cwd": "$repository"},
+  "http": {"listen": "127.0.0.1:0", "allow": ["$address"]}
+}
+CONFIG
+export POOL_SOCKET=$scratch/run/pool.sock STATE_DIRECTORY=$scratch/state CACHE_DIRECTORY=$scratch/cache
+"$bin/pool-supervisor" --config "$scratch/config.json" 2>"$scratch/supervisor.log" &
+supervisor=$!
+for _ in $(seq 200); do
+  "$poolctl" status >/dev/null 2>&1 && break
+  kill -0 "$supervisor" 2>/dev/null || { echo "demo: the supervisor ended at its start" >&2; exit 1; }
+  sleep 0.05
+done
+echo "process $supervisor, socket $POOL_SOCKET"
+
+title "1. execute-code"
+run '.result == "Hello from worker"' code 'return "Hello from worker";' --project my-project --priority 5 --timeout 30000
+title "2. execute-function"
+run '.result == 42' function '(a, b) => a + b' 40 2
+title "3. execute-module: releases.mjs, which imports semver"
+run '.result == "1.9.2"' module releases.mjs --method newest '["1.2.3","1.9.2","2.0.0","1.10.0-beta.1"]' '^1.0.0'
+title "4. http-request: an exchange with the server above"
+run '.result.status == 200 and .result.data.sum == 6' http "http://$address/sum" -X POST -H 'Content-Type: application/json' --data '{"numbers":[1,2,3]}'
+title "5. shell-command: a program over a file"
+lines=$(wc -l <README.md)
+run ".result.exitCode == 0 and (.result.stdout | startswith(\"$lines \"))" shell -- /usr/bin/wc -l README.md
+
+title "A thousand tasks, 64 in flight"
+seq 1000 | jq --compact-output '{type: "execute-function", fn: "n => n * n", args: [.]}' >"$scratch/tasks.ndjson"
+show submit "$scratch/tasks.ndjson" --window 64 >"$scratch/outcomes.ndjson"
+jq --slurp '"\(map(select(.status == "succeeded")) | length) succeeded, sum of squares \(map(.result // 0) | add)"' --raw-output "$scratch/outcomes.ndjson"
+
+title "The pool"
+show status
+show workers
+show projects
+
+title "The same over HTTP"
+api=$("$poolctl" status --json | jq --raw-output .http)
+curl --silent --show-error --fail --header "X-API-Key: $(cat "$scratch/run/api.key")" "http://${api#http://}/api/process-pool/stats" | jq --compact-output .
+
+title "A clean end"
+workers=$("$poolctl" workers --json | jq '.[].pid')
+show shutdown
+code=0
+wait "$supervisor" || code=$?
+supervisor=''
+[ "$code" = 0 ] || { echo "demo: the supervisor exited with $code" >&2; exit 1; }
+for worker in $workers; do
+  if kill -0 "$worker" 2>/dev/null && grep -q pool-worker "/proc/$worker/cmdline" 2>/dev/null; then
+    echo "demo: worker $worker is still there" >&2
+    exit 1
+  fi
+done
+echo "exit code 0, no process left"

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Every test: the scripts', each package's own, the promises to users on real processes, and the stress runs.
+#
+#   scripts/test.sh              STRESS_SECONDS=30 for each stress run, 0 for none; TEST_THREADS=4 pools at once
+#
+# The last line counts: "N passed, N failed".
+set -Eeuo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$repository"
+seconds=${STRESS_SECONDS:-30} threads=${TEST_THREADS:-4}
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+failed=0
+section() { printf '\n== %s  (%s s so far)\n' "$*" "$SECONDS"; }
+# Runs a command, shows what it says, and keeps the lines that count.
+counted() {
+  "$@" 2>&1 | tee >(grep -aE '^(test result: |[0-9]+ passed, [0-9]+ failed)' >>"$results") || failed=1
+}
+
+section "the scripts"
+counted scripts/test-v8.sh
+section "building the programs"
+scripts/build.sh
+section "building the tests"
+# Dependencies with their debug assertions; what the process tests run is the release build above.
+scripts/cargo.sh test --workspace --no-run --quiet
+section "each package's own tests"
+counted scripts/cargo.sh test --workspace --exclude pool-tests --quiet
+section "promises to users, on real processes"
+counted scripts/cargo.sh test --package pool-tests --quiet -- --test-threads="$threads"
+if [ "$seconds" != 0 ]; then
+  for script in tests/stress/*.sh; do
+    section "stress: $(basename "$script" .sh), $seconds s"
+    if "$script" "${STRESS_SEED:-1}" "$seconds"; then
+      echo "1 passed, 0 failed" >>"$results"
+    else
+      echo "0 passed, 1 failed" >>"$results"
+      failed=1
+    fi
+  done
+fi
+section "all tests"
+awk -v trouble="$failed" '
+  /^test result: / { passed += $4; failed += $6 }
+  /^[0-9]+ passed, / { passed += $1; failed += $3 }
+  END {
+    if (trouble && !failed) failed = 1  # a test program that did not get as far as counting
+    printf "%d passed, %d failed\n", passed, failed
+    exit failed != 0
+  }' "$results"

@@ -1,0 +1,28 @@
+//! What is promised to users, one file per part of it, one test per promise, on real processes and real sockets.
+
+mod programs;
+
+mod outcome;
+mod tasks_code;
+mod tasks_function;
+mod tasks_http;
+mod tasks_module;
+mod tasks_shell;
+
+mod cancel;
+mod drain;
+mod events;
+mod project_limit;
+mod reload;
+mod scheduling;
+mod workers;
+
+mod limits;
+
+mod poolctl;
+
+mod http_api;
+
+mod bad_input;
+mod lying_workers;
+mod originals_bugs;

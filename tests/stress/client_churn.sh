@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Clients come and go: some finish, some are killed in the middle, some only connect, some send nonsense. The pool serves on, tasks of
+# clients that were waiting end with them, and nothing of them is left.
+#
+#   client_churn.sh [SEED [SECONDS]]       the exit code is the verdict
+# shellcheck source=tests/stress/lib.bash
+. "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
+
+start_pool '{"pool": {"minWorkers": 2, "maxWorkers": 3}, "http": {"listen": "off"}, "log": {"level": "error"}}'
+"$poolctl" run code 1 >/dev/null
+until_status '.tasks.running == 0'
+sleep 0.3
+low=$(descriptors)
+
+connect() { # BYTES: opens the socket, writes, and leaves
+  python3 - "$POOL_SOCKET" "$1" <<'CLIENT' || true
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(2)
+try:
+    s.connect(sys.argv[1])
+    s.sendall(bytes.fromhex(sys.argv[2]))
+except OSError:
+    pass
+CLIENT
+}
+
+good=0 killed=0 nonsense=0
+until out_of_time; do
+  group=()
+  for _ in 1 2 3 4; do
+    case $((RANDOM % 5)) in
+      0 | 1)
+        [ "$("$poolctl" run function '(a, b) => a + b' "$good" 1)" = $((good + 1)) ] || fail "a client got a wrong answer"
+        good=$((good + 1))
+        ;;
+      2)
+        "$poolctl" run code 'await new Promise(r => setTimeout(r, 100000))' >/dev/null 2>&1 &
+        group+=($!)
+        ;;
+      3)
+        (yes '{"type":"execute-code","code":"1"}' | head -n 3000 | "$poolctl" submit --window 500 >/dev/null 2>&1) &
+        group+=($!)
+        ;;
+      4)
+        connect "$(printf '%04x%04x%08x' "$RANDOM" "$RANDOM" "$RANDOM")$(printf '%08x' "$RANDOM" "$RANDOM")"
+        nonsense=$((nonsense + 1))
+        ;;
+    esac
+  done
+  sleep 0.0$((RANDOM % 9 + 1))
+  for client in ${group[@]+"${group[@]}"}; do
+    # The subshell's own children go with its process group only if it has one: end them by their parent.
+    pkill -KILL --parent "$client" 2>/dev/null || true
+    kill -KILL "$client" 2>/dev/null || true
+    wait "$client" 2>/dev/null || true
+    killed=$((killed + 1))
+  done
+done
+# Tasks of `run` went with their clients; those of `submit` go on to their end.
+until_status '.tasks.running == 0 and .tasks.queued == 0'
+[ "$("$poolctl" run code '6 * 7')" = 42 ] || fail "the pool does not serve any more"
+sleep 1
+workers=$(status .workers.total)
+# A worker costs three: its socket, its pidfd and its standard error.
+[ "$(descriptors)" -le $((low + 4 * workers + 2)) ] || fail "$low descriptors before, $(descriptors) after, with $workers workers"
+if [ "$good" -lt 5 ] || [ "$killed" -lt 5 ]; then fail "too little happened: $good finished, $killed killed"; fi
+high=$(descriptors)
+stop_pool
+printf '%s: seed %s, %d s: %d clients finished, %d killed in the middle, %d sent nonsense; %d descriptors before, %d after\n' \
+  "$name" "$seed" "$SECONDS" "$good" "$killed" "$nonsense" "$low" "$high"

@@ -1,0 +1,193 @@
+//! `shell-command`: programs of the allow-list, without a shell.
+
+use pool_tests::tasks::{error, program, result, with};
+use pool_tests::{Folder, Pool, Value, json, proc, until, until_some};
+
+/// A pool that may run these programs with any argument.
+fn pool_for(programs: &[&str]) -> Pool {
+    let allow: Vec<Value> = programs.iter().map(|p| json!({"program": p, "args": "(?s).*"})).collect();
+    Pool::start(json!({"shell": {"allow": allow, "env": {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}}}))
+}
+
+#[test]
+fn a_program_gives_exit_code_stdout_and_stderr() {
+    let pool = pool_for(&["/bin/sh", "/usr/bin/wc"]);
+    let folder = Folder::new();
+    let file = folder.write("f", "one\ntwo\nthree\n");
+    let counted = result(pool.run(program("/usr/bin/wc", &["-l", file.to_str().expect("ASCII")])));
+    assert_eq!(counted["exitCode"], 0);
+    assert!(counted["stdout"].as_str().is_some_and(|s| s.starts_with("3 ")), "{counted}");
+    assert_eq!((&counted["stderr"], &counted["truncated"]), (&json!(""), &json!(false)));
+    let both = result(pool.run(program("/bin/sh", &["-c", "echo out; echo err >&2"])));
+    assert_eq!((&both["stdout"], &both["stderr"]), (&json!("out\n"), &json!("err\n")));
+}
+
+#[test]
+fn a_command_is_split_by_posix_word_rules_and_never_given_to_a_shell() {
+    let pool = pool_for(&["/usr/bin/printf"]);
+    let run = |command: &str| result(pool.run(json!({"type": "shell-command", "command": command})))["stdout"].clone();
+    assert_eq!(run(r#"/usr/bin/printf '[%s]' one "two three" four\ five"#), "[one][two three][four five]");
+    assert_eq!(run("/usr/bin/printf '[%s]' '$HOME' '*' ; '|' '`id`' '$(id)'"), "[$HOME][*][;][|][`id`][$(id)]");
+    let open = pool.run(json!({"type": "shell-command", "command": "/usr/bin/printf 'open", "maxAttempts": 1}));
+    assert_ne!(open["status"], "succeeded", "{open}");
+}
+
+#[test]
+fn arguments_are_literal() {
+    let pool = pool_for(&["/usr/bin/printf"]);
+    let odd = ["; rm -rf x", "$(id)", "`id`", "a\nb", "*", "|", "&& true", "", "ü"];
+    let arguments: Vec<&str> = ["[%s]"].into_iter().chain(odd).collect();
+    let expected: String = odd.iter().map(|a| format!("[{a}]")).collect();
+    assert_eq!(result(pool.run(program("/usr/bin/printf", &arguments)))["stdout"], expected);
+}
+
+#[test]
+fn folder_environment_and_standard_input_are_the_tasks() {
+    let pool = pool_for(&["/bin/pwd", "/usr/bin/env", "/bin/cat"]);
+    let folder = Folder::new();
+    assert_eq!(
+        result(pool.run(with(program("/bin/pwd", &[]), json!({"cwd": folder.text()}))))["stdout"],
+        format!("{}\n", folder.text())
+    );
+    let shown = result(pool.run(with(program("/usr/bin/env", &[]), json!({"env": {"MINE": "a b"}}))))["stdout"].clone();
+    let mut lines: Vec<&str> = shown.as_str().expect("text").lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["LANG=C.UTF-8", "MINE=a b", "PATH=/usr/bin:/bin"],
+        "nothing but what the configuration and the task list"
+    );
+    assert_eq!(result(pool.run(with(program("/bin/cat", &[]), json!({"stdin": "given\n"}))))["stdout"], "given\n");
+    assert_eq!(result(pool.run(program("/bin/cat", &[])))["stdout"], "", "without stdin it is empty");
+}
+
+#[test]
+fn a_non_zero_exit_is_a_failure_unless_it_is_accepted() {
+    let pool = pool_for(&["/bin/sh"]);
+    let three = program("/bin/sh", &["-c", "echo said; echo why >&2; exit 3"]);
+    let outcome = pool.run(three.clone());
+    assert_eq!(error(&outcome), "COMMAND_FAILED");
+    let text = outcome["error"].to_string();
+    assert!(text.contains('3') && text.contains("why"), "{text}");
+    let accepted = result(pool.run(with(three, json!({"acceptExit": [3, 4]}))));
+    assert_eq!((&accepted["exitCode"], &accepted["stdout"]), (&json!(3), &json!("said\n")));
+    let killed = pool.run(program("/bin/sh", &["-c", "kill -9 $$"]));
+    assert_eq!(error(&killed), "COMMAND_FAILED", "{killed}");
+}
+
+#[test]
+fn output_is_capped_per_stream() {
+    let pool = pool_for(&["/bin/sh", "/usr/bin/head"]);
+    let exact = with(program("/usr/bin/head", &["-c", "1000", "/dev/zero"]), json!({"maxOutputBytes": 1000}));
+    let whole = result(pool.run(exact));
+    assert_eq!((whole["stdout"].as_str().map(str::len), &whole["truncated"]), (Some(1000), &json!(false)));
+    let over = pool.run(with(program("/usr/bin/head", &["-c", "1001", "/dev/zero"]), json!({"maxOutputBytes": 1000})));
+    let truncated =
+        over["result"]["truncated"] == true && over["result"]["stdout"].as_str().map(str::len) == Some(1000);
+    assert!(truncated || error(&over) == "OUTPUT_LIMIT", "{over}");
+    let endless = pool.run(with(program("/bin/sh", &["-c", "while :; do echo yes; done"]), json!({"timeout": 30_000})));
+    assert_eq!(error(&endless), "OUTPUT_LIMIT", "an endless output is ended: {endless}");
+}
+
+#[test]
+fn only_programs_of_the_allow_list_run() {
+    let pool = pool_for(&["/bin/echo"]);
+    for path in ["/bin/cat", "echo", "./echo", "/bin/../bin/cat", "/no/such/program", "/bin/echo2"] {
+        let outcome = pool.run(program(path, &[]));
+        assert_eq!(error(&outcome), "COMMAND_DENIED", "{path}: {outcome}");
+        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(path)), "{outcome}");
+    }
+}
+
+#[test]
+fn an_empty_allow_list_denies_all() {
+    assert_eq!(error(&Pool::start(json!({})).run(program("/bin/true", &[]))), "COMMAND_DENIED");
+}
+
+#[test]
+fn each_argument_must_match_the_pattern_whole_and_without_one_none_is_allowed() {
+    let pool = Pool::start(json!({"shell": {"allow": [
+        {"program": "/bin/echo", "args": "-n|[a-z]+"}, {"program": "/bin/true"},
+        {"program": "/usr/bin/find", "args": "(?:/tmp|-name|[a-z]+)"},
+    ]}}));
+    assert_eq!(result(pool.run(program("/bin/echo", &["-n", "abc"])))["stdout"], "abc");
+    for arguments in [&["abc", "ABC"][..], &["-nx"], &["xabcX"], &["abc\n"], &[""], &["-e"]] {
+        assert_eq!(error(&pool.run(program("/bin/echo", arguments))), "COMMAND_DENIED", "{arguments:?}");
+    }
+    assert_eq!(result(pool.run(program("/bin/true", &[])))["exitCode"], 0);
+    assert_eq!(error(&pool.run(program("/bin/true", &["x"]))), "COMMAND_DENIED");
+    assert_eq!(error(&pool.run(program("/usr/bin/find", &["/tmp", "-exec", "id"]))), "COMMAND_DENIED");
+}
+
+#[test]
+fn variables_that_change_what_a_program_does_are_refused() {
+    let pool = pool_for(&["/usr/bin/env"]);
+    for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "PATH", "NODE_OPTIONS"] {
+        let outcome = pool.run(with(program("/usr/bin/env", &[]), json!({"env": {name: "/tmp/x"}})));
+        assert_ne!(outcome["status"], "succeeded", "{name}: {outcome}");
+        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(name)), "{name}: {outcome}");
+    }
+}
+
+#[test]
+fn the_program_resolved_at_the_start_runs_or_none() {
+    let folder = Folder::new();
+    let tool = folder.write_program("tool", "#!/bin/sh\necho first\n");
+    let pool = pool_for(&[tool.to_str().expect("ASCII")]);
+    let run = || pool.run(program(tool.to_str().expect("ASCII"), &[]));
+    assert_eq!(result(run())["stdout"], "first\n");
+    let other = folder.write_program("other", "#!/bin/sh\necho second\n");
+    std::fs::remove_file(&tool).expect("ours");
+    std::os::unix::fs::symlink(&other, &tool).expect("a link");
+    let after = run();
+    assert_ne!(after["result"]["stdout"], "second\n", "{after}");
+}
+
+#[test]
+fn a_program_runs_in_a_session_of_its_own_and_leaves_nothing_behind() {
+    let pool = pool_for(&["/bin/sh"]);
+    let folder = Folder::new();
+    let script = format!(
+        "echo $$ > {0}/shell; setsid sh -c 'trap \"\" TERM; echo $$ > {0}/deep; sleep 100' & sleep 100",
+        folder.text()
+    );
+    let task = with(program("/bin/sh", &["-c", &script]), json!({"timeout": 1500}));
+    let mut client = pool.client();
+    let request = client.submit(&task);
+    let read = |name: &str| {
+        until_some("the script runs", || std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<i32>().ok())
+    };
+    let (shell, deep) = (read("shell"), read("deep"));
+    assert_eq!(proc::stat(shell).map(|s| s.session), Some(shell), "a session of its own");
+    assert_ne!(proc::stat(deep).map(|s| s.session), Some(shell), "the child has left it");
+    let outcome = client.outcome(request);
+    assert_eq!(outcome["status"], "timed-out", "{outcome}");
+    until("the whole tree is gone", || !proc::alive(shell) && !proc::alive(deep));
+}
+
+#[test]
+fn a_child_that_holds_the_output_open_does_not_hold_up_the_end() {
+    let pool = pool_for(&["/bin/sh"]);
+    let task = with(program("/bin/sh", &["-c", "setsid sleep 100 & echo done"]), json!({"timeout": 30_000}));
+    let outcome = pool.run(task);
+    assert_eq!(result(outcome.clone())["stdout"], "done\n");
+    assert!(outcome["receipt"]["runMs"].as_f64() < Some(25_000.0), "{outcome}");
+}
+
+#[test]
+fn network_and_programs_never_share_a_process_with_javascript() {
+    let pool = pool_for(&["/bin/true"]);
+    let js = pool.run(pool_tests::tasks::code("1"));
+    let io = pool.run(program("/bin/true", &[]));
+    assert_ne!(js["workerId"], io["workerId"]);
+    let lanes: Vec<Value> = pool.workers().iter().map(|w| w["lane"].clone()).collect();
+    assert!(lanes.contains(&json!("js")) && lanes.contains(&json!("io")), "{lanes:?}");
+}
+
+#[test]
+fn memory_and_cpu_time_of_the_program_are_in_the_receipt() {
+    let pool = pool_for(&["/bin/sh"]);
+    let outcome = pool.run(program("/bin/sh", &["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]));
+    assert!(outcome["receipt"]["cpuMs"].as_f64() > Some(1.0), "{outcome}");
+    assert!(outcome["receipt"]["memoryBytes"].as_u64() > Some(100_000), "{outcome}");
+}
