@@ -1,0 +1,174 @@
+//! Who may ask: the `Host` that names us, and the key.
+//!
+//! The key keeps other users and programs out. The `Host` keeps web pages out: one whose own name was made to resolve to
+//! us (DNS rebinding) still sends its own name.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
+
+use super::key::same_key;
+use super::reply::Refusal;
+
+/// Where a connection came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// The connection's own address on our side: the bound one, also when that was "any".
+    Tcp(SocketAddr),
+    /// The Unix socket.
+    Unix,
+}
+
+/// Routes that a supervisor's supervisor asks, which has no key.
+const WITHOUT_KEY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Lets a request pass, or answers it.
+pub(super) async fn guard(State(key): State<Arc<str>>, request: Request, next: Next) -> Response {
+    match judge(&key, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn judge(key: &str, request: &Request) -> Result<(), Refusal> {
+    let place = request.extensions().get::<Place>().expect("every connection names its place");
+    check_host(*place, request)?;
+    if !WITHOUT_KEY.contains(&request.uri().path()) {
+        check_key(key, request.headers())?;
+    }
+    // A body whose length is told twice is how requests are smuggled, and one whose length is not told cannot be refused
+    // before it is read.
+    if request.headers().contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "send the body with Content-Length, not chunked"));
+    }
+    Ok(())
+}
+
+fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refusal::bad_request("send exactly one Host header"));
+    };
+    let named = host.to_str().is_ok_and(|host| is_ours(place, host));
+    // `GET http://name/ HTTP/1.1` names a host too, and that one goes before the header.
+    let target = request.uri().authority().is_none_or(|authority| is_ours(place, authority.as_str()));
+    if named && target {
+        return Ok(());
+    }
+    let ours = match place {
+        Place::Tcp(address) => address.to_string(),
+        Place::Unix => "localhost".to_owned(),
+    };
+    Err(Refusal::new(StatusCode::FORBIDDEN, format!("the Host header does not name this API; it is {ours}")))
+}
+
+fn is_ours(place: Place, host: &str) -> bool {
+    let Place::Tcp(address) = place else {
+        return host.eq_ignore_ascii_case("localhost");
+    };
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    if let Ok(named) = host.parse::<SocketAddr>() {
+        return named.ip().to_canonical() == ip && named.port() == port;
+    }
+    // The port may be left out where it is the scheme's own.
+    let (name, named_port) = match host.rsplit_once(':') {
+        Some((name, digits)) if !digits.ends_with(']') => (name, digits.parse().ok()),
+        _ => (host, Some(80)),
+    };
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let is_name = name.eq_ignore_ascii_case("localhost") && ip.is_loopback();
+    let is_address = name.parse::<IpAddr>().is_ok_and(|named| named.to_canonical() == ip);
+    named_port == Some(port) && (is_name || is_address)
+}
+
+fn check_key(key: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    let bearer = |value: &[u8]| match value.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => same_key(key, token),
+        _ => false,
+    };
+    let by_header = headers.get("x-api-key").map(|value| same_key(key, value.as_bytes()));
+    let by_bearer = headers.get(AUTHORIZATION).map(|value| bearer(value.as_bytes()));
+    match (by_header, by_bearer) {
+        (Some(true), None | Some(true)) | (None, Some(true)) => Ok(()),
+        (None, None) => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "send the key from the key file as X-API-Key, or as Authorization: Bearer",
+        )),
+        _ => Err(Refusal::new(StatusCode::UNAUTHORIZED, "the key is wrong; it is in the key file")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(address: &str) -> Place {
+        Place::Tcp(address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn only_the_bound_address_is_our_host() {
+        let ours = [
+            (tcp("127.0.0.1:45678"), "127.0.0.1:45678"),
+            (tcp("127.0.0.1:45678"), "localhost:45678"),
+            (tcp("127.0.0.1:45678"), "LOCALHOST:45678"),
+            (tcp("[::ffff:127.0.0.1]:45678"), "127.0.0.1:45678"),
+            (tcp("[::1]:45678"), "[::1]:45678"),
+            (tcp("127.0.0.1:80"), "localhost"),
+            (tcp("[::1]:80"), "[::1]"),
+            (tcp("10.0.0.1:80"), "10.0.0.1"),
+            (Place::Unix, "localhost"),
+        ];
+        for (place, host) in ours {
+            assert!(is_ours(place, host), "{place:?} {host}");
+        }
+        let foreign = [
+            (tcp("127.0.0.1:45678"), ""),
+            (tcp("127.0.0.1:45678"), "localhost"),
+            (tcp("127.0.0.1:45678"), "127.0.0.1"),
+            (tcp("127.0.0.1:45678"), "127.0.0.1:80"),
+            (tcp("127.0.0.1:45678"), "127.0.0.2:45678"),
+            (tcp("127.0.0.1:45678"), "evil.example:45678"),
+            (tcp("127.0.0.1:45678"), "localhost.evil.example:45678"),
+            (tcp("127.0.0.1:45678"), "user@localhost:45678"),
+            (tcp("127.0.0.1:45678"), "localhost:45678:45678"),
+            (tcp("10.0.0.1:45678"), "localhost:45678"),
+            (tcp("127.0.0.1:80"), "localhost:"),
+            (Place::Unix, "localhost:80"),
+            (Place::Unix, "evil.example"),
+        ];
+        for (place, host) in foreign {
+            assert!(!is_ours(place, host), "{place:?} {host}");
+        }
+    }
+
+    #[test]
+    fn the_key_comes_in_either_header_and_must_be_right_in_both() {
+        let judged = |headers: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+                .collect::<HeaderMap>();
+            check_key("the-right-key", &headers).map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(judged(&[("x-api-key", "the-right-key")]), Ok(()));
+        assert_eq!(judged(&[("authorization", "Bearer the-right-key")]), Ok(()));
+        assert_eq!(judged(&[("authorization", "bearer the-right-key")]), Ok(()));
+        for wrong in [
+            &[][..],
+            &[("x-api-key", "the-wrong-key")],
+            &[("x-api-key", "")],
+            &[("authorization", "the-right-key")],
+            &[("authorization", "Basic the-right-key")],
+            &[("authorization", "Bearer ")],
+            &[("x-api-key", "the-right-key"), ("authorization", "Bearer wrong")],
+        ] {
+            assert_eq!(judged(wrong), Err(401), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The one connection to the supervisor, shared by all HTTP requests.
+//!
+//! The API is a client of the control protocol like any other. One task, the pump, owns the connection; each HTTP request
+//! holds a [`Call`], to which the pump hands the frames that carry its number. The pump never waits for an HTTP client:
+//! one that does not take its frames loses its call, so that the supervisor's outbox to us never fills.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use pool_protocol::control::{ControlRequest, HelloHead};
+use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind, Taken};
+use pool_protocol::limits::MAX_BODY_BYTES;
+use pool_protocol::task::{OnDisconnect, Task};
+use pool_protocol::version;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+
+/// Orders that wait for the pump.
+const ORDERS: usize = 64;
+/// Bytes that wait for the supervisor, above which no more orders are taken.
+const OUT_BYTES: usize = 1024 * 1024;
+/// Frames that wait for a request: `Accepted` and `Outcome` are the most.
+const FRAMES_OF_REQUEST: usize = 2;
+/// Events that wait for a subscriber; one more and it is too slow.
+const FRAMES_OF_SUBSCRIPTION: usize = 1024;
+/// What an administrative request may take. The owner thread answers in microseconds; this is for a stopped one.
+pub(super) const REPLY_TIME: Duration = Duration::from_secs(10);
+/// What one read may take in, so that a stream of events does not starve the orders.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The connection broke.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("failed to talk to the supervisor: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("failed to understand the supervisor: {0}")]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Version(#[from] version::Mismatch),
+    #[error("failed to talk to the supervisor: it sent a {0:?} frame instead of its welcome")]
+    NoWelcome(Kind),
+    #[error("failed to talk to the supervisor: it closed the connection")]
+    Closed,
+}
+
+/// Why a request got no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoAnswer {
+    /// The supervisor is stopping or gone, or cut this call.
+    Gone,
+    /// It took too long.
+    Late,
+}
+
+/// A handle for HTTP requests.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    orders: mpsc::Sender<Order>,
+    ended: mpsc::UnboundedSender<Ended>,
+    next_id: Arc<AtomicU64>,
+}
+
+/// Frames to send, and who gets the answers.
+#[derive(Debug)]
+struct Order {
+    calls: Vec<(u64, mpsc::Sender<Frame>)>,
+    bytes: Bytes,
+}
+
+/// A call that nobody listens to any more.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    id: u64,
+    cancel: bool,
+}
+
+/// One request's answers. Dropped, it is forgotten; a subscription is ended.
+#[derive(Debug)]
+pub(super) struct Call {
+    id: u64,
+    /// Whether the supervisor must be told that nobody listens: not for tasks, which go on.
+    cancel: bool,
+    answers: mpsc::Receiver<Frame>,
+    ended: mpsc::UnboundedSender<Ended>,
+}
+
+impl Call {
+    /// The next answer.
+    pub(super) async fn next(&mut self) -> Result<Frame, NoAnswer> {
+        self.answers.recv().await.ok_or(NoAnswer::Gone)
+    }
+
+    /// As [`Self::next`], for bodies that are polled.
+    pub(super) fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Frame>> {
+        self.answers.poll_recv(cx)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Unbounded, but each call is told of once, and calls are bounded by the connections.
+        let _ = self.ended.send(Ended { id: self.id, cancel: self.cancel });
+    }
+}
+
+impl Link {
+    /// A handle, and the pump that must run.
+    pub(super) fn new() -> (Self, Pump) {
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        let (ended, ended_in) = mpsc::unbounded_channel();
+        let pump = Pump { orders: orders_in, ended: ended_in, state: PumpState::default() };
+        (Self { orders, ended, next_id: Arc::new(AtomicU64::new(1)) }, pump)
+    }
+
+    fn call(&self, frames: usize, cancel: bool) -> (Call, mpsc::Sender<Frame>) {
+        let (sender, answers) = mpsc::channel(frames);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        (Call { id, cancel, answers, ended: self.ended.clone() }, sender)
+    }
+
+    async fn send(&self, order: Order) -> Result<(), NoAnswer> {
+        self.orders.send(order).await.map_err(|_| NoAnswer::Gone)
+    }
+
+    /// One administrative request and its one answer.
+    pub(super) async fn ask(&self, request: &ControlRequest<'_>) -> Result<Frame, NoAnswer> {
+        let asking = async {
+            let mut call = self.control(request, FRAMES_OF_REQUEST, false).await?;
+            call.next().await
+        };
+        tokio::time::timeout(REPLY_TIME, asking).await.unwrap_or(Err(NoAnswer::Late))
+    }
+
+    /// A request that is answered until the call is dropped.
+    pub(super) async fn subscribe(&self, request: &ControlRequest<'_>) -> Result<Call, NoAnswer> {
+        self.control(request, FRAMES_OF_SUBSCRIPTION, true).await
+    }
+
+    async fn control(&self, request: &ControlRequest<'_>, frames: usize, cancel: bool) -> Result<Call, NoAnswer> {
+        let (call, sender) = self.call(frames, cancel);
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, Kind::Control, call.id, request, b"");
+        self.send(Order { calls: vec![(call.id, sender)], bytes: bytes.into() }).await?;
+        Ok(call)
+    }
+
+    /// Tasks in one piece; each call gets `Accepted` or the refusal, then the outcome when it is wanted.
+    pub(super) async fn submit(&self, tasks: &[Task], want_outcome: bool) -> Result<Vec<Call>, NoAnswer> {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let mut calls = Vec::with_capacity(tasks.len());
+        let mut senders = Vec::with_capacity(tasks.len());
+        let mut bytes = Vec::new();
+        for task in tasks {
+            let (call, sender) = self.call(FRAMES_OF_REQUEST, false);
+            let head = task.head(now_ms, OnDisconnect::Keep, true, want_outcome);
+            frame::put(&mut bytes, Kind::Submit, call.id, &head, &task.body);
+            senders.push((call.id, sender));
+            calls.push(call);
+        }
+        self.send(Order { calls: senders, bytes: bytes.into() }).await?;
+        Ok(calls)
+    }
+}
+
+/// The owner of the connection.
+#[derive(Debug)]
+pub(super) struct Pump {
+    orders: mpsc::Receiver<Order>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    state: PumpState,
+}
+
+#[derive(Debug, Default)]
+struct PumpState {
+    welcomed: bool,
+    calls: HashMap<u64, mpsc::Sender<Frame>>,
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    input: BytesMut,
+}
+
+impl Pump {
+    /// Runs until the connection breaks or `closing` says so. What has arrived by then is handed out; whoever still waits
+    /// after that is told that nothing comes.
+    pub(super) async fn run(
+        mut self,
+        mut stream: UnixStream,
+        mut closing: watch::Receiver<bool>,
+    ) -> Result<(), LinkError> {
+        let (mut read, mut write) = stream.split();
+        self.state.hello();
+        loop {
+            let state = &mut self.state;
+            tokio::select! {
+                order = self.orders.recv(), if state.out_bytes < OUT_BYTES => match order {
+                    Some(order) => state.take_order(order),
+                    None => return Ok(()),
+                },
+                Some(ended) = self.ended.recv() => state.end(ended),
+                len = read_more(&mut read, &mut state.input) => {
+                    if len? == 0 {
+                        return Err(LinkError::Closed);
+                    }
+                    state.hand_out()?;
+                }
+                written = write_front(&mut write, state.out.front()), if !state.out.is_empty() => {
+                    state.written(written?);
+                }
+                () = super::serve::closed(&mut closing) => break,
+            }
+        }
+        self.state.read_rest(&mut read)
+    }
+}
+
+/// Cancel safe, as a single write is.
+async fn write_front(write: &mut WriteHalf<'_>, front: Option<&Bytes>) -> std::io::Result<usize> {
+    write.write(front.map_or(&[], |bytes| bytes)).await
+}
+
+/// Cancel safe, as a single read is.
+async fn read_more(read: &mut ReadHalf<'_>, input: &mut BytesMut) -> std::io::Result<usize> {
+    input.reserve(READ_BYTES);
+    read.read_buf(input).await
+}
+
+impl PumpState {
+    fn hello(&mut self) {
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, Kind::Hello, u64::from(version::CURRENT), &HelloHead { program: "http" }, b"");
+        self.push(bytes.into());
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.out_bytes += bytes.len();
+        self.out.push_back(bytes);
+    }
+
+    fn take_order(&mut self, order: Order) {
+        self.calls.extend(order.calls);
+        self.push(order.bytes);
+    }
+
+    fn end(&mut self, ended: Ended) {
+        // Absent when the pump itself has ended it.
+        if self.calls.remove(&ended.id).is_some() && ended.cancel {
+            self.cancel(ended.id);
+        }
+    }
+
+    fn cancel(&mut self, id: u64) {
+        let mut bytes = Vec::new();
+        frame::put_plain(&mut bytes, Kind::CancelSubmitted, id, b"");
+        self.push(bytes.into());
+    }
+
+    fn written(&mut self, len: usize) {
+        self.out_bytes -= len;
+        if let Some(front) = self.out.front_mut() {
+            front.advance(len);
+            if front.is_empty() {
+                self.out.pop_front();
+            }
+        }
+    }
+
+    fn read_rest(&mut self, read: &mut ReadHalf<'_>) -> Result<(), LinkError> {
+        loop {
+            self.input.reserve(READ_BYTES);
+            match read.try_read_buf(&mut self.input) {
+                Ok(0) => return Ok(()),
+                Ok(_) => self.hand_out()?,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn hand_out(&mut self) -> Result<(), LinkError> {
+        // The peer is our own process: only the wire's own bound applies.
+        while let Taken::Frame(frame) = frame::take(&mut self.input, FrameLimits { body_bytes: MAX_BODY_BYTES })? {
+            if self.welcomed {
+                self.hand(frame);
+            } else if frame.kind == Kind::Welcome {
+                version::Mismatch::check("http", "supervisor", frame.id)?;
+                self.welcomed = true;
+            } else {
+                return Err(LinkError::NoWelcome(frame.kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn hand(&mut self, frame: Frame) {
+        let id = frame.id;
+        // Unknown: the request has been given up, or its client waited long enough.
+        let Some(call) = self.calls.get(&id) else { return };
+        // A frame is a piece of the receive buffer; kept, it would keep all of it.
+        let frame = Frame { head: Bytes::copy_from_slice(&frame.head), body: owned(frame.body), ..frame };
+        if let Err(mpsc::error::TrySendError::Full(frame)) = call.try_send(frame) {
+            self.calls.remove(&id);
+            if frame.kind == Kind::Event {
+                tracing::warn!("a subscriber of events over HTTP is too slow and was disconnected");
+                self.cancel(id);
+            }
+        }
+    }
+}
+
+/// Small bodies are copied off the receive buffer, large ones are most of it anyway.
+fn owned(body: Bytes) -> Bytes {
+    if body.len() < READ_BYTES { Bytes::copy_from_slice(&body) } else { body }
+}

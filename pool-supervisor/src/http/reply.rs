@@ -1,0 +1,150 @@
+//! Answers: JSON for everything that a person or a program reads, and which status says what.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use pool_protocol::codec;
+use pool_protocol::control::{OutcomeHead, RefusedCode, RefusedHead};
+use pool_protocol::frame::{Frame, Kind};
+use pool_protocol::id::TaskId;
+use pool_protocol::outcome::ErrorCode;
+use pool_protocol::render::outcome_json;
+use serde::Serialize;
+
+use super::link::NoAnswer;
+
+/// Seconds after which a refused client may try again: a full queue of short tasks is another one by then.
+const RETRY_AFTER_S: &str = "1";
+
+/// A request that is not granted: `{"error": …}`, with the code of the contract where there is one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) error: String,
+    pub(super) code: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), code: None }
+    }
+
+    pub(super) fn bad_request(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// The supervisor sent what the protocol does not allow here.
+    pub(super) fn misunderstood(detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, format!("the supervisor's answer was not understood: {detail}"))
+    }
+
+    /// A task that was refused at the door.
+    pub(super) fn of_task(code: ErrorCode, message: String) -> Self {
+        let status = match code {
+            ErrorCode::QueueFull | ErrorCode::ProjectQuota => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self { status, error: message, code: Some(code.name()) }
+    }
+}
+
+impl From<NoAnswer> for Refusal {
+    fn from(none: NoAnswer) -> Self {
+        let error = match none {
+            NoAnswer::Gone => "the supervisor is stopping",
+            NoAnswer::Late => "the supervisor did not answer in time; look at its log",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            error: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            code: Option<&'a str>,
+        }
+        let mut response = json(self.status, &Shown { error: &self.error, code: self.code });
+        let headers = response.headers_mut();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A value as JSON.
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    json_text(status, serde_json::to_vec(value).expect("strings and numbers serialise"))
+}
+
+/// What is JSON already.
+pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
+    typed(status, "application/json", text)
+}
+
+/// Any text.
+pub(super) fn typed(status: StatusCode, content_type: &'static str, text: impl Into<Body>) -> Response {
+    let headers = [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")];
+    (status, headers, text.into()).into_response()
+}
+
+/// The answer to an administrative request, as it came.
+pub(super) fn answer(frame: Frame) -> Result<Response, Refusal> {
+    match frame.kind {
+        Kind::Reply => Ok(json_text(StatusCode::OK, frame.body)),
+        Kind::Outcome => outcome(&frame).map(|outcome| json_text(StatusCode::OK, outcome.json)),
+        _ => Err(refused(&frame)),
+    }
+}
+
+/// The reply's bytes, where nothing else is an answer.
+pub(super) fn reply_body(frame: Frame) -> Result<bytes::Bytes, Refusal> {
+    match frame.kind {
+        Kind::Reply => Ok(frame.body),
+        _ => Err(refused(&frame)),
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ending {
+    pub(super) task: TaskId,
+    pub(super) code: Option<ErrorCode>,
+    /// As users see it.
+    pub(super) json: String,
+}
+
+/// Reads an outcome.
+pub(super) fn outcome(frame: &Frame) -> Result<Ending, Refusal> {
+    let head: OutcomeHead<'_> = codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
+    Ok(Ending { task: TaskId(head.task), code: head.code, json: outcome_json(&head, &frame.body) })
+}
+
+/// What a frame that is no answer means.
+pub(super) fn refused(frame: &Frame) -> Refusal {
+    if frame.kind != Kind::Refused {
+        return Refusal::misunderstood(format!("a {:?} frame", frame.kind));
+    }
+    let head: RefusedHead = match codec::decode("refusal", &frame.head) {
+        Ok(head) => head,
+        Err(error) => return Refusal::misunderstood(error),
+    };
+    let status = match head.code {
+        RefusedCode::Malformed => StatusCode::BAD_REQUEST,
+        RefusedCode::Unknown => StatusCode::NOT_FOUND,
+        RefusedCode::Expired => StatusCode::GONE,
+        RefusedCode::Conflict => StatusCode::CONFLICT,
+    };
+    match serde_json::from_slice::<pool_protocol::control::Refusal>(&frame.body) {
+        Ok(refusal) => Refusal::new(status, refusal.error),
+        Err(error) => Refusal::misunderstood(error),
+    }
+}

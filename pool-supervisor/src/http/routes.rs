@@ -1,0 +1,140 @@
+//! The routes of the contract, and the small ones' answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{Method, StatusCode, Uri};
+use pool_protocol::control::{ControlRequest, ReadyReply};
+use pool_protocol::id::check_project_id;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::body::{Bodies, check_json};
+use super::link::Link;
+use super::reply::{Refusal, answer, json, json_text, reply_body, typed};
+use super::{events, gate, tasks};
+
+/// What handlers need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway {
+    pub(super) link: Link,
+    pub(super) bodies: Bodies,
+    /// Places for event streams, which hold a connection for as long as they like.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) keepalive: Duration,
+}
+
+type Answer = Result<Response, Refusal>;
+
+/// All routes behind the gate.
+pub(super) fn router(gateway: Gateway, key: Arc<str>) -> Router {
+    Router::new()
+        .route("/api/process-pool/stats", get(stats))
+        .route("/api/process-pool/project-limit", post(set_limit))
+        .route("/api/process-pool/project-usage", get(usage))
+        .route("/api/tasks", post(tasks::submit))
+        // A wildcard: an id such as `../x` is a bad id, not an unknown route.
+        .route("/api/tasks/{*id}", get(tasks::show).delete(tasks::cancel))
+        .route("/api/events", get(events::stream))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(gateway)
+        .layer(from_fn_with_state(key, gate::guard))
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}; see Allow", uri.path()))
+}
+
+async fn stats(State(gateway): State<Gateway>) -> Answer {
+    answer(gateway.link.ask(&ControlRequest::Stats).await?)
+}
+
+async fn usage(State(gateway): State<Gateway>) -> Answer {
+    answer(gateway.link.ask(&ControlRequest::Projects).await?)
+}
+
+/// Alive is: the owner thread answers.
+async fn health(State(gateway): State<Gateway>) -> Answer {
+    reply_body(gateway.link.ask(&ControlRequest::Ready).await?)?;
+    Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+}
+
+async fn ready(State(gateway): State<Gateway>) -> Answer {
+    let body = reply_body(gateway.link.ask(&ControlRequest::Ready).await?)?;
+    let is_ready = serde_json::from_slice(&body).is_ok_and(|reply: ReadyReply| reply.ready);
+    Ok(json_text(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body))
+}
+
+async fn metrics(State(gateway): State<Gateway>) -> Answer {
+    let body = reply_body(gateway.link.ask(&ControlRequest::Metrics).await?)?;
+    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewLimit {
+    project_id: String,
+    limit: u32,
+}
+
+async fn set_limit(State(gateway): State<Gateway>, request: Request) -> Answer {
+    let body = gateway.bodies.read(request).await?;
+    let NewLimit { project_id, limit } = read_limit(&body.bytes)?;
+    answer(gateway.link.ask(&ControlRequest::SetLimit { project: &project_id, limit }).await?)
+}
+
+fn read_limit(body: &[u8]) -> Result<NewLimit, Refusal> {
+    check_json(body)?;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let new: NewLimit = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = match error.path().to_string() {
+            path if path == "." => String::new(),
+            path => format!("field `{path}`: "),
+        };
+        Refusal::bad_request(format!("{field}{}; send {{\"projectId\": \"a-project\", \"limit\": 5}}", error.inner()))
+    })?;
+    check_project_id(&new.project_id)
+        .map_err(|problem| Refusal::bad_request(format!("field `projectId` {problem}")))?;
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_limit_is_refused_naming_the_field() {
+        assert_eq!(read_limit(br#"{"projectId":"a","limit":0}"#).map(|new| new.limit), Ok(0));
+        for (body, field) in [
+            ("", "JSON"),
+            ("[]", "send {"),
+            (r#"{"limit":1}"#, "`projectId`"),
+            (r#"{"projectId":"a"}"#, "`limit`"),
+            (r#"{"projectId":1,"limit":1}"#, "`projectId`"),
+            (r#"{"projectId":"a b","limit":1}"#, "`projectId`"),
+            (r#"{"projectId":"","limit":1}"#, "`projectId`"),
+            (r#"{"projectId":"a","limit":-1}"#, "`limit`"),
+            (r#"{"projectId":"a","limit":1.5}"#, "`limit`"),
+            (r#"{"projectId":"a","limit":"5"}"#, "`limit`"),
+            (r#"{"projectId":"a","limit":4294967296}"#, "`limit`"),
+            (r#"{"projectId":"a","limit":1,"limit":2}"#, "\"limit\" is given twice"),
+            (r#"{"projectId":"a","limit":1,"Limit":2}"#, "`Limit`"),
+        ] {
+            let refusal = read_limit(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was accepted"));
+            assert!(refusal.error.contains(field), "{body}: {}", refusal.error);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections: accepted up to a bound, each with limits on header, response and time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::Patience;
+use super::gate::Place;
+use super::patient::Patient;
+
+/// Connections of one listener at once. More wait in the kernel's queue; idle ones go after `Patience::header`. Each
+/// listener has its own, so that the Unix socket still answers when the network's places are taken.
+pub(super) const CONNECTIONS: u32 = 256;
+/// A request line with its headers.
+const HEADER_BYTES: usize = 16 * 1024;
+/// Headers of one request.
+const HEADERS: usize = 64;
+/// What hyper reads ahead.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// After a failed accept (no descriptors left): soon enough to be useful, seldom enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One bound address.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream, Place),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small and written whole; waiting for more only delays them.
+                stream.set_nodelay(true)?;
+                let place = Place::Tcp(stream.local_addr()?);
+                Ok(Stream::Tcp(stream, place))
+            }
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// What every connection of a listener shares.
+#[derive(Clone, Debug)]
+pub(super) struct Serving {
+    pub(super) router: Router,
+    pub(super) patience: Patience,
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+/// Accepts until `closing`; every connection holds one of the `places`.
+pub(super) async fn accept_all(listener: Listener, places: Arc<Semaphore>, serving: Serving) {
+    let mut closing = serving.closing.clone();
+    let accepting = async {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let serving = serving.clone();
+            match listener.accept().await {
+                Ok(Stream::Tcp(stream, at)) => drop(tokio::spawn(async move {
+                    serving.connection(stream, at).await;
+                    drop(place);
+                })),
+                Ok(Stream::Unix(stream)) => drop(tokio::spawn(async move {
+                    serving.connection(stream, Place::Unix).await;
+                    drop(place);
+                })),
+                Err(error) => {
+                    tracing::warn!("failed to accept an HTTP connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = closed(&mut closing) => {}
+    }
+}
+
+/// Until the room closes.
+pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error is a sender that has gone, which is the end as well.
+    let _closed = closing.wait_for(|closing| *closing).await;
+}
+
+impl Serving {
+    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S, place: Place) {
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(place);
+            router.call(request)
+        });
+        let io = TokioIo::new(Patient::new(stream, self.patience.stalled_write));
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.patience.header)
+                .max_header_size(HEADER_BYTES)
+                .max_headers(HEADERS)
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(io, service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = closed(&mut self.closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // A client's mistake or absence, and hyper has answered what can be answered.
+            tracing::debug!("an HTTP connection ended early: {error}");
+        }
+    }
+}

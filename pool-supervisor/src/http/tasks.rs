@@ -1,0 +1,279 @@
+//! Tasks over HTTP: submitted, waited for, asked about, cancelled.
+//!
+//! A task that was accepted goes on whatever becomes of the request: the caller has its id, or can submit again with an
+//! idempotency key. So tasks are sent as ones to keep, and a wait that ends early only stops listening.
+
+use std::time::Duration;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use pool_protocol::codec;
+use pool_protocol::control::{AcceptedHead, ControlRequest};
+use pool_protocol::frame::{Frame, Kind};
+use pool_protocol::id::TaskId;
+use pool_protocol::outcome::Status;
+use pool_protocol::task::{self, InvalidTask, Task};
+use pool_protocol::units::parse_duration_ms;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{Whole, check_json};
+use super::link::{Call, NoAnswer, REPLY_TIME};
+use super::reply::{Refusal, answer, json, json_text, outcome, refused};
+use super::routes::Gateway;
+
+/// Tasks in one request.
+const BATCH: usize = 10_000;
+/// The longest `wait`: a connection that hangs for longer is better polled.
+const LONGEST_WAIT_MS: u64 = 3_600_000;
+
+type Answer = Result<Response, Refusal>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+/// `POST /api/tasks`: one task or an array of them.
+pub(super) async fn submit(State(gateway): State<Gateway>, parameters: Parameters, request: Request) -> Answer {
+    let wait = read_wait(parameters)?;
+    let deadline = wait.map(|wait| Instant::now() + wait);
+    let body = gateway.bodies.read(request).await?;
+    check_json(&body.bytes)?;
+    if body.bytes.trim_ascii_start().starts_with(b"[") {
+        return submit_batch(&gateway, body, deadline).await;
+    }
+    let task = read_task(&gateway, &body.bytes)?;
+    drop(body);
+    let mut calls = gateway.link.submit(&[task], deadline.is_some()).await?;
+    let call = calls.first_mut().expect("one task, one call");
+    let mut answer = accepted(call).await?;
+    if let Some(deadline) = deadline {
+        answer = finished(answer, call, deadline).await?;
+    }
+    Ok(match answer {
+        Submitted::Accepted(task) => json(StatusCode::ACCEPTED, &TaskIdReply { task_id: task.to_string() }),
+        Submitted::Ended(_, outcome) => json_text(StatusCode::OK, outcome),
+        Submitted::Rejected(refusal) => refusal.into_response(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskIdReply {
+    task_id: String,
+}
+
+/// What became of a task so far.
+enum Submitted {
+    Accepted(TaskId),
+    Ended(TaskId, String),
+    Rejected(Refusal),
+}
+
+/// The first answer: an id, or a refusal.
+async fn accepted(call: &mut Call) -> Result<Submitted, Refusal> {
+    let answer = timeout_at(Instant::now() + REPLY_TIME, call.next()).await;
+    submitted(&answer.unwrap_or(Err(NoAnswer::Late))?)
+}
+
+/// The second answer, if it comes in time.
+async fn finished(first: Submitted, call: &mut Call, deadline: Instant) -> Result<Submitted, Refusal> {
+    let Submitted::Accepted(_) = first else { return Ok(first) };
+    match timeout_at(deadline, call.next()).await {
+        Ok(frame) => submitted(&frame?),
+        Err(_) => Ok(first),
+    }
+}
+
+fn submitted(frame: &Frame) -> Result<Submitted, Refusal> {
+    match frame.kind {
+        Kind::Accepted => {
+            let head: AcceptedHead = codec::decode("accepted", &frame.head).map_err(Refusal::misunderstood)?;
+            Ok(Submitted::Accepted(TaskId(head.task)))
+        }
+        Kind::Outcome => {
+            let outcome = outcome(frame)?;
+            Ok(match outcome.code {
+                Some(code) if code.status() == Status::Rejected => {
+                    Submitted::Rejected(Refusal::of_task(code, message_of(&frame.body)))
+                }
+                _ => Submitted::Ended(outcome.task, outcome.json),
+            })
+        }
+        _ => Err(refused(frame)),
+    }
+}
+
+/// The sentence in an error object.
+fn message_of(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        message: String,
+    }
+    serde_json::from_slice(body).map_or_else(|_| "refused".to_owned(), |error: Error| error.message)
+}
+
+fn read_wait(parameters: Parameters) -> Result<Option<Duration>, Refusal> {
+    let Query(parameters) = parameters.map_err(|e| Refusal::bad_request(format!("the query is malformed: {e}")))?;
+    let mut wait = None;
+    for (name, value) in parameters {
+        if name != "wait" {
+            return Err(Refusal::bad_request(format!("parameter `{name}` is not known; did you mean `wait`?")));
+        }
+        let ms = parse_duration_ms(&value).map_err(|e| Refusal::bad_request(format!("parameter `wait`: {e}")))?;
+        if ms > LONGEST_WAIT_MS {
+            return Err(Refusal::bad_request(format!("parameter `wait` must be at most 1h, not {value:?}")));
+        }
+        if wait.replace(Duration::from_millis(ms)).is_some() {
+            return Err(Refusal::bad_request("parameter `wait` is given twice"));
+        }
+    }
+    Ok(wait)
+}
+
+fn read_task(gateway: &Gateway, json: &[u8]) -> Result<Task, Refusal> {
+    let task = task::parse(json).map_err(|invalid| invalid_task(&invalid, ""))?;
+    gateway.bodies.check_size(task.body.len())?;
+    Ok(task)
+}
+
+fn invalid_task(invalid: &InvalidTask, place: &str) -> Refusal {
+    let code = pool_protocol::outcome::ErrorCode::InvalidTask;
+    Refusal::of_task(code, format!("{place}{invalid}"))
+}
+
+/// All are read before any is sent: one that is malformed refuses the batch and changes nothing. What the pool refuses
+/// itself (a full queue) it refuses one by one.
+fn read_batch(gateway: &Gateway, body: &[u8]) -> Result<Vec<Task>, Refusal> {
+    let items: Vec<&RawValue> =
+        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is no array: {e}")))?;
+    if items.is_empty() || items.len() > BATCH {
+        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {}", items.len())));
+    }
+    let read = |(at, item): (usize, &&RawValue)| {
+        let task = task::parse(item.get().as_bytes()).map_err(|e| invalid_task(&e, &format!("task [{at}]: ")))?;
+        gateway.bodies.check_size(task.body.len())?;
+        Ok(task)
+    };
+    items.iter().enumerate().map(read).collect()
+}
+
+/// The answer to a batch without `wait`: ids in the order of the tasks, null for one that was refused.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchReply {
+    task_ids: Vec<Option<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rejected: Vec<RejectedItem>,
+}
+
+#[derive(Serialize)]
+struct RejectedItem {
+    index: usize,
+    error: String,
+    code: Option<&'static str>,
+}
+
+async fn submit_batch(gateway: &Gateway, body: Whole, deadline: Option<Instant>) -> Answer {
+    let tasks = read_batch(gateway, &body.bytes)?;
+    drop(body);
+    let mut calls = gateway.link.submit(&tasks, deadline.is_some()).await?;
+    drop(tasks);
+    let mut answers = Vec::with_capacity(calls.len());
+    for call in &mut calls {
+        answers.push(accepted(call).await?);
+    }
+    // Nothing was accepted: the batch as a whole is refused, for the reason of the first.
+    if answers.iter().all(|answer| matches!(answer, Submitted::Rejected(_)))
+        && let Some(Submitted::Rejected(refusal)) = answers.first()
+    {
+        return Err(refusal.clone());
+    }
+    match deadline {
+        None => Ok(json(StatusCode::ACCEPTED, &batch_ids(answers))),
+        Some(deadline) => batch_outcomes(answers, &mut calls, deadline).await,
+    }
+}
+
+fn batch_ids(answers: Vec<Submitted>) -> BatchReply {
+    let mut reply = BatchReply { task_ids: Vec::with_capacity(answers.len()), rejected: Vec::new() };
+    for (index, answer) in answers.into_iter().enumerate() {
+        reply.task_ids.push(match answer {
+            Submitted::Accepted(task) | Submitted::Ended(task, _) => Some(task.to_string()),
+            Submitted::Rejected(refusal) => {
+                reply.rejected.push(RejectedItem { index, error: refusal.error, code: refusal.code });
+                None
+            }
+        });
+    }
+    reply
+}
+
+/// An array in the order of the tasks: outcomes, and `{taskId}` for those that have not ended; 200 when all have.
+async fn batch_outcomes(answers: Vec<Submitted>, calls: &mut [Call], deadline: Instant) -> Answer {
+    let mut status = StatusCode::OK;
+    let mut text = String::from("[");
+    for (answer, call) in answers.into_iter().zip(calls) {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        match finished(answer, call, deadline).await? {
+            Submitted::Accepted(task) => {
+                status = StatusCode::ACCEPTED;
+                text.push_str(&format!("{{\"taskId\":\"{task}\"}}"));
+            }
+            Submitted::Ended(_, outcome) => text.push_str(&outcome),
+            Submitted::Rejected(Refusal { error, code, .. }) => {
+                let error = serde_json::json!({"status": "rejected", "error": {"code": code, "message": error}});
+                text.push_str(&error.to_string());
+            }
+        }
+    }
+    text.push(']');
+    Ok(json_text(status, text))
+}
+
+fn task_id(path: Result<Path<String>, PathRejection>) -> Result<u64, Refusal> {
+    let Path(text) = path.map_err(|_| Refusal::bad_request("the task id is not UTF-8"))?;
+    let id: TaskId = text.parse().map_err(|e| Refusal::bad_request(format!("{text:?} is {e}")))?;
+    Ok(id.0)
+}
+
+/// `GET /api/tasks/{id}`
+pub(super) async fn show(State(gateway): State<Gateway>, path: Result<Path<String>, PathRejection>) -> Answer {
+    answer(gateway.link.ask(&ControlRequest::Task { task: task_id(path)? }).await?)
+}
+
+/// `DELETE /api/tasks/{id}`
+pub(super) async fn cancel(State(gateway): State<Gateway>, path: Result<Path<String>, PathRejection>) -> Answer {
+    answer(gateway.link.ask(&ControlRequest::Cancel { task: task_id(path)? }).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(query: &str) -> Result<Option<u64>, String> {
+        let uri = format!("/api/tasks?{query}").parse().expect("a URI");
+        let waited = read_wait(Query::try_from_uri(&uri));
+        waited.map(|wait| wait.map(|w| w.as_millis() as u64)).map_err(|refusal| refusal.error)
+    }
+
+    #[test]
+    fn wait_is_a_time_of_at_most_an_hour_and_the_only_parameter() {
+        assert_eq!(wait(""), Ok(None));
+        assert_eq!(wait("wait=30s"), Ok(Some(30_000)));
+        assert_eq!(wait("wait=250"), Ok(Some(250)));
+        assert_eq!(wait("wait=1h"), Ok(Some(3_600_000)));
+        for (query, said) in [
+            ("wait=", "`wait`"),
+            ("wait=soon", "`wait`"),
+            ("wait=-1", "`wait`"),
+            ("wait=2h", "at most 1h"),
+            ("wait=1s&wait=1s", "given twice"),
+            ("wiat=1s", "`wiat` is not known"),
+        ] {
+            assert!(wait(query).unwrap_err().contains(said), "{query}");
+        }
+    }
+}
