@@ -151,13 +151,13 @@ pub struct LimitsConfig {
     pub file_bytes: u64,
 }
 
-/// How workers are confined. Layers that this version cannot prove are not on offer.
+/// How workers are confined. Layers that this version cannot prove are not on offer; see [`Config::notices`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Resource limits, a clean environment, no descriptors but its own.
     Standard,
-    /// The same without resource limits.
+    /// Accepted for the layers that are to come; those of `Standard` stay on in this version.
     Off,
 }
 
@@ -431,6 +431,17 @@ impl Config {
             Some(realm) => Ok(realm),
             None if forbid_warm => Ok(Realm::Fresh),
             None => Ok(settings.and_then(|p| p.realm).unwrap_or(kind.default_realm())),
+        }
+    }
+
+    /// What was accepted and has not the effect that its name promises: to be told to a person at start and at a reload.
+    #[must_use]
+    pub fn notices(&self) -> Vec<&'static str> {
+        match self.isolation {
+            Isolation::Standard => Vec::new(),
+            Isolation::Off => {
+                vec!["isolation \"off\" has no effect in this version: workers are confined as with \"standard\""]
+            }
         }
     }
 

@@ -44,7 +44,7 @@ pub const KEYS: &[Key] = &[
     key("limits.bodyBytes", "8MiB", "largest task, and largest body of an HTTP API request; 1KiB to 256MiB"),
     key("limits.openFiles", "64", "descriptors a worker may hold; 32 to 1048576"),
     key("limits.fileBytes", "1GiB", "largest file a program may write; 0 to 1024TiB"),
-    key("isolation", "standard", "`standard`, or `off` to run workers without resource limits, for debugging"),
+    key("isolation", "standard", "`standard`, or `off`; this version confines workers in the same way for both, and says so at its start"),
     key("tenancy", "shared", "`shared`: tasks of different projects may run in one worker, one after the other"),
     key("workerPath", "auto", "absolute path of the `pool-worker` program; `auto` is beside the supervisor's own"),
     key("projects.*.limit", "none", "tasks of the project that may run at once over the whole pool; 0 pauses it"),
@@ -63,7 +63,7 @@ pub const KEYS: &[Key] = &[
     key("http.keyFile", "auto", "absolute path of the file with the API's key, made at first start; `auto` is `api.key` beside the control socket"),
     key("http.allow", "[]", "what `http-request` tasks may reach besides public addresses: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`"),
     key("log.level", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
-    key("log.format", "auto", "`text`, `json`, or `auto`: text"),
+    key("log.format", "auto", "`text`, `json`, or `auto`: text, without time stamps where the journal adds them"),
 ];
 
 /// Where the original's worker settings stood; accepted as they stand.

@@ -268,6 +268,13 @@ fn the_page_about_the_configuration_has_every_key_as_the_code_has_it() {
 }
 
 #[test]
+fn a_setting_without_effect_is_not_taken_silently() {
+    assert!(accept("{}").notices().is_empty());
+    let notices = accept(r#"{"isolation":"off"}"#).notices();
+    assert!(notices[0].contains("isolation \"off\" has no effect"), "{notices:?}");
+}
+
+#[test]
 fn the_core_is_told_what_was_set() {
     let settings = accept(FULL).core_settings();
     assert_eq!((settings.min_workers, settings.max_workers, settings.auto_scale), (1, 4, false));
