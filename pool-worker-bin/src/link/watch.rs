@@ -1,0 +1,187 @@
+//! The watching thread: heartbeats, deadlines, CPU budgets, and the supervisor's words while a task runs.
+//!
+//! Decides when a running task has used up its time. Must not run tasks, nor be woken for each of them: while tasks run
+//! it looks every few milliseconds, and when none has run for a while it sleeps until the next heartbeat or until the
+//! running thread, which then finds it asleep, wakes it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pool_protocol::worker::HeartbeatHead;
+
+use super::{Link, Running, StopOrder, StopReason};
+use crate::clock::{ThreadClock, process_cpu};
+use crate::lockdown::CpuWall;
+
+/// Between two looks while tasks run: a cancel is seen this late, a short task's result behind a long one goes out so late.
+const LOOK: Duration = Duration::from_millis(5);
+/// Without a task for this long, it sleeps.
+const DROWSY: Duration = Duration::from_millis(50);
+/// For the running task to end after the supervisor is gone: programs are killed in this time.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// Ends the running task from this thread. An order for a task that is over must come to nothing.
+pub(crate) trait EndTask: Send + 'static {
+    /// Asks for the end; does not wait for it.
+    fn end(&self, order: StopOrder);
+}
+
+/// What the thread owns.
+pub(crate) struct Watch<E> {
+    link: Arc<Link>,
+    end: E,
+    heartbeat: Duration,
+    /// Of the thread that runs tasks; nothing where tasks' CPU time is not that thread's.
+    clock: Option<ThreadClock>,
+    wall: CpuWall,
+    statm: File,
+    next_beat: Instant,
+    last_busy: Instant,
+    seen: u64,
+    watched: Option<Watched>,
+}
+
+/// What is known of the running task.
+struct Watched {
+    ticket: u64,
+    /// The running thread's clock when the task began, at the latest.
+    cpu_base: Duration,
+    told: bool,
+}
+
+impl<E: EndTask> Watch<E> {
+    /// Opens what is needed, so that nothing has to be opened later.
+    pub(crate) fn new(
+        link: Arc<Link>,
+        heartbeat: Duration,
+        clock: Option<ThreadClock>,
+        wall: CpuWall,
+        end: E,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            link,
+            end,
+            heartbeat,
+            clock,
+            wall,
+            statm: File::open("/proc/self/statm")?,
+            next_beat: now,
+            last_busy: now,
+            seen: 0,
+            watched: None,
+        })
+    }
+
+    /// Starts the thread. It ends with the process.
+    pub(crate) fn start(self) -> io::Result<()> {
+        let link = Arc::clone(&self.link);
+        let thread = thread::Builder::new().name("watch".into()).stack_size(256 * 1024).spawn(move || self.run())?;
+        link.watch_thread.set(thread.thread().clone()).expect("there is one watch");
+        Ok(())
+    }
+
+    fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            let beat = (now >= self.next_beat).then(|| self.measure());
+            let Some(look) = self.link.look(beat.as_ref()) else {
+                return self.orphaned();
+            };
+            if look.beat_taken {
+                self.next_beat = now + self.heartbeat;
+            }
+            if let Some(order) = look.stop {
+                self.tell(order);
+            }
+            let (running, begun) = self.link.running();
+            if running.is_some() || begun != self.seen {
+                self.seen = begun;
+                self.last_busy = now;
+            }
+            let judged = running.map_or(LOOK, |running| self.judge(&running, now));
+            if now.duration_since(self.last_busy) < DROWSY {
+                thread::park_timeout(judged.min(self.next_beat.saturating_duration_since(now)));
+            } else {
+                self.sleep(now);
+            }
+        }
+    }
+
+    /// Sleeps until the next heartbeat or until there is a task.
+    fn sleep(&mut self, now: Instant) {
+        self.link.watch_asleep.store(true, Ordering::SeqCst);
+        // INVARIANT: asked after the flag is up: a task that came before is seen here, one that comes later wakes.
+        if !self.link.is_busy() {
+            thread::park_timeout(self.next_beat.saturating_duration_since(now));
+        }
+        self.link.watch_asleep.store(false, Ordering::SeqCst);
+        if self.link.is_busy() {
+            self.last_busy = Instant::now();
+        }
+    }
+
+    /// Ends the running task when its time is over; how long until it has to be looked at again.
+    fn judge(&mut self, running: &Running, now: Instant) -> Duration {
+        let clock = self.clock.map(ThreadClock::now);
+        let elapsed = now.saturating_duration_since(running.started);
+        if self.watched.as_ref().is_none_or(|w| w.ticket != running.ticket) {
+            // The task can have used no more CPU time than has passed; what it did before this look counts in full.
+            let cpu_base = clock.unwrap_or_default().saturating_sub(elapsed);
+            self.watched = Some(Watched { ticket: running.ticket, cpu_base, told: false });
+            self.wall.move_behind(running.cpu);
+        }
+        let watched = self.watched.as_ref().expect("set above");
+        if watched.told {
+            return LOOK;
+        }
+        let cpu_left = clock.map_or(LOOK, |clock| running.cpu.saturating_sub(clock.saturating_sub(watched.cpu_base)));
+        let wall_left = running.deadline.map_or(LOOK, |at| at.saturating_duration_since(now));
+        let reason = if wall_left.is_zero() {
+            StopReason::Timeout
+        } else if cpu_left.is_zero() {
+            StopReason::CpuLimit
+        } else {
+            return LOOK.min(wall_left).min(cpu_left);
+        };
+        self.tell(StopOrder { ticket: running.ticket, reason });
+        LOOK
+    }
+
+    fn tell(&mut self, order: StopOrder) {
+        if let Some(watched) = self.watched.as_mut().filter(|w| w.ticket == order.ticket) {
+            watched.told = true;
+        }
+        self.end.end(order);
+    }
+
+    fn measure(&self) -> HeartbeatHead {
+        HeartbeatHead { rss_bytes: self.resident().unwrap_or(0), cpu_us: micros(process_cpu()) }
+    }
+
+    fn resident(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let len = self.statm.read_at(&mut text, 0).ok()?;
+        let pages: u64 = std::str::from_utf8(&text[..len]).ok()?.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+
+    /// Nobody will read what this worker does: it ends, and if the running task does not let it, it dies.
+    fn orphaned(self) {
+        if let Some(running) = self.link.running().0 {
+            self.end.end(StopOrder { ticket: running.ticket, reason: StopReason::Orphaned });
+        }
+        thread::sleep(ORPHAN_GRACE);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// A duration as the wire counts it.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,115 @@
+//! How a task ended, on its way to the wire: code, body, cost.
+
+use std::time::{Duration, Instant};
+
+use pool_protocol::limits::MAX_ERROR_BYTES;
+use pool_protocol::outcome::ErrorCode;
+use pool_protocol::worker::DoneHead;
+use serde::Serialize;
+
+use super::micros;
+use crate::link::{Job, Link, LinkError};
+
+/// How a task ended.
+#[derive(Debug)]
+pub(crate) struct TaskEnd {
+    /// Nothing when it succeeded.
+    pub(crate) code: Option<ErrorCode>,
+    /// The result, or the error, as JSON.
+    pub(crate) body: Vec<u8>,
+    /// Captured console lines as JSON, or nothing.
+    pub(crate) logs: Vec<u8>,
+    /// CPU time.
+    pub(crate) cpu: Duration,
+    /// See [`DoneHead::memory_bytes`].
+    pub(crate) memory_bytes: u64,
+    /// Whether this worker must not run another task.
+    pub(crate) spoiled: bool,
+}
+
+impl TaskEnd {
+    /// Without cost: the task never ran.
+    pub(crate) fn failed(code: ErrorCode, error: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(error).expect("error objects are made of strings and numbers");
+        debug_assert!(body.len() <= MAX_ERROR_BYTES);
+        Self {
+            code: Some(code),
+            body,
+            logs: Vec::new(),
+            cpu: Duration::ZERO,
+            memory_bytes: 0,
+            spoiled: code.spoils_worker(),
+        }
+    }
+
+    /// A failure with nothing but words.
+    pub(crate) fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::failed(code, &TaskError::new(message))
+    }
+
+    /// Sends it; what waits behind a task that spoils the worker is given back before. False when it was the last one.
+    pub(crate) fn send(self, link: &Link, job: &Job, began: Instant, urgent: bool) -> Result<bool, LinkError> {
+        let now = Instant::now();
+        let head = DoneHead {
+            attempt: job.attempt,
+            code: self.code,
+            run_us: micros(now - began),
+            cpu_us: micros(self.cpu),
+            memory_bytes: self.memory_bytes,
+            result_len: u32::try_from(self.body.len()).expect("results are bounded"),
+            spoiled: self.spoiled,
+        };
+        if self.spoiled {
+            link.return_waiting();
+        }
+        link.finish(job.id, &head, [&self.body, &self.logs], now, urgent || self.spoiled)?;
+        Ok(!self.spoiled)
+    }
+}
+
+/// The error object of every kind of task; each adds its own fields.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct TaskError<'a> {
+    /// The class of what was thrown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    /// What went wrong.
+    pub(crate) message: String,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stack: Option<&'a str>,
+    /// The path of the value that is no JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<&'a str>,
+}
+
+impl TaskError<'_> {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        bound(&mut message, MAX_MESSAGE_BYTES);
+        Self { message, ..Self::default() }
+    }
+}
+
+/// A text of this length fits into an error object whatever JSON makes of its characters.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// Cuts a text at a character's border.
+pub(crate) fn bound(text: &mut String, max: usize) {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_and_worst_message_fits_into_an_error() {
+        let end = TaskEnd::refused(ErrorCode::HttpError, "\u{1}".repeat(1_000_000));
+        assert!(end.body.len() <= MAX_ERROR_BYTES, "{}", end.body.len());
+        let end = TaskEnd::refused(ErrorCode::HttpError, "ä".repeat(5000));
+        assert!(std::str::from_utf8(&end.body).unwrap().contains('ä'));
+    }
+}

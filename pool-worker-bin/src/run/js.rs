@@ -1,0 +1,317 @@
+//! The JavaScript lane: one engine on this thread, one task after the other.
+//!
+//! Translates between the wire and the engine. Deadlines, budgets and cancels are the watch's; this thread only runs.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fs::File;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use pool_protocol::limits::{MAX_ERROR_BYTES, MAX_LOG_BYTES};
+use pool_protocol::outcome::ErrorCode;
+use pool_protocol::task::{Body, ModuleData, Realm, TaskKind};
+use pool_protocol::worker::{LogHead, LogLevel, Setup};
+use pool_worker::js;
+use serde::Serialize;
+
+use super::end::{TaskEnd, TaskError, bound};
+use super::last_words;
+use crate::clock::{Meter, ThreadClock};
+use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
+use crate::lockdown::{self, CpuWall};
+
+/// A JavaScript stack in an error object.
+const MAX_STACK_BYTES: usize = 16 * 1024;
+
+/// Prepares the engine and runs tasks.
+pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
+    let link = Arc::new(link);
+    last_words::announce_on(&link).context("failed to prepare for the engine's death")?;
+    let streamed = Rc::new(Cell::new(None));
+    let sink = log_sink(Arc::clone(&link), Rc::clone(&streamed));
+    let mut engine = js::Engine::new(engine_config(setup)?, sink);
+    engine.prepare_spare();
+    let clock = ThreadClock::current();
+    let end = EndScript(engine.handle());
+    let heartbeat = Duration::from_millis(setup.heartbeat_ms);
+    let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::default(), end)
+        .context("failed to open what heartbeats are measured with")?;
+    lockdown::before_tasks(setup).context("failed to limit the process")?;
+    if let Err(error) = super::ready(&link, started) {
+        return Ok(Err(error));
+    }
+    watch.start().context("failed to start the watch")?;
+    let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
+    let served = lane.run(&link);
+    // Its parts are not taken down: the process ends.
+    std::mem::forget(lane);
+    Ok(served)
+}
+
+fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
+    let memory = usize::try_from(setup.memory_bytes)?;
+    Ok(js::EngineConfig {
+        heap_limit_bytes: memory,
+        array_buffer_limit_bytes: memory,
+        result_limit_bytes: usize::try_from(setup.result_bytes)?,
+        log_limit_bytes: MAX_LOG_BYTES,
+        allow_code_generation: setup.js.allow_code_generation,
+        allow_wasm: setup.js.allow_wasm,
+        module_roots: setup.js.module_roots.iter().map(PathBuf::from).collect(),
+        snapshot: setup.js.snapshot.as_deref().and_then(map_snapshot),
+        ..js::EngineConfig::default()
+    })
+}
+
+/// The snapshot file's bytes, shared with all workers. Without them the engine starts too, a little slower.
+fn map_snapshot(path: &str) -> Option<Cow<'static, [u8]>> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap};
+    let map = || -> std::io::Result<&'static [u8]> {
+        let file = File::open(path)?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+        #[expect(unsafe_code, reason = "mapping a file that many processes read")]
+        // SAFETY: the mapping is never removed. The file is replaced by renaming and never written in place, by whoever
+        // owns the folder; a folder that others may write to would make them the worker's owners in any case.
+        let bytes = unsafe {
+            let start = mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)?;
+            std::slice::from_raw_parts(start.cast::<u8>().cast_const(), len)
+        };
+        Ok(bytes)
+    };
+    match map() {
+        Ok(bytes) => Some(Cow::Borrowed(bytes)),
+        Err(error) => {
+            eprintln!("pool-worker: failed to map the snapshot {path}: {error}; starting without it");
+            None
+        }
+    }
+}
+
+/// Sends the lines of tasks whose lines are wanted at once.
+fn log_sink(link: Arc<Link>, streamed: Rc<Cell<Option<u64>>>) -> js::LogSink {
+    Box::new(move |_ticket, level, text| {
+        if let Some(id) = streamed.get() {
+            link.log(id, &LogHead { level: log_level(level) }, text);
+        }
+    })
+}
+
+fn log_level(level: js::LogLevel) -> LogLevel {
+    match level {
+        js::LogLevel::Debug => LogLevel::Debug,
+        js::LogLevel::Info => LogLevel::Info,
+        js::LogLevel::Warn => LogLevel::Warn,
+        js::LogLevel::Error => LogLevel::Error,
+    }
+}
+
+struct EndScript(js::EngineHandle);
+
+impl EndTask for EndScript {
+    fn end(&self, order: StopOrder) {
+        let reason = match order.reason {
+            StopReason::Timeout => js::StopReason::Timeout,
+            StopReason::CpuLimit => js::StopReason::CpuLimit,
+            StopReason::Cancelled | StopReason::Orphaned => js::StopReason::Cancelled,
+        };
+        self.0.terminate(order.ticket, reason);
+    }
+}
+
+struct JsLane {
+    engine: js::Engine,
+    meter: Meter,
+    /// The id of the running task if its console lines are sent as they come.
+    streamed: Rc<Cell<Option<u64>>>,
+}
+
+impl JsLane {
+    fn run(&mut self, link: &Link) -> Result<(), LinkError> {
+        loop {
+            let (engine, meter) = (&mut self.engine, &mut self.meter);
+            let next = link.next(|| {
+                engine.prepare_spare();
+                meter.rest();
+            })?;
+            let Some((ticket, job)) = next else {
+                return Ok(());
+            };
+            let began = Instant::now();
+            self.streamed.set(job.stream_logs.then_some(job.id));
+            let mut end = match run_task(&mut self.engine, ticket, &job) {
+                Ok(outcome) => js_end(outcome, job.logs),
+                Err(end) => end,
+            };
+            end.spoiled |= self.engine.must_be_replaced();
+            end.cpu = self.meter.charge(began.elapsed());
+            if !end.send(link, &job, began, false)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Hands a task to the engine, or says what is wrong with it.
+fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOutcome, TaskEnd> {
+    let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
+    let Body { code, data } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
+    let module: ModuleData<'_>;
+    let work = match job.kind {
+        TaskKind::Code => js::Work::Code { source: code, context_json: data },
+        TaskKind::Function => js::Work::Function { source: code, args_json: data },
+        TaskKind::Module => {
+            module = if data.is_empty() {
+                ModuleData { method: None, args: None }
+            } else {
+                serde_json::from_slice(data).map_err(|e| invalid(format!("the module task's data: {e}")))?
+            };
+            js::Work::Module {
+                path: code,
+                method: module.method.as_deref(),
+                args_json: module.args.map_or(&[], |args| args.get().as_bytes()),
+            }
+        }
+        TaskKind::Http | TaskKind::Shell => {
+            return Err(invalid(format!("field `type`: a worker for JavaScript does not run {}", job.kind.name())));
+        }
+    };
+    Ok(engine.run(&js::JsTask {
+        ticket,
+        project: job.project(),
+        realm: match job.realm {
+            Realm::Fresh => js::Realm::Fresh,
+            Realm::Warm => js::Realm::Warm,
+        },
+        work,
+        capture_logs: job.logs,
+    }))
+}
+
+fn js_end(outcome: js::JsOutcome, want_logs: bool) -> TaskEnd {
+    let logs = if want_logs { logs_json(&outcome.logs, outcome.logs_truncated) } else { Vec::new() };
+    let end = match outcome.result {
+        Ok(body) => {
+            TaskEnd { code: None, body, logs: Vec::new(), cpu: Duration::ZERO, memory_bytes: 0, spoiled: false }
+        }
+        Err(failure) => js_failure(failure),
+    };
+    TaskEnd { logs, memory_bytes: outcome.memory_bytes, ..end }
+}
+
+fn js_failure(mut failure: js::JsFailure) -> TaskEnd {
+    let code = match failure.kind {
+        js::FailureKind::Syntax => ErrorCode::JsSyntax,
+        js::FailureKind::Exception => ErrorCode::JsException,
+        js::FailureKind::NotSerializable => ErrorCode::ResultNotSerializable,
+        js::FailureKind::ModuleNotFound => ErrorCode::ModuleNotFound,
+        js::FailureKind::ModuleDenied => ErrorCode::ModuleDenied,
+        js::FailureKind::PromiseNeverSettled => ErrorCode::PromiseNeverSettled,
+        js::FailureKind::MemoryLimit => ErrorCode::MemoryLimit,
+        js::FailureKind::OutputLimit => ErrorCode::OutputLimit,
+        js::FailureKind::InvalidTask => ErrorCode::InvalidTask,
+        js::FailureKind::Terminated(js::StopReason::Timeout) => ErrorCode::Timeout,
+        js::FailureKind::Terminated(js::StopReason::CpuLimit) => ErrorCode::CpuLimit,
+        js::FailureKind::Terminated(js::StopReason::Cancelled) => ErrorCode::Cancelled,
+    };
+    if let Some(stack) = &mut failure.stack {
+        bound(stack, MAX_STACK_BYTES);
+    }
+    let mut error = TaskError {
+        name: Some(&failure.name),
+        stack: failure.stack.as_deref(),
+        path: failure.path.as_deref(),
+        ..TaskError::new(failure.message)
+    };
+    // Escaped characters take up to six times their place: then the parts that matter less go.
+    if json_len(&error) > MAX_ERROR_BYTES {
+        error.stack = None;
+    }
+    if json_len(&error) > MAX_ERROR_BYTES {
+        error.path = None;
+        error.name = None;
+    }
+    TaskEnd::failed(code, &error)
+}
+
+fn json_len(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LogJson<'a> {
+    Line { level: &'static str, text: &'a str },
+    Mark { truncated: bool },
+}
+
+/// The lines as a JSON array, at most [`MAX_LOG_BYTES`] of it; a last element says that lines are missing.
+fn logs_json(lines: &[js::LogLine], truncated: bool) -> Vec<u8> {
+    let mark = serde_json::to_vec(&LogJson::Mark { truncated: true }).expect("a constant serialises");
+    let room = MAX_LOG_BYTES - mark.len() - 2;
+    let mut out = vec![b'['];
+    let mut cut = truncated;
+    for line in lines {
+        let line = LogJson::Line { level: log_level(line.level).name(), text: &line.text };
+        let line = serde_json::to_vec(&line).expect("strings serialise");
+        if out.len() + line.len() > room {
+            cut = true;
+            break;
+        }
+        put_element(&mut out, &line);
+    }
+    if cut {
+        put_element(&mut out, &mark);
+    }
+    out.push(b']');
+    out
+}
+
+fn put_element(array: &mut Vec<u8>, element: &[u8]) {
+    if array.len() > 1 {
+        array.push(b',');
+    }
+    array.extend_from_slice(element);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> js::LogLine {
+        js::LogLine { level: js::LogLevel::Warn, text: text.into() }
+    }
+
+    #[test]
+    fn logs_are_a_json_array_with_a_mark_when_lines_are_missing() {
+        assert_eq!(logs_json(&[], false), b"[]");
+        let text = String::from_utf8(logs_json(&[line("a\n"), line("b")], true)).unwrap();
+        assert_eq!(text, r#"[{"level":"warn","text":"a\n"},{"level":"warn","text":"b"},{"truncated":true}]"#);
+    }
+
+    #[test]
+    fn logs_that_grow_by_escaping_are_cut() {
+        let lines: Vec<_> = (0..4).map(|_| line(&"\u{1}".repeat(30_000))).collect();
+        let bytes = logs_json(&lines, false);
+        assert!(bytes.len() <= MAX_LOG_BYTES, "{}", bytes.len());
+        let seen: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(seen.as_array().unwrap().last().unwrap()["truncated"], true);
+    }
+
+    #[test]
+    fn an_error_of_the_worst_characters_still_fits() {
+        let failure = js::JsFailure {
+            kind: js::FailureKind::Exception,
+            name: "\u{1}".repeat(8192),
+            message: "\u{1}".repeat(8192),
+            stack: Some("\u{1}".repeat(16384)),
+            path: None,
+        };
+        let end = js_failure(failure);
+        assert!(end.body.len() <= MAX_ERROR_BYTES, "{}", end.body.len());
+        assert_eq!(end.code, Some(ErrorCode::JsException));
+    }
+}
