@@ -86,17 +86,21 @@ impl Core {
         self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(REAP_MS));
     }
 
-    /// After every event: the next phase, when this one is over.
-    pub(crate) fn close_when_over(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Draining && self.tasks.is_empty() {
-            self.phase = Phase::Closing;
-            for lane in Lane::ALL {
-                self.pace[lane].want = 0;
-            }
-            self.workers_changed = true;
-            self.reconcile(out);
-            self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(RETIRE_GRACE_MS + REAP_MS));
+    /// A draining pool whose last task has ended wants no workers any more.
+    pub(crate) fn close_when_no_task_is_left(&mut self) {
+        if self.phase != Phase::Draining || !self.tasks.is_empty() {
+            return;
         }
+        self.phase = Phase::Closing;
+        for lane in Lane::ALL {
+            self.pace[lane].want = 0;
+        }
+        self.workers_changed = true;
+        self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(RETIRE_GRACE_MS + REAP_MS));
+    }
+
+    /// The last worker of a stopping pool is gone: that was it.
+    pub(crate) fn exit_when_no_worker_is_left(&mut self, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Closing | Phase::Killing) && self.workers.living() == 0 {
             self.phase = Phase::Closed;
             self.timers.disarm(TimerKey::GiveUp);

@@ -184,11 +184,12 @@ impl Core {
         for lane in Lane::ALL {
             self.assign_from(lane, None, out);
         }
+        self.close_when_no_task_is_left();
         self.scale(out);
         if self.workers_changed {
             self.reconcile(out);
         }
-        self.close_when_over(out);
+        self.exit_when_no_worker_is_left(out);
     }
 
     fn on_reload(&mut self, settings: Settings, out: &mut Vec<Action>) {

@@ -3,7 +3,7 @@
 //! Nothing sleeps. The core's invariants are checked after every event.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pool_core::Core;
 use pool_core::action::{Action, Ended, PoolEvent};
@@ -77,6 +77,15 @@ pub(crate) struct Hands {
     pub(crate) tasks: Vec<(TaskId, u32)>,
 }
 
+/// What a worker does about what it was told.
+#[derive(Debug)]
+enum Reaction {
+    Ready(WorkerId),
+    GiveBack(WorkerId, Vec<(TaskId, u32)>),
+    LeaveIfDone(WorkerId),
+    Gone(WorkerId),
+}
+
 pub(crate) struct Pool {
     pub(crate) core: Core,
     pub(crate) now_us: u64,
@@ -96,6 +105,8 @@ pub(crate) struct Pool {
     pub(crate) actions: Vec<Action>,
     pub(crate) exited: bool,
     requests: u64,
+    reactions: VecDeque<Reaction>,
+    reacting: bool,
 }
 
 impl Pool {
@@ -124,6 +135,8 @@ impl Pool {
             actions: Vec::new(),
             exited: false,
             requests: 0,
+            reactions: VecDeque::new(),
+            reacting: false,
         }
     }
 
@@ -150,7 +163,7 @@ impl Pool {
                     let hands = Hands { lane, ready: false, retiring: false, killed: false, tasks: Vec::new() };
                     assert!(self.workers.insert(worker, hands).is_none(), "a worker's name is used once");
                     if self.auto_ready {
-                        self.ready(worker);
+                        self.reactions.push_back(Reaction::Ready(worker));
                     }
                 }
                 Action::Assign { worker, task, attempt, timeout_ms, .. } => {
@@ -164,17 +177,17 @@ impl Pool {
                 }
                 Action::TakeBack { worker, tasks } => {
                     if self.auto_return {
-                        self.give_back(worker, &tasks);
+                        self.reactions.push_back(Reaction::GiveBack(worker, tasks));
                     }
                 }
                 Action::Retire { worker } => {
                     self.workers.get_mut(&worker).expect("alive").retiring = true;
-                    self.leave_if_done(worker);
+                    self.reactions.push_back(Reaction::LeaveIfDone(worker));
                 }
                 Action::Kill { worker } => {
                     self.workers.get_mut(&worker).expect("alive").killed = true;
                     if self.auto_gone {
-                        self.gone(worker, Cause::KilledFromOutside);
+                        self.reactions.push_back(Reaction::Gone(worker));
                     }
                 }
                 Action::End { task, ended, .. } => {
@@ -189,6 +202,25 @@ impl Pool {
                 | Action::CancelAnswer { .. }
                 | Action::Emit(_) => {}
             }
+        }
+        // Workers react after everything has been performed, as processes do.
+        if !self.reacting {
+            self.reacting = true;
+            while let Some(reaction) = self.reactions.pop_front() {
+                self.react(reaction);
+            }
+            self.reacting = false;
+        }
+    }
+
+    fn react(&mut self, reaction: Reaction) {
+        let alive = |worker: &WorkerId| self.workers.contains_key(worker);
+        match reaction {
+            Reaction::Ready(worker) if alive(&worker) => self.ready(worker),
+            Reaction::GiveBack(worker, tasks) if alive(&worker) => self.give_back(worker, &tasks),
+            Reaction::LeaveIfDone(worker) if alive(&worker) => self.leave_if_done(worker),
+            Reaction::Gone(worker) if alive(&worker) => self.gone(worker, Cause::KilledFromOutside),
+            Reaction::Ready(_) | Reaction::GiveBack(..) | Reaction::LeaveIfDone(_) | Reaction::Gone(_) => {}
         }
     }
 

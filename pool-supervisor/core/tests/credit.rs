@@ -1,0 +1,147 @@
+//! Credit: tiny tasks are held several at a time, others one, and none waits behind one that runs long.
+
+mod common;
+
+use common::{Pool, quiet, task};
+use pool_core::action::Action;
+use pool_core::settings::Settings;
+use pool_core::stats::TaskStatus;
+use pool_protocol::id::TaskId;
+
+fn submit_many(pool: &mut Pool, count: usize) -> Vec<TaskId> {
+    (0..count).map(|_| pool.submit(task("p"))).collect()
+}
+
+fn held(pool: &Pool) -> usize {
+    pool.workers.values().map(|hands| hands.tasks.len()).sum()
+}
+
+#[test]
+fn a_task_of_unknown_run_time_is_held_alone() {
+    let mut pool = Pool::new(quiet(1));
+    submit_many(&mut pool, 10);
+    assert_eq!(held(&pool), 1);
+}
+
+#[test]
+fn tiny_tasks_are_held_up_to_300_us_of_work() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 30);
+    submit_many(&mut pool, 100);
+    assert_eq!(held(&pool), 10);
+}
+
+#[test]
+fn never_more_than_64_tasks_are_held() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 1);
+    submit_many(&mut pool, 100);
+    assert_eq!(held(&pool), 64);
+}
+
+#[test]
+fn long_tasks_are_held_one_at_a_time() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 5_000);
+    submit_many(&mut pool, 10);
+    assert_eq!(held(&pool), 1);
+}
+
+#[test]
+fn tasks_spread_over_idle_workers_before_any_holds_two() {
+    let mut pool = Pool::new(quiet(4));
+    pool.teach("p", 10);
+    submit_many(&mut pool, 4);
+    assert!(pool.workers.values().all(|hands| hands.tasks.len() == 1));
+    submit_many(&mut pool, 8);
+    assert!(pool.workers.values().all(|hands| hands.tasks.len() == 3), "and evenly after that");
+}
+
+#[test]
+fn only_the_first_task_a_worker_holds_is_running() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 10);
+    let tasks = submit_many(&mut pool, 3);
+    let states: Vec<TaskStatus> = tasks.iter().map(|id| pool.core.task(*id).expect("it is there").state).collect();
+    assert_eq!(states, [TaskStatus::Running, TaskStatus::Queued, TaskStatus::Queued]);
+    let stats = pool.core.stats();
+    assert_eq!((stats.running, stats.queued), (1, 2));
+    pool.done_after_us(tasks[0], 10);
+    assert_eq!(pool.core.task(tasks[1]).expect("it is there").state, TaskStatus::Running);
+}
+
+#[test]
+fn tasks_behind_one_that_runs_long_are_taken_back_and_run_elsewhere() {
+    let mut pool = Pool::new(quiet(2));
+    pool.teach("p", 10);
+    let tasks = submit_many(&mut pool, 6);
+    let stuck = tasks[0];
+    let behind: Vec<TaskId> =
+        tasks[1..].iter().copied().filter(|id| pool.worker_of(*id) == pool.worker_of(stuck)).collect();
+    assert_eq!(behind.len(), 2);
+    for id in tasks[1..].iter().filter(|id| !behind.contains(id)) {
+        pool.done_after_us(*id, 10);
+    }
+    pool.advance_us(1_999);
+    assert!(behind.iter().all(|id| pool.worker_of(*id) == pool.worker_of(stuck)));
+    pool.advance_us(1);
+    assert!(behind.iter().all(|id| pool.worker_of(*id) != pool.worker_of(stuck)));
+    for id in behind {
+        pool.done_after_us(id, 10);
+        assert_eq!(pool.end_of(id).attempts, 1, "being taken back is no attempt");
+    }
+    assert!(pool.is_held(stuck));
+}
+
+#[test]
+fn nothing_is_put_behind_a_task_that_runs_long() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 10);
+    submit_many(&mut pool, 2);
+    pool.advance_us(2_000);
+    assert_eq!(held(&pool), 1);
+    submit_many(&mut pool, 3);
+    assert_eq!(held(&pool), 1);
+}
+
+#[test]
+fn a_stream_of_tiny_tasks_is_not_taken_back() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 30);
+    submit_many(&mut pool, 500);
+    while let Some(id) = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)) {
+        pool.advance_us(30);
+        pool.done_after_us(id, 30);
+    }
+    assert_eq!(pool.count_actions(|action| matches!(action, Action::TakeBack { .. })), 0);
+}
+
+#[test]
+fn a_long_task_does_not_wait_for_ever_behind_a_stream_of_tiny_ones() {
+    let mut pool = Pool::new(Settings { ..quiet(1) });
+    pool.teach("p", 10);
+    let mut in_flight = submit_many(&mut pool, 50);
+    let long = pool.submit(task("unknown"));
+    for _ in 0..200 {
+        let first = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)).expect("busy");
+        if first == long {
+            return;
+        }
+        pool.advance_us(10);
+        pool.done_after_us(first, 10);
+        in_flight.push(pool.submit(task("p")));
+    }
+    panic!("the worker never became idle for it");
+}
+
+#[test]
+fn a_project_goes_back_to_the_worker_that_is_warm_for_it() {
+    let mut pool = Pool::new(quiet(3));
+    let [a, b] = ["a", "b"].map(|project| pool.submit(task(project)));
+    let (of_a, of_b) = (pool.worker_of(a), pool.worker_of(b));
+    assert_ne!(of_a, of_b);
+    pool.done(a);
+    pool.done(b);
+    let [b, a] = ["b", "a"].map(|project| pool.submit(task(project)));
+    assert_eq!((pool.worker_of(a), pool.worker_of(b)), (of_a, of_b));
+}
