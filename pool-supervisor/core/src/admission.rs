@@ -98,7 +98,7 @@ impl Core {
             self.timers.arm(TimerKey::Wake(slot), self.now.plus_ms(new.delay_ms));
         } else {
             self.enqueue(slot);
-            self.offer_to_holders(slot, out);
+            self.offer_to_holders(slot);
         }
     }
 

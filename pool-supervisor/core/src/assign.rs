@@ -23,10 +23,9 @@ const LONG_US: u32 = 1_000_000;
 const UNKNOWN_CHARGE_US: u32 = 1_000;
 
 impl Core {
-    /// Assigns tasks of the lane while the first in line finds a worker. `near` is a worker where room may have come for
-    /// projects at their limit.
-    pub(crate) fn assign_from(&mut self, lane: Lane, near: Option<u32>, out: &mut Vec<Action>) {
-        let mut near = near;
+    /// Assigns tasks of the lane while the first in line finds a worker.
+    pub(crate) fn assign_from(&mut self, lane: Lane, out: &mut Vec<Action>) {
+        let mut near = self.near.filter(|w| self.workers[*w].lane == lane);
         loop {
             let first = self.lanes[lane].first();
             let local = near.and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
@@ -47,17 +46,15 @@ impl Core {
         }
     }
 
-    /// A task of a project at its limit has come: it may go where the project runs already.
-    pub(crate) fn offer_to_holders(&mut self, slot: u32, out: &mut Vec<Action>) {
+    /// A task has come: if its project is at its limit, it may go where the project runs already.
+    pub(crate) fn offer_to_holders(&mut self, slot: u32) {
         let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         let project = &self.projects[place];
         if project.flows[lane].rank().is_some() || project.flows[lane].mean_us().is_none_or(|mean| mean > CREDIT_US) {
             return;
         }
         let open = |w: &u32| self.workers[*w].lane == lane && self.workers[*w].is_open();
-        if let Some(w) = project.holders.iter().copied().find(open) {
-            self.assign_from(lane, Some(w), out);
-        }
+        self.near = project.holders.iter().copied().find(open);
     }
 
     /// The best flow among those at their limit that the worker holds tasks of.

@@ -14,7 +14,7 @@ use crate::action::Action;
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::settings::Lane;
 use crate::task::TaskState;
-use crate::timers::TimerKey;
+use crate::timers::{TimerKey, Timers};
 
 /// How long killed workers may take to be gone, in milliseconds.
 const REAP_MS: u64 = 2_000;
@@ -103,9 +103,7 @@ impl Core {
     pub(crate) fn exit_when_no_worker_is_left(&mut self, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Closing | Phase::Killing) && self.workers.living() == 0 {
             self.phase = Phase::Closed;
-            self.timers.disarm(TimerKey::GiveUp);
-            self.timers.disarm(TimerKey::Drain);
-            self.timers.disarm(TimerKey::Respawn);
+            self.timers = Timers::default();
             out.push(Action::Exit);
         }
     }

@@ -23,20 +23,17 @@ const MISSED_BEATS: u64 = 3;
 const MOST_BEATS: u32 = 1_000;
 
 impl Core {
-    fn silence_ms(&self) -> u64 {
-        self.settings.heartbeat_interval_ms.max(1).saturating_mul(MISSED_BEATS)
-    }
-
     pub(crate) fn arm_heartbeat_check(&mut self, w: u32) {
-        let due = self.workers[w].last_beat.plus_ms(self.silence_ms());
+        let worker = &self.workers[w];
+        let due = worker.last_beat.plus_ms(worker.beat_ms.saturating_mul(MISSED_BEATS));
         self.timers.arm_no_later(TimerKey::Heartbeat(w), due);
     }
 
     pub(crate) fn on_heartbeat(&mut self, worker: WorkerId, rss_bytes: u64, cpu_us: u64, out: &mut Vec<Action>) {
         let Some(w) = self.workers.find(worker) else { return };
-        let window_ms = self.settings.heartbeat_interval_ms.max(1).saturating_mul(10);
         let most_memory = self.settings.max_memory_per_worker;
         let worker = &mut self.workers[w];
+        let window_ms = worker.beat_ms.saturating_mul(10);
         worker.rss_bytes = rss_bytes;
         worker.cpu_us = cpu_us;
         worker.last_beat = self.now;
@@ -64,12 +61,12 @@ impl Core {
         if worker.is_spawning() || worker.was_killed() {
             return;
         }
-        let silent_ms = self.now.since(worker.last_beat) / 1000;
-        if silent_ms < self.silence_ms() {
+        let (silent_ms, beat_ms) = (self.now.since(worker.last_beat) / 1000, worker.beat_ms);
+        if silent_ms < beat_ms.saturating_mul(MISSED_BEATS) {
             self.arm_heartbeat_check(w);
-        } else if self.now.since(at) > self.settings.heartbeat_interval_ms.saturating_mul(1000) {
+        } else if self.now.since(at) > beat_ms.saturating_mul(1000) {
             // It was us who slept: this check comes late, and its heartbeats may lie unread.
-            self.timers.arm(TimerKey::Heartbeat(w), self.now.plus_ms(self.settings.heartbeat_interval_ms.max(1)));
+            self.timers.arm(TimerKey::Heartbeat(w), self.now.plus_ms(beat_ms));
         } else {
             let evidence = format!("no heartbeat for {silent_ms} ms");
             self.kill(w, Verdict { cause: Cause::Unresponsive, evidence }, out);
@@ -111,7 +108,6 @@ impl Core {
                 continue;
             }
             self.workers[w].tasks_limit = self.tasks_limit();
-            self.arm_heartbeat_check(w);
             if self.settings.max_worker_age_ms > 0 {
                 let due = self.workers[w].ready_at.plus_ms(self.settings.max_worker_age_ms);
                 self.timers.arm_no_later(TimerKey::Age(w), due.max(self.now.plus_us(1)));

@@ -174,7 +174,8 @@ impl Core {
             let has_deadline_timer = self.timers.armed(TimerKey::Deadline(slot)).is_some();
             assert_eq!(has_deadline_timer, task.deadline != Time::NEVER && task.deadline > self.now);
         }
-        assert!(self.timers.next().is_none_or(|at| at > self.now), "what was due has been done");
+        let due = self.timers.first().filter(|(at, _)| *at <= self.now);
+        assert_eq!(due, None, "what was due by {:?} has been done", self.now);
         assert!(self.owners.len() <= self.tasks.len());
         assert!(self.keys.len() as u64 <= self.tally.accepted);
     }

@@ -76,6 +76,8 @@ pub struct Core {
     workers: Workers,
     /// The number or the state of workers has changed: they are counted anew and brought to the wanted number.
     workers_changed: bool,
+    /// The worker where this event may have made room for a project at its limit.
+    near: Option<u32>,
     pace: PerLane<Pace>,
     restart: Restart,
     timers: Timers,
@@ -104,6 +106,7 @@ impl Core {
             lanes: PerLane::default(),
             workers: Workers::default(),
             workers_changed: true,
+            near: None,
             pace: PerLane::default(),
             restart: Restart::default(),
             timers: Timers::default(),
@@ -120,20 +123,22 @@ impl Core {
 
     /// Takes in what happened and appends what is to be done about it, in the order in which it is to be done.
     ///
-    /// What was due by `now` is dealt with first. A time before that of an earlier event counts as that one's.
+    /// The event is a fact and comes first: a report that was in time is not overruled by a deadline that came while it
+    /// lay unread, and no action names a worker that the event says is gone. Then comes what was due by `now`, then what is
+    /// decided on both. A time before that of an earlier event counts as that one's.
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
+        self.on_event(event, actions);
         while let Some((at, key)) = self.timers.pop_due(self.now) {
             self.on_timer(at, key, actions);
         }
-        self.on_event(event, actions);
         self.settle(actions);
     }
 
     /// When [`Self::handle`] wants to be called next, if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next()
+        self.timers.first().map(|(at, _)| at)
     }
 
     fn on_event(&mut self, event: Event<'_>, out: &mut Vec<Action>) {
@@ -182,8 +187,9 @@ impl Core {
     /// After every event: waiting tasks to workers with room, workers to the wanted number, and the end when all is over.
     fn settle(&mut self, out: &mut Vec<Action>) {
         for lane in Lane::ALL {
-            self.assign_from(lane, None, out);
+            self.assign_from(lane, out);
         }
+        self.near = None;
         self.close_when_no_task_is_left();
         self.scale(out);
         if self.workers_changed {

@@ -48,9 +48,7 @@ impl Core {
             self.after_task(w, out);
         }
         self.after_change(w, out);
-        if self.workers[w].is_ready() {
-            self.assign_from(lane, Some(w), out);
-        }
+        self.near = Some(w);
     }
 
     /// Takes a task that has ended out of its worker's hands and learns from it.

@@ -204,6 +204,9 @@ impl Core {
 
     /// Brings the wanted numbers into new bounds.
     pub(crate) fn fit_to_bounds(&mut self, out: &mut Vec<Action>) {
+        if !self.runs_tasks() {
+            return;
+        }
         let before = self.wanted();
         let (ceiling, most) = (self.ceiling(), self.settings.max_workers);
         let io = self.pace[Lane::Io].want.min(ceiling);

@@ -75,13 +75,13 @@ impl Timers {
     }
 
     /// The earliest deadline.
-    pub(crate) fn next(&self) -> Option<Time> {
-        self.order.first().map(|(at, _)| *at)
+    pub(crate) fn first(&self) -> Option<(Time, TimerKey)> {
+        self.order.first().copied()
     }
 
     /// Takes out the earliest deadline that has come, with the moment it was set for.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<(Time, TimerKey)> {
-        let (at, key) = *self.order.first()?;
+        let (at, key) = self.first()?;
         if at > now {
             return None;
         }
@@ -112,7 +112,7 @@ mod tests {
         timers.arm(TimerKey::Respawn, Time(20));
         timers.arm_no_later(TimerKey::Respawn, Time(30));
         timers.arm(TimerKey::Drain, Time(25));
-        assert_eq!(timers.next(), Some(Time(20)));
+        assert_eq!(timers.first(), Some((Time(20), TimerKey::Respawn)));
         assert_eq!(timers.pop_due(Time(30)), Some((Time(20), TimerKey::Respawn)));
         assert_eq!(timers.pop_due(Time(30)), Some((Time(25), TimerKey::Drain)));
         assert_eq!(timers.pop_due(Time(30)), None);

@@ -106,6 +106,8 @@ pub(crate) struct Worker {
     pub(crate) given_back: u32,
     pub(crate) rss_bytes: u64,
     pub(crate) cpu_us: u64,
+    /// Between two of its heartbeats, in milliseconds: it was told so at its start, whatever is in force now.
+    pub(crate) beat_ms: u64,
     pub(crate) last_beat: Time,
     /// Heartbeats since `beats_from`.
     pub(crate) beats: u32,
@@ -211,7 +213,7 @@ impl Workers {
         self.iter().map(|(w, _)| w).collect()
     }
 
-    fn insert(&mut self, now: Time, lane: Lane, replaces: Option<u32>) -> WorkerId {
+    fn insert(&mut self, now: Time, lane: Lane, replaces: Option<u32>, beat_ms: u64) -> WorkerId {
         let slot = self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
             self.places.push(Place { generation: 0, worker: None });
             self.places.len() - 1
@@ -238,6 +240,7 @@ impl Workers {
             given_back: 0,
             rss_bytes: 0,
             cpu_us: 0,
+            beat_ms,
             last_beat: now,
             beats: 0,
             beats_from: now,
@@ -321,7 +324,7 @@ impl IndexMut<u32> for Workers {
 impl Core {
     /// Orders a process.
     pub(crate) fn spawn(&mut self, lane: Lane, replaces: Option<u32>, out: &mut Vec<Action>) {
-        let id = self.workers.insert(self.now, lane, replaces);
+        let id = self.workers.insert(self.now, lane, replaces, self.settings.heartbeat_interval_ms.max(1));
         if let Some(old) = replaces
             && let WorkerState::Ready { replacement, .. } = &mut self.workers[old].state
         {
@@ -436,6 +439,7 @@ impl Core {
             self.timers.disarm(key);
         }
         self.workers_changed = true;
+        self.near = None;
         self.workers.remove(w)
     }
 

@@ -1,0 +1,144 @@
+//! What must be true of the core's actions, whatever happens: checked on each of them, from the shell's side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
+use pool_core::settings::Lane;
+use pool_protocol::id::{TaskId, WorkerId};
+
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) project: usize,
+    pub(crate) lane: Lane,
+    pub(crate) max_attempts: u32,
+    pub(crate) slot: TaskSlot,
+}
+
+#[derive(Default)]
+pub(crate) struct Check {
+    /// Tasks that were accepted and have not ended.
+    pub(crate) open: BTreeMap<TaskId, Known>,
+    pub(crate) ended: BTreeMap<TaskId, Ended>,
+    slots: BTreeSet<TaskSlot>,
+    /// Who holds what, as far as the shell was told.
+    pub(crate) held: BTreeMap<TaskId, (WorkerId, u32)>,
+    /// Words of workers about the end of a task they really ran.
+    pub(crate) true_words: BTreeSet<(TaskId, u32, WorkerId)>,
+    living: BTreeMap<WorkerId, Lane>,
+    last_event: Option<PoolEvent>,
+    degraded: bool,
+    exited: bool,
+}
+
+impl Check {
+    pub(crate) fn accepted(&mut self, task: TaskId, known: Known) {
+        assert!(self.slots.insert(known.slot), "a place is used again only after its task has ended");
+        assert!(!self.ended.contains_key(&task), "a task's id is used once");
+        assert!(self.open.insert(task, known).is_none(), "a task is accepted once");
+    }
+
+    pub(crate) fn gone(&mut self, worker: WorkerId) {
+        self.living.remove(&worker).expect("a worker goes once");
+        self.held.retain(|_, (holder, _)| *holder != worker);
+    }
+
+    pub(crate) fn exited(&self) -> bool {
+        self.exited
+    }
+
+    /// `limits` are those in force, per project; `most_workers` is the pool's maximum.
+    pub(crate) fn action(&mut self, action: &Action, limits: &[Option<u32>], most_workers: u32) {
+        assert!(!self.exited, "nothing is said after the end");
+        match action {
+            Action::Spawn { worker, lane } => {
+                assert!(self.living.insert(*worker, *lane).is_none(), "a worker's name is used once");
+                assert!(self.living.len() <= 2 * most_workers as usize, "processes are bounded: {:?}", self.living);
+            }
+            Action::Assign { worker, task, slot, attempt, timeout_ms, .. } => {
+                self.assign(*worker, *task, *slot, *attempt, limits);
+                assert!(*timeout_ms > 0);
+            }
+            Action::TakeBack { worker, tasks } => {
+                assert!(self.living.contains_key(worker) && !tasks.is_empty());
+                for (task, attempt) in tasks {
+                    assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is asked back");
+                }
+            }
+            Action::Interrupt { worker, task, attempt, .. } => {
+                assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is interrupted");
+            }
+            Action::Retire { worker } | Action::Kill { worker } => assert!(self.living.contains_key(worker)),
+            Action::End { task, slot, ended } => self.end(*task, *slot, ended),
+            Action::Emit(event) => self.event(event),
+            Action::Exit => {
+                assert!(self.open.is_empty(), "every task has ended before the end");
+                self.exited = true;
+            }
+            Action::Accept { .. }
+            | Action::AcceptKnown { .. }
+            | Action::AcceptEnded { .. }
+            | Action::Refuse { .. }
+            | Action::CancelAnswer { .. } => {}
+        }
+        if !matches!(action, Action::Emit(_)) {
+            self.last_event = None;
+        }
+    }
+
+    fn assign(&mut self, worker: WorkerId, task: TaskId, slot: TaskSlot, attempt: u32, limits: &[Option<u32>]) {
+        let known = self.open.get(&task).expect("only a task that has not ended is assigned");
+        assert_eq!(known.slot, slot);
+        assert_eq!(self.living.get(&worker), Some(&known.lane), "to a living worker of its lane");
+        assert!((1..=known.max_attempts).contains(&attempt), "attempt {attempt} of {}", known.max_attempts);
+        assert!(self.held.insert(task, (worker, attempt)).is_none(), "a task is in one worker's hands at a time");
+        let project = known.project;
+        let holders: BTreeSet<WorkerId> =
+            self.held.iter().filter(|(id, _)| self.open[*id].project == project).map(|(_, (w, _))| *w).collect();
+        if let Some(limit) = limits[project] {
+            assert!(
+                holders.len() as u32 <= limit,
+                "{} workers hold tasks of a project limited to {limit}",
+                holders.len()
+            );
+        }
+    }
+
+    fn end(&mut self, task: TaskId, slot: TaskSlot, ended: &Ended) {
+        let known = self.open.remove(&task).expect("a task ends once");
+        assert_eq!(known.slot, slot);
+        assert!(self.slots.remove(&slot));
+        assert!(!self.held.contains_key(&task), "no worker holds a task that has ended");
+        assert!(ended.attempts <= known.max_attempts, "{ended:?}");
+        match (&self.last_event, ended.code) {
+            (Some(PoolEvent::TaskComplete { task: told, .. }), None) => assert_eq!(*told, task),
+            (Some(PoolEvent::TaskError { task: told, code, .. }), Some(with)) => {
+                assert_eq!((*told, *code), (task, with))
+            }
+            (told, with) => panic!("a task's last event stands right before its end: {told:?}, {with:?}"),
+        }
+        if ended.code.is_none() {
+            let worker = ended.worker.expect("it ran somewhere");
+            let word = (task, ended.attempts, worker);
+            assert!(self.true_words.contains(&word), "a success was reported by the worker that had it: {word:?}");
+        }
+        self.ended.insert(task, ended.clone());
+    }
+
+    fn event(&mut self, event: &PoolEvent) {
+        match event {
+            PoolEvent::Degraded { .. } => {
+                assert!(!self.degraded, "told once");
+                self.degraded = true;
+            }
+            PoolEvent::Recovered => {
+                assert!(self.degraded, "only what was degraded recovers");
+                self.degraded = false;
+            }
+            PoolEvent::TaskStarted { task, worker, attempt, .. } => {
+                assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "what starts was assigned");
+            }
+            _ => {}
+        }
+        self.last_event = Some(event.clone());
+    }
+}
