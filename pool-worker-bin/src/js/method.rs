@@ -30,14 +30,27 @@ pub(super) fn method<'s>(
     }
 }
 
+/// Whether the name stands on `Object.prototype` or `Array.prototype`, where nothing of that name belongs.
+pub(super) fn is_any_planted(scope: &mut v8::PinScope<'_, '_>, name: v8::Local<'_, v8::String>) -> bool {
+    v8::scope!(let scope, scope);
+    shared_prototypes(scope).is_none_or(|prototypes| {
+        prototypes.iter().any(|prototype| prototype.has_own_property(scope, name.into()) != Some(false))
+    })
+}
+
+/// The realm's own `Object.prototype` and `Array.prototype`, whatever the globals of these names are by now.
+fn shared_prototypes<'s>(scope: &mut v8::PinScope<'s, '_>) -> Option<[v8::Local<'s, v8::Object>; 2]> {
+    let plain = v8::Object::new(scope).get_prototype(scope)?;
+    let array = v8::Array::new(scope, 0).get_prototype(scope)?;
+    Some([v8::Local::<v8::Object>::try_from(plain).ok()?, v8::Local::<v8::Object>::try_from(array).ok()?])
+}
+
 fn is_planted<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
     name: v8::Local<'_, v8::String>,
 ) -> bool {
-    let plain: v8::Local<v8::Object> = v8::Object::new(scope);
-    let array: v8::Local<v8::Object> = v8::Array::new(scope, 0).into();
-    let (Some(of_plain), Some(of_array)) = (plain.get_prototype(scope), array.get_prototype(scope)) else {
+    let Some(shared) = shared_prototypes(scope) else {
         return false;
     };
     let name = v8::Local::new(scope, name);
@@ -46,7 +59,7 @@ fn is_planted<'s>(
         if holder.is_proxy() {
             return false;
         }
-        if holder.strict_equals(of_plain) || holder.strict_equals(of_array) {
+        if shared.contains(&holder) {
             return true;
         }
         if holder.has_own_property(scope, name.into()) != Some(false) {

@@ -6,20 +6,17 @@
 //! does not either. Getters and proxies run, so anything may throw, and the size and depth are capped.
 
 use super::clone;
-use super::errors::{self, Trouble};
-use super::host::key;
-use super::method::method;
+use super::errors::Trouble;
+use super::escape::{write_latin1, write_utf16};
+use super::host::{key, text};
+use super::method::{is_any_planted, method};
 use super::number;
+use super::spot::{Key, Level, Spot, path};
 use super::task::{FailureKind, JsFailure};
 use super::watch::Watch;
 
 /// Deepest nesting of a result; the walker recurses on the native stack.
 const MAX_DEPTH: u32 = 1000;
-
-/// Keys of a path that are shown; the middle of a longer one is left out.
-const MAX_PATH_KEYS: usize = 40;
-
-const MAX_KEY_BYTES: usize = 128;
 
 /// The value as JSON text of at most `limit` bytes; `undefined` becomes `null`.
 pub(super) fn serialize<'s>(
@@ -28,7 +25,9 @@ pub(super) fn serialize<'s>(
     limit: usize,
     watch: &Watch,
 ) -> Result<Vec<u8>, Trouble> {
-    let mut writer = Writer { out: Vec::with_capacity(64), limit, watch, nodes: 0, to_json: key(scope, "toJSON") };
+    let to_json = key(scope, "toJSON");
+    let is_polluted = is_any_planted(scope, to_json);
+    let mut writer = Writer { out: Vec::with_capacity(64), limit, watch, nodes: 0, to_json, is_polluted };
     if value.is_undefined() {
         writer.out.extend_from_slice(b"null");
     } else {
@@ -44,26 +43,8 @@ struct Writer<'w> {
     nodes: u32,
     /// The property key, looked up once.
     to_json: v8::Local<'w, v8::String>,
-}
-
-/// Where a value sits: under a key inside an object.
-struct Spot<'a> {
-    key: Key<'a>,
-    inside: Option<&'a Level<'a>>,
-}
-
-#[derive(Clone, Copy)]
-enum Key<'a> {
-    Root,
-    Name(v8::Local<'a, v8::Value>),
-    Index(u32),
-}
-
-/// An object that is being written, and those around it.
-struct Level<'a> {
-    object: v8::Local<'a, v8::Object>,
-    spot: &'a Spot<'a>,
-    depth: u32,
+    /// Whether somebody has put a `toJSON` where it would mean every object.
+    is_polluted: bool,
 }
 
 impl Writer<'_> {
@@ -81,7 +62,7 @@ impl Writer<'_> {
             return self.check_size();
         }
         let object = v8::Local::<v8::Object>::try_from(value).expect("the rest are objects");
-        if let Some(replaced) = to_json(scope, self.to_json, object, value, spot)? {
+        if let Some(replaced) = self.to_json(scope, object, value, spot)? {
             if self.primitive(scope, replaced, spot)? {
                 return self.check_size();
             }
@@ -119,6 +100,35 @@ impl Writer<'_> {
         Ok(true)
     }
 
+    /// What the value's `toJSON` gives, if it has one that counts.
+    fn to_json<'s>(
+        &self,
+        scope: &mut v8::PinScope<'s, '_>,
+        object: v8::Local<'s, v8::Object>,
+        receiver: v8::Local<'s, v8::Value>,
+        spot: &Spot<'_>,
+    ) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
+        if !self.is_polluted {
+            // By far the most objects have none, and need no further care.
+            let found = object.get(scope, self.to_json.into()).ok_or(Trouble::Thrown)?;
+            if !found.is_function() {
+                return Ok(None);
+            }
+        }
+        let Some(method) = method(scope, object, self.to_json)? else {
+            return Ok(None);
+        };
+        if object.is_date() && is_builtin(scope, method, "toJSON") {
+            return Ok(None);
+        }
+        let argument: v8::Local<v8::Value> = match spot.key {
+            Key::Root => v8::String::empty(scope).into(),
+            Key::Name(name) => v8::Local::new(scope, name),
+            Key::Index(index) => text(scope, &index.to_string()).into(),
+        };
+        method.call(scope, receiver, &[argument]).map(Some).ok_or(Trouble::Thrown)
+    }
+
     fn number(&mut self, value: f64) {
         if value.is_finite() {
             number::write(&mut self.out, value);
@@ -135,7 +145,7 @@ impl Writer<'_> {
         spot: &Spot<'_>,
     ) -> Result<(), Trouble> {
         let object = value.to_object(scope).ok_or(Trouble::Thrown)?;
-        match to_json(scope, self.to_json, object, value, spot)? {
+        match self.to_json(scope, object, value, spot)? {
             Some(replaced) if replaced.is_big_int() => Err(refuse(scope, "a BigInt", spot)),
             Some(replaced) => {
                 if self.primitive(scope, replaced, spot)? {
@@ -263,31 +273,6 @@ impl Writer<'_> {
     }
 }
 
-/// What the value's `toJSON` gives, if it has one that counts.
-fn to_json<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    name: v8::Local<'_, v8::String>,
-    object: v8::Local<'s, v8::Object>,
-    receiver: v8::Local<'s, v8::Value>,
-    spot: &Spot<'_>,
-) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
-    let Some(method) = method(scope, object, name)? else {
-        return Ok(None);
-    };
-    if object.is_date() && is_builtin(scope, method, "toJSON") {
-        return Ok(None);
-    }
-    let argument: v8::Local<v8::Value> = match spot.key {
-        Key::Root => v8::String::empty(scope).into(),
-        Key::Name(name) => v8::Local::new(scope, name),
-        Key::Index(index) => super::host::text(scope, &index.to_string()).into(),
-    };
-    match method.call(scope, receiver, &[argument]) {
-        Some(value) => Ok(Some(value)),
-        None => Err(Trouble::Thrown),
-    }
-}
-
 fn is_builtin(scope: &mut v8::PinScope<'_, '_>, function: v8::Local<'_, v8::Function>, name: &str) -> bool {
     // A function made by V8 belongs to no script, and its own name cannot be changed.
     function.get_script_line_number().is_none() && function.get_name(scope).to_rust_string_lossy(scope) == name
@@ -372,110 +357,4 @@ fn refuse(scope: &mut v8::PinScope<'_, '_>, what: &str, spot: &Spot<'_>) -> Trou
     let mut failure = JsFailure::new(FailureKind::NotSerializable, "TypeError", message);
     failure.path = Some(path);
     failure.into()
-}
-
-/// `result.items[3].when`
-fn path(scope: &mut v8::PinScope<'_, '_>, spot: &Spot<'_>) -> String {
-    use std::fmt::Write as _;
-    let mut keys = Vec::new();
-    let mut at = Some(spot);
-    while let Some(spot) = at {
-        keys.push(spot.key);
-        at = spot.inside.map(|level| level.spot);
-    }
-    keys.reverse();
-    let left_out = keys.len().saturating_sub(MAX_PATH_KEYS);
-    let mut path = String::from("result");
-    for (position, key) in keys.into_iter().enumerate() {
-        if left_out > 0 && position == MAX_PATH_KEYS / 2 {
-            path.push_str("[…]");
-        }
-        if left_out > 0 && (MAX_PATH_KEYS / 2..MAX_PATH_KEYS / 2 + left_out).contains(&position) {
-            continue;
-        }
-        match key {
-            Key::Root => {}
-            Key::Index(index) => write!(path, "[{index}]").expect("a string takes any text"),
-            Key::Name(name) => {
-                let name = v8::Local::new(scope, name);
-                let name = v8::Local::<v8::String>::try_from(name)
-                    .map(|name| errors::bounded(scope, name, MAX_KEY_BYTES))
-                    .unwrap_or_default();
-                if is_identifier(&name) {
-                    path.push('.');
-                    path.push_str(&name);
-                } else {
-                    write!(path, "[{name:?}]").expect("a string takes any text");
-                }
-            }
-        }
-    }
-    path
-}
-
-fn is_identifier(name: &str) -> bool {
-    !name.starts_with(|first: char| first.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|char| char.is_alphanumeric() || char == '_' || char == '$')
-}
-
-fn write_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
-    let plain = |byte: u8| (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
-    let mut rest = bytes;
-    while let Some(stop) = rest.iter().position(|byte| !plain(*byte)) {
-        out.extend_from_slice(&rest[..stop]);
-        let byte = rest[stop];
-        if byte >= 0x80 {
-            out.extend_from_slice(&[0xC0 | (byte >> 6), 0x80 | (byte & 0x3F)]);
-        } else {
-            write_escape(out, u16::from(byte));
-        }
-        rest = &rest[stop + 1..];
-    }
-    out.extend_from_slice(rest);
-}
-
-fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
-    for unit in char::decode_utf16(units.iter().copied()) {
-        match unit {
-            Ok(char) if char >= ' ' && char != '"' && char != '\\' => {
-                out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            Ok(char) => write_escape(out, u16::try_from(u32::from(char)).expect("these are ASCII")),
-            Err(lone) => write_escape(out, lone.unpaired_surrogate()),
-        }
-    }
-}
-
-fn write_escape(out: &mut Vec<u8>, unit: u16) {
-    use std::io::Write as _;
-    let short = match unit {
-        0x08 => b'b',
-        0x09 => b't',
-        0x0A => b'n',
-        0x0C => b'f',
-        0x0D => b'r',
-        0x22 => b'"',
-        0x5C => b'\\',
-        _ => {
-            write!(out, "\\u{unit:04x}").expect("a vector takes any bytes");
-            return;
-        }
-    };
-    out.extend_from_slice(&[b'\\', short]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_escaped_and_lone_surrogates_survive() {
-        let mut out = Vec::new();
-        write_latin1(&mut out, b"a\"b\\c\n\x01\xe9");
-        assert_eq!(String::from_utf8_lossy(&out), "a\\\"b\\\\c\\n\\u0001é");
-        out.clear();
-        write_utf16(&mut out, &[0x61, 0xD83D, 0xDE00, 0xD800, 0x22, 0xDC00]);
-        assert_eq!(String::from_utf8_lossy(&out), "a😀\\ud800\\\"\\udc00");
-    }
 }

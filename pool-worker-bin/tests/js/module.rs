@@ -372,3 +372,44 @@ fn a_stack_shows_the_modules_file() {
     let stack = assert_kind(&result, FailureKind::Exception).stack.clone().expect("errors have a stack");
     assert!(stack.contains("b.cjs:2:9)") && stack.contains("a.mjs:2:"), "{stack}");
 }
+
+#[test]
+fn packages_that_look_for_the_global_object_in_the_old_way_load() {
+    let find = "var root = typeof global == 'object' && global || typeof self == 'object' && self || Function('return this')();";
+    let mut project = Project::new(&[
+        ("old.cjs", &format!("{find} module.exports = () => root === globalThis;")),
+        ("old.mjs", &format!("{find} export default () => root === globalThis;")),
+        ("other.cjs", "module.exports = () => Function('return this;')();"),
+    ]);
+    project.gives("old.cjs", None, "", "true");
+    project.gives("old.mjs", None, "", "true");
+    assert_eq!(assert_kind(&project.call("other.cjs", None, ""), FailureKind::Exception).name, "EvalError");
+    let result = project.bench.code("Function('return this')()");
+    assert_eq!(assert_kind(&result, FailureKind::Exception).name, "EvalError");
+}
+
+#[test]
+fn a_module_that_others_have_loaded_before_can_be_called_itself() {
+    let mut project = Project::new(&[
+        ("main.mjs", "import './part.mjs'; import './part.cjs'; import './data.json'; export default () => 1;"),
+        ("part.mjs", "globalThis.times = (globalThis.times ?? 0) + 1; export default () => times;"),
+        ("part.cjs", "globalThis.common = (globalThis.common ?? 0) + 1; module.exports = () => common;"),
+        ("data.json", "[1]"),
+    ]);
+    for (path, json) in
+        [("main.mjs", "1"), ("part.mjs", "1"), ("part.cjs", "1"), ("data.json", "[1]"), ("main.mjs", "1")]
+    {
+        let result = project.call_in(Realm::Warm, path, None, "");
+        assert_eq!(result.as_deref(), Ok(json), "{path}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_package_but_is_a_way_out_is_not_found() {
+    let mut project = Project::new(&[("x.cjs", "module.exports = n => require(n);")]);
+    for name in ["@../x", "a/../../x", "%2e%2e/x", "a\\\\..\\\\b", "@/x", "a\\u0000b"] {
+        let result = project.call("x.cjs", None, &format!("[\"{name}\"]"));
+        let failure = result.expect_err("there is no such package");
+        assert!(matches!(failure.kind, FailureKind::ModuleNotFound | FailureKind::ModuleDenied), "{name}: {failure:?}");
+    }
+}

@@ -9,7 +9,7 @@ use super::super::errors::Trouble;
 use super::super::host::{Host, host, key, text, throw_type_error};
 use super::super::task::{FailureKind, JsFailure};
 use super::resolve::How;
-use super::{Modules, Parsed, current, esm, parse, throw};
+use super::{Modules, current, es_module, esm, throw};
 
 const PARAMETERS: [&str; 5] = ["exports", "require", "module", "__filename", "__dirname"];
 
@@ -37,13 +37,13 @@ pub(super) fn compile<'s>(
     })
 }
 
-/// Runs a compiled file and gives its exports; `None`: it threw.
+/// Runs a compiled file; `None`: it threw.
 pub(super) fn run<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     modules: &Modules,
     file: &Path,
     body: v8::Local<'s, v8::Function>,
-) -> Option<v8::Local<'s, v8::Value>> {
+) -> Option<()> {
     let name = file.to_str().expect("resolving gives text");
     let folder = file.parent().and_then(Path::to_str).unwrap_or("/");
     let module = v8::Object::new(scope);
@@ -72,7 +72,7 @@ pub(super) fn run<'s>(
     let loaded = key(scope, "loaded");
     let yes = v8::Boolean::new(scope, true);
     module.create_data_property(scope, loaded.into(), yes.into())?;
-    exports_of(scope, module)
+    Some(())
 }
 
 /// The exports of a file, loaded if it is not yet; `None`: it threw.
@@ -87,19 +87,13 @@ pub(super) fn require_file<'s>(
         let module = v8::Local::new(scope, module);
         return exports_of(scope, module);
     }
-    let module = modules.es.borrow().get(file).cloned();
-    if let Some(module) = module {
-        let module = v8::Local::new(scope, module);
+    if let Some(module) = es_module(scope, host, modules, file)? {
         return require_es(scope, host, modules, file, module);
     }
-    match parse(scope, host, file)? {
-        Parsed::Common(body) => run(scope, modules, file, body),
-        Parsed::Es(module) => require_es(scope, host, modules, file, module),
-        Parsed::Json(value) => {
-            keep_json(scope, modules, file, value)?;
-            Some(value)
-        }
-    }
+    // It has run by now, and its `module` is known.
+    let module = modules.common.borrow().get(file).cloned()?;
+    let module = v8::Local::new(scope, module);
+    exports_of(scope, module)
 }
 
 /// Registers what a JSON file holds as a module's exports.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::host::{Host, host, key, or_thrown, text};
 use super::super::task::{FailureKind, JsFailure};
 use super::resolve::How;
-use super::{Modules, Parsed, cjs, current, parse, throw};
+use super::{Modules, cjs, current, es_module, throw};
 
 /// Names that a CommonJS module's exports are seen under at most.
 const MAX_NAMES: u32 = 10_000;
@@ -58,18 +58,9 @@ fn module_of<'s>(
     if let Some(module) = known {
         return Some(v8::Local::new(scope, module));
     }
-    let is_common = modules.common.borrow().contains_key(file);
-    if !is_common {
-        match parse(scope, host, file)? {
-            Parsed::Es(module) => {
-                register(scope, modules, file, module);
-                return Some(module);
-            }
-            Parsed::Common(body) => {
-                cjs::run(scope, modules, file, body)?;
-            }
-            Parsed::Json(value) => cjs::keep_json(scope, modules, file, value)?,
-        }
+    if let Some(module) = es_module(scope, host, modules, file)? {
+        register(scope, modules, file, module);
+        return Some(module);
     }
     let module = synthetic(scope, host, modules, file)?;
     register(scope, modules, file, module);
@@ -236,8 +227,7 @@ fn import<'s>(
     referrer: &Path,
     specifier: &str,
 ) -> Option<v8::Local<'s, v8::Promise>> {
-    let is_module = modules.es.borrow().contains_key(referrer) || modules.common.borrow().contains_key(referrer);
-    if !is_module {
+    if !modules.is_loaded(referrer) {
         let message = "import() is for modules: use an execute-module task";
         return throw(scope, &JsFailure::new(FailureKind::Exception, "TypeError", message));
     }

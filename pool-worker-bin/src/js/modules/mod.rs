@@ -17,7 +17,7 @@ use std::rc::Rc;
 use super::code::{compile_text, origin};
 use super::context::RealmState;
 use super::errors::{self, Trouble};
-use super::host::{Host, key};
+use super::host::{Host, host, key};
 use super::settle;
 use super::task::{FailureKind, JsFailure};
 use resolve::Format;
@@ -51,6 +51,11 @@ impl Modules {
     pub(super) fn failed(&self) -> bool {
         self.failed.get()
     }
+
+    /// Whether the file is one of the modules here, or about to be.
+    fn is_loaded(&self, file: &Path) -> bool {
+        self.es.borrow().contains_key(file) || self.common.borrow().contains_key(file)
+    }
 }
 
 /// A module that a task can call into.
@@ -77,6 +82,34 @@ enum Parsed<'s> {
 pub(super) fn prepare_isolate(isolate: &mut v8::Isolate) {
     isolate.set_host_import_module_dynamically_callback(esm::import_dynamically);
     isolate.set_host_initialize_import_meta_object_callback(esm::describe_module);
+    isolate.set_modify_code_generation_from_strings_callback(allow_global_idiom);
+}
+
+/// `Function('return this')()` is how packages written before `globalThis` look for the global object, lodash among
+/// them. It generates nothing that could do harm, so modules may have it where code generation is off.
+fn allow_global_idiom<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: v8::Local<'s, v8::Value>,
+    _is_code_like: bool,
+) -> v8::ModifyCodeGenerationFromStringsResult<'s> {
+    // What V8 makes of that call.
+    const IDIOM: &str = "(function anonymous(\n) {\nreturn this\n})";
+    let is_idiom = v8::Local::<v8::String>::try_from(source)
+        .is_ok_and(|text| text.length() == IDIOM.len() && text.to_rust_string_lossy(scope) == IDIOM);
+    let codegen_allowed = scope.get_current_context().is_code_generation_from_strings_allowed()
+        || (is_idiom && is_called_by_module(scope));
+    v8::ModifyCodeGenerationFromStringsResult { codegen_allowed, modified_source: None }
+}
+
+fn is_called_by_module(scope: &mut v8::PinScope<'_, '_>) -> bool {
+    let host = host(scope);
+    let script = v8::StackTrace::current_stack_trace(scope, 1)
+        .and_then(|stack| stack.get_frame(scope, 0))
+        .and_then(|frame| frame.get_script_name(scope));
+    let (Some(script), Some(modules)) = (script, current(&host)) else {
+        return false;
+    };
+    modules.is_loaded(Path::new(&script.to_rust_string_lossy(scope)))
 }
 
 /// Loads a task's module and all it imports, and waits until it has run.
@@ -109,29 +142,53 @@ fn load_file<'s>(
     realm: &RealmState,
     path: &str,
 ) -> Result<Exports<'s>, Trouble> {
+    let modules = &realm.modules;
     let file = host.roots.entry(path)?;
-    let parsed = parse(scope, host, &file).ok_or(Trouble::Thrown)?;
-    let (kind, value) = match parsed {
-        Parsed::Json(value) => (Format::Json, value),
+    let format = host.roots.format(&file)?;
+    if let Some(module) = es_module(scope, host, modules, &file).ok_or(Trouble::Thrown)? {
+        esm::link(scope, host, modules, &file, module).ok_or(Trouble::Thrown)?;
+        let done = module.evaluate(scope).ok_or(Trouble::Thrown)?;
+        let done = v8::Local::<v8::Promise>::try_from(done).expect("modules evaluate to a promise");
+        settle::wait(scope, host, &realm.queue, done)?;
+        if done.state() == v8::PromiseState::Rejected {
+            done.mark_as_handled();
+            let reason = done.result(scope);
+            let message = v8::Exception::create_message(scope, reason);
+            return Err(errors::describe(scope, reason, Some(message)).into());
+        }
+        let namespace = module.get_module_namespace();
+        return Ok(Exports { kind: Format::EsModule, value: v8::Local::new(scope, namespace) });
+    }
+    let value = cjs::require_file(scope, host, modules, &file).ok_or(Trouble::Thrown)?;
+    let kind = if format == Format::Json { Format::Json } else { Format::CommonJs };
+    Ok(Exports { kind, value })
+}
+
+/// The ES module in a file; `Some(None)`: the file holds something else, which has run now. `None`: it threw.
+fn es_module<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    host: &Host,
+    modules: &Modules,
+    file: &Path,
+) -> Option<Option<v8::Local<'s, v8::Module>>> {
+    let known = modules.es.borrow().get(file).cloned();
+    if let Some(module) = known {
+        // A CommonJS file that has been imported is known by the module that wraps it.
+        let module = v8::Local::new(scope, module);
+        return Some(module.is_source_text_module().then_some(module));
+    }
+    let is_common = modules.common.borrow().contains_key(file);
+    if is_common {
+        return Some(None);
+    }
+    match parse(scope, host, file)? {
+        Parsed::Es(module) => return Some(Some(module)),
         Parsed::Common(body) => {
-            let value = cjs::run(scope, &realm.modules, &file, body).ok_or(Trouble::Thrown)?;
-            (Format::CommonJs, value)
+            cjs::run(scope, modules, file, body)?;
         }
-        Parsed::Es(module) => {
-            esm::link(scope, host, &realm.modules, &file, module).ok_or(Trouble::Thrown)?;
-            let done = module.evaluate(scope).ok_or(Trouble::Thrown)?;
-            let done = v8::Local::<v8::Promise>::try_from(done).expect("modules evaluate to a promise");
-            settle::wait(scope, host, &realm.queue, done)?;
-            if done.state() == v8::PromiseState::Rejected {
-                done.mark_as_handled();
-                let reason = done.result(scope);
-                let message = v8::Exception::create_message(scope, reason);
-                return Err(errors::describe(scope, reason, Some(message)).into());
-            }
-            (Format::EsModule, module.get_module_namespace())
-        }
-    };
-    Ok(Exports { kind, value: v8::Local::new(scope, value) })
+        Parsed::Json(value) => cjs::keep_json(scope, modules, file, value)?,
+    }
+    Some(None)
 }
 
 /// What a task calls in a module.

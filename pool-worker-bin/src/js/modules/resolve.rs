@@ -319,7 +319,7 @@ fn split(specifier: &str) -> Option<(&str, String)> {
         && !name.starts_with('.')
         && !name.contains(['\\', '%', '\0'])
         && (slashes == 1 || name.contains('/'))
-        && !name.split('/').any(|part| part.is_empty() || part == "..");
+        && !name.split('/').any(|part| part.is_empty() || part.trim_start_matches('@').starts_with('.'));
     is_name.then(|| (name, format!(".{rest}")))
 }
 
