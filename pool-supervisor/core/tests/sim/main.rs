@@ -13,7 +13,7 @@ mod world;
 use world::World;
 
 /// Seeds per test; the tests run side by side.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 6000;
 
 /// Names the seed when the simulation under it panics.
 struct Witness(u64);

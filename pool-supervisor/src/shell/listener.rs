@@ -1,0 +1,208 @@
+//! The control socket's place on disk: folder, lock, stale files, peer credentials.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::prelude::*;
+use interprocess::local_socket::{GenericFilePath, ListenerNonblockingMode, ListenerOptions};
+use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// `sun_path` less its final zero.
+const MAX_PATH_BYTES: usize = 107;
+
+/// The socket and what keeps others from it.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) listener: UnixListener,
+    path: PathBuf,
+    /// Held while this supervisor lives; the kernel lets go of it with the process.
+    _lock: File,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(
+        "failed to use the socket path {path}: it is {len} bytes long and the system allows {MAX_PATH_BYTES}; name a shorter one with --socket"
+    )]
+    TooLong { path: PathBuf, len: usize },
+    #[error("failed to make the folder {path}: {source}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("failed to use the folder {path}: {problem}; name another with --socket")]
+    UnsafeFolder { path: PathBuf, problem: String },
+    #[error(
+        "failed to use {path}: there is something that is not a socket; remove it, or name another path with --socket"
+    )]
+    NotASocket { path: PathBuf },
+    #[error(
+        "failed to listen on {path}: another supervisor serves it; stop that one (`poolctl shutdown`), or name another path with --socket"
+    )]
+    Occupied { path: PathBuf },
+    #[error("failed to listen on {path}: {source}")]
+    Bind { path: PathBuf, source: io::Error },
+}
+
+impl Control {
+    /// Takes the path: makes its folder, proves that no other supervisor lives there, removes what a dead one left.
+    pub(crate) fn open(path: &Path) -> Result<Self, ListenError> {
+        let len = path.as_os_str().len();
+        if len > MAX_PATH_BYTES {
+            return Err(ListenError::TooLong { path: path.to_owned(), len });
+        }
+        let bind = |source| ListenError::Bind { path: path.to_owned(), source };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        prepare_folder(folder)?;
+        let lock = take_lock(path)?;
+        remove_stale(path)?;
+        let name = path.to_fs_name::<GenericFilePath>().map_err(bind)?;
+        let listener = ListenerOptions::new()
+            .name(name)
+            .mode(0o600)
+            .nonblocking(ListenerNonblockingMode::Both)
+            .reclaim_name(false)
+            .create_sync()
+            .map_err(bind)?;
+        let LocalSocketListener::UdSocket(listener) = listener;
+        let listener = UnixListener::from(OwnedFd::from(listener));
+        listener.set_nonblocking(true).map_err(bind)?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// One connection of somebody who may connect. `None` when there is none now.
+    pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // The lock file stays: removing it would let two supervisors hold two files of the same name.
+        let _gone_already = fs::remove_file(&self.path);
+    }
+}
+
+/// The user behind a connection, when it is neither ours nor root.
+pub(crate) fn stranger(stream: &UnixStream) -> Option<u32> {
+    let own = nix::unistd::geteuid().as_raw();
+    match getsockopt(stream, PeerCredentials) {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => None,
+        Ok(peer) => Some(peer.uid()),
+        Err(_) => Some(u32::MAX),
+    }
+}
+
+fn prepare_folder(folder: &Path) -> Result<(), ListenError> {
+    let unsafe_folder = |problem: String| ListenError::UnsafeFolder { path: folder.to_owned(), problem };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| ListenError::Folder { path: folder.to_owned(), source })?;
+    let about = fs::metadata(folder).map_err(|source| ListenError::Folder { path: folder.to_owned(), source })?;
+    let own = nix::unistd::geteuid().as_raw();
+    if about.uid() != own && about.uid() != 0 {
+        return Err(unsafe_folder(format!("it belongs to user {}, not to this one ({own})", about.uid())));
+    }
+    let sticky = about.mode() & 0o1000 != 0;
+    if about.mode() & 0o022 != 0 && !sticky {
+        return Err(unsafe_folder(format!("others may write to it (mode {:04o})", about.mode() & 0o7777)));
+    }
+    Ok(())
+}
+
+fn take_lock(path: &Path) -> Result<File, ListenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let bind = |source| ListenError::Bind { path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&name)
+        .map_err(bind)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ListenError::Occupied { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(bind(source)),
+    }
+}
+
+/// Removes a socket that nobody serves. A symbolic link or any other file is left alone.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let Ok(about) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !about.file_type().is_socket() {
+        return Err(ListenError::NotASocket { path: path.to_owned() });
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(ListenError::Occupied { path: path.to_owned() });
+    }
+    fs::remove_file(path).map_err(|source| ListenError::Bind { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn refusal(path: &Path) -> String {
+        Control::open(path).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_second_supervisor_is_refused_and_the_first_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pool.sock");
+        let first = Control::open(&path).expect("free");
+        assert!(refusal(&path).contains("another supervisor"));
+        UnixStream::connect(&path).expect("the first still listens");
+        drop(first);
+        assert!(!path.exists());
+        Control::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn the_socket_is_0600_in_a_folder_0700() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new/pool.sock");
+        let _control = Control::open(&path).expect("free");
+        let mode = |p: &Path| fs::metadata(p).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().expect("it has one"))), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_anything_else_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pool.sock");
+        drop(UnixListener::bind(&path).expect("free"));
+        drop(Control::open(&path).expect("nobody serves it"));
+        fs::write(&path, "precious").expect("writable");
+        assert!(refusal(&path).contains("not a socket"));
+        fs::remove_file(&path).expect("there");
+        std::os::unix::fs::symlink("/etc/passwd", &path).expect("writable");
+        assert!(refusal(&path).contains("not a socket"));
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_and_a_folder_that_others_write_to_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(
+            refusal(&folder.path().join("x".repeat(108))).contains("108")
+                || refusal(&folder.path().join("x".repeat(108))).contains("bytes long")
+        );
+        let open = folder.path().join("open");
+        fs::create_dir(&open).expect("writable");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("ours");
+        assert!(refusal(&open.join("pool.sock")).contains("others may write"));
+    }
+}

@@ -1,0 +1,28 @@
+//! The shell: does what the core decided.
+//!
+//! One thread, one epoll. It owns every descriptor, the only clock, and the bytes of tasks and outcomes; it turns what
+//! happens into the core's events and performs the core's actions. It must not decide: an `if` about policy in here is a
+//! mistake.
+
+mod clients;
+mod clock;
+mod control;
+mod events;
+mod link;
+mod listener;
+mod logging;
+mod outbox;
+mod outcomes;
+mod perform;
+mod reactor;
+mod replies;
+mod signals;
+mod snapshot;
+mod spawn;
+mod start;
+mod systemd;
+mod tasks;
+mod verdict;
+mod workers;
+
+pub use start::main;

@@ -1,0 +1,171 @@
+//! Outcomes of tasks that have ended, kept for whoever asks later.
+//!
+//! What nobody has received is kept for `resultTtl`. What a client has received already is kept as long as there is room,
+//! for `poolctl task ID`. Both are bounded in number and in bytes; the oldest goes first.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use pool_core::time::Time;
+use pool_protocol::control::OutcomeHead;
+use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::outcome::{ErrorCode, Receipt, Status};
+use rustc_hash::FxBuildHasher;
+
+/// An outcome with its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) task: TaskId,
+    pub(crate) status: Status,
+    pub(crate) code: Option<ErrorCode>,
+    pub(crate) attempts: u32,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) receipt: Receipt,
+    pub(crate) tag: Option<Box<str>>,
+    pub(crate) result_len: u32,
+    pub(crate) body: Bytes,
+}
+
+impl Outcome {
+    pub(crate) fn head(&self) -> OutcomeHead<'_> {
+        OutcomeHead {
+            task: self.task.0,
+            status: self.status,
+            code: self.code,
+            attempts: self.attempts,
+            worker: self.worker,
+            receipt: self.receipt,
+            tag: self.tag.as_deref(),
+            result_len: self.result_len,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>() + self.body.len() + self.tag.as_ref().map_or(0, |t| t.len())
+    }
+}
+
+/// How much of a kind is kept.
+#[derive(Clone, Copy)]
+struct Bounds {
+    entries: usize,
+    bytes: usize,
+}
+
+const UNRECEIVED: Bounds = Bounds { entries: 1_000_000, bytes: 512 << 20 };
+const RECEIVED: Bounds = Bounds { entries: 10_000, bytes: 32 << 20 };
+
+struct Shelf {
+    bounds: Bounds,
+    bytes: usize,
+    order: VecDeque<(Time, TaskId)>,
+    by_id: HashMap<TaskId, Outcome, FxBuildHasher>,
+}
+
+impl Shelf {
+    fn new(bounds: Bounds) -> Self {
+        Self { bounds, bytes: 0, order: VecDeque::new(), by_id: HashMap::default() }
+    }
+
+    fn put(&mut self, now: Time, outcome: Outcome, gone: &mut Vec<TaskId>) {
+        self.bytes += outcome.bytes();
+        self.order.push_back((now, outcome.task));
+        self.by_id.insert(outcome.task, outcome);
+        while self.by_id.len() > self.bounds.entries || (self.bytes > self.bounds.bytes && self.by_id.len() > 1) {
+            self.drop_oldest(gone);
+        }
+    }
+
+    fn drop_oldest(&mut self, gone: &mut Vec<TaskId>) {
+        let Some((_, id)) = self.order.pop_front() else { return };
+        if let Some(outcome) = self.by_id.remove(&id) {
+            self.bytes -= outcome.bytes();
+            gone.push(id);
+        }
+    }
+
+    fn expire(&mut self, older_than: Time, gone: &mut Vec<TaskId>) {
+        while self.order.front().is_some_and(|(at, _)| *at < older_than) {
+            self.drop_oldest(gone);
+        }
+    }
+}
+
+/// The store.
+pub(crate) struct Outcomes {
+    unreceived: Shelf,
+    received: Shelf,
+    gone: Vec<TaskId>,
+}
+
+impl Outcomes {
+    pub(crate) fn new() -> Self {
+        Self { unreceived: Shelf::new(UNRECEIVED), received: Shelf::new(RECEIVED), gone: Vec::new() }
+    }
+
+    /// Keeps an outcome. `received` means that a client has it.
+    pub(crate) fn put(&mut self, now: Time, outcome: Outcome, received: bool) {
+        let shelf = if received { &mut self.received } else { &mut self.unreceived };
+        shelf.put(now, outcome, &mut self.gone);
+    }
+
+    pub(crate) fn get(&self, task: TaskId) -> Option<&Outcome> {
+        self.unreceived.by_id.get(&task).or_else(|| self.received.by_id.get(&task))
+    }
+
+    /// Drops what is older than `ttl_ms`.
+    pub(crate) fn expire(&mut self, now: Time, ttl_ms: u64) {
+        let older_than = Time(now.0.saturating_sub(ttl_ms.saturating_mul(1000)));
+        self.unreceived.expire(older_than, &mut self.gone);
+        self.received.expire(older_than, &mut self.gone);
+    }
+
+    /// Tasks whose outcomes are no longer kept, for the core's memory of keys.
+    pub(crate) fn drain_gone(&mut self) -> Option<TaskId> {
+        self.gone.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(id: u64, len: usize) -> Outcome {
+        Outcome {
+            task: TaskId(id),
+            status: Status::Succeeded,
+            code: None,
+            attempts: 1,
+            worker: None,
+            receipt: Receipt::default(),
+            tag: None,
+            result_len: 0,
+            body: Bytes::from(vec![0; len]),
+        }
+    }
+
+    #[test]
+    fn outcomes_expire_after_their_time_and_not_before() {
+        let mut kept = Outcomes::new();
+        kept.put(Time(0), outcome(1, 1), false);
+        kept.put(Time(5_000), outcome(2, 1), true);
+        kept.expire(Time(10_000), 10);
+        assert!(kept.get(TaskId(1)).is_some());
+        kept.expire(Time(10_001), 10);
+        assert!(kept.get(TaskId(1)).is_none() && kept.get(TaskId(2)).is_some());
+        assert_eq!(kept.drain_gone(), Some(TaskId(1)));
+    }
+
+    #[test]
+    fn what_was_received_makes_room_first_and_bytes_are_bounded() {
+        let mut kept = Outcomes::new();
+        kept.put(Time(0), outcome(1, 10), false);
+        for id in 2..12 {
+            kept.put(Time(id), outcome(id, 8 << 20), true);
+        }
+        assert!(kept.received.bytes <= RECEIVED.bytes);
+        assert!(kept.get(TaskId(1)).is_some(), "an outcome nobody has received stays");
+        assert!(kept.get(TaskId(11)).is_some() && kept.get(TaskId(2)).is_none());
+    }
+}

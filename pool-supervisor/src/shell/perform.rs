@@ -1,0 +1,335 @@
+//! Action → calls, exhaustively. No decision is made here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pool_core::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
+use pool_core::event::Event;
+use pool_core::settings::Lane;
+use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
+use pool_protocol::frame::Kind;
+use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
+use pool_protocol::render::{error_body, verdict_reply};
+use pool_protocol::worker::{CancelHead, RunHead, TaskList};
+use pool_protocol::{version, worker as wire};
+
+use super::clients::MAX_OUTBOX_BYTES;
+use super::clock::{Clock, rfc3339};
+use super::events::What;
+use super::outbox::Peer;
+use super::outcomes::Outcome;
+use super::reactor::Pool;
+use super::spawn;
+use super::tasks::{Submitted, Waiter};
+use super::verdict::Circumstances;
+use super::workers::Worker;
+
+/// Bytes that came with the event being handled, for the actions that follow from it.
+pub(super) enum Carried {
+    Nothing,
+    /// A task at the door; taken by the action that accepts it.
+    Submit(Option<Submitted>),
+    /// A worker's result.
+    Done {
+        body: Bytes,
+        result_len: u32,
+    },
+}
+
+impl Pool {
+    pub(super) fn perform(&mut self, action: Action, carried: &mut Carried) {
+        match action {
+            Action::Accept { client, request, task, slot } => {
+                self.accept(Waiter { client, request }, task, slot, carried)
+            }
+            Action::AcceptKnown { client, request, task, slot } => {
+                self.accept_known(Waiter { client, request }, task, slot, carried);
+            }
+            Action::AcceptEnded { client, request, task } => {
+                self.accept_ended(Waiter { client, request }, task, carried)
+            }
+            Action::Refuse { client, request, code, message } => {
+                let tag = if let Carried::Submit(Some(task)) = carried { task.tag.take() } else { None };
+                self.refuse_task(Waiter { client, request }, code, &message, tag.as_deref());
+            }
+            Action::Assign { worker, task, slot, attempt, timeout_ms, cpu_ms, memory_bytes } => {
+                let limits = Limits { attempt, timeout_ms, cpu_ms, memory_bytes };
+                self.assign(worker, task, slot, limits);
+            }
+            Action::TakeBack { worker, tasks } => {
+                let tasks = tasks.into_iter().map(|(task, attempt)| (task.0, attempt)).collect();
+                self.tell(worker, Kind::TakeBack, 0, &TaskList { tasks });
+            }
+            Action::Interrupt { worker, task, attempt, code } => {
+                self.tell(worker, Kind::Cancel, task.0, &CancelHead { attempt, code });
+            }
+            Action::End { task, slot, ended } => self.end(task, slot, ended, carried),
+            Action::CancelAnswer { client, request, task, found } => self.answer_cancel(client, request, task, found),
+            Action::Spawn { worker, lane } => self.spawn(worker, lane),
+            Action::Retire { worker } => self.tell(worker, Kind::Retire, 0, &()),
+            Action::Kill { worker } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.kill();
+                }
+            }
+            Action::Emit(event) => self.emit(event),
+            Action::Exit => self.exiting = true,
+        }
+    }
+
+    fn accept(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
+        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let submitted = submitted.take().expect("a submission is accepted once");
+        let ack = submitted.ack;
+        self.tasks.put(slot, submitted.hold(task, from));
+        if ack {
+            self.acknowledge(from, task);
+        }
+    }
+
+    fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
+        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let again = submitted.take().expect("a submission is accepted once");
+        let held = self.tasks.get_mut(slot);
+        held.keep |= again.keep;
+        if again.want_outcome {
+            held.waiters.push(from);
+        }
+        if again.ack {
+            self.acknowledge(from, task);
+        }
+    }
+
+    fn accept_ended(&mut self, from: Waiter, task: TaskId, carried: &mut Carried) {
+        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let again = submitted.take().expect("a submission is accepted once");
+        if again.ack {
+            self.acknowledge(from, task);
+        }
+        if again.want_outcome {
+            self.deliver_kept(from, task);
+        }
+    }
+
+    fn acknowledge(&mut self, to: Waiter, task: TaskId) {
+        if let Some(client) = self.clients.get_mut(to.client) {
+            client.peer.send(Kind::Accepted, to.request, &AcceptedHead { task: task.0 }, &Bytes::new());
+            self.mark_client(to.client);
+        }
+    }
+
+    /// An outcome of the supervisor's own, for a task that never became one.
+    pub(super) fn refuse_task(&mut self, to: Waiter, code: ErrorCode, message: &str, tag: Option<&str>) {
+        let body = Bytes::from(error_body(message, None));
+        let head = OutcomeHead {
+            task: 0,
+            status: code.status(),
+            code: Some(code),
+            attempts: 0,
+            worker: None,
+            receipt: Receipt::default(),
+            tag,
+            result_len: u32::try_from(body.len()).expect("a sentence is short"),
+        };
+        if let Some(client) = self.clients.get_mut(to.client) {
+            client.peer.send(Kind::Outcome, to.request, &head, &body);
+            self.mark_client(to.client);
+        }
+    }
+
+    fn assign(&mut self, id: WorkerId, task: TaskId, slot: TaskSlot, limits: Limits) {
+        let held = self.tasks.get(slot);
+        debug_assert_eq!(held.id, task, "the core and the shell agree on places");
+        let head = RunHead {
+            attempt: limits.attempt,
+            kind: held.kind,
+            project: &held.project,
+            realm: held.realm,
+            timeout_ms: limits.timeout_ms,
+            cpu_ms: limits.cpu_ms,
+            memory_bytes: limits.memory_bytes,
+            logs: held.logs,
+            stream_logs: self.clients.has_subscribers(),
+            code_len: held.code_len,
+        };
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.peer.send(Kind::Run, task.0, &head, &held.body);
+        }
+        self.mark_worker(id);
+    }
+
+    fn tell<T: bincode::Encode>(&mut self, id: WorkerId, kind: Kind, frame_id: u64, head: &T) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.peer.send(kind, frame_id, head, &Bytes::new());
+            self.mark_worker(id);
+        }
+    }
+
+    fn end(&mut self, task: TaskId, slot: TaskSlot, ended: Ended, carried: &mut Carried) {
+        if let Some(code) = ended.code {
+            self.error_counts[code as usize] += 1;
+        }
+        let held = self.tasks.take(slot);
+        let (body, result_len) = match (ended.text, &*carried) {
+            (EndText::Worker, Carried::Done { body, result_len }) => (body.clone(), *result_len),
+            (EndText::Worker, Carried::Nothing | Carried::Submit(_)) => {
+                unreachable!("a worker's text ends a task while its result is handled")
+            }
+            (EndText::Core { message, verdict }, _) => {
+                let body = Bytes::from(error_body(&message, verdict.as_ref()));
+                let len = u32::try_from(body.len()).expect("a sentence is short");
+                (body, len)
+            }
+        };
+        let outcome = Outcome {
+            task,
+            status: ended.code.map_or(pool_protocol::outcome::Status::Succeeded, ErrorCode::status),
+            code: ended.code,
+            attempts: ended.attempts,
+            worker: ended.worker,
+            receipt: ended.receipt,
+            tag: held.tag,
+            result_len,
+            body,
+        };
+        let mut received = false;
+        for waiter in held.submitter.iter().chain(&held.waiters) {
+            received |= self.deliver(*waiter, &outcome);
+        }
+        if received || held.keep {
+            self.outcomes.put(self.clock.now(), outcome, received);
+        } else {
+            self.follow_ups.push_back(Event::Forget { task });
+        }
+    }
+
+    /// Sends an outcome. False when the client is gone.
+    fn deliver(&mut self, to: Waiter, outcome: &Outcome) -> bool {
+        let Some(client) = self.clients.get_mut(to.client) else { return false };
+        client.peer.send(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
+        if client.peer.pending() > MAX_OUTBOX_BYTES && !client.own {
+            client.closing = true;
+        }
+        self.mark_client(to.client);
+        true
+    }
+
+    /// Sends an outcome that is kept. False when it is not.
+    pub(super) fn deliver_kept(&mut self, to: Waiter, task: TaskId) -> bool {
+        let Some(outcome) = self.outcomes.get(task).cloned() else { return false };
+        self.deliver(to, &outcome)
+    }
+
+    fn spawn(&mut self, id: WorkerId, lane: Lane) {
+        let event = match self.try_spawn(id, lane) {
+            Ok(()) => Event::WorkerSpawned { worker: id },
+            Err(reason) => {
+                tracing::warn!(worker = %id, "{reason}");
+                Event::SpawnFailed { worker: id, reason }
+            }
+        };
+        self.follow_ups.push_back(event);
+    }
+
+    fn try_spawn(&mut self, id: WorkerId, lane: Lane) -> Result<(), String> {
+        let spawned = spawn::spawn(&self.worker_path, lane).map_err(|e| e.to_string())?;
+        let mut peer = Peer::new(spawned.link).map_err(|e| format!("failed to use the socket of a worker: {e}"))?;
+        let lane_on_wire = match lane {
+            Lane::Js => wire::Lane::Js,
+            Lane::Io => wire::Lane::Io,
+        };
+        let snapshot = self.snapshot.as_ref().map(|p| p.to_string_lossy().into_owned());
+        let setup = self.config.worker_setup(lane_on_wire, id.to_string(), snapshot);
+        let body = serde_json::to_vec(&setup).expect("settings serialise");
+        peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
+        self.watch_worker(id, &peer, &spawned.pidfd, &spawned.stderr)
+            .map_err(|e| format!("failed to watch a worker: {e}"))?;
+        let now = self.clock.now();
+        self.workers.insert(Worker {
+            id,
+            pid: spawned.pid,
+            pidfd: spawned.pidfd,
+            peer,
+            stderr: spawned.stderr,
+            seen: Circumstances::default(),
+            beats: 0,
+            beats_from: now,
+            output_read: false,
+            deaf: false,
+            dirty: false,
+            wants_room: false,
+        });
+        self.mark_worker(id);
+        Ok(())
+    }
+
+    fn emit(&mut self, event: PoolEvent) {
+        let project = match &event {
+            PoolEvent::TaskQueued { slot, .. }
+            | PoolEvent::TaskStarted { slot, .. }
+            | PoolEvent::TaskComplete { slot, .. }
+            | PoolEvent::TaskError { slot, .. }
+            | PoolEvent::TaskRetry { slot, .. } => Some(Arc::clone(&self.tasks.get(*slot).project)),
+            PoolEvent::WorkerTerminated { worker, verdict, lived_us, tasks, lane } => {
+                self.bury(*worker, *lane, verdict, *lived_us, *tasks);
+                None
+            }
+            PoolEvent::Degraded { reason } => {
+                tracing::warn!("the pool is degraded: {reason}");
+                None
+            }
+            PoolEvent::Recovered => {
+                tracing::info!("the pool has recovered");
+                None
+            }
+            PoolEvent::WorkerStarted { .. }
+            | PoolEvent::WorkerError { .. }
+            | PoolEvent::ScaledUp { .. }
+            | PoolEvent::ScaledDown { .. }
+            | PoolEvent::QueueFull
+            | PoolEvent::Reloaded => None,
+        };
+        self.events.push(Clock::wall_us(), project, What::Pool(event));
+    }
+
+    fn bury(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {
+        let pid = self.workers.get(id).map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs());
+        tracing::info!(worker = %id, pid, cause = %verdict.cause, "worker ended: {}", verdict.evidence);
+        self.workers.count_end(verdict.cause);
+        self.workers.bury(DeadWorkerRow {
+            worker_id: id.to_string(),
+            pid,
+            lane: lane_name(lane).to_owned(),
+            time: rfc3339(Clock::wall_us()),
+            tasks,
+            age: lived_us as f64 / 1e6,
+            verdict: verdict_reply(verdict),
+        });
+    }
+
+    fn answer_cancel(&mut self, client: ClientId, request: u64, task: TaskId, found: bool) {
+        if found {
+            self.reply_done(client, request, &format!("task {task} is being cancelled"));
+        } else if self.outcomes.get(task).is_some() {
+            self.reply_done(client, request, &format!("task {task} had ended already"));
+        } else {
+            self.refuse_unknown(client, request, task);
+        }
+    }
+}
+
+/// What an attempt may use.
+struct Limits {
+    attempt: u32,
+    timeout_ms: u64,
+    cpu_ms: u64,
+    memory_bytes: u64,
+}
+
+pub(super) fn lane_name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Js => wire::Lane::Js.name(),
+        Lane::Io => wire::Lane::Io.name(),
+    }
+}

@@ -1,0 +1,499 @@
+//! One thread, one epoll: sockets, pidfds, signals, timers.
+//!
+//! A turn waits, reads once from each peer that has something, feeds the core, performs its actions, and writes once to
+//! each peer that something is for. Nothing here blocks on a peer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use pool_core::Core;
+use pool_core::action::Action;
+use pool_core::event::Event;
+use pool_core::time::Time;
+use pool_protocol::id::{ClientId, WorkerId};
+use pool_protocol::outcome::ErrorCode;
+
+use super::clients::{Clients, MAX_CLIENTS, PAUSE_BYTES};
+use super::clock::Clock;
+use super::events::EventLog;
+use super::listener::{Control, stranger};
+use super::outbox::Peer;
+use super::outcomes::Outcomes;
+use super::perform::Carried;
+use super::signals::Signals;
+use super::systemd::Systemd;
+use super::tasks::Tasks;
+use super::workers::Workers;
+use crate::config::Config;
+use crate::http::HttpHandle;
+
+/// Events of one wait.
+const MAX_READY: usize = 256;
+/// Bytes of one read.
+pub(super) const READ_BYTES: usize = 256 * 1024;
+/// Between two rounds of housekeeping.
+const HOUSEKEEPING_US: u64 = 1_000_000;
+/// A connection that has not said hello by then is closed.
+const HELLO_US: u64 = 10_000_000;
+/// How long the last words to clients may take at the end.
+const FAREWELL_US: u64 = 1_000_000;
+
+/// What a descriptor in the epoll set is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token {
+    Listener,
+    Stop,
+    Reload,
+    Client(u32, u32),
+    Link(WorkerId),
+    Process(WorkerId),
+    Output(WorkerId),
+}
+
+/// Bits of a generation that fit into a token.
+const GENERATION_BITS: u32 = 29;
+
+impl Token {
+    fn pack(self) -> u64 {
+        let (kind, slot, generation) = match self {
+            Self::Listener => (0, 0, 0),
+            Self::Stop => (1, 0, 0),
+            Self::Reload => (2, 0, 0),
+            Self::Client(slot, generation) => (3, slot, generation),
+            Self::Link(id) => (4, id.slot, id.generation),
+            Self::Process(id) => (5, id.slot, id.generation),
+            Self::Output(id) => (6, id.slot, id.generation),
+        };
+        let generation = generation & ((1 << GENERATION_BITS) - 1);
+        (kind << 61) | (u64::from(generation) << 32) | u64::from(slot)
+    }
+
+    fn unpack(bits: u64) -> Self {
+        let slot = bits as u32;
+        let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
+        let worker = WorkerId { slot, generation };
+        match bits >> 61 {
+            0 => Self::Listener,
+            1 => Self::Stop,
+            2 => Self::Reload,
+            3 => Self::Client(slot, generation),
+            4 => Self::Link(worker),
+            5 => Self::Process(worker),
+            6 => Self::Output(worker),
+            _ => unreachable!("tokens are made by `pack`"),
+        }
+    }
+}
+
+/// The owner of everything. Its other methods are in `control`, `link`, `perform` and `replies`.
+pub(crate) struct Pool {
+    pub(super) core: Core,
+    pub(super) clock: Clock,
+    epoll: Epoll,
+    pub(super) config: Config,
+    pub(super) config_path: Option<PathBuf>,
+    /// `--http` as it was given: it goes before the configuration's on a reload too.
+    pub(super) listen_argument: Option<String>,
+    pub(super) worker_path: PathBuf,
+    pub(super) snapshot: Option<PathBuf>,
+    pub(super) http: Option<HttpHandle>,
+    control: Control,
+    signals: Signals,
+    pub(super) systemd: Systemd,
+    pub(super) clients: Clients,
+    pub(super) workers: Workers,
+    pub(super) tasks: Tasks,
+    pub(super) outcomes: Outcomes,
+    pub(super) events: EventLog,
+    /// What happened while actions were performed; fed to the core after them.
+    pub(super) follow_ups: VecDeque<Event<'static>>,
+    actions: Vec<Action>,
+    /// Workers that have closed their sockets, and when they must be gone.
+    pub(super) closed_links: VecDeque<(Time, WorkerId)>,
+    dirty_clients: Vec<ClientId>,
+    dirty_workers: Vec<WorkerId>,
+    scratch: Vec<u8>,
+    housekeeping: Time,
+    /// Tasks that ended with each code of `ErrorCode::ALL`.
+    pub(super) error_counts: Vec<u64>,
+    pub(super) stopping: bool,
+    pub(super) exiting: bool,
+}
+
+/// What the reactor is made of.
+pub(crate) struct Parts {
+    pub(crate) core: Core,
+    pub(crate) clock: Clock,
+    pub(crate) config: Config,
+    pub(crate) config_path: Option<PathBuf>,
+    pub(crate) listen_argument: Option<String>,
+    pub(crate) worker_path: PathBuf,
+    pub(crate) snapshot: Option<PathBuf>,
+    pub(crate) control: Control,
+    pub(crate) signals: Signals,
+}
+
+impl Pool {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let watch =
+            |fd: &dyn AsFd, token: Token| epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()));
+        watch(&parts.control.listener, Token::Listener)?;
+        watch(&parts.signals.stop, Token::Stop)?;
+        watch(&parts.signals.reload, Token::Reload)?;
+        Ok(Self {
+            core: parts.core,
+            clock: parts.clock,
+            epoll,
+            config: parts.config,
+            config_path: parts.config_path,
+            listen_argument: parts.listen_argument,
+            worker_path: parts.worker_path,
+            snapshot: parts.snapshot,
+            http: None,
+            control: parts.control,
+            signals: parts.signals,
+            systemd: Systemd::new(),
+            clients: Clients::default(),
+            workers: Workers::default(),
+            tasks: Tasks::default(),
+            outcomes: Outcomes::new(),
+            events: EventLog::new(),
+            follow_ups: VecDeque::new(),
+            actions: Vec::new(),
+            closed_links: VecDeque::new(),
+            dirty_clients: Vec::new(),
+            dirty_workers: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            housekeeping: Time::default(),
+            error_counts: vec![0; ErrorCode::ALL.len()],
+            stopping: false,
+            exiting: false,
+        })
+    }
+
+    /// Runs until the core says that everything has ended.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.feed(Event::Tick, &mut Carried::Nothing);
+        let mut ready = [EpollEvent::empty(); MAX_READY];
+        while !self.exiting {
+            let timeout = self.timeout();
+            let n = match self.epoll.wait(&mut ready, timeout) {
+                Ok(n) => n,
+                Err(nix::Error::EINTR) => 0,
+                Err(e) => return Err(e.into()),
+            };
+            for event in &ready[..n] {
+                self.dispatch(Token::unpack(event.data()), event.events());
+            }
+            self.end_turn();
+        }
+        self.farewell();
+        Ok(())
+    }
+
+    /// Until the next deadline of anybody, rounded up so that a wake-up finds it due.
+    fn timeout(&self) -> EpollTimeout {
+        let mut next = self.housekeeping.plus_us(HOUSEKEEPING_US);
+        next = self.core.next_deadline().map_or(next, |d| d.min(next));
+        next = self.systemd.deadline().map_or(next, |d| d.min(next));
+        next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
+        let us = next.since(self.clock.now());
+        EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn dispatch(&mut self, token: Token, flags: EpollFlags) {
+        match token {
+            Token::Listener => self.accept_clients(),
+            Token::Stop => self.on_stop_signal(),
+            Token::Reload => {
+                if Signals::count(&self.signals.reload) > 0 {
+                    let _reason_is_logged = self.reload();
+                }
+            }
+            Token::Client(slot, generation) => {
+                let Some(id) = self.clients.id_at(slot) else { return };
+                if id.generation & ((1 << GENERATION_BITS) - 1) == generation {
+                    self.on_client_ready(id, flags);
+                }
+            }
+            Token::Link(id) => self.on_link_ready(id, flags),
+            Token::Process(id) => self.on_process_ended(id),
+            Token::Output(id) => {
+                let ended = self.workers.get_mut(id).is_some_and(|w| !w.read_stderr());
+                if ended && let Some(worker) = self.workers.get(id) {
+                    let _was_watched = self.epoll.delete(&worker.stderr);
+                }
+            }
+        }
+    }
+
+    /// Timers, events for listeners, one write per peer.
+    fn end_turn(&mut self) {
+        let now = self.clock.now();
+        if self.core.next_deadline().is_some_and(|due| due <= now) {
+            self.feed(Event::Tick, &mut Carried::Nothing);
+        }
+        if now.since(self.housekeeping) >= HOUSEKEEPING_US {
+            self.housekeeping = now;
+            self.keep_house(now);
+        }
+        self.end_lingering(now);
+        self.systemd.ping(now);
+        self.pump_events();
+        self.flush_dirty();
+    }
+
+    fn keep_house(&mut self, now: Time) {
+        self.outcomes.expire(now, self.config.pool.result_ttl_ms);
+        self.forget_outcomes();
+        let late: Vec<ClientId> = self
+            .clients
+            .iter()
+            .filter(|c| !c.greeted && !c.own && now.since(c.since) > HELLO_US)
+            .map(|c| c.id)
+            .collect();
+        for id in late {
+            self.drop_client(id, "no hello within 10 s");
+        }
+    }
+
+    /// Tells the core of outcomes that are no longer kept.
+    pub(super) fn forget_outcomes(&mut self) {
+        while let Some(task) = self.outcomes.drain_gone() {
+            self.feed(Event::Forget { task }, &mut Carried::Nothing);
+        }
+    }
+
+    /// Gives the core an event, performs what follows, and what follows from that.
+    pub(super) fn feed(&mut self, event: Event<'_>, carried: &mut Carried) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.core.handle(self.clock.now(), event, &mut actions);
+        for action in actions.drain(..) {
+            self.perform(action, carried);
+        }
+        while let Some(event) = self.follow_ups.pop_front() {
+            self.core.handle(self.clock.now(), event, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action, &mut Carried::Nothing);
+            }
+        }
+        self.actions = actions;
+    }
+
+    /// New settings for the core, and new workers when what they are told at their start has changed.
+    pub(super) fn feed_reload(&mut self, settings: pool_core::settings::Settings, replace_workers: bool) {
+        self.feed(Event::Reload(Box::new(settings)), &mut Carried::Nothing);
+        if replace_workers {
+            self.feed(Event::RecycleWorkers, &mut Carried::Nothing);
+        }
+    }
+
+    fn on_stop_signal(&mut self) {
+        for _ in 0..Signals::count(&self.signals.stop) {
+            self.stop("signal");
+        }
+    }
+
+    /// The first time: drain. The second: at once.
+    pub(super) fn stop(&mut self, who: &str) {
+        let event = if self.stopping { Event::Shutdown } else { Event::Drain };
+        tracing::info!(who, now = self.stopping, "stopping");
+        self.stopping = true;
+        self.systemd.stopping();
+        self.feed(event, &mut Carried::Nothing);
+    }
+
+    fn accept_clients(&mut self) {
+        // As many as fit into one turn: the others' turn comes next.
+        for _ in 0..64 {
+            match self.control.accept() {
+                Ok(None) => return,
+                Ok(Some(stream)) => {
+                    if let Some(uid) = stranger(&stream) {
+                        tracing::warn!(uid, "refused a connection of another user");
+                        continue;
+                    }
+                    self.make_room();
+                    if let Err(error) = self.adopt(stream, false) {
+                        tracing::warn!("failed to take a connection: {error}");
+                    }
+                }
+                Err(error) => {
+                    // Most likely out of descriptors: somebody has to go, or this turns for ever.
+                    tracing::warn!("failed to accept a connection: {error}");
+                    if let Some(id) = self.clients.oldest_ungreeted() {
+                        self.drop_client(id, "the supervisor is out of descriptors");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// At the cap, those who never said hello make room; if all have, the newcomer waits in vain and is closed.
+    fn make_room(&mut self) {
+        if self.clients.count() >= MAX_CLIENTS
+            && let Some(id) = self.clients.oldest_ungreeted()
+        {
+            self.drop_client(id, "too many connections");
+        }
+    }
+
+    /// Takes a connected stream into the set. `own` is the supervisor's own HTTP room.
+    pub(crate) fn adopt(&mut self, stream: std::os::unix::net::UnixStream, own: bool) -> io::Result<()> {
+        if self.clients.count() > MAX_CLIENTS && !own {
+            return Err(io::Error::other("too many connections; raise nothing, close some"));
+        }
+        let peer = Peer::new(stream)?;
+        let id = self.clients.add(self.clock.now(), peer, own);
+        let client = self.clients.get_mut(id).expect("just added");
+        let token = Token::Client(id.slot, id.generation).pack();
+        self.epoll.add(&client.peer.stream, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        Ok(())
+    }
+
+    /// Watches a new child.
+    pub(super) fn watch_worker(&self, id: WorkerId, link: &Peer, pidfd: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
+        let add = |fd: &dyn AsFd, token: Token| {
+            self.epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))
+        };
+        add(&link.stream, Token::Link(id))?;
+        add(pidfd, Token::Process(id))?;
+        add(output, Token::Output(id))?;
+        Ok(())
+    }
+
+    /// Stops listening to a child's socket.
+    pub(super) fn deafen(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && !worker.deaf
+        {
+            worker.deaf = true;
+            let _was_watched = self.epoll.delete(&worker.peer.stream);
+        }
+    }
+
+    pub(super) fn scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub(super) fn put_scratch_back(&mut self, scratch: Vec<u8>) {
+        self.scratch = scratch;
+    }
+
+    pub(super) fn mark_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty_clients.push(id);
+        }
+    }
+
+    pub(super) fn mark_worker(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && !worker.dirty
+        {
+            worker.dirty = true;
+            self.dirty_workers.push(id);
+        }
+    }
+
+    fn flush_dirty(&mut self) {
+        while let Some(id) = self.dirty_workers.pop() {
+            self.flush_worker(id);
+        }
+        while let Some(id) = self.dirty_clients.pop() {
+            self.flush_client(id);
+        }
+    }
+
+    fn flush_worker(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.dirty = false;
+        if worker.deaf {
+            return;
+        }
+        // A broken socket shows itself to the reader or through the pidfd, with its reason.
+        let Ok(drained) = worker.peer.flush() else { return };
+        if worker.wants_room == drained {
+            worker.wants_room = !drained;
+            let interest = interest(true, !drained);
+            let event = EpollEvent::new(interest, Token::Link(id).pack());
+            let _is_watched = self.epoll.modify(&worker.peer.stream, &mut { event });
+        }
+    }
+
+    pub(super) fn flush_client(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.dirty = false;
+        let Ok(drained) = client.peer.flush() else {
+            self.drop_client(id, "its connection broke");
+            return;
+        };
+        if client.closing && drained {
+            self.drop_client(id, "it broke the protocol");
+            return;
+        }
+        let paused = client.closing || client.peer.pending() > PAUSE_BYTES;
+        if client.wants_room == drained || client.paused != paused {
+            client.wants_room = !drained;
+            client.paused = paused;
+            let event = EpollEvent::new(interest(!paused, !drained), Token::Client(id.slot, id.generation).pack());
+            let _is_watched = self.epoll.modify(&client.peer.stream, &mut { event });
+        }
+    }
+
+    /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended are among them.
+    fn farewell(&mut self) {
+        let until = self.clock.now().plus_us(FAREWELL_US);
+        self.pump_events();
+        self.flush_dirty();
+        let mut ready = [EpollEvent::empty(); MAX_READY];
+        while self.clients.iter().any(|c| c.peer.pending() > 0) && self.clock.now() < until {
+            let n = self.epoll.wait(&mut ready, EpollTimeout::from(50u16)).unwrap_or(0);
+            for event in &ready[..n] {
+                if let Token::Client(slot, _) = Token::unpack(event.data())
+                    && let Some(id) = self.clients.id_at(slot)
+                {
+                    self.flush_client(id);
+                }
+            }
+        }
+        if let Some(http) = self.http.take() {
+            http.stop();
+        }
+    }
+}
+
+fn interest(read: bool, write: bool) -> EpollFlags {
+    let mut flags = EpollFlags::empty();
+    flags.set(EpollFlags::EPOLLIN, read);
+    flags.set(EpollFlags::EPOLLOUT, write);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_read_back() {
+        let worker = WorkerId { slot: u32::MAX, generation: (1 << GENERATION_BITS) - 1 };
+        for token in [
+            Token::Listener,
+            Token::Stop,
+            Token::Reload,
+            Token::Client(7, 9),
+            Token::Link(worker),
+            Token::Process(worker),
+            Token::Output(worker),
+        ] {
+            assert_eq!(Token::unpack(token.pack()), token);
+        }
+    }
+}

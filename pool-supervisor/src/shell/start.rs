@@ -1,0 +1,181 @@
+//! From the command line to a running pool, and back to an exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use pool_core::Core;
+use pool_protocol::id::TaskId;
+use pool_protocol::worker::Lane;
+
+use super::clock::Clock;
+use super::listener::Control;
+use super::reactor::{Parts, Pool};
+use super::signals::Signals;
+use super::{logging, snapshot};
+use crate::config::paths::Surroundings;
+use crate::config::{Config, parse_listen};
+use crate::http::{self, HttpOptions};
+
+/// Runs tasks in a pool of worker processes.
+///
+/// Runs in the foreground and logs to stderr; an init system starts it. SIGTERM drains and exits, a second one exits at once,
+/// SIGHUP reads the configuration again.
+#[derive(Parser, Debug)]
+#[command(name = "pool-supervisor", version)]
+struct Arguments {
+    /// Configuration, JSON or TOML by its extension; all defaults without.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The control socket's path.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The HTTP API's address, or `off`; goes before the configuration's.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Check the configuration, print the effective one, and exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// The daemon's whole life.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pool-supervisor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = effective_config(arguments)?;
+    if arguments.check_config {
+        println!("{}", config.effective_json());
+        return Ok(());
+    }
+    logging::install(config.log);
+    for notice in config.notices() {
+        tracing::warn!("{notice}");
+    }
+    let surroundings = Surroundings::of_this_process();
+    let socket = surroundings.control_socket(arguments.socket.as_deref())?;
+    let worker_path = worker_path(&config)?;
+    let control = Control::open(&socket)?;
+    let signals = Signals::install().context("failed to install the signal handlers")?;
+    let clock = Clock::start();
+    let seed = seed()?;
+    let core = Core::new(clock.now(), config.core_settings(), TaskId(Clock::wall_us()), seed);
+    let snapshot = snapshot::prepare(&worker_path, &surroundings.cache_folder());
+    let mut pool = Pool::new(Parts {
+        core,
+        clock,
+        config,
+        config_path: arguments.config.clone(),
+        listen_argument: arguments.http.clone(),
+        worker_path,
+        snapshot,
+        control,
+        signals,
+    })
+    .context("failed to make the event loop")?;
+    pool.start_http(&socket)?;
+    tracing::info!(socket = %socket.display(), pid = std::process::id(), "supervisor started");
+    let ended = pool.run().context("failed to wait for events");
+    tracing::info!("supervisor ended");
+    ended
+}
+
+fn effective_config(arguments: &Arguments) -> anyhow::Result<Config> {
+    let mut config = Config::load(arguments.config.as_deref())?;
+    if let Some(text) = &arguments.http {
+        config.http.listen =
+            parse_listen(text).map_err(|problem| anyhow::anyhow!("failed to read --http: {problem}"))?;
+    }
+    Ok(config)
+}
+
+/// As configured, else beside the supervisor's own binary.
+fn worker_path(config: &Config) -> anyhow::Result<PathBuf> {
+    let path = match &config.worker_path {
+        Some(path) => path.clone(),
+        None => {
+            let own = std::env::current_exe().context("failed to find this program's own file")?;
+            own.parent().unwrap_or(Path::new("/")).join("pool-worker")
+        }
+    };
+    Ok(path)
+}
+
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("failed to get a random seed: {e}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+impl Pool {
+    /// The HTTP room: a client like any other, over a socket pair.
+    fn start_http(&mut self, socket: &Path) -> anyhow::Result<()> {
+        let listen = self.config.http.listen;
+        let unix_socket = self.config.http.socket_beside(socket);
+        if listen.is_none() && unix_socket.is_none() {
+            return Ok(());
+        }
+        let key_file = self.config.http.key_file_beside(socket);
+        let key = http::load_or_make_key(&key_file)?;
+        let (ours, theirs) =
+            std::os::unix::net::UnixStream::pair().context("failed to make the HTTP room's sockets")?;
+        self.adopt(ours, true).context("failed to take the HTTP room's socket")?;
+        let body_bytes = usize::try_from(self.config.limits.body_bytes).unwrap_or(usize::MAX);
+        let handle = http::start(HttpOptions { listen, unix_socket, key, body_bytes }, theirs)?;
+        if let Some(addr) = handle.addr {
+            tracing::info!(%addr, key_file = %key_file.display(), "HTTP API listens");
+        }
+        self.http = Some(handle);
+        Ok(())
+    }
+
+    /// Reads the configuration again. A bad one is refused and the old one stays; the reason is logged and given back.
+    pub(super) fn reload(&mut self) -> Result<(), String> {
+        let result = self.try_reload();
+        if let Err(reason) = &result {
+            tracing::warn!("{reason}; the old configuration stays");
+        }
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let arguments = Arguments {
+            config: self.config_path.clone(),
+            socket: None,
+            http: self.listen_argument.clone(),
+            check_config: false,
+        };
+        let new = effective_config(&arguments).map_err(|e| format!("{e:#}"))?;
+        let fixed: [(&str, bool); 5] = [
+            ("http.listen", new.http.listen != self.config.http.listen),
+            ("http.socket", new.http.socket != self.config.http.socket),
+            ("http.keyFile", new.http.key_file != self.config.http.key_file),
+            ("log", new.log != self.config.log),
+            ("limits.bodyBytes", new.limits.body_bytes != self.config.limits.body_bytes && self.http.is_some()),
+        ];
+        if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
+            return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it"));
+        }
+        let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);
+        let replace = setup(&new) != setup(&self.config) || new.worker_path != self.config.worker_path;
+        self.worker_path = worker_path(&new).map_err(|e| format!("{e:#}"))?;
+        let settings = new.core_settings();
+        for notice in new.notices() {
+            tracing::warn!("{notice}");
+        }
+        self.config = new;
+        self.feed_reload(settings, replace);
+        tracing::info!(replace_workers = replace, "configuration reloaded");
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The bytes of tasks that have not ended, in the places that the core names.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use pool_core::action::TaskSlot;
+use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
+use rustc_hash::FxBuildHasher;
+
+/// Who gets an outcome, under which number of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) client: ClientId,
+    pub(crate) request: u64,
+}
+
+/// A task as the shell holds it.
+pub(crate) struct Held {
+    pub(crate) id: TaskId,
+    pub(crate) kind: TaskKind,
+    pub(crate) realm: Realm,
+    pub(crate) logs: bool,
+    /// Whether the outcome is kept for whoever asks later.
+    pub(crate) keep: bool,
+    pub(crate) code_len: u32,
+    pub(crate) project: Arc<str>,
+    pub(crate) tag: Option<Box<str>>,
+    pub(crate) body: Bytes,
+    /// Who submitted it, when that client wants the outcome.
+    pub(crate) submitter: Option<Waiter>,
+    /// Who else waits for it; rarely anybody.
+    pub(crate) waiters: Vec<Waiter>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    slots: Vec<Option<Held>>,
+    projects: HashMap<Arc<str>, (), FxBuildHasher>,
+}
+
+impl Tasks {
+    /// Puts a new task into its place.
+    pub(crate) fn put(&mut self, slot: TaskSlot, held: Held) {
+        let index = slot.0 as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        let before = self.slots[index].replace(held);
+        assert!(before.is_none(), "a place is free before it is used again");
+    }
+
+    pub(crate) fn get(&self, slot: TaskSlot) -> &Held {
+        self.slots[slot.0 as usize].as_ref().expect("the core names places of tasks that have not ended")
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: TaskSlot) -> &mut Held {
+        self.slots[slot.0 as usize].as_mut().expect("the core names places of tasks that have not ended")
+    }
+
+    pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
+        self.slots[slot.0 as usize].take().expect("the core ends a task once")
+    }
+
+    /// The task that a client submitted under a number of its own. A walk through all of them: asked for when a person
+    /// presses Ctrl-C.
+    pub(crate) fn submitted_as(&self, waiter: Waiter) -> Option<TaskId> {
+        self.slots.iter().flatten().find(|t| t.submitter == Some(waiter)).map(|t| t.id)
+    }
+
+    /// The shared text of a project's name.
+    pub(crate) fn intern(&mut self, project: &str) -> Arc<str> {
+        if let Some((name, ())) = self.projects.get_key_value(project) {
+            return Arc::clone(name);
+        }
+        self.forget_unused_names();
+        let name: Arc<str> = project.into();
+        self.projects.insert(Arc::clone(&name), ());
+        name
+    }
+
+    /// Names come from clients and must not pile up: those in use only here go when there are many.
+    fn forget_unused_names(&mut self) {
+        const MANY: usize = 4096;
+        if self.projects.len() >= MANY && self.projects.len() == self.projects.capacity() {
+            self.projects.retain(|name, ()| Arc::strong_count(name) > 1);
+        }
+    }
+}
+
+/// A task between the client's frame and the core's answer.
+pub(crate) struct Submitted {
+    pub(crate) kind: TaskKind,
+    pub(crate) realm: Realm,
+    pub(crate) logs: bool,
+    pub(crate) code_len: u32,
+    pub(crate) keep: bool,
+    pub(crate) ack: bool,
+    pub(crate) want_outcome: bool,
+    pub(crate) project: Arc<str>,
+    pub(crate) tag: Option<Box<str>>,
+    pub(crate) body: Bytes,
+}
+
+impl Submitted {
+    pub(crate) fn new(head: &TaskHead<'_>, realm: Realm, project: Arc<str>, body: Bytes) -> Self {
+        Self {
+            kind: head.kind,
+            realm,
+            logs: head.logs,
+            code_len: head.code_len,
+            keep: head.on_disconnect == OnDisconnect::Keep,
+            ack: head.ack,
+            want_outcome: head.want_outcome,
+            project,
+            tag: head.tag.map(Into::into),
+            body,
+        }
+    }
+
+    /// Accepted under an id.
+    pub(crate) fn hold(self, id: TaskId, from: Waiter) -> Held {
+        Held {
+            id,
+            kind: self.kind,
+            realm: self.realm,
+            logs: self.logs,
+            keep: self.keep,
+            code_len: self.code_len,
+            project: self.project,
+            tag: self.tag,
+            body: self.body,
+            submitter: self.want_outcome.then_some(from),
+            waiters: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! How and why a child died: exit status and last words, made into a verdict.
+
+use std::os::fd::OwnedFd;
+
+use pool_protocol::outcome::{Cause, Verdict};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+/// What the supervisor knows of the end before it looks at the exit status.
+#[derive(Default)]
+pub(crate) struct Circumstances {
+    /// What the engine said before it ended the process.
+    pub(crate) last_words: Option<(Cause, String)>,
+    /// The end of what the process wrote to descriptor 2.
+    pub(crate) stderr_tail: String,
+    /// Whether the shell has signalled the process, on whose order and why.
+    pub(crate) closed_link: bool,
+    /// Whether the supervisor sent SIGKILL.
+    pub(crate) killed: bool,
+    /// Whether the handshake was done.
+    pub(crate) was_ready: bool,
+}
+
+/// Reaps the process if it has ended.
+pub(crate) fn reap(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
+    use std::os::fd::AsFd;
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+/// The verdict. The core's own reason for ending the worker, when it had one, goes before it.
+pub(crate) fn judge(status: Option<&WaitIdStatus>, seen: &Circumstances) -> Verdict {
+    let how = describe(status);
+    if let Some((cause, detail)) = &seen.last_words {
+        return Verdict { cause: *cause, evidence: with_tail(&format!("{detail}; {how}"), "") };
+    }
+    if seen.closed_link && seen.killed {
+        let evidence = "closed its socket while it lived on, and was killed".to_owned();
+        return Verdict { cause: Cause::ProtocolViolation, evidence };
+    }
+    let cause = match (signal(status), seen.killed) {
+        (Some(libc::SIGKILL), false) => Cause::KilledFromOutside,
+        (Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT | libc::SIGUSR1 | libc::SIGUSR2), _) => {
+            Cause::KilledFromOutside
+        }
+        (Some(libc::SIGXCPU), _) => Cause::CpuLimit,
+        (Some(libc::SIGSYS), _) => Cause::SandboxViolation,
+        (Some(libc::SIGILL | libc::SIGABRT | libc::SIGTRAP | libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE), _) => {
+            Cause::EngineFatal
+        }
+        (None, _) if !seen.was_ready => Cause::SpawnFailed,
+        _ => Cause::Exited,
+    };
+    Verdict { cause, evidence: with_tail(&how, &seen.stderr_tail) }
+}
+
+fn signal(status: Option<&WaitIdStatus>) -> Option<i32> {
+    status.and_then(WaitIdStatus::terminating_signal)
+}
+
+fn describe(status: Option<&WaitIdStatus>) -> String {
+    let Some(status) = status else { return "its exit status is unknown".to_owned() };
+    if let Some(number) = status.terminating_signal() {
+        let name = nix::sys::signal::Signal::try_from(number).map_or("an unnamed signal", |s| s.as_str());
+        let core = if status.dumped() { ", core dumped" } else { "" };
+        return format!("ended by signal {number} ({name}{core})");
+    }
+    format!("exit status {}", status.exit_status().unwrap_or(-1))
+}
+
+fn with_tail(how: &str, tail: &str) -> String {
+    let tail = tail.trim();
+    if tail.is_empty() { how.to_owned() } else { format!("{how}; its last output: {tail}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::process::{Command, Stdio};
+
+    #[expect(clippy::zombie_processes, reason = "it is reaped through its pidfd, which is what is tested")]
+    fn end_of(script: &str) -> Option<WaitIdStatus> {
+        let child = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).spawn().expect("a shell");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("small")).expect("positive");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it is ours and unreaped");
+        waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED).expect("it ends")
+    }
+
+    #[test]
+    fn every_death_is_explained() {
+        let ready = || Circumstances { was_ready: true, ..Circumstances::default() };
+        let ours = || Circumstances { was_ready: true, killed: true, closed_link: true, ..Circumstances::default() };
+        let words = || Circumstances { last_words: Some((Cause::JsHeap, "heap full".into())), ..ready() };
+        let tail = || Circumstances { stderr_tail: "bad option\n".into(), ..Circumstances::default() };
+        for (script, seen, cause, evidence) in [
+            ("kill -KILL $$", ready(), Cause::KilledFromOutside, "SIGKILL"),
+            ("kill -TERM $$", ready(), Cause::KilledFromOutside, "SIGTERM"),
+            ("kill -SEGV $$", ready(), Cause::EngineFatal, "SIGSEGV"),
+            ("kill -SYS $$", ready(), Cause::SandboxViolation, "SIGSYS"),
+            ("kill -XCPU $$", ready(), Cause::CpuLimit, "SIGXCPU"),
+            ("exit 7", ready(), Cause::Exited, "exit status 7"),
+            ("exit 2", tail(), Cause::SpawnFailed, "bad option"),
+            ("kill -KILL $$", ours(), Cause::ProtocolViolation, "closed its socket"),
+            ("kill -ABRT $$", words(), Cause::JsHeap, "heap full"),
+        ] {
+            let verdict = judge(end_of(script).as_ref(), &seen);
+            assert_eq!(verdict.cause, cause, "{script}: {}", verdict.evidence);
+            assert!(verdict.evidence.contains(evidence), "{script}: {}", verdict.evidence);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The children: their sockets, pidfds and last words.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use hashbrown::HashMap;
+use pool_core::time::Time;
+use pool_protocol::control::DeadWorkerRow;
+use pool_protocol::id::WorkerId;
+use pool_protocol::outcome::Cause;
+use rustc_hash::FxBuildHasher;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+
+use super::outbox::Peer;
+use super::verdict::Circumstances;
+
+/// Rows of ended workers that are kept.
+const MAX_DEAD: usize = 256;
+/// Output of a worker that is kept for its verdict.
+const MAX_TAIL_BYTES: usize = 1024;
+
+/// One child.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) peer: Peer,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) seen: Circumstances,
+    /// Heartbeats since `beats_from`: a flood of them breaks the protocol.
+    pub(crate) beats: u32,
+    pub(crate) beats_from: Time,
+    /// The last read of its output filled the buffer.
+    pub(crate) output_read: bool,
+    /// Nothing more is read from it.
+    pub(crate) deaf: bool,
+    /// It waits in the list of peers to flush.
+    pub(crate) dirty: bool,
+    /// epoll is asked for room to write.
+    pub(crate) wants_room: bool,
+}
+
+impl Worker {
+    /// SIGKILL, through the pidfd: never to another process with the same number.
+    pub(crate) fn kill(&mut self) {
+        self.seen.killed = true;
+        // The only error left is that it has ended already.
+        let _already_gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// After its end: whether more may be there. At most what the pipe held is read.
+    pub(crate) fn read_stderr_rest(&mut self) -> bool {
+        self.output_read = false;
+        self.read_stderr() && self.output_read
+    }
+
+    /// Takes what the process wrote to descriptor 2. False at its end.
+    pub(crate) fn read_stderr(&mut self) -> bool {
+        let mut bytes = [0u8; 4096];
+        // One read a turn: the pipe's own size bounds what a talkative child can hand over.
+        match rustix::io::read(&self.stderr, &mut bytes) {
+            Ok(0) => false,
+            Ok(n) => {
+                self.output_read = n == bytes.len();
+                let text = String::from_utf8_lossy(&bytes[..n]);
+                tracing::debug!(worker = %self.id, "worker output: {}", text.trim_end());
+                self.seen.stderr_tail.push_str(&text);
+                trim_front(&mut self.seen.stderr_tail, MAX_TAIL_BYTES);
+                true
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+fn trim_front(text: &mut String, max: usize) {
+    if text.len() > max {
+        let cut = (text.len() - max..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        text.drain(..cut);
+    }
+}
+
+/// All of them, and what is remembered of the ended ones.
+#[derive(Default)]
+pub(crate) struct Workers {
+    living: HashMap<WorkerId, Worker, FxBuildHasher>,
+    dead: VecDeque<DeadWorkerRow>,
+    /// Workers that ended with each cause of `Cause::ALL`.
+    ended: [u64; Cause::ALL.len()],
+}
+
+impl Workers {
+    pub(crate) fn insert(&mut self, worker: Worker) {
+        let before = self.living.insert(worker.id, worker);
+        assert!(before.is_none(), "a worker's id is given once");
+    }
+
+    pub(crate) fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.living.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.living.get_mut(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        self.living.remove(&id)
+    }
+
+    pub(crate) fn bury(&mut self, row: DeadWorkerRow) {
+        self.dead.push_back(row);
+        if self.dead.len() > MAX_DEAD {
+            self.dead.pop_front();
+        }
+    }
+
+    pub(crate) fn count_end(&mut self, cause: Cause) {
+        self.ended[cause as usize] += 1;
+    }
+
+    /// Ended workers by cause, in the order of `Cause::ALL`.
+    pub(crate) fn ended(&self) -> &[u64] {
+        &self.ended
+    }
+
+    pub(crate) fn dead(&self) -> &VecDeque<DeadWorkerRow> {
+        &self.dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_end_of_the_output_is_kept_and_stays_utf_8() {
+        let mut text = "ä".repeat(10);
+        super::trim_front(&mut text, 5);
+        assert_eq!(text, "ää");
+    }
+}
