@@ -23,10 +23,7 @@ impl Core {
         if let Some(key) = new.idempotency_key
             && let Some(task) = self.projects.find(new.project).and_then(|project| self.keys.find(project, key))
         {
-            out.push(match self.tasks.find(task) {
-                Some(slot) => Action::AcceptKnown { client, request, task, slot: TaskSlot(slot) },
-                None => Action::AcceptEnded { client, request, task },
-            });
+            self.accept_known(client, request, task, new.cancel_with_client, out);
             return;
         }
         match self.refusal(new) {
@@ -39,6 +36,27 @@ impl Core {
             }
             None => self.accept(client, request, new, out),
         }
+    }
+
+    /// The task is known by its key: this client gets its outcome too.
+    fn accept_known(
+        &mut self,
+        client: ClientId,
+        request: u64,
+        task: TaskId,
+        cancel_with_client: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(slot) = self.tasks.find(task) else {
+            out.push(Action::AcceptEnded { client, request, task });
+            return;
+        };
+        // Somebody else wants it as well, or somebody wants it in any case: it does not end with its first client.
+        let same_owner = self.tasks[slot].owner.is_some_and(|owner| owner.client == client);
+        if !(cancel_with_client && same_owner) {
+            self.owners.unlink(&mut self.tasks, slot);
+        }
+        out.push(Action::AcceptKnown { client, request, task, slot: TaskSlot(slot) });
     }
 
     /// Why the task cannot come in, if so.

@@ -6,8 +6,8 @@
 //! from its seed.
 //!
 //! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`), runs (`head`), is reported
-//! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`) are as
-//! many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `drain`
+//! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`, and
+//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `drain`
 //! ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
 #![no_std]
 
@@ -24,6 +24,7 @@ mod cancel;
 mod crash;
 mod drain;
 mod end;
+mod hands;
 mod head;
 mod health;
 mod invariants;

@@ -172,3 +172,28 @@ impl IndexMut<u32> for Projects {
         self.places[place as usize].as_mut().expect("a project with tasks is not forgotten")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn names_that_anybody_makes_up_are_forgotten_and_configured_ones_are_not() {
+        let mut settings = crate::settings::tests::any();
+        settings.projects.insert("named".into(), ProjectSettings { limit: Some(7), ..ProjectSettings::default() });
+        let mut projects = Projects::default();
+        projects.configure(&settings);
+        let by_hand = projects.place_of("by-hand", &settings);
+        projects[by_hand].limit_by_hand(3);
+        let busy = projects.place_of("busy", &settings);
+        projects[busy].waiting = 1;
+        for number in 0..50_000 {
+            projects.place_of(&format!("made-up-{number}"), &settings);
+        }
+        assert!(projects.iter().count() <= REMEMBERED + 3, "{}", projects.iter().count());
+        assert_eq!(projects.find("by-hand"), Some(by_hand));
+        assert_eq!(projects.find("busy"), Some(busy));
+        assert_eq!(projects.find("named").map(|place| projects[place].limit), Some(Some(7)));
+    }
+}

@@ -98,3 +98,33 @@ pub struct Settings {
     /// Named projects; others have the default settings.
     pub projects: BTreeMap<Box<str>, ProjectSettings>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Settings for unit tests to which the figures do not matter.
+    pub(crate) fn any() -> Settings {
+        Settings {
+            min_workers: 1,
+            max_workers: 4,
+            auto_scale: true,
+            scale_up_threshold: 0.8,
+            scale_down_threshold: 0.2,
+            scale_cooldown_ms: 1000,
+            max_tasks_per_worker: 100,
+            max_memory_per_worker: 0,
+            max_worker_age_ms: 0,
+            worker_idle_timeout_ms: 60_000,
+            heartbeat_interval_ms: 1000,
+            spawn_timeout_ms: 10_000,
+            drain_timeout_ms: 30_000,
+            queue_size: 1000,
+            timeout_ms: 300_000,
+            cpu_ms: 60_000,
+            memory_bytes: 1 << 27,
+            priority_ageing_ms: 10_000,
+            projects: BTreeMap::new(),
+        }
+    }
+}

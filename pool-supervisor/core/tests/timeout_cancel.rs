@@ -134,6 +134,19 @@ fn a_client_that_goes_takes_its_tasks_along_and_leaves_the_submitted_ones() {
 }
 
 #[test]
+fn a_task_that_a_second_client_wants_does_not_go_with_the_first() {
+    let mut pool = Pool::new(quiet(1));
+    let bound = || NewTask { cancel_with_client: true, idempotency_key: Some("k"), ..task("p") };
+    let id = pool.submit(bound());
+    let other = ClientId { slot: 9, generation: 1 };
+    assert_eq!(pool.try_submit_as(other, bound()), Ok(id));
+    pool.handle(Event::ClientGone { client: CLIENT });
+    assert!(!pool.was_interrupted(id));
+    pool.done(id);
+    assert_eq!(pool.status_of(id), Status::Succeeded);
+}
+
+#[test]
 fn a_timed_out_task_does_not_keep_its_worker() {
     let mut pool = Pool::new(quiet(1));
     let id = pool.submit(NewTask { timeout_ms: Some(1000), ..task("p") });

@@ -1,10 +1,34 @@
 //! What must be true of the core's actions, whatever happens: checked on each of them, from the shell's side.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Write};
 
 use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
 use pool_core::settings::Lane;
 use pool_protocol::id::{TaskId, WorkerId};
+
+/// The beginning of what `Debug` would write, without writing the rest: half of a simulation's time went there.
+pub(crate) fn glance(value: &dyn Debug, most: usize) -> String {
+    struct Short {
+        text: String,
+        most: usize,
+    }
+    impl Write for Short {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.text.push_str(text);
+            if self.text.len() < self.most { Ok(()) } else { Err(std::fmt::Error) }
+        }
+    }
+    let mut short = Short { text: String::new(), most };
+    // The error only says that there was more to write.
+    let _more = write!(short, "{value:?}");
+    short.text
+}
+
+fn first_word(value: &dyn Debug) -> String {
+    let text = glance(value, 1);
+    text.split([' ', '(']).next().expect("a name").to_owned()
+}
 
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -28,6 +52,8 @@ pub(crate) struct Check {
     last_event: Option<PoolEvent>,
     degraded: bool,
     exited: bool,
+    /// Names of what has happened, to see that the simulation reaches what it is about.
+    pub(crate) reached: BTreeSet<String>,
 }
 
 impl Check {
@@ -81,7 +107,14 @@ impl Check {
             | Action::CancelAnswer { .. } => {}
         }
         if !matches!(action, Action::Emit(_)) {
+            self.reach(&first_word(action));
             self.last_event = None;
+        }
+    }
+
+    fn reach(&mut self, name: &str) {
+        if !self.reached.contains(name) {
+            self.reached.insert(name.to_owned());
         }
     }
 
@@ -121,11 +154,14 @@ impl Check {
             let word = (task, ended.attempts, worker);
             assert!(self.true_words.contains(&word), "a success was reported by the worker that had it: {word:?}");
         }
+        self.reach(&format!("end {:?}", ended.code));
         self.ended.insert(task, ended.clone());
     }
 
     fn event(&mut self, event: &PoolEvent) {
+        self.reach(&first_word(event));
         match event {
+            PoolEvent::WorkerTerminated { verdict, .. } => self.reach(&format!("worker {}", verdict.cause)),
             PoolEvent::Degraded { .. } => {
                 assert!(!self.degraded, "told once");
                 self.degraded = true;

@@ -1,6 +1,6 @@
 //! The simulated world: the shell, its clock, its clients, and the wires to the workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::Core;
 use pool_core::action::Action;
@@ -10,7 +10,7 @@ use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{Cause, Verdict};
 
-use crate::check::{Check, Known};
+use crate::check::{Check, Known, glance};
 use crate::rng::Rng;
 use crate::worker::{Next, Order, Report, Worker};
 
@@ -151,6 +151,10 @@ impl World {
         (self.digest, self.check.ended.len(), self.serial)
     }
 
+    pub(crate) fn reached(&self) -> &BTreeSet<String> {
+        &self.check.reached
+    }
+
     fn run_until(&mut self, end_us: u64, over: impl Fn(&Self) -> bool) {
         let mut turns = 0;
         while !over(self) && !self.check.exited() {
@@ -288,7 +292,8 @@ impl World {
         self.core.handle(Time(self.now_us), event, &mut actions);
         self.core.check_invariants();
         for action in actions.drain(..) {
-            self.digest = self.digest.wrapping_mul(31).wrapping_add(format!("{action:?}").len() as u64);
+            let shown = glance(&action, 60);
+            self.digest = shown.bytes().fold(self.digest, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             self.check.action(&action, &self.limits, self.most_workers);
             self.perform(action);
         }
