@@ -2,7 +2,7 @@
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::host::throw_range_error;
+use super::host::or_thrown;
 
 struct Delegate;
 
@@ -30,14 +30,13 @@ pub(super) fn structured_clone<'s>(
     }
     let bytes = serializer.release();
     let deserializer = v8::ValueDeserializer::new(scope, Box::new(Delegate), &bytes);
-    if deserializer.read_header(context) != Some(true) {
-        return;
-    }
-    if let Some(copy) = deserializer.read_value(context) {
+    // What was just serialized can be read back, unless there is no room for it, which V8 does not always say.
+    let copy = or_thrown(scope, "there is no room for the clone", |_| {
+        deserializer.read_header(context)?;
+        deserializer.read_value(context)
+    });
+    if let Some(copy) = copy {
         rv.set(copy);
-    } else {
-        // Deserializing what was just serialized fails for want of room alone, and does not always say so.
-        throw_range_error(scope, "there is no room for the clone");
     }
 }
 

@@ -9,6 +9,7 @@ use std::ffi::c_void;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::alloc::{self, BufferBudget};
 use super::code::BodyChecker;
@@ -21,11 +22,18 @@ use super::modules::ModuleRoots;
 use super::perform::{Bench, perform};
 use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason};
 use super::timers::Timers;
-use super::watch::{EngineHandle, Watch};
+use super::watch::{Ending, EngineHandle, Watch};
 use super::{platform, snapshot};
 
 /// Very short tasks share one reading of the heap's figures.
 const TASKS_PER_READING: u32 = 32;
+
+/// Tasks that ran longer than this get a reading of their own, which takes less than a microsecond.
+const SHORT_TASK: Duration = Duration::from_micros(50);
+
+/// Room for compiled code. V8 maps it writable at once, so that all of it counts against `RLIMIT_DATA`; its own default
+/// is twice as much.
+const CODE_RANGE_BYTES: usize = 64 << 20;
 
 /// Settings of an engine.
 #[derive(Debug, Clone)]
@@ -90,7 +98,7 @@ struct HeapGuard {
     isolate: v8::UnsafeRawIsolatePtr,
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
-    /// Bytes in use when the limit was reached, once it was.
+    /// Bytes in use when the limit was reached last, if it was.
     reached: Cell<Option<usize>>,
 }
 
@@ -108,6 +116,7 @@ impl Engine {
         };
         let mut params = v8::CreateParams::default()
             .heap_limits(0, config.heap_limit_bytes)
+            .set_code_range_size_in_bytes(CODE_RANGE_BYTES)
             .array_buffer_allocator(alloc::allocator(Arc::clone(&buffers)))
             .allow_atomics_wait(false)
             .external_references(Cow::Owned(context::external_references()));
@@ -163,7 +172,7 @@ impl Engine {
         self.has_snapshot
     }
 
-    /// Whether the heap limit was reached: a task's garbage may be all over the heap, so take another process.
+    /// Whether the heap limit was ever reached. The limit has been raised for it, so take another process.
     #[must_use]
     pub fn must_be_replaced(&self) -> bool {
         self.heap.reached.get().is_some()
@@ -176,8 +185,9 @@ impl Engine {
 
     /// Runs one task to its end.
     pub fn run(&mut self, task: &JsTask<'_>) -> JsOutcome {
+        let started = Instant::now();
         if let Err(reason) = self.watch.begin(task.ticket) {
-            return self.outcome(Err(terminated(reason)));
+            return self.outcome(Err(terminated(reason)), Duration::ZERO);
         }
         self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let realm = match task.realm {
@@ -186,18 +196,18 @@ impl Engine {
         };
         *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
         let result = self.execute(task, &realm);
-        let stop = self.watch.end();
+        let ending = self.watch.end();
         self.host.timers.borrow_mut().clear();
         *self.host.modules.borrow_mut() = None;
         let result = match result {
             Ok(json) => Ok(json),
             Err(Trouble::Failed(failure)) => Err(*failure),
-            Err(Trouble::Thrown) => Err(self.explain(stop)),
+            Err(Trouble::Thrown) => Err(self.explain(ending)),
         };
         if task.realm == Realm::Warm && (realm.modules.failed() || leaves_doubt(&result)) {
             self.realms.discard_warm(task.project);
         }
-        self.outcome(result)
+        self.outcome(result, started.elapsed())
     }
 
     fn execute(&mut self, task: &JsTask<'_>, realm: &RealmState) -> Result<Vec<u8>, Trouble> {
@@ -222,14 +232,14 @@ impl Engine {
     }
 
     /// Why a task without result and without exception ended.
-    fn explain(&self, stop: Option<StopReason>) -> JsFailure {
-        if let Some(used) = self.heap.reached.get() {
+    fn explain(&self, ending: Ending) -> JsFailure {
+        if ending.heap_exceeded {
             let limit = self.heap_limit >> 20;
-            let used = used >> 20;
+            let used = self.heap.reached.get().unwrap_or_default() >> 20;
             let message = format!("the JavaScript heap reached its limit of {limit} MiB with {used} MiB in use");
             return JsFailure::new(FailureKind::MemoryLimit, "RangeError", message);
         }
-        match stop {
+        match ending.stop {
             Some(reason) => terminated(reason),
             None => {
                 JsFailure::new(FailureKind::Exception, "Error", "the engine gave neither a result nor an exception")
@@ -237,9 +247,9 @@ impl Engine {
         }
     }
 
-    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>) -> JsOutcome {
+    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>, ran: Duration) -> JsOutcome {
         self.tasks_since_reading += 1;
-        if self.tasks_since_reading >= TASKS_PER_READING {
+        if ran > SHORT_TASK || self.tasks_since_reading >= TASKS_PER_READING {
             self.tasks_since_reading = 0;
             let heap = self.isolate.get_heap_statistics().used_heap_size();
             self.memory_bytes = (heap + self.buffers.used()) as u64;
@@ -277,17 +287,16 @@ fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
 unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
     // SAFETY: the guard is boxed, outlives the isolate, and is used on this thread alone.
     let guard = unsafe { &*data.cast::<HeapGuard>() };
-    if guard.reached.get().is_some() {
-        // The task has not ended in the room it was given: let V8 die, with its last words.
-        return current_limit;
-    }
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
     let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
     // A refused array buffer looks like a full heap to V8; the `RangeError` that follows is enough.
     if guard.buffers.was_refused() && used < current_limit / 4 * 3 {
         return current_limit;
     }
+    if !guard.watch.heap_exceeded() {
+        // The task has not ended in the room it was given: let V8 die, with its last words.
+        return current_limit;
+    }
     guard.reached.set(Some(used));
-    guard.watch.heap_exceeded();
     current_limit + initial_limit
 }

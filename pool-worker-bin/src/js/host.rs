@@ -53,17 +53,19 @@ pub(super) fn throw_range_error(scope: &mut v8::PinScope<'_, '_>, message: &str)
     scope.throw_exception(error);
 }
 
-/// Runs a step of a callback whose caller in V8 takes nothing for "has thrown", and dies if that is not so.
+/// Runs a step of a callback whose caller takes nothing for "has thrown", and makes that so: V8 dies of it otherwise. Never
+/// throws over a termination, which JavaScript could then catch.
 pub(super) fn or_thrown<'s, 'i, T>(
     scope: &mut v8::PinScope<'s, 'i>,
+    otherwise: &str,
     step: impl FnOnce(&mut v8::PinScope<'s, 'i>) -> Option<T>,
 ) -> Option<T> {
     v8::tc_scope!(let scope, scope);
     let value = step(scope);
     if value.is_none() {
         if !scope.has_caught() {
-            let message = text(scope, "the module could not be loaded");
-            let error = v8::Exception::error(scope, message);
+            let message = text(scope, otherwise);
+            let error = v8::Exception::range_error(scope, message);
             scope.throw_exception(error);
         }
         scope.rethrow();

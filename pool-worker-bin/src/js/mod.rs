@@ -15,6 +15,9 @@
 //! - Timers that are left when the result is there are dropped, in every realm.
 //! - Clean-up callbacks of `FinalizationRegistry` never run: they would run in another task's time. Where WebAssembly
 //!   is allowed, the engine must run its queue of posted work, so there the constructor is taken away instead.
+//! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
+//! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
+//!   code generation is off.
 //! - `NaN` and infinities become `null` in a result and `undefined` properties are left out, as `JSON.stringify` does.
 
 mod alloc;

@@ -43,7 +43,15 @@ pub(super) fn perform<'s>(
         }
     };
     let value = settle(scope, bench.host, &realm.queue, value)?;
-    serialize(scope, value, bench.result_limit, &bench.host.watch)
+    let json = serialize(scope, value, bench.result_limit, &bench.host.watch)?;
+    if value.is_object() {
+        // Getters and `toJSON` may have queued something: it is this task's, not the next one's.
+        realm.queue.perform_checkpoint(scope);
+        if bench.host.watch.stopped() {
+            return Err(Trouble::Thrown);
+        }
+    }
+    Ok(json)
 }
 
 fn run_code<'s>(

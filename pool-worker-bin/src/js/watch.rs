@@ -40,6 +40,13 @@ impl EngineHandle {
     }
 }
 
+/// How a task's end was ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) stop: Option<StopReason>,
+    pub(super) heap_exceeded: bool,
+}
+
 /// The shared state behind handles and engine.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -107,15 +114,16 @@ impl Watch {
         Ok(())
     }
 
-    /// Marks the task as over and gives the reason for which it was told to end, if it was.
-    pub(super) fn end(&self) -> Option<StopReason> {
+    /// Marks the task as over and tells how its end was ordered, if it was.
+    pub(super) fn end(&self) -> Ending {
         let mut state = self.lock();
         state.running = 0;
-        let stop = state.stop.take();
-        if stop.is_some() || self.heap_exceeded.load(Ordering::Relaxed) {
+        let ending =
+            Ending { stop: state.stop.take(), heap_exceeded: self.heap_exceeded.swap(false, Ordering::Relaxed) };
+        if ending.stop.is_some() || ending.heap_exceeded {
             state.isolate.cancel_terminate_execution();
         }
-        stop
+        ending
     }
 
     /// Whether the running task has been told to end.
@@ -140,10 +148,13 @@ impl Watch {
         }
     }
 
-    /// Called by V8 on the engine's own thread, when the heap is nearly full.
-    pub(super) fn heap_exceeded(&self) {
-        self.heap_exceeded.store(true, Ordering::Relaxed);
-        self.lock().isolate.terminate_execution();
+    /// Called by V8 on the engine's own thread, when the heap is nearly full. False if the task has been told before.
+    pub(super) fn heap_exceeded(&self) -> bool {
+        let is_first = !self.heap_exceeded.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.lock().isolate.terminate_execution();
+        }
+        is_first
     }
 }
 
@@ -162,12 +173,12 @@ mod tests {
     fn an_order_that_comes_after_the_end_does_not_reach_the_next_task() {
         let (isolate, watch) = watch();
         assert_eq!(watch.begin(1), Ok(()));
-        assert_eq!(watch.end(), None);
+        assert_eq!(watch.end().stop, None);
         assert!(!watch.order(1, StopReason::Timeout));
         assert_eq!(watch.begin(2), Ok(()));
         assert!(!watch.stopped());
         assert!(!isolate.is_execution_terminating());
-        assert_eq!(watch.end(), None);
+        assert_eq!(watch.end().stop, None);
     }
 
     #[test]
@@ -176,7 +187,7 @@ mod tests {
         assert!(watch.order(2, StopReason::Cancelled));
         assert_eq!(watch.begin(1), Ok(()));
         assert!(!watch.stopped());
-        assert_eq!(watch.end(), None);
+        assert_eq!(watch.end().stop, None);
         assert_eq!(watch.begin(2), Err(StopReason::Cancelled));
         assert_eq!(watch.begin(3), Ok(()));
     }
@@ -187,6 +198,6 @@ mod tests {
         assert_eq!(watch.begin(7), Ok(()));
         assert!(watch.order(7, StopReason::CpuLimit));
         assert!(!watch.order(7, StopReason::Cancelled));
-        assert_eq!(watch.end(), Some(StopReason::CpuLimit));
+        assert_eq!(watch.end().stop, Some(StopReason::CpuLimit));
     }
 }

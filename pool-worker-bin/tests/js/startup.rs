@@ -84,3 +84,23 @@ fn what_is_not_a_snapshot_is_ignored() {
         assert_eq!(bench.code("1 + 1").as_deref(), Ok("2"));
     }
 }
+
+#[test]
+fn an_idle_engine_leaves_the_data_limit_to_the_task() {
+    if let Some(file) = std::env::var_os(FILE) {
+        let data_kib = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("Linux has this file");
+            let line = status.lines().find(|line| line.starts_with("VmData:")).expect("it has this line");
+            let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+            kib.expect("it is a number")
+        };
+        let before = data_kib();
+        let mut bench = Bench::new();
+        bench.engine.prepare_spare();
+        std::fs::write(file, (data_kib() - before).to_string()).expect("the file can be written");
+        return;
+    }
+    let kib = in_child("an_idle_engine_leaves_the_data_limit_to_the_task", b"");
+    let kib: u64 = String::from_utf8_lossy(&kib).parse().expect("the child writes a number");
+    assert!(kib < 80 << 10, "{kib} KiB of data before the first task");
+}

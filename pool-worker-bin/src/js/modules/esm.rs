@@ -14,6 +14,9 @@ use super::{Modules, cjs, current, es_module, throw};
 /// Names that a CommonJS module's exports are seen under at most.
 const MAX_NAMES: u32 = 10_000;
 
+/// For the failures of V8 that come without a reason.
+const NO_ROOM: &str = "there is no room for the module";
+
 /// Loads what the module imports, and links it all; `None`: it threw.
 pub(super) fn link<'s>(
     scope: &mut v8::PinScope<'s, '_>,
@@ -136,7 +139,7 @@ fn export_common<'s>(
     // SAFETY: V8 calls this inside the scope that `evaluate` was called with.
     let storage = std::pin::pin!(unsafe { v8::CallbackScope::new(context) });
     let scope = &mut storage.init();
-    or_thrown(scope, |scope| {
+    or_thrown(scope, NO_ROOM, |scope| {
         let host = host(scope);
         let modules = current(&host)?;
         let file = file_of(scope, &modules, module)?;
@@ -176,7 +179,7 @@ fn find_import<'s>(
     // SAFETY: V8 calls this inside the scope that `instantiate_module` was called with.
     let storage = std::pin::pin!(unsafe { v8::CallbackScope::new(context) });
     let scope = &mut storage.init();
-    or_thrown(scope, |scope| {
+    or_thrown(scope, NO_ROOM, |scope| {
         let host = host(scope);
         let modules = current(&host)?;
         let file = file_of(scope, &modules, referrer)?;
@@ -199,7 +202,7 @@ pub(super) fn import_dynamically<'s>(
     specifier: v8::Local<'s, v8::String>,
     _attributes: v8::Local<'s, v8::FixedArray>,
 ) -> Option<v8::Local<'s, v8::Promise>> {
-    or_thrown(scope, |scope| {
+    or_thrown(scope, NO_ROOM, |scope| {
         let host = host(scope);
         let modules = current(&host)?;
         v8::tc_scope!(let scope, scope);
