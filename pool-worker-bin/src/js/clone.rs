@@ -2,7 +2,7 @@
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::host::or_thrown;
+use super::host::throw_range_error;
 
 struct Delegate;
 
@@ -30,13 +30,19 @@ pub(super) fn structured_clone<'s>(
     }
     let bytes = serializer.release();
     let deserializer = v8::ValueDeserializer::new(scope, Box::new(Delegate), &bytes);
-    // What was just serialized can be read back, unless there is no room for it, which V8 does not always say.
-    let copy = or_thrown(scope, "there is no room for the clone", |_| {
-        deserializer.read_header(context)?;
-        deserializer.read_value(context)
-    });
-    if let Some(copy) = copy {
-        rv.set(copy);
+    let read = {
+        v8::tc_scope!(let scope, scope);
+        let copy = deserializer.read_header(context).and_then(|_| deserializer.read_value(context));
+        if copy.is_none() && scope.has_terminated() {
+            scope.rethrow();
+            return;
+        }
+        copy
+    };
+    match read {
+        Some(copy) => rv.set(copy),
+        // What was just serialized can be read back, unless there is no room for it, which V8 says in vague words.
+        None => throw_range_error(scope, "there is no room for the clone"),
     }
 }
 
