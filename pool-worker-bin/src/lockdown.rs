@@ -64,7 +64,8 @@ fn reset_signals() -> io::Result<()> {
 /// The last thing before `Ready`.
 pub(crate) fn before_tasks(setup: &Setup) -> io::Result<()> {
     setrlimit(Resource::CORE, 0, 0)?;
-    let files = setup.open_files.min(Resource::NOFILE.get_hard()?);
+    // Each program of the list is held open.
+    let files = setup.open_files.saturating_add(setup.shell.allow.len() as u64).min(Resource::NOFILE.get_hard()?);
     setrlimit(Resource::NOFILE, files, files)?;
     if setup.lane == Lane::Js {
         setrlimit(Resource::FSIZE, 0, 0)?;
@@ -88,17 +89,31 @@ fn data_limit(setup: &Setup) -> u64 {
 ///
 /// The limit counts the process's whole life. So it is moved along: far enough behind each task that is seen running,
 /// and never closer than the next one may need.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CpuWall {
-    secs: u64,
+    /// Where it stands; nothing where tasks use the CPU in other processes.
+    secs: Option<u64>,
 }
 
 impl CpuWall {
+    /// For tasks that run in this process.
+    pub(crate) fn around_this_process() -> Self {
+        Self { secs: Some(0) }
+    }
+
+    /// For tasks that do not.
+    pub(crate) fn none() -> Self {
+        Self { secs: None }
+    }
+
     /// Makes room for a task that has just begun.
     pub(crate) fn move_behind(&mut self, budget: Duration) {
-        let secs = (process_cpu().saturating_add(budget)).as_secs().saturating_add(CPU_WALL_SECS);
-        if secs != self.secs {
-            self.secs = secs;
+        let Some(stands) = self.secs else {
+            return;
+        };
+        let secs = process_cpu().saturating_add(budget).as_secs().saturating_add(CPU_WALL_SECS);
+        if secs != stands {
+            self.secs = Some(secs);
             // Cannot fail for a soft limit below an unlimited hard one; where the hard one is lower, it is the wall.
             let _ = setrlimit(Resource::CPU, secs, INFINITY);
         }

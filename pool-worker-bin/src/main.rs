@@ -1,9 +1,11 @@
 //! `pool-worker`: the child process that runs tasks. Arguments → run → exit code.
 
 mod clock;
+mod http;
 mod link;
 mod lockdown;
 mod run;
+mod shell;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -290,19 +290,25 @@ mod tests {
             stream_logs: false,
             code_len: 0,
         };
+        one(|out| frame::put(out, Kind::Run, id, &head, b""))
+    }
+
+    fn one(put: impl FnOnce(&mut Vec<u8>)) -> Frame {
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, Kind::Run, id, &head, b"");
+        put(&mut bytes);
         frames(&bytes).remove(0)
     }
 
-    fn told<T: bincode::Encode>(kind: Kind, id: u64, head: &T) -> Frame {
-        let mut bytes = Vec::new();
-        frame::put(&mut bytes, kind, id, head, b"");
-        frames(&bytes).remove(0)
+    fn plain(kind: Kind) -> Frame {
+        one(|out| frame::put_plain(out, kind, 1, &[]))
+    }
+
+    fn take_back(tasks: &[(u64, u32)]) -> Frame {
+        one(|out| frame::put(out, Kind::TakeBack, 0, &TaskList { tasks: tasks.to_vec() }, &[]))
     }
 
     fn cancel(id: u64, attempt: u32, code: ErrorCode) -> Frame {
-        told(Kind::Cancel, id, &CancelHead { attempt, code })
+        one(|out| frame::put(out, Kind::Cancel, id, &CancelHead { attempt, code }, &[]))
     }
 
     fn inbox(tasks: &[(u64, u32)]) -> Inbox {
@@ -337,13 +343,12 @@ mod tests {
         let mut inbox = inbox(&[(1, 1), (2, 1), (3, 1)]);
         inbox.begin(Instant::now()).unwrap();
         let mut out = Vec::new();
-        let wanted = TaskList { tasks: vec![(1, 1), (3, 1), (2, 9), (8, 1)] };
-        assert_eq!(inbox.receive(told(Kind::TakeBack, 0, &wanted), &mut out).unwrap(), None);
+        let wanted = take_back(&[(1, 1), (3, 1), (2, 9), (8, 1)]);
+        assert_eq!(inbox.receive(wanted, &mut out).unwrap(), None);
         assert_eq!(returned(&out), [(3, 1)]);
         assert_eq!(inbox.begin(Instant::now()).unwrap().1.id, 2);
         out.clear();
-        let wanted = TaskList { tasks: vec![(2, 1)] };
-        inbox.receive(told(Kind::TakeBack, 0, &wanted), &mut out).unwrap();
+        inbox.receive(take_back(&[(2, 1)]), &mut out).unwrap();
         assert_eq!(returned(&out), []);
     }
 
@@ -369,7 +374,7 @@ mod tests {
         let mut inbox = inbox(&[(1, 1), (2, 1), (3, 1)]);
         inbox.begin(Instant::now()).unwrap();
         let mut out = Vec::new();
-        inbox.receive(told(Kind::Retire, 0, &()), &mut out).unwrap();
+        inbox.receive(plain(Kind::Retire), &mut out).unwrap();
         assert_eq!(returned(&out), [(2, 1), (3, 1)]);
         assert!(inbox.is_retiring());
         out.clear();
@@ -383,7 +388,7 @@ mod tests {
         let mut inbox = inbox(&many);
         let mut out = Vec::new();
         assert!(matches!(inbox.receive(run(99, 1), &mut out), Err(Violation::TooMany)));
-        assert!(matches!(inbox.receive(told(Kind::Setup, 1, &()), &mut out), Err(Violation::OutOfPlace(Kind::Setup))));
-        assert!(matches!(inbox.receive(told(Kind::Cancel, 1, &()), &mut out), Err(Violation::Head(_))));
+        assert!(matches!(inbox.receive(plain(Kind::Setup), &mut out), Err(Violation::OutOfPlace(Kind::Setup))));
+        assert!(matches!(inbox.receive(plain(Kind::Cancel), &mut out), Err(Violation::Head(_))));
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let clock = ThreadClock::current();
     let end = EndScript(engine.handle());
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
-    let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::default(), end)
+    let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
     lockdown::before_tasks(setup).context("failed to limit the process")?;
     if let Err(error) = super::ready(&link, started) {

@@ -3,8 +3,11 @@
 //! Decides the order of a worker's life. What a task is and does is the lanes' business.
 
 mod end;
+mod io;
 mod js;
 mod last_words;
+
+pub(crate) use end::{MAX_MESSAGE_BYTES, bound};
 
 use std::fs;
 use std::io::Write;
@@ -68,7 +71,7 @@ pub(crate) fn serve(socket: OwnedFd, started: Instant, lane: Lane, parent: Optio
     };
     let served = match lane {
         Lane::Js => js::serve(link, &setup, started)?,
-        Lane::Io => bail!("failed to prepare: lane io"),
+        Lane::Io => io::serve(link, &setup, started)?,
     };
     served.or_else(quiet_if_closed)
 }

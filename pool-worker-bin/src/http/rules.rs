@@ -1,0 +1,168 @@
+//! What HTTP tasks may reach: the public internet, and what the configuration names besides.
+//!
+//! Decides about addresses, never about names alone: a name is judged by everything it resolves to, and one answer that
+//! is not allowed denies the name, because a name that points inward for some askers is not to be trusted for others.
+//! A name that the configuration lists is trusted whatever it resolves to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use url::Host;
+
+use super::address::not_public;
+
+/// An entry of `http.allow` that is none of its forms.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("failed to read `http.allow`: {0:?} is no ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or NAME:PORT")]
+pub(crate) struct BadRule(String);
+
+/// Why a destination is denied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{host} is not allowed: {address} is {why}, and `http.allow` does not name it")]
+pub(super) struct Denied {
+    host: String,
+    address: SocketAddr,
+    why: &'static str,
+}
+
+/// What may be reached besides public addresses.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Rules {
+    allow: Vec<Rule>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Rule {
+    what: What,
+    port: Option<u16>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum What {
+    Net(IpNet),
+    Name(String),
+}
+
+impl FromStr for Rule {
+    type Err = BadRule;
+
+    fn from_str(text: &str) -> Result<Self, BadRule> {
+        let bad = || BadRule(text.to_owned());
+        if let Ok(net) = text.parse::<IpNet>() {
+            return Ok(Self { what: What::Net(net), port: None });
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self { what: What::Net(address.into()), port: None });
+        }
+        if let Ok(socket) = text.parse::<SocketAddr>() {
+            return Ok(Self { what: What::Net(socket.ip().into()), port: Some(socket.port()) });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let what = match Host::parse(host).map_err(|_| bad())? {
+            Host::Domain(name) => What::Name(plain_name(&name)),
+            Host::Ipv4(address) => What::Net(IpAddr::from(address).into()),
+            Host::Ipv6(address) => What::Net(IpAddr::from(address).into()),
+        };
+        Ok(Self { what, port })
+    }
+}
+
+impl Rule {
+    fn allows(&self, name: &str, address: SocketAddr) -> bool {
+        if self.port.is_some_and(|port| port != address.port()) {
+            return false;
+        }
+        match &self.what {
+            What::Net(net) => net.contains(&address.ip().to_canonical()),
+            What::Name(allowed) => allowed == name,
+        }
+    }
+}
+
+/// As names are compared: lower case, without the dot of the root.
+fn plain_name(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+impl Rules {
+    /// Reads `http.allow`.
+    pub(super) fn parse(allow: &[String]) -> Result<Self, BadRule> {
+        Ok(Self { allow: allow.iter().map(|text| text.parse()).collect::<Result<_, _>>()? })
+    }
+
+    /// Judges what a host resolved to.
+    pub(super) fn judge(&self, host: &str, addresses: &[SocketAddr]) -> Result<(), Denied> {
+        let name = plain_name(host);
+        for address in addresses {
+            let Some(why) = not_public(address.ip()) else {
+                continue;
+            };
+            if !self.allow.iter().any(|rule| rule.allows(&name, *address)) {
+                return Err(Denied { host: host.to_owned(), address: *address, why });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(allow: &[&str]) -> Rules {
+        Rules::parse(&allow.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn allows(rules: &Rules, host: &str, addresses: &[&str]) -> bool {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        rules.judge(host, &addresses).is_ok()
+    }
+
+    #[test]
+    fn without_rules_only_public_addresses_are_reached() {
+        let rules = Rules::default();
+        assert!(allows(&rules, "example.org", &["8.8.8.8:80", "[2606:4700::1]:80"]));
+        assert!(!allows(&rules, "localhost", &["127.0.0.1:80"]));
+    }
+
+    #[test]
+    fn one_inner_address_among_public_ones_denies_the_name() {
+        let rules = Rules::default();
+        assert!(!allows(&rules, "rebind.example", &["8.8.8.8:80", "127.0.0.1:80"]));
+        assert!(!allows(&rules, "rebind.example", &["8.8.8.8:80", "[::ffff:10.0.0.1]:80"]));
+    }
+
+    #[test]
+    fn each_form_of_a_rule_allows_what_it_names_and_no_more() {
+        let table: &[(&str, &str, &str, bool)] = &[
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1:9", true),
+            ("127.0.0.1", "127.0.0.2", "127.0.0.2:9", false),
+            ("127.0.0.1:8080", "127.0.0.1", "127.0.0.1:8080", true),
+            ("127.0.0.1:8080", "127.0.0.1", "127.0.0.1:8081", false),
+            ("127.0.0.1:8080", "[::ffff:127.0.0.1]", "[::ffff:127.0.0.1]:8080", true),
+            ("10.1.0.0/16", "a.example", "10.1.255.1:80", true),
+            ("10.1.0.0/16", "a.example", "10.2.0.1:80", false),
+            ("[::1]:80", "[::1]", "[::1]:80", true),
+            ("::1", "[::1]", "[::1]:81", true),
+            ("fd00::/8", "b.example", "[fd12::1]:443", true),
+            ("inner.example", "Inner.Example.", "10.0.0.1:80", true),
+            ("inner.example", "other.inner.example", "10.0.0.1:80", false),
+            ("inner.example:80", "inner.example", "10.0.0.1:81", false),
+            ("localhost:3000", "localhost", "127.0.0.1:3000", true),
+        ];
+        for (rule, host, address, allowed) in table {
+            assert_eq!(allows(&rules(&[rule]), host, &[address]), *allowed, "{rule}: {host} {address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for text in ["", "10.0.0.0/33", "a b", "name:port", "name:99999", "http://x"] {
+            assert!(Rules::parse(&[text.to_owned()]).is_err(), "{text}");
+        }
+    }
+}
