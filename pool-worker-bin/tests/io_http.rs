@@ -388,6 +388,18 @@ fn a_server_that_dawdles_or_is_silent_meets_the_timeout_or_the_cancel() {
 }
 
 #[test]
+fn a_proxy_in_the_environment_is_ignored() {
+    let proxy = Server::saying(answer("200 OK", "", "proxied"));
+    let server = Server::saying(answer("200 OK", "", "direct"));
+    let mut setup = setup(Lane::Io);
+    setup.http.allow = vec!["127.0.0.1".into()];
+    let variables = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, proxy.url("")));
+    let mut worker = Worker::start_with(&setup, &variables);
+    assert_eq!(fetch(&mut worker, &json!({"url": server.url("/")})).result()["data"], "direct");
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn what_is_no_reply_is_an_http_error() {
     let cut = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort");
     let nonsense = Server::saying("SSH-2.0-OpenSSH_9.9\r\n\r\n");

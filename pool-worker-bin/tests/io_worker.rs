@@ -295,12 +295,16 @@ fn a_supervisor_that_speaks_nonsense_is_left_with_a_message() {
 }
 
 #[test]
-fn a_full_heap_is_a_memory_limit_and_not_a_lost_worker() {
-    let mut worker = Worker::js();
-    let ended = worker.outcome(&code(1, "const a = []; for(;;) a.push({})"));
-    assert_eq!(ended.failure().0, ErrorCode::MemoryLimit);
-    assert!(ended.head.spoiled);
-    assert_eq!(worker.exit().code(), Some(0));
+fn a_full_heap_is_a_memory_limit_and_not_a_lost_worker_whatever_the_limit() {
+    for mib in [16, 64, 256] {
+        let mut setup = setup(Lane::Js);
+        setup.memory_bytes = mib << 20;
+        let mut worker = Worker::start(&setup);
+        let ended = worker.outcome(&code(1, "const a = []; for(;;) a.push({})"));
+        assert_eq!(ended.failure().0, ErrorCode::MemoryLimit, "{mib}");
+        assert!(ended.head.spoiled);
+        assert_eq!(worker.exit().code(), Some(0));
+    }
 }
 
 #[test]
@@ -310,7 +314,9 @@ fn array_buffers_are_limited_before_the_kernel_steps_in() {
         "return new ArrayBuffer(2 ** 40)",
         "const a = new ArrayBuffer(1, {maxByteLength: 2 ** 34}); a.resize(2 ** 34); return a.byteLength",
     ] {
-        let mut worker = Worker::js();
+        let mut setup = setup(Lane::Js);
+        setup.memory_bytes = 256 << 20;
+        let mut worker = Worker::start(&setup);
         let ended = worker.outcome(&code(1, source));
         let (code, message) = ended.failure();
         assert!(matches!(code, ErrorCode::JsException | ErrorCode::MemoryLimit), "{source}: {code} {message}");

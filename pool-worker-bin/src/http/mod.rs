@@ -259,3 +259,67 @@ fn redirect(request: &mut Request, status: StatusCode, target: Url) {
     }
     request.url = target;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+    fn fetch(client: &Client, url: &str) -> Result<Reply, HttpFailure> {
+        let data = format!(r#"{{"url":"{url}"}}"#);
+        client.perform(Request::new(&serde_json::from_str(&data).unwrap()).unwrap())
+    }
+
+    fn addresses(texts: &[&str]) -> io::Result<Vec<SocketAddr>> {
+        Ok(texts.iter().map(|t| t.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_name_with_one_inner_address_is_never_dialled() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        PORT.store(listener.local_addr().unwrap().port(), Ordering::SeqCst);
+        let client = Client::with_lookup(Rules::default(), 1000, |_, _| {
+            let inner = format!("127.0.0.1:{}", PORT.load(Ordering::SeqCst));
+            addresses(&["8.8.8.8:80", &inner])
+        });
+        let failure = fetch(&client, "http://mixed.example/").unwrap_err();
+        assert_eq!(failure.code, ErrorCode::UrlDenied, "{failure:?}");
+        assert!(listener.accept().is_err());
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once_and_the_judged_answer_is_dialled() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        PORT.store(port, Ordering::SeqCst);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            }
+        });
+        // Allowed on the first question, the metadata service's on every later one.
+        let rules = Rules::parse(&["127.0.0.1".to_owned()]).unwrap();
+        let client = Client::with_lookup(rules, 1000, |_, _| match ASKED.fetch_add(1, Ordering::SeqCst) {
+            0 => addresses(&[&format!("127.0.0.1:{}", PORT.load(Ordering::SeqCst))]),
+            _ => addresses(&["169.254.169.254:80"]),
+        });
+        assert_eq!(fetch(&client, "http://rebind.example/").unwrap().status, 200);
+        assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+        assert_eq!(fetch(&client, "http://rebind.example/").unwrap_err().code, ErrorCode::UrlDenied);
+    }
+
+    #[test]
+    fn a_proxy_in_the_environment_is_not_asked() {
+        let client = Client::with_lookup(Rules::default(), 1000, |_, _| addresses(&[]));
+        assert!(client.agent.config().proxy().is_none());
+        assert_eq!(fetch(&client, "http://nowhere.example/").unwrap_err().code, ErrorCode::HttpError);
+    }
+}

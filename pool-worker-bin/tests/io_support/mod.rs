@@ -112,8 +112,18 @@ pub fn warm<'a>(id: u64, source: &'a str, args: &'a str) -> Run<'a> {
 
 /// Starts the worker without a word.
 pub fn spawn(args: &[&str], socket: Option<&UnixStream>) -> Child {
+    spawn_with(args, socket, &[])
+}
+
+fn spawn_with(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, String)]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pool-worker"));
-    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().map(|(n, v)| (n, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     if let Some(socket) = socket {
         let fd = socket.as_raw_fd();
         #[expect(unsafe_code, reason = "the worker wants its socket under number 3")]
@@ -131,14 +141,24 @@ pub fn spawn(args: &[&str], socket: Option<&UnixStream>) -> Child {
 impl Worker {
     /// Starts a worker and does nothing more.
     pub fn silent(lane: Lane) -> Self {
+        Self::silent_with(lane, &[])
+    }
+
+    fn silent_with(lane: Lane, variables: &[(&str, String)]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = spawn(&["--lane", lane.name(), "--parent", &std::process::id().to_string()], Some(&theirs));
+        let args = ["--lane", lane.name(), "--parent", &std::process::id().to_string()];
+        let child = spawn_with(&args, Some(&theirs), variables);
         Self { child, socket: ours, buffer: BytesMut::new(), heartbeats: 0 }
     }
 
     /// Starts a worker and shakes hands.
     pub fn start(setup: &Setup) -> Self {
-        let mut worker = Self::silent(setup.lane);
+        Self::start_with(setup, &[])
+    }
+
+    /// Starts a worker with an environment and shakes hands.
+    pub fn start_with(setup: &Setup, variables: &[(&str, String)]) -> Self {
+        let mut worker = Self::silent_with(setup.lane, variables);
         worker.send_setup(setup, u64::from(version::CURRENT));
         let ready = worker.next();
         assert_eq!((ready.kind, ready.id), (Kind::Ready, u64::from(version::CURRENT)), "{ready:?}");
