@@ -164,3 +164,20 @@ fn a_late_word_of_a_worker_that_was_given_up_changes_nothing() {
     pool.gone(worker, Cause::KilledFromOutside);
     assert_eq!(pool.verdict_of(worker), Cause::SpawnFailed);
 }
+
+#[test]
+fn after_deaths_right_after_ready_a_worker_that_lives_for_a_second_is_proof() {
+    let mut pool = failing_pool(Settings { heartbeat_interval_ms: 500, ..quiet(1) });
+    let worker = pool.spawning()[0];
+    pool.ready(worker);
+    pool.gone(worker, Cause::Exited);
+    assert!(pool.core.degraded().is_some());
+    pool.auto_ready = true;
+    pool.advance_ms(130);
+    let worker = *pool.workers.keys().next().expect("tried again");
+    for (passed_ms, recovered) in [(500, 0), (1000, 1)] {
+        pool.advance_ms(500);
+        pool.handle(Event::Heartbeat { worker, rss_bytes: 1, cpu_us: 1 });
+        assert_eq!(pool.count(|event| *event == PoolEvent::Recovered), recovered, "after {passed_ms} ms");
+    }
+}

@@ -204,3 +204,32 @@ fn workers_under_old_settings_are_replaced_one_by_one_the_replacement_ready_firs
     assert!(old.iter().all(|worker| !pool.workers.contains_key(worker)));
     assert!(pool.core.workers().all(|worker| worker.state == WorkerStatus::Idle));
 }
+
+#[test]
+fn what_a_retired_worker_holds_unstarted_goes_to_its_replacement_at_once() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 10);
+    let old = only_worker(&pool);
+    pool.auto_ready = false;
+    pool.handle(Event::RecycleWorkers);
+    let tasks: Vec<TaskId> = (0..3).map(|_| pool.submit(task("p"))).collect();
+    assert!(tasks.iter().all(|id| pool.worker_of(*id) == old));
+    pool.ready_all();
+    assert_eq!(pool.worker_of(tasks[0]), old);
+    assert!(tasks[1..].iter().all(|id| pool.worker_of(*id) != old));
+}
+
+#[test]
+fn a_replacement_does_not_take_the_place_of_another_worker_that_died() {
+    let mut pool = Pool::new(Settings { max_tasks_per_worker: 1, ..quiet(2) });
+    pool.auto_ready = false;
+    let id = pool.submit(task("p"));
+    let used_up = pool.worker_of(id);
+    pool.done(id);
+    assert_eq!(pool.spawning().len(), 1);
+    let other = *pool.workers.iter().find(|(id, hands)| **id != used_up && hands.ready).expect("two are ready").0;
+    let running = [pool.submit(task("p")), pool.submit(task("p"))];
+    assert!(running.iter().any(|id| pool.worker_of(*id) == other));
+    pool.gone(other, Cause::KilledFromOutside);
+    assert_eq!(pool.spawning().len(), 2, "one for each");
+}

@@ -150,3 +150,27 @@ fn a_task_of_equal_priority_does_not_pass_one_that_waits_longer_in_another_proje
     let second_of_a = pool.submit(task("a"));
     assert!(pool.is_held(b) && !pool.is_held(second_of_a));
 }
+
+#[test]
+fn a_project_pays_for_a_task_that_ran_longer_than_expected() {
+    let (mut pool, blocker) = busy_pool(quiet(1));
+    let surprising = [pool.submit(task("surprising")), pool.submit(task("surprising"))];
+    let plain: Vec<TaskId> = (0..40).map(|_| pool.submit(task("plain"))).collect();
+    pool.advance_us(1000);
+    pool.done(blocker);
+    assert!(pool.is_held(surprising[0]));
+    pool.advance_ms(100);
+    pool.done_after_us(surprising[0], 100_000);
+    let order = run_all(&mut pool, 5_000);
+    let passed = order.iter().position(|id| *id == surprising[1]).expect("it ran");
+    assert!((15..=22).contains(&passed), "100 ms are about 20 tasks of 5 ms, not {passed} of {}", plain.len());
+}
+
+#[test]
+fn a_worker_that_claims_an_absurd_run_time_is_believed_as_far_as_it_lives() {
+    let mut pool = Pool::new(quiet(1));
+    let id = pool.submit(task("p"));
+    pool.advance_ms(10);
+    pool.done_after_us(id, u64::MAX);
+    assert_eq!(pool.end_of(id).receipt.run_us, pool.now_us);
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{CLIENT, Pool, quiet, task};
-use pool_core::action::EndText;
+use pool_core::action::{Action, EndText};
 use pool_core::event::{Event, NewTask};
 use pool_core::settings::Settings;
 use pool_core::stats::TaskStatus;
@@ -242,4 +242,41 @@ fn a_cancel_of_a_task_that_never_was_finds_nothing() {
     pool.done(id);
     assert!(!pool.cancel(id));
     assert!(pool.core.task_known(id) && pool.core.task(id).is_none());
+}
+
+#[test]
+fn asking_again_for_a_cancel_neither_asks_the_worker_twice_nor_gives_it_more_time() {
+    let mut pool = Pool::new(quiet(1));
+    let id = pool.submit(task("p"));
+    let worker = pool.worker_of(id);
+    pool.cancel(id);
+    pool.advance_ms(200);
+    assert!(pool.cancel(id));
+    let asked = |action: &Action| matches!(action, Action::Interrupt { .. });
+    assert_eq!(pool.count_actions(asked), 1);
+    pool.advance_ms(50);
+    assert!(pool.was_killed(worker));
+}
+
+#[test]
+fn the_innocent_behind_a_killed_task_are_no_suspects() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 10);
+    pool.auto_return = false;
+    pool.submit(NewTask { timeout_ms: Some(1000), ..task("p") });
+    let behind = [pool.submit(task("p")), pool.submit(task("p"))];
+    pool.advance_ms(1300);
+    assert_eq!(pool.worker_of(behind[0]), pool.worker_of(behind[1]), "they need not run alone");
+}
+
+#[test]
+fn the_workers_last_words_say_which_memory_it_was() {
+    for (seen, told) in [(Cause::ArrayBuffers, Cause::ArrayBuffers), (Cause::Exited, Cause::JsHeap)] {
+        let mut pool = Pool::new(quiet(1));
+        let id = pool.submit(task("p"));
+        let worker = pool.worker_of(id);
+        pool.fail(id, ErrorCode::MemoryLimit);
+        pool.gone(worker, seen);
+        assert_eq!(pool.verdict_of(worker), told);
+    }
 }
