@@ -201,5 +201,6 @@ impl Pool {
         self.feed(Event::WorkerGone { worker: id, verdict }, &mut Carried::Nothing);
         // Closing the descriptors takes them out of the epoll set.
         self.workers.remove(id);
+        self.orphans.look_at(self.clock.now());
     }
 }

@@ -11,6 +11,7 @@ mod events;
 mod link;
 mod listener;
 mod logging;
+mod orphans;
 mod outbox;
 mod outcomes;
 mod perform;

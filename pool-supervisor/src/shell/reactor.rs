@@ -20,6 +20,7 @@ use super::clients::{Clients, MAX_CLIENTS, PAUSE_BYTES};
 use super::clock::Clock;
 use super::events::EventLog;
 use super::listener::{Control, stranger};
+use super::orphans::Orphans;
 use super::outbox::Peer;
 use super::outcomes::Outcomes;
 use super::perform::Carried;
@@ -111,6 +112,7 @@ pub(crate) struct Pool {
     /// What happened while actions were performed; fed to the core after them.
     pub(super) follow_ups: VecDeque<Event<'static>>,
     actions: Vec<Action>,
+    pub(super) orphans: Orphans,
     /// Workers that have closed their sockets, and when they must be gone.
     pub(super) closed_links: VecDeque<(Time, WorkerId)>,
     dirty_clients: Vec<ClientId>,
@@ -164,6 +166,7 @@ impl Pool {
             events: EventLog::new(),
             follow_ups: VecDeque::new(),
             actions: Vec::new(),
+            orphans: Orphans::default(),
             closed_links: VecDeque::new(),
             dirty_clients: Vec::new(),
             dirty_workers: Vec::new(),
@@ -200,6 +203,7 @@ impl Pool {
         let mut next = self.housekeeping.plus_us(HOUSEKEEPING_US);
         next = self.core.next_deadline().map_or(next, |d| d.min(next));
         next = self.systemd.deadline().map_or(next, |d| d.min(next));
+        next = self.orphans.deadline().map_or(next, |d| d.min(next));
         next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
         let us = next.since(self.clock.now());
         EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
@@ -242,6 +246,10 @@ impl Pool {
             self.keep_house(now);
         }
         self.end_lingering(now);
+        if self.orphans.deadline().is_some_and(|due| due <= now) {
+            let workers = self.workers.pids();
+            self.orphans.sweep(now, |pid| workers.contains(&pid));
+        }
         self.systemd.ping(now);
         self.pump_events();
         self.flush_dirty();

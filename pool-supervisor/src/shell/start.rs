@@ -11,6 +11,7 @@ use pool_protocol::worker::Lane;
 
 use super::clock::Clock;
 use super::listener::Control;
+use super::orphans::Orphans;
 use super::reactor::{Parts, Pool};
 use super::signals::Signals;
 use super::{logging, snapshot};
@@ -67,6 +68,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let worker_path = worker_path(&config)?;
     let control = Control::open(&socket)?;
     let signals = Signals::install().context("failed to install the signal handlers")?;
+    Orphans::adopt_all().context("failed to become the parent of orphans")?;
     let clock = Clock::start();
     let seed = seed()?;
     let core = Core::new(clock.now(), config.core_settings(), TaskId(Clock::wall_us()), seed);

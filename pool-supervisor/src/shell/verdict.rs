@@ -67,7 +67,8 @@ fn describe(status: Option<&WaitIdStatus>) -> String {
 }
 
 fn with_tail(how: &str, tail: &str) -> String {
-    let tail = tail.trim();
+    // One line, without what could steer a terminal.
+    let tail: String = tail.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if tail.is_empty() { how.to_owned() } else { format!("{how}; its last output: {tail}") }
 }
 

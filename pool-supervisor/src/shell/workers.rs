@@ -1,6 +1,6 @@
 //! The children: their sockets, pidfds and last words.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
@@ -63,7 +63,8 @@ impl Worker {
             Ok(n) => {
                 self.output_read = n == bytes.len();
                 let text = String::from_utf8_lossy(&bytes[..n]);
-                tracing::debug!(worker = %self.id, "worker output: {}", text.trim_end());
+                // As one quoted line: a worker must not write lines of its own into the log.
+                tracing::debug!(worker = %self.id, output = ?text.trim_end(), "worker output");
                 self.seen.stderr_tail.push_str(&text);
                 trim_front(&mut self.seen.stderr_tail, MAX_TAIL_BYTES);
                 true
@@ -106,6 +107,10 @@ impl Workers {
 
     pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         self.living.remove(&id)
+    }
+
+    pub(crate) fn pids(&self) -> HashSet<Pid> {
+        self.living.values().map(|w| w.pid).collect()
     }
 
     pub(crate) fn bury(&mut self, row: DeadWorkerRow) {
