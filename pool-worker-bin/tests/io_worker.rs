@@ -121,7 +121,7 @@ fn console_lines_are_streamed_as_they_come_and_captured_when_wanted() {
     run.head.stream_logs = true;
     run.head.logs = true;
     worker.send_runs(&[run]);
-    for (level, text) in [(LogLevel::Info, "one"), (LogLevel::Error, "two 2")] {
+    for (level, text) in [(LogLevel::Log, "one"), (LogLevel::Error, "two 2")] {
         let frame = worker.next();
         assert_eq!((frame.kind, frame.id), (Kind::Log, 1));
         assert_eq!(codec::decode::<LogHead>("log", &frame.head).unwrap().level, level);
@@ -129,7 +129,7 @@ fn console_lines_are_streamed_as_they_come_and_captured_when_wanted() {
     }
     let ended = worker.done();
     assert_eq!(ended.result(), 3);
-    assert_eq!(ended.logs(), json!([{"level": "info", "text": "one"}, {"level": "error", "text": "two 2"}]));
+    assert_eq!(ended.logs(), json!([{"level": "log", "text": "one"}, {"level": "error", "text": "two 2"}]));
     let ended = worker.outcome(&code(2, "console.log('unwanted'); return 4"));
     assert_eq!(ended.head.result_len as usize, ended.body.len());
 }

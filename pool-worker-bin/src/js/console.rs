@@ -93,7 +93,7 @@ impl TaskLog {
 pub(super) fn functions() -> Vec<(&'static str, v8::FunctionCallback)> {
     use v8::MapFnTo as _;
     vec![
-        ("log", info.map_fn_to()),
+        ("log", log.map_fn_to()),
         ("info", info.map_fn_to()),
         ("debug", debug.map_fn_to()),
         ("warn", warn.map_fn_to()),
@@ -114,6 +114,10 @@ pub(super) fn functions() -> Vec<(&'static str, v8::FunctionCallback)> {
 
 type Args<'s> = v8::FunctionCallbackArguments<'s>;
 type Return<'s> = v8::ReturnValue<'s, v8::Value>;
+
+fn log<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
+    print(scope, LogLevel::Log, &args, 0);
+}
 
 fn info<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
     print(scope, LogLevel::Info, &args, 0);
@@ -137,7 +141,7 @@ fn dir<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
         return;
     }
     let text = inspect(scope, args.get(0));
-    emit(scope, LogLevel::Info, text);
+    emit(scope, LogLevel::Log, text);
 }
 
 fn trace<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
@@ -165,7 +169,7 @@ fn assert<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>)
 
 fn group<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
     if args.length() > 0 {
-        print(scope, LogLevel::Info, &args, 0);
+        print(scope, LogLevel::Log, &args, 0);
     }
     let host = host(scope);
     let mut log = host.log.borrow_mut();
@@ -189,7 +193,7 @@ fn count<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) 
     *count += 1;
     let text = format!("{label}: {count}");
     drop(log);
-    emit(scope, LogLevel::Info, text);
+    emit(scope, LogLevel::Log, text);
 }
 
 fn time<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s>) {
@@ -216,7 +220,7 @@ fn time_end<'s>(scope: &mut v8::PinScope<'s, '_>, args: Args<'s>, _rv: Return<'s
 fn print_time(scope: &mut v8::PinScope<'_, '_>, label: &str, started: Option<Instant>) {
     if let Some(started) = started {
         let ms = started.elapsed().as_secs_f64() * 1000.0;
-        emit(scope, LogLevel::Info, format!("{label}: {ms:.3}ms"));
+        emit(scope, LogLevel::Log, format!("{label}: {ms:.3}ms"));
     } else {
         emit(scope, LogLevel::Warn, format!("no timer named {label}"));
     }

@@ -79,7 +79,9 @@ pub struct LogLine {
 pub enum LogLevel {
     /// `console.debug`
     Debug,
-    /// `console.log`, `console.info` and the rest
+    /// `console.log` and the rest
+    Log,
+    /// `console.info`
     Info,
     /// `console.warn`
     Warn,

@@ -103,6 +103,7 @@ fn log_sink(link: Arc<Link>, streamed: Rc<Cell<Option<u64>>>) -> js::LogSink {
 fn log_level(level: js::LogLevel) -> LogLevel {
     match level {
         js::LogLevel::Debug => LogLevel::Debug,
+        js::LogLevel::Log => LogLevel::Log,
         js::LogLevel::Info => LogLevel::Info,
         js::LogLevel::Warn => LogLevel::Warn,
         js::LogLevel::Error => LogLevel::Error,

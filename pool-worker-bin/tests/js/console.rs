@@ -17,19 +17,19 @@ fn lines(code: &str) -> Vec<(LogLevel, String)> {
 
 fn shows(expression: &str, text: &str) {
     let lines = lines(&format!("console.log({expression})"));
-    assert_eq!(lines, [(LogLevel::Info, text.to_owned())], "{expression}");
+    assert_eq!(lines, [(LogLevel::Log, text.to_owned())], "{expression}");
 }
 
 #[test]
 fn each_function_has_its_level() {
-    use LogLevel::{Debug, Error, Info, Warn};
+    use LogLevel::{Debug, Error, Info, Log, Warn};
     let lines = lines(
         "console.debug(1); console.log(2); console.info(3); console.warn(4); console.error(5); console.assert(true, 6); console.assert(false, 'seven', 8)",
     );
     let lines: Vec<_> = lines.iter().map(|(level, text)| (*level, text.as_str())).collect();
     assert_eq!(
         lines,
-        [(Debug, "1"), (Info, "2"), (Info, "3"), (Warn, "4"), (Error, "5"), (Error, "Assertion failed: seven 8")]
+        [(Debug, "1"), (Log, "2"), (Info, "3"), (Warn, "4"), (Error, "5"), (Error, "Assertion failed: seven 8")]
     );
 }
 
@@ -102,5 +102,5 @@ fn lines_carry_their_tasks_ticket_and_are_kept_only_on_request() {
     let outcome =
         bench.engine.run(&JsTask { ticket: 77, project: "p", realm: Realm::Fresh, work, capture_logs: false });
     assert!(outcome.logs.is_empty());
-    assert_eq!(bench.seen.take(), [(77, LogLevel::Info, "hi".to_owned())]);
+    assert_eq!(bench.seen.take(), [(77, LogLevel::Log, "hi".to_owned())]);
 }
