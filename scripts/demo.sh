@@ -21,24 +21,35 @@ finish() {
     printf '\ndemo: failed (exit %d); the end of the supervisor'\''s log:\n' "$code" >&2
     tail -n 40 "$scratch/supervisor.log" >&2 2>/dev/null || true
   fi
-  [ -z "$supervisor" ] || kill -KILL "$supervisor" 2>/dev/null || true
-  [ -z "$server" ] || kill -KILL "$server" 2>/dev/null || true
+  for process in $supervisor $server; do
+    kill -KILL "$process" 2>/dev/null || true
+    wait "$process" 2>/dev/null || true
+  done
   rm -rf "$scratch"
   exit "$code"
 }
 trap finish EXIT
-# What a command is, and what it printed.
+# What a command is (whatever becomes of its output), and what it printed.
+exec 3>&1
 show() {
-  printf '\033[2m$ poolctl'
-  printf ' %q' "$@"
-  printf '\033[0m\n'
+  local word
+  printf >&3 '\033[2m$ poolctl'
+  for word in "$@"; do
+    # As a person would write it.
+    case $word in
+      *[!A-Za-z0-9._:/=+-]*) printf >&3 " '%s'" "$word" ;;
+      *) printf >&3 ' %s' "$word" ;;
+    esac
+  done
+  printf >&3 '\033[0m\n'
   "$poolctl" "$@"
 }
 # Runs one task; checks its result.
 run() { # EXPECTED-JQ-TEST ARGUMENT…
   local expected=$1 outcome
   shift
-  outcome=$(show run "$@" --json 2>&1) || {
+  # After the kind, not at the end: what follows a program is the program's.
+  outcome=$(show run "$1" --json "${@:2}" 2>&1) || {
     printf '%s\n' "$outcome"
     return 1
   }
