@@ -115,7 +115,11 @@ fn what_aborts_the_engine_ends_that_worker_alone() {
 #[test]
 fn deep_recursion_is_a_range_error_and_costs_no_worker() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}}));
-    for source in ["(function f() { f() })()", "let a = []; for (let i = 0; i < 1e6; i++) a = [a]; JSON.stringify(a)"] {
+    for source in [
+        "(function f() { f() })()",
+        "const p = new Proxy({}, {get: (t, k, self) => self[k]}); p.x",
+        "const f = { toJSON() { return JSON.stringify(f) } }; JSON.stringify(f)",
+    ] {
         let outcome = pool.run(with(code(source), json!({"maxAttempts": 1})));
         assert_eq!(outcome["error"]["name"], "RangeError", "{source}: {outcome}");
     }
@@ -139,13 +143,15 @@ fn a_worker_has_few_descriptors_no_core_file_and_a_bounded_file_size() {
     pool.until_idle("js", 1);
     for worker in pool.workers() {
         let pid = pid(&worker);
-        assert_eq!(proc::soft_limit(pid, "Max open files"), Some(50), "{worker}");
+        // The lane that runs programs holds each of the list open besides.
+        let files = proc::soft_limit(pid, "Max open files").expect("it is bounded");
+        assert!((50..=51).contains(&files), "{worker}: {files}");
         assert_eq!(proc::soft_limit(pid, "Max core file size"), Some(0), "{worker}");
-        assert!(proc::soft_limit(pid, "Max file size").is_some(), "{worker}");
         assert_eq!(proc::soft_limit(pid, "Max address space"), None, "it breaks the engine: {worker}");
     }
     let js = pid(&pool.workers_that_are("js", "idle")[0]);
     assert!(proc::soft_limit(js, "Max data size").is_some());
+    assert_eq!(proc::soft_limit(js, "Max file size"), Some(0), "JavaScript writes no file at all");
 }
 
 #[test]

@@ -171,6 +171,15 @@ fn a_worker_that_begins_wrongly_never_gets_a_task() {
 }
 
 #[test]
+fn a_program_that_only_hangs_does_not_keep_the_supervisor_from_starting() {
+    let folder = Folder::new();
+    let hangs = folder.write_program("hangs", "#!/bin/sh\nexec sleep 1000\n");
+    let pool =
+        Pool::start(json!({"workerPath": hangs, "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 300}}));
+    until("it says that it cannot run tasks", || pool.status()["state"] == "degraded");
+}
+
+#[test]
 fn a_version_mismatch_is_told_with_both_versions() {
     let (_folder, pool) = at_start("old-version");
     until("it is given up", || !pool.dead_workers().is_empty());

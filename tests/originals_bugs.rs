@@ -102,9 +102,9 @@ fn scale_up_adds_workers() {
 fn the_queue_does_not_stall_after_a_recycle() {
     let pool =
         Pool::start(json!({"daemon": {"worker": {"minProcesses": 1, "maxProcesses": 1, "maxTasksPerWorker": 3}}}));
-    let outcomes = pool.run_all(&vec![code("1"); 60]);
+    let outcomes = pool.run_all(&vec![sleep(2); 60]);
     assert!(outcomes.iter().all(|o| o["status"] == "succeeded" && o["attempts"] == 1));
-    assert!(pool.dead_workers().len() >= 10);
+    until("it was recycled again and again", || pool.dead_workers().len() >= 3);
 }
 
 #[test]

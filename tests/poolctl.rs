@@ -211,8 +211,11 @@ fn the_administrative_commands_do_what_they_say() {
 #[test]
 fn events_follow_prints_what_comes() {
     let pool = Pool::start(json!({}));
-    let mut child =
-        pool.ctl_command(&["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = pool
+        .ctl_command(&["events", "--follow", "--since", "0", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let id = pool.submit(code("1"));
     let done = loop {

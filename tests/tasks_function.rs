@@ -38,7 +38,7 @@ fn a_source_that_is_no_function_is_the_tasks_mistake() {
     let pool = Pool::start(json!({}));
     for source in ["1 + 1", "(a, b) =>", "class A {"] {
         let outcome = pool.run(with(function(source, json!([])), json!({"maxAttempts": 1})));
-        assert!(["JS_SYNTAX", "JS_EXCEPTION"].contains(&error(&outcome)), "{source}: {outcome}");
+        assert!(["JS_SYNTAX", "INVALID_TASK"].contains(&error(&outcome)), "{source}: {outcome}");
     }
 }
 
