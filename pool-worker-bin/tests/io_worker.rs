@@ -300,8 +300,32 @@ fn a_full_heap_is_a_memory_limit_and_not_a_lost_worker_whatever_the_limit() {
         let mut setup = setup(Lane::Js);
         setup.memory_bytes = mib << 20;
         let mut worker = Worker::start(&setup);
-        let ended = worker.outcome(&code(1, "const a = []; for(;;) a.push({})"));
+        let mut run = code(1, "const a = []; for(;;) a.push({})");
+        run.head.memory_bytes = mib << 20;
+        let ended = worker.outcome(&run);
         assert_eq!(ended.failure().0, ErrorCode::MemoryLimit, "{mib}");
+        assert!(ended.head.spoiled);
+        assert_eq!(worker.exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_tasks_own_memory_limit_is_below_the_workers() {
+    let bomb = "const a = []; for(;;) a.push({})";
+    // One allocation that no collection follows: the watch notices.
+    let block = "const a = new Array(3e6).fill(0); for(;;);";
+    for source in [bomb, block] {
+        let mut worker = Worker::js();
+        let small = "return new Array(3e5).fill(0).length";
+        let mut run = code(1, small);
+        run.head.memory_bytes = 8 << 20;
+        assert_eq!(worker.outcome(&run).result(), 300_000);
+        let mut run = code(2, source);
+        run.head.memory_bytes = 8 << 20;
+        let ended = worker.outcome(&run);
+        let (code, message) = ended.failure();
+        assert_eq!(code, ErrorCode::MemoryLimit, "{source}: {message}");
+        assert!(message.contains("limit of 8 MiB with "), "{source}: {message}");
         assert!(ended.head.spoiled);
         assert_eq!(worker.exit().code(), Some(0));
     }
@@ -317,7 +341,9 @@ fn array_buffers_are_limited_before_the_kernel_steps_in() {
         let mut setup = setup(Lane::Js);
         setup.memory_bytes = 256 << 20;
         let mut worker = Worker::start(&setup);
-        let ended = worker.outcome(&code(1, source));
+        let mut run = code(1, source);
+        run.head.memory_bytes = setup.memory_bytes;
+        let ended = worker.outcome(&run);
         let (code, message) = ended.failure();
         assert!(matches!(code, ErrorCode::JsException | ErrorCode::MemoryLimit), "{source}: {code} {message}");
         assert_eq!(ended.json()["name"], "RangeError", "{source}: {message}");

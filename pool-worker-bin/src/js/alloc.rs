@@ -1,6 +1,6 @@
 //! Memory of array buffers, which V8's heap limit does not count.
 //!
-//! Owns the count of live bytes and refuses what would exceed the limit; V8 then collects garbage, asks once more, and
+//! Owns the count of live bytes and refuses what would exceed the limit, or the running task's own; V8 then collects garbage, asks once more, and
 //! throws a `RangeError`. Resizable buffers and WebAssembly memories are not taken from here: they are mapped by V8
 //! itself, and the process's `RLIMIT_DATA` bounds them.
 
@@ -18,13 +18,29 @@ const ALIGN: usize = 16;
 pub(super) struct BufferBudget {
     used: AtomicUsize,
     limit: usize,
+    /// The limit, or a lower one while a task with its own runs.
+    ceiling: AtomicUsize,
     /// Whether the latest request was refused.
     refused: AtomicBool,
 }
 
 impl BufferBudget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit, refused: AtomicBool::new(false) }
+        Self { used: AtomicUsize::new(0), limit, ceiling: AtomicUsize::new(limit), refused: AtomicBool::new(false) }
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Refuses what would make more than `bytes` live, until the ceiling is lifted.
+    pub(super) fn lower_ceiling(&self, bytes: usize) {
+        self.ceiling.store(bytes.min(self.limit), Ordering::Relaxed);
+    }
+
+    /// The limit is all that counts again.
+    pub(super) fn lift_ceiling(&self) {
+        self.ceiling.store(self.limit, Ordering::Relaxed);
     }
 
     pub(super) fn used(&self) -> usize {
@@ -37,10 +53,11 @@ impl BufferBudget {
     }
 
     fn take(&self, len: usize) -> bool {
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
         let taken = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(len).filter(|sum| *sum <= self.limit)
+                used.checked_add(len).filter(|sum| *sum <= ceiling)
             })
             .is_ok();
         self.refused.store(!taken, Ordering::Relaxed);
@@ -123,5 +140,18 @@ mod tests {
         budget.give_back(60);
         assert!(budget.take(100));
         assert_eq!(budget.used(), 100);
+    }
+
+    #[test]
+    fn a_lowered_ceiling_holds_until_it_is_lifted_and_is_never_above_the_limit() {
+        let budget = BufferBudget::new(100);
+        budget.lower_ceiling(50);
+        assert!(!budget.take(51));
+        assert!(budget.take(50));
+        budget.lower_ceiling(1000);
+        assert!(!budget.take(51));
+        budget.lower_ceiling(50);
+        budget.lift_ceiling();
+        assert!(budget.take(50));
     }
 }

@@ -4,8 +4,7 @@
 //! whether the engine may be used again. One engine per thread; it stays on the thread that made it.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::console::TaskLog;
 use super::context::{self, RealmRules, RealmState, Realms};
 use super::errors::{self, Trouble};
 use super::host::Host;
+use super::memory::{MemoryGuard, Reached};
 use super::modules::ModuleRoots;
 use super::perform::{Bench, perform};
 use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason};
@@ -84,22 +84,12 @@ pub struct Engine {
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
     result_limit: usize,
-    heap_limit: usize,
     has_snapshot: bool,
     memory_bytes: u64,
     tasks_since_reading: u32,
     isolate: v8::OwnedIsolate,
     /// V8 holds its address for as long as the isolate lives.
-    heap: Box<HeapGuard>,
-}
-
-/// What V8's near-heap-limit callback finds and leaves.
-struct HeapGuard {
-    isolate: v8::UnsafeRawIsolatePtr,
-    watch: Arc<Watch>,
-    buffers: Arc<BufferBudget>,
-    /// Bytes in use when the limit was reached last, if it was.
-    reached: Cell<Option<usize>>,
+    memory: Rc<MemoryGuard>,
 }
 
 impl Engine {
@@ -136,23 +126,16 @@ impl Engine {
         isolate.set_slot(Rc::clone(&host));
         context::prepare_isolate(&mut isolate, rules);
         isolate.set_oom_error_handler(platform::out_of_memory);
-        let heap = Box::new(HeapGuard {
-            isolate: raw_isolate(&isolate),
-            watch: Arc::clone(&watch),
-            buffers: Arc::clone(&buffers),
-            reached: Cell::new(None),
-        });
-        let guard = std::ptr::from_ref::<HeapGuard>(&heap).cast_mut().cast::<c_void>();
-        isolate.add_near_heap_limit_callback(near_heap_limit, guard);
+        let memory =
+            MemoryGuard::attach(&mut isolate, Arc::clone(&watch), Arc::clone(&buffers), config.heap_limit_bytes);
         Self {
             realms: Realms::new(rules, config.max_warm_projects),
             checker: None,
             host,
-            heap,
+            memory,
             watch,
             buffers,
             result_limit: config.result_limit_bytes,
-            heap_limit: config.heap_limit_bytes,
             has_snapshot: rules.from_snapshot,
             memory_bytes: 0,
             tasks_since_reading: TASKS_PER_READING,
@@ -172,10 +155,11 @@ impl Engine {
         self.has_snapshot
     }
 
-    /// Whether the heap limit was ever reached. The limit has been raised for it, so take another process.
+    /// Whether a heap limit was ever reached. The engine's has been raised for it, and the heap has grown, so take another
+    /// process.
     #[must_use]
     pub fn must_be_replaced(&self) -> bool {
-        self.heap.reached.get().is_some()
+        self.memory.reached().is_some()
     }
 
     /// Makes the next fresh context ahead; for the time when there is nothing else to do.
@@ -195,8 +179,12 @@ impl Engine {
             Realm::Warm => self.realms.warm(&mut self.isolate, task.project),
         };
         *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
+        if let Some(limit) = task.memory_limit_bytes {
+            self.memory.begin(&mut self.isolate, limit);
+        }
         let result = self.execute(task, &realm);
         let ending = self.watch.end();
+        self.memory.end();
         self.host.timers.borrow_mut().clear();
         *self.host.modules.borrow_mut() = None;
         let result = match result {
@@ -234,9 +222,7 @@ impl Engine {
     /// Why a task without result and without exception ended.
     fn explain(&self, ending: Ending) -> JsFailure {
         if ending.heap_exceeded {
-            let limit = self.heap_limit >> 20;
-            let used = self.heap.reached.get().unwrap_or_default() >> 20;
-            let message = format!("the JavaScript heap reached its limit of {limit} MiB with {used} MiB in use");
+            let message = self.memory.reached().map(Reached::message).unwrap_or_default();
             return JsFailure::new(FailureKind::MemoryLimit, "RangeError", message);
         }
         match ending.stop {
@@ -273,30 +259,4 @@ fn terminated(reason: StopReason) -> JsFailure {
         StopReason::Cancelled => "the task was cancelled",
     };
     JsFailure::new(FailureKind::Terminated(reason), "Error", message)
-}
-
-#[expect(unsafe_code, reason = "the heap's callback is given nothing but a pointer of ours")]
-fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
-    // SAFETY: kept in the guard, which the engine drops with its isolate.
-    unsafe { isolate.as_raw_isolate_ptr() }
-}
-
-/// V8 asks for more room. It gets as much again, so that the unwinding of the task does not die of the same shortage,
-/// and the task is told to end. An array that doubles needs that much for one step.
-#[expect(unsafe_code, reason = "called by V8 with the pointer registered in `new`")]
-unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
-    // SAFETY: the guard is boxed, outlives the isolate, and is used on this thread alone.
-    let guard = unsafe { &*data.cast::<HeapGuard>() };
-    // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
-    let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
-    // A refused array buffer looks like a full heap to V8; the `RangeError` that follows is enough.
-    if guard.buffers.was_refused() && used < current_limit / 4 * 3 {
-        return current_limit;
-    }
-    if !guard.watch.heap_exceeded() {
-        // The task has not ended in the room it was given: let V8 die, with its last words.
-        return current_limit;
-    }
-    guard.reached.set(Some(used));
-    current_limit + initial_limit
 }

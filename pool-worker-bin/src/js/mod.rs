@@ -30,6 +30,7 @@ mod errors;
 mod escape;
 mod host;
 mod inspect;
+mod memory;
 mod method;
 mod modules;
 mod number;

@@ -48,6 +48,9 @@ pub struct JsTask<'a> {
     pub realm: Realm,
     /// What to run.
     pub work: Work<'a>,
+    /// What the task may keep on the heap and, besides, in array buffers, over what was there before it. Nothing, or what
+    /// is not below the engine's limits, for those alone.
+    pub memory_limit_bytes: Option<usize>,
     /// Whether the outcome carries the log lines; the sink given to the engine gets them either way.
     pub capture_logs: bool,
 }
@@ -115,7 +118,7 @@ pub enum FailureKind {
     ModuleDenied,
     /// Nothing can settle the promise any more.
     PromiseNeverSettled,
-    /// The heap limit was reached.
+    /// The heap limit, or the task's own, was reached.
     MemoryLimit,
     /// The result is larger than allowed.
     OutputLimit,

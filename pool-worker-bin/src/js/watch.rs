@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::memory;
 use super::task::StopReason;
 
 /// Orders for tasks that have not begun yet which are remembered at most.
@@ -32,6 +33,13 @@ impl EngineHandle {
         self.watch.order(ticket, reason)
     }
 
+    /// Has the running task's memory looked at soon, if it has a limit of its own. Between collections nobody else does.
+    pub fn look_at_memory(&self) {
+        if self.watch.memory_limited.load(Ordering::Relaxed) {
+            self.watch.ask_about_memory();
+        }
+    }
+
     /// The ticket of the running task, if any.
     #[must_use]
     pub fn running(&self) -> Option<u64> {
@@ -53,6 +61,10 @@ pub(super) struct Watch {
     state: Mutex<State>,
     wake: Condvar,
     heap_exceeded: AtomicBool,
+    /// Whether the running task has a memory limit of its own.
+    memory_limited: AtomicBool,
+    /// Whether V8 has been asked for an interrupt that looks at memory, and has not come to it.
+    memory_asked: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -71,6 +83,8 @@ impl Watch {
             state: Mutex::new(State { running: 0, begun: 0, stop: None, early: BTreeMap::new(), isolate }),
             wake: Condvar::new(),
             heap_exceeded: AtomicBool::new(false),
+            memory_limited: AtomicBool::new(false),
+            memory_asked: AtomicBool::new(false),
         }
     }
 
@@ -148,7 +162,25 @@ impl Watch {
         }
     }
 
-    /// Called by V8 on the engine's own thread, when the heap is nearly full. False if the task has been told before.
+    /// Whether the running task has a memory limit of its own.
+    pub(super) fn limit_memory(&self, own: bool) {
+        self.memory_limited.store(own, Ordering::Relaxed);
+    }
+
+    /// Asks V8 for an interrupt that looks at memory. One that comes after the task finds another one, or none, and a
+    /// look does no harm.
+    pub(super) fn ask_about_memory(&self) {
+        if !self.memory_asked.swap(true, Ordering::Relaxed) {
+            self.lock().isolate.request_interrupt(memory::interrupt, std::ptr::null_mut());
+        }
+    }
+
+    /// The interrupt has come.
+    pub(super) fn memory_is_looked_at(&self) {
+        self.memory_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// The task is to end because of its memory. Called on the engine's own thread, from inside V8. False if the task has been told before.
     pub(super) fn heap_exceeded(&self) -> bool {
         let is_first = !self.heap_exceeded.swap(true, Ordering::Relaxed);
         if is_first {

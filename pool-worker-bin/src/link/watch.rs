@@ -29,6 +29,9 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 pub(crate) trait EndTask: Send + 'static {
     /// Asks for the end; does not wait for it.
     fn end(&self, order: StopOrder);
+
+    /// Called now and then while a task runs that is within its time.
+    fn look(&self) {}
 }
 
 /// What the thread owns.
@@ -147,6 +150,7 @@ impl<E: EndTask> Watch<E> {
         } else if cpu_left.is_zero() {
             StopReason::CpuLimit
         } else {
+            self.end.look();
             return LOOK.min(wall_left).min(cpu_left);
         };
         self.tell(StopOrder { ticket: running.ticket, reason });

@@ -121,6 +121,10 @@ impl EndTask for EndScript {
         };
         self.0.terminate(order.ticket, reason);
     }
+
+    fn look(&self) {
+        self.0.look_at_memory();
+    }
 }
 
 struct JsLane {
@@ -188,6 +192,7 @@ fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOut
             Realm::Warm => js::Realm::Warm,
         },
         work,
+        memory_limit_bytes: usize::try_from(job.memory_bytes).ok(),
         capture_logs: job.logs,
     }))
 }

@@ -18,6 +18,7 @@ fn a_known_function_is_called_without_compiling_it_again() {
             project: "default",
             realm: Realm::Warm,
             work: Work::Function { source: "({a, b}) => a + b", args_json: br#"[{"a":1,"b":2}]"# },
+            memory_limit_bytes: None,
             capture_logs: false,
         });
         assert_eq!(outcome.result.as_deref(), Ok(b"3".as_slice()));

@@ -99,8 +99,14 @@ fn a_gigabyte_of_output_is_truncated_with_a_mark() {
 fn lines_carry_their_tasks_ticket_and_are_kept_only_on_request() {
     let mut bench = Bench::new();
     let work = Work::Code { source: "console.log('hi')", context_json: b"" };
-    let outcome =
-        bench.engine.run(&JsTask { ticket: 77, project: "p", realm: Realm::Fresh, work, capture_logs: false });
+    let outcome = bench.engine.run(&JsTask {
+        ticket: 77,
+        project: "p",
+        realm: Realm::Fresh,
+        work,
+        memory_limit_bytes: None,
+        capture_logs: false,
+    });
     assert!(outcome.logs.is_empty());
     assert_eq!(bench.seen.take(), [(77, LogLevel::Log, "hi".to_owned())]);
 }

@@ -29,6 +29,115 @@ fn a_heap_bomb_is_a_memory_limit_with_the_heap_figures() {
     }
 }
 
+/// A task's own limit in these tests; the engine's is 128 MiB.
+const OWN: usize = 16 << 20;
+
+/// Keeps about this many MiB: objects of 56 bytes and their places in the array.
+fn keeps(mebibytes: u32) -> String {
+    format!("const a = []; for (let i = 0; i < {mebibytes} * 16384; i++) a.push({{i, j: i + 0.5}}); a.length")
+}
+
+#[test]
+fn a_task_that_keeps_more_than_its_own_limit_ends_with_the_figures() {
+    for code in [
+        keeps(40),
+        "const m = new Map(); for (let i = 0; i < 4e5; i++) m.set('k' + i, {i}); m.size".to_owned(),
+        "const a = []; for (let i = 0; i < 40; i++) a.push('xy'.repeat(1 << 16).split('x')); a.length".to_owned(),
+        "const a = []; const f = () => { for (let i = 0; i < 1e4; i++) a.push({i}); return a.length < 1e6 && Promise.resolve().then(f) }; await f(); return a.length".to_owned(),
+    ] {
+        let mut bench = Bench::new();
+        let result = bench.code_within(OWN, &code);
+        let failure = assert_kind(&result, FailureKind::MemoryLimit);
+        assert!(failure.message.contains("limit of 16 MiB with "), "{code}: {failure:?}");
+        assert!(bench.engine.must_be_replaced(), "{code}");
+        bench.code(&code).expect("it has room under the engine's limit");
+    }
+}
+
+#[test]
+fn one_large_object_is_seen_by_a_look_from_outside() {
+    let mut bench = Bench::new();
+    let handle = bench.engine.handle();
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let watching = std::thread::spawn(move || {
+        let pause = std::time::Duration::from_millis(5);
+        while is_over.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            handle.look_at_memory();
+        }
+    });
+    let code = "const a = new Array(5e6).fill(0); const end = Date.now() + 10000; while (Date.now() < end); a.length";
+    let result = bench.code_within(OWN, code);
+    drop(over);
+    watching.join().expect("the thread does not panic");
+    assert_kind(&result, FailureKind::MemoryLimit);
+}
+
+#[test]
+fn garbage_does_not_count_against_a_tasks_own_limit() {
+    let mut bench = Bench::new();
+    for code in [
+        // Dies young.
+        "let n = 0; for (let i = 0; i < 8e6; i++) n += [i, i, i].length; n",
+        // Survives a few collections first: 8 MiB are alive at any time.
+        "const ring = new Array(1e5); for (let i = 0; i < 8e6; i++) ring[i % 1e5] = {i, j: i + 0.5}; ring.length",
+        // Large objects.
+        "let a; for (let i = 0; i < 100; i++) a = new Array(655360).fill(i); a.length",
+        "let a; for (let i = 0; i < 100; i++) a = new Uint8Array(5 << 20); a.length",
+    ] {
+        bench.code_within(OWN, code).unwrap_or_else(|failure| panic!("{code}: {failure:?}"));
+        assert!(!bench.engine.must_be_replaced(), "{code}");
+    }
+}
+
+#[test]
+fn array_buffers_above_a_tasks_own_limit_are_range_errors() {
+    let mut bench = Bench::new();
+    let code = "const a = []; for (let i = 0; i < 20; i++) a.push(new Uint8Array(2 << 20)); a.length";
+    let result = bench.code_within(OWN, code);
+    let failure = assert_kind(&result, FailureKind::Exception);
+    assert_eq!(failure.name, "RangeError");
+    assert!(!bench.engine.must_be_replaced());
+    assert_eq!(bench.code(code).as_deref(), Ok("20"), "a later task has all of the engine's room");
+    assert_eq!(bench.code(&keeps(60)).as_deref(), Ok("983040"));
+    // What tasks before left is no gift: at most half of the limit of it is not found out.
+    for _ in 0..3 {
+        bench.code("let a; for (let i = 0; i < 12; i++) a = new Uint8Array(5 << 20); 1").expect("there is room");
+        assert_kind(&bench.code_within(OWN, code), FailureKind::Exception);
+    }
+}
+
+#[test]
+fn what_a_warm_context_holds_does_not_count_against_the_next_task() {
+    let mut bench = Bench::new();
+    bench.warm_code("default", &format!("{{ {}; globalThis.kept = a }} 1", keeps(40))).expect("there is room");
+    bench.warm_code("default", "globalThis.bytes = new Uint8Array(40 << 20); 1").expect("there is room");
+    let modest = format!("{{ {}; globalThis.more = a }} new Uint8Array(4 << 20).length", keeps(8));
+    for _ in 0..3 {
+        let result = bench.warm_code_within(OWN, &modest);
+        assert_eq!(result.as_deref(), Ok("4194304"));
+    }
+    assert_kind(&bench.warm_code_within(OWN, &keeps(40)), FailureKind::MemoryLimit);
+}
+
+#[test]
+fn garbage_of_earlier_tasks_is_no_gift_to_a_task_with_its_own_limit() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.code(&keeps(50)).expect("there is room");
+        let result = bench.code_within(OWN, &keeps(50));
+        assert_kind(&result, FailureKind::MemoryLimit);
+    }
+}
+
+#[test]
+fn a_task_that_ends_by_its_own_limit_may_reach_the_engines_while_it_unwinds() {
+    let mut bench = Bench::with(|config| config.heap_limit_bytes = 32 << 20);
+    let code = "const a = []; for (;;) a.push(new Array(1e5).fill({}))";
+    let failure = bench.code_within(OWN, code).expect_err("it never ends by itself");
+    assert_eq!(failure.kind, FailureKind::MemoryLimit);
+    assert_eq!(bench.code("'next'").as_deref(), Ok("\"next\""));
+}
+
 #[test]
 fn the_memory_figure_follows_the_heap() {
     let mut bench = Bench::new();

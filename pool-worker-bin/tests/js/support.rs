@@ -40,7 +40,36 @@ impl Bench {
 
     pub(crate) fn run(&mut self, project: &str, realm: Realm, work: Work<'_>) -> JsOutcome {
         self.ticket += 1;
-        self.engine.run(&JsTask { ticket: self.ticket, project, realm, work, capture_logs: true })
+        self.engine.run(&JsTask {
+            ticket: self.ticket,
+            project,
+            realm,
+            work,
+            memory_limit_bytes: None,
+            capture_logs: true,
+        })
+    }
+
+    /// Runs fresh code with a memory limit of its own.
+    pub(crate) fn code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+        self.within(memory_limit_bytes, Realm::Fresh, source)
+    }
+
+    /// Runs code in the default project's warm context, with a memory limit of its own.
+    pub(crate) fn warm_code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+        self.within(memory_limit_bytes, Realm::Warm, source)
+    }
+
+    fn within(&mut self, memory_limit_bytes: usize, realm: Realm, source: &str) -> Result<String, JsFailure> {
+        self.ticket += 1;
+        text(self.engine.run(&JsTask {
+            ticket: self.ticket,
+            project: "default",
+            realm,
+            work: Work::Code { source, context_json: b"" },
+            memory_limit_bytes: Some(memory_limit_bytes),
+            capture_logs: true,
+        }))
     }
 
     pub(crate) fn code(&mut self, source: &str) -> Result<String, JsFailure> {

@@ -1,0 +1,235 @@
+//! Memory of the running task: the engine's heap limit, and a lower limit of the task's own.
+//!
+//! V8 has one heap limit, fixed when the isolate is made; [`MemoryGuard`] answers when it is reached. A task's own limit
+//! is watched instead: each collection, and the watching thread now and then, asks whether more is in use than the task
+//! may have; if so, a full collection tells what is garbage, and only what is left ends the task. Between two such looks
+//! a task can go beyond its limit, for the few milliseconds that takes, never beyond the engine's.
+//!
+//! What a task keeps is what the heap holds more than at its start, so that warm contexts do not count against it. The
+//! heap may hold garbage then, which would be a gift to the task; [`SLACK_SHARE`] bounds the gift.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::alloc::BufferBudget;
+use super::watch::Watch;
+
+/// The part of a task's limit that garbage of earlier tasks may at most hide: with more of it, the heap is cleaned before
+/// the task begins.
+const SLACK_SHARE: usize = 2;
+
+/// Bytes on V8's heap and in array buffers.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    heap: usize,
+    buffers: usize,
+}
+
+/// A limit that was reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    used: usize,
+    limit: usize,
+    /// Whether it is the task's own, not the engine's.
+    of_task: bool,
+}
+
+impl Reached {
+    /// What to tell the task's owner.
+    pub(super) fn message(self) -> String {
+        let whose = if self.of_task { "the task's JavaScript heap" } else { "the JavaScript heap" };
+        format!("{whose} reached its limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
+    }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    }
+}
+
+/// A task's own limit.
+#[derive(Debug, Clone, Copy)]
+struct TaskLimit {
+    bytes: usize,
+    /// Bytes on the heap that are not the task's.
+    base: usize,
+}
+
+/// What V8's callbacks find and leave; a slot of the isolate holds it.
+pub(super) struct MemoryGuard {
+    isolate: v8::UnsafeRawIsolatePtr,
+    watch: Arc<Watch>,
+    buffers: Arc<BufferBudget>,
+    heap_limit: usize,
+    task: Cell<Option<TaskLimit>>,
+    /// The least that is known to have been in use between tasks since the heap was cleaned last.
+    floor: Cell<Figures>,
+    /// Whether V8's limit was raised for the running task.
+    raised: Cell<bool>,
+    /// The limit that was reached last, if any was.
+    reached: Cell<Option<Reached>>,
+}
+
+impl MemoryGuard {
+    /// Sets the callbacks.
+    // INVARIANT: the caller keeps the guard in its place until the isolate is gone.
+    pub(super) fn attach(
+        isolate: &mut v8::OwnedIsolate,
+        watch: Arc<Watch>,
+        buffers: Arc<BufferBudget>,
+        heap_limit: usize,
+    ) -> Rc<Self> {
+        let floor = Figures { heap: isolate.get_heap_statistics().used_heap_size(), buffers: 0 };
+        let guard = Rc::new(Self {
+            isolate: raw_isolate(isolate),
+            watch,
+            buffers,
+            heap_limit,
+            task: Cell::new(None),
+            floor: Cell::new(floor),
+            raised: Cell::new(false),
+            reached: Cell::new(None),
+        });
+        let data = Rc::as_ptr(&guard).cast_mut().cast::<c_void>();
+        isolate.add_near_heap_limit_callback(near_heap_limit, data);
+        isolate.add_gc_epilogue_callback(after_collection, data, v8::GCType::kGCTypeAll);
+        isolate.set_slot(Rc::clone(&guard));
+        guard
+    }
+
+    /// The limit that was reached last, if any was.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        self.reached.get()
+    }
+
+    /// A task begins, in a realm that is there already. A limit that is not below the engine's is none of its own, and
+    /// costs nothing.
+    pub(super) fn begin(&self, isolate: &mut v8::Isolate, limit: usize) {
+        if limit >= self.heap_limit.max(self.buffers.limit()) {
+            return;
+        }
+        let base = self.base(isolate, limit / SLACK_SHARE);
+        self.task.set(Some(TaskLimit { bytes: limit, base: base.heap }));
+        self.buffers.lower_ceiling(base.buffers.saturating_add(limit));
+        self.watch.limit_memory(true);
+    }
+
+    /// What is in use before the task begins; at most `slack` of each kind is garbage.
+    fn base(&self, isolate: &mut v8::Isolate, slack: usize) -> Figures {
+        let floor = self.floor.get();
+        let found = self.figures(isolate);
+        if found.heap <= floor.heap.saturating_add(slack) && found.buffers <= floor.buffers.saturating_add(slack) {
+            let heap = found.heap.min(floor.heap);
+            self.floor.set(Figures { heap, buffers: found.buffers.min(floor.buffers) });
+            return found;
+        }
+        isolate.low_memory_notification();
+        let cleaned = self.figures(isolate);
+        self.floor.set(cleaned);
+        cleaned
+    }
+
+    fn figures(&self, isolate: &mut v8::Isolate) -> Figures {
+        Figures { heap: isolate.get_heap_statistics().used_heap_size(), buffers: self.buffers.used() }
+    }
+
+    /// The task is over.
+    pub(super) fn end(&self) {
+        self.raised.set(false);
+        if self.task.take().is_some() {
+            self.watch.limit_memory(false);
+            self.buffers.lift_ceiling();
+        }
+    }
+
+    /// By how much the heap is fuller than the task's limit allows, garbage included, if it is.
+    fn is_above(&self, isolate: &mut v8::Isolate) -> Option<Reached> {
+        let task = self.task.get()?;
+        let used = isolate.get_heap_statistics().used_heap_size().saturating_sub(task.base);
+        (used > task.bytes).then_some(Reached { used, limit: task.bytes, of_task: true })
+    }
+
+    /// Ends the task if it keeps more than it may have.
+    fn judge(&self, isolate: &mut v8::Isolate) {
+        if self.is_above(isolate).is_none() || self.watch.stopped() {
+            return;
+        }
+        isolate.low_memory_notification();
+        if let Some(reached) = self.is_above(isolate) {
+            if self.watch.heap_exceeded() {
+                self.reached.set(Some(reached));
+            }
+            return;
+        }
+        // What is left is the task's and what was there before it: so that was no more than this.
+        if let Some(task) = self.task.get() {
+            let left = isolate.get_heap_statistics().used_heap_size();
+            self.task.set(Some(TaskLimit { base: task.base.min(left), ..task }));
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the heap's callback is given nothing but a pointer of ours")]
+fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
+    // SAFETY: kept in the guard, and used in a callback of this very isolate alone.
+    unsafe { isolate.as_raw_isolate_ptr() }
+}
+
+/// V8 asks for more room. It gets as much again, so that the unwinding of the task does not die of the same shortage,
+/// and the task is told to end. An array that doubles needs that much for one step.
+#[expect(unsafe_code, reason = "called by V8 with the pointer registered in `attach`")]
+unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
+    // SAFETY: the guard outlives the isolate, and is used on this thread alone.
+    let guard = unsafe { &*data.cast::<MemoryGuard>() };
+    // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
+    let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
+    // A refused array buffer looks like a full heap to V8; the `RangeError` that follows is enough.
+    if guard.buffers.was_refused() && used < current_limit / 4 * 3 {
+        return current_limit;
+    }
+    if guard.raised.replace(true) {
+        // The task has not ended in the room it was given: let V8 die, with its last words.
+        return current_limit;
+    }
+    // A task that is ending by its own limit gets the room too, and keeps its figures.
+    if guard.watch.heap_exceeded() {
+        guard.reached.set(Some(Reached { used, limit: guard.heap_limit, of_task: false }));
+    }
+    current_limit + initial_limit
+}
+
+/// V8 has collected garbage. That leaves some, so nothing is decided here; and nothing can be collected here.
+#[expect(unsafe_code, reason = "called by V8 with the pointer registered in `attach`")]
+unsafe extern "C" fn after_collection(
+    isolate: v8::UnsafeRawIsolatePtr,
+    _kind: v8::GCType,
+    _flags: v8::GCCallbackFlags,
+    data: *mut c_void,
+) {
+    // SAFETY: the guard outlives the isolate, and is used on this thread alone.
+    let guard = unsafe { &*data.cast::<MemoryGuard>() };
+    if guard.task.get().is_none() {
+        return;
+    }
+    // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    if guard.is_above(&mut isolate).is_some() {
+        guard.watch.ask_about_memory();
+    }
+}
+
+/// V8 has come to a point of the task's code where it can be interrupted, and a collection is allowed.
+#[expect(unsafe_code, reason = "called by V8")]
+pub(super) unsafe extern "C" fn interrupt(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c_void) {
+    // SAFETY: V8 calls on the isolate's thread, from inside it.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    if let Some(guard) = isolate.get_slot::<Rc<MemoryGuard>>().cloned() {
+        guard.watch.memory_is_looked_at();
+        guard.judge(&mut isolate);
+    }
+}
