@@ -371,7 +371,8 @@ fn a_server_that_dawdles_or_is_silent_meets_the_timeout_or_the_cancel() {
     let mut run = task(1, TaskKind::Http, "", &data);
     run.head.timeout_ms = 100;
     let ended = dribbled.outcome(&run);
-    assert_eq!((ended.failure().0, ended.head.spoiled), (ErrorCode::Timeout, true));
+    let message = "the task ran longer than its timeout of 100 ms".to_owned();
+    assert_eq!((ended.failure(), ended.head.spoiled), ((ErrorCode::Timeout, message), true));
     assert_eq!(dribbled.exit().code(), Some(0));
 
     let silent = Server::start(|_, _| std::thread::sleep(PATIENCE));

@@ -8,7 +8,10 @@ use pool_protocol::worker::DoneHead;
 use serde::Serialize;
 
 use super::micros;
-use crate::link::{Job, Link, LinkError};
+use crate::link::{Job, Link, LinkError, StopReason};
+
+/// A task begins at most so much later than its timeout.
+const BEGINS_LATE: Duration = Duration::from_millis(20);
 
 /// How a task ended.
 #[derive(Debug)]
@@ -47,6 +50,26 @@ impl TaskEnd {
         Self::failed(code, &TaskError::new(message))
     }
 
+    /// Ended from outside, after it `ran` for so long.
+    pub(crate) fn stopped(reason: StopReason, job: &Job, ran: Duration) -> Self {
+        let (code, message) = match reason {
+            // The supervisor's word, for a reason of its own.
+            StopReason::Timeout if ran + BEGINS_LATE < job.timeout => {
+                (ErrorCode::Timeout, "the task did not end before its deadline".to_owned())
+            }
+            StopReason::Timeout => {
+                let message = format!("the task ran longer than its timeout of {} ms", job.timeout.as_millis());
+                (ErrorCode::Timeout, message)
+            }
+            StopReason::CpuLimit => {
+                let message = format!("the task used more than its CPU time of {} ms", job.cpu.as_millis());
+                (ErrorCode::CpuLimit, message)
+            }
+            StopReason::Cancelled | StopReason::Orphaned => (ErrorCode::Cancelled, "the task was cancelled".to_owned()),
+        };
+        Self::refused(code, message)
+    }
+
     /// Sends it; what waits behind a task that spoils the worker is given back before. False when it was the last one.
     pub(crate) fn send(self, link: &Link, job: &Job, began: Instant, urgent: bool) -> Result<bool, LinkError> {
         let now = Instant::now();
@@ -70,7 +93,7 @@ impl TaskEnd {
 /// The error object of every kind of task; each adds its own fields.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct TaskError<'a> {
-    /// The class of what was thrown.
+    /// The class of what JavaScript threw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<&'a str>,
     /// What went wrong.

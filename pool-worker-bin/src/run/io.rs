@@ -135,7 +135,7 @@ impl IoLane {
         while let Some((ticket, job)) = link.next(|| ())? {
             let began = Instant::now();
             self.interrupt.begin(ticket);
-            let end = self.run_task(&job).unwrap_or_else(|end| end);
+            let end = self.run_task(&job, began).unwrap_or_else(|end| end);
             let end = self.within_limit(end);
             if !end.send(link, &job, began, true)? {
                 break;
@@ -144,19 +144,19 @@ impl IoLane {
         Ok(())
     }
 
-    fn run_task(&self, job: &Job) -> Result<TaskEnd, TaskEnd> {
+    fn run_task(&self, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
         let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
         let Body { data, .. } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
         match job.kind {
             TaskKind::Http => {
                 let data: HttpData<'_> = serde_json::from_slice(data).map_err(|e| invalid(e.to_string()))?;
                 let request = http::Request::new(&data).map_err(|bad| failed_request(&bad.into()))?;
-                self.run_request(request)
+                self.run_request(request, job, began)
             }
             TaskKind::Shell => {
                 let data = read::<ShellData>(data)?;
                 let command = self.rules.command(data).map_err(|refusal| failed_command(&refusal.into()))?;
-                self.run_command(&command, job)
+                self.run_command(&command, job, began)
             }
             TaskKind::Code | TaskKind::Function | TaskKind::Module => Err(invalid(format!(
                 "field `type`: a worker for requests and programs does not run {}",
@@ -165,7 +165,7 @@ impl IoLane {
         }
     }
 
-    fn run_request(&self, request: http::Request) -> Result<TaskEnd, TaskEnd> {
+    fn run_request(&self, request: http::Request, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
         let (sender, receiver) = channel();
         let (client, interrupt) = (Arc::clone(&self.client), Arc::clone(&self.interrupt));
         let exchange = move || {
@@ -194,12 +194,12 @@ impl IoLane {
                 Err(TryRecvError::Disconnected) => unreachable!("the thread sends before it ends"),
             }
             if let Some(reason) = self.interrupt.reason() {
-                return Err(stopped(reason));
+                return Err(TaskEnd::stopped(reason, job, began.elapsed()));
             }
         }
     }
 
-    fn run_command(&self, command: &shell::Command<'_>, job: &Job) -> Result<TaskEnd, TaskEnd> {
+    fn run_command(&self, command: &shell::Command<'_>, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
         let limits = shell::Limits { cpu: job.cpu, memory_bytes: job.memory_bytes };
         let tie = |on| {
             lockdown::die_with_parent(on)
@@ -211,7 +211,10 @@ impl IoLane {
         let end = match ran.result {
             Ok(output) => result_of(&output),
             Err(ShellTrouble::Failed(failure)) => failed_command(&failure),
-            Err(ShellTrouble::Stopped) => stopped(self.interrupt.reason().unwrap_or(StopReason::Cancelled)),
+            Err(ShellTrouble::Stopped) => {
+                let reason = self.interrupt.reason().unwrap_or(StopReason::Cancelled);
+                TaskEnd::stopped(reason, job, began.elapsed())
+            }
         };
         let spoiled = end.spoiled || ran.left_behind;
         Ok(TaskEnd { cpu: ran.cpu, memory_bytes: ran.peak_bytes, spoiled, ..end })
@@ -243,15 +246,6 @@ fn failed_request(failure: &HttpFailure) -> TaskEnd {
 
 fn failed_command(failure: &ShellFailure) -> TaskEnd {
     TaskEnd::failed(failure.code, failure)
-}
-
-fn stopped(reason: StopReason) -> TaskEnd {
-    let (code, message) = match reason {
-        StopReason::Timeout => (ErrorCode::Timeout, "the task ran longer than its time limit"),
-        StopReason::CpuLimit => (ErrorCode::CpuLimit, "the task used more CPU time than its limit"),
-        StopReason::Cancelled | StopReason::Orphaned => (ErrorCode::Cancelled, "the task was cancelled"),
-    };
-    TaskEnd::refused(code, message)
 }
 
 #[cfg(test)]

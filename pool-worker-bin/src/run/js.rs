@@ -148,7 +148,7 @@ impl JsLane {
             let began = Instant::now();
             self.streamed.set(job.stream_logs.then_some(job.id));
             let mut end = match run_task(&mut self.engine, ticket, &job) {
-                Ok(outcome) => js_end(outcome, job.logs),
+                Ok(outcome) => js_end(outcome, &job, began.elapsed()),
                 Err(end) => end,
             };
             end.spoiled |= self.engine.must_be_replaced();
@@ -197,18 +197,18 @@ fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOut
     }))
 }
 
-fn js_end(outcome: js::JsOutcome, want_logs: bool) -> TaskEnd {
-    let logs = if want_logs { logs_json(&outcome.logs, outcome.logs_truncated) } else { Vec::new() };
+fn js_end(outcome: js::JsOutcome, job: &Job, ran: Duration) -> TaskEnd {
+    let logs = if job.logs { logs_json(&outcome.logs, outcome.logs_truncated) } else { Vec::new() };
     let end = match outcome.result {
         Ok(body) => {
             TaskEnd { code: None, body, logs: Vec::new(), cpu: Duration::ZERO, memory_bytes: 0, spoiled: false }
         }
-        Err(failure) => js_failure(failure),
+        Err(failure) => js_failure(failure, job, ran),
     };
     TaskEnd { logs, memory_bytes: outcome.memory_bytes, ..end }
 }
 
-fn js_failure(mut failure: js::JsFailure) -> TaskEnd {
+fn js_failure(failure: js::JsFailure, job: &Job, ran: Duration) -> TaskEnd {
     let code = match failure.kind {
         js::FailureKind::Syntax => ErrorCode::JsSyntax,
         js::FailureKind::Exception => ErrorCode::JsException,
@@ -219,15 +219,25 @@ fn js_failure(mut failure: js::JsFailure) -> TaskEnd {
         js::FailureKind::MemoryLimit => ErrorCode::MemoryLimit,
         js::FailureKind::OutputLimit => ErrorCode::OutputLimit,
         js::FailureKind::InvalidTask => ErrorCode::InvalidTask,
-        js::FailureKind::Terminated(js::StopReason::Timeout) => ErrorCode::Timeout,
-        js::FailureKind::Terminated(js::StopReason::CpuLimit) => ErrorCode::CpuLimit,
-        js::FailureKind::Terminated(js::StopReason::Cancelled) => ErrorCode::Cancelled,
+        js::FailureKind::Terminated(reason) => {
+            let reason = match reason {
+                js::StopReason::Timeout => StopReason::Timeout,
+                js::StopReason::CpuLimit => StopReason::CpuLimit,
+                js::StopReason::Cancelled => StopReason::Cancelled,
+            };
+            return TaskEnd::stopped(reason, job, ran);
+        }
     };
+    explained(code, failure)
+}
+
+/// The failure's text, as far as it fits. Only what JavaScript threw has a class.
+fn explained(code: ErrorCode, mut failure: js::JsFailure) -> TaskEnd {
     if let Some(stack) = &mut failure.stack {
         bound(stack, MAX_STACK_BYTES);
     }
     let mut error = TaskError {
-        name: Some(&failure.name),
+        name: matches!(code, ErrorCode::JsException | ErrorCode::JsSyntax).then_some(&*failure.name),
         stack: failure.stack.as_deref(),
         path: failure.path.as_deref(),
         ..TaskError::new(failure.message)
@@ -316,8 +326,23 @@ mod tests {
             stack: Some("\u{1}".repeat(16384)),
             path: None,
         };
-        let end = js_failure(failure);
+        let end = explained(ErrorCode::JsException, failure);
         assert!(end.body.len() <= MAX_ERROR_BYTES, "{}", end.body.len());
         assert_eq!(end.code, Some(ErrorCode::JsException));
+    }
+
+    #[test]
+    fn only_what_javascript_threw_has_a_class() {
+        let failure = js::JsFailure {
+            kind: js::FailureKind::Exception,
+            name: "TypeError".into(),
+            message: "m".into(),
+            stack: None,
+            path: None,
+        };
+        let end = explained(ErrorCode::JsSyntax, failure.clone());
+        assert_eq!(end.body, br#"{"name":"TypeError","message":"m"}"#);
+        let end = explained(ErrorCode::ResultNotSerializable, failure);
+        assert_eq!(end.body, br#"{"message":"m"}"#);
     }
 }
