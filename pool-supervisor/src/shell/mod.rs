@@ -14,6 +14,7 @@ mod logging;
 mod orphans;
 mod outbox;
 mod outcomes;
+mod peers;
 mod perform;
 mod reactor;
 mod replies;

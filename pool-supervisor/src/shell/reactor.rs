@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -16,12 +16,11 @@ use pool_core::time::Time;
 use pool_protocol::id::{ClientId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 
-use super::clients::{Clients, MAX_CLIENTS, PAUSE_BYTES};
+use super::clients::Clients;
 use super::clock::Clock;
 use super::events::EventLog;
-use super::listener::{Control, stranger};
+use super::listener::Control;
 use super::orphans::Orphans;
-use super::outbox::Peer;
 use super::outcomes::Outcomes;
 use super::perform::Carried;
 use super::signals::Signals;
@@ -44,7 +43,7 @@ const FAREWELL_US: u64 = 1_000_000;
 
 /// What a descriptor in the epoll set is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Token {
+pub(super) enum Token {
     Listener,
     Stop,
     Reload,
@@ -58,7 +57,7 @@ enum Token {
 const GENERATION_BITS: u32 = 29;
 
 impl Token {
-    fn pack(self) -> u64 {
+    pub(super) fn pack(self) -> u64 {
         let (kind, slot, generation) = match self {
             Self::Listener => (0, 0, 0),
             Self::Stop => (1, 0, 0),
@@ -72,7 +71,7 @@ impl Token {
         (kind << 61) | (u64::from(generation) << 32) | u64::from(slot)
     }
 
-    fn unpack(bits: u64) -> Self {
+    pub(super) fn unpack(bits: u64) -> Self {
         let slot = bits as u32;
         let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
         let worker = WorkerId { slot, generation };
@@ -89,11 +88,11 @@ impl Token {
     }
 }
 
-/// The owner of everything. Its other methods are in `control`, `link`, `perform` and `replies`.
+/// The owner of everything. Its other methods are in `peers`, `control`, `link`, `perform` and `replies`.
 pub(crate) struct Pool {
     pub(super) core: Core,
     pub(super) clock: Clock,
-    epoll: Epoll,
+    pub(super) epoll: Epoll,
     pub(super) config: Config,
     pub(super) config_path: Option<PathBuf>,
     /// `--http` as it was given: it goes before the configuration's on a reload too.
@@ -101,7 +100,7 @@ pub(crate) struct Pool {
     pub(super) worker_path: PathBuf,
     pub(super) snapshot: Option<PathBuf>,
     pub(super) http: Option<HttpHandle>,
-    control: Control,
+    pub(super) control: Control,
     signals: Signals,
     pub(super) systemd: Systemd,
     pub(super) clients: Clients,
@@ -115,9 +114,9 @@ pub(crate) struct Pool {
     pub(super) orphans: Orphans,
     /// Workers that have closed their sockets, and when they must be gone.
     pub(super) closed_links: VecDeque<(Time, WorkerId)>,
-    dirty_clients: Vec<ClientId>,
-    dirty_workers: Vec<WorkerId>,
-    scratch: Vec<u8>,
+    pub(super) dirty_clients: Vec<ClientId>,
+    pub(super) dirty_workers: Vec<WorkerId>,
+    pub(super) scratch: Vec<u8>,
     housekeeping: Time,
     /// Tasks that ended with each code of `ErrorCode::ALL`.
     pub(super) error_counts: Vec<u64>,
@@ -315,147 +314,6 @@ impl Pool {
         self.feed(event, &mut Carried::Nothing);
     }
 
-    fn accept_clients(&mut self) {
-        // As many as fit into one turn: the others' turn comes next.
-        for _ in 0..64 {
-            match self.control.accept() {
-                Ok(None) => return,
-                Ok(Some(stream)) => {
-                    if let Some(uid) = stranger(&stream) {
-                        tracing::warn!(uid, "refused a connection of another user");
-                        continue;
-                    }
-                    self.make_room();
-                    if let Err(error) = self.adopt(stream, false) {
-                        tracing::warn!("failed to take a connection: {error}");
-                    }
-                }
-                Err(error) => {
-                    // Most likely out of descriptors: somebody has to go, or this turns for ever.
-                    tracing::warn!("failed to accept a connection: {error}");
-                    if let Some(id) = self.clients.oldest_ungreeted() {
-                        self.drop_client(id, "the supervisor is out of descriptors");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// At the cap, those who never said hello make room; if all have, the newcomer waits in vain and is closed.
-    fn make_room(&mut self) {
-        if self.clients.count() >= MAX_CLIENTS
-            && let Some(id) = self.clients.oldest_ungreeted()
-        {
-            self.drop_client(id, "too many connections");
-        }
-    }
-
-    /// Takes a connected stream into the set. `own` is the supervisor's own HTTP room.
-    pub(crate) fn adopt(&mut self, stream: std::os::unix::net::UnixStream, own: bool) -> io::Result<()> {
-        if self.clients.count() > MAX_CLIENTS && !own {
-            return Err(io::Error::other("too many connections; raise nothing, close some"));
-        }
-        let peer = Peer::new(stream)?;
-        let id = self.clients.add(self.clock.now(), peer, own);
-        let client = self.clients.get_mut(id).expect("just added");
-        let token = Token::Client(id.slot, id.generation).pack();
-        self.epoll.add(&client.peer.stream, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        Ok(())
-    }
-
-    /// Watches a new child.
-    pub(super) fn watch_worker(&self, id: WorkerId, link: &Peer, pidfd: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
-        let add = |fd: &dyn AsFd, token: Token| {
-            self.epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))
-        };
-        add(&link.stream, Token::Link(id))?;
-        add(pidfd, Token::Process(id))?;
-        add(output, Token::Output(id))?;
-        Ok(())
-    }
-
-    /// Stops listening to a child's socket.
-    pub(super) fn deafen(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(id)
-            && !worker.deaf
-        {
-            worker.deaf = true;
-            let _was_watched = self.epoll.delete(&worker.peer.stream);
-        }
-    }
-
-    pub(super) fn scratch(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.scratch)
-    }
-
-    pub(super) fn put_scratch_back(&mut self, scratch: Vec<u8>) {
-        self.scratch = scratch;
-    }
-
-    pub(super) fn mark_client(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id)
-            && !client.dirty
-        {
-            client.dirty = true;
-            self.dirty_clients.push(id);
-        }
-    }
-
-    pub(super) fn mark_worker(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(id)
-            && !worker.dirty
-        {
-            worker.dirty = true;
-            self.dirty_workers.push(id);
-        }
-    }
-
-    fn flush_dirty(&mut self) {
-        while let Some(id) = self.dirty_workers.pop() {
-            self.flush_worker(id);
-        }
-        while let Some(id) = self.dirty_clients.pop() {
-            self.flush_client(id);
-        }
-    }
-
-    fn flush_worker(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.dirty = false;
-        if worker.deaf {
-            return;
-        }
-        // A broken socket shows itself to the reader or through the pidfd, with its reason.
-        let Ok(drained) = worker.peer.flush() else { return };
-        if worker.wants_room == drained {
-            worker.wants_room = !drained;
-            let interest = interest(true, !drained);
-            let event = EpollEvent::new(interest, Token::Link(id).pack());
-            let _is_watched = self.epoll.modify(&worker.peer.stream, &mut { event });
-        }
-    }
-
-    pub(super) fn flush_client(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        client.dirty = false;
-        let Ok(drained) = client.peer.flush() else {
-            self.drop_client(id, "its connection broke");
-            return;
-        };
-        if client.closing && drained {
-            self.drop_client(id, "it broke the protocol");
-            return;
-        }
-        let paused = client.closing || client.peer.pending() > PAUSE_BYTES;
-        if client.wants_room == drained || client.paused != paused {
-            client.wants_room = !drained;
-            client.paused = paused;
-            let event = EpollEvent::new(interest(!paused, !drained), Token::Client(id.slot, id.generation).pack());
-            let _is_watched = self.epoll.modify(&client.peer.stream, &mut { event });
-        }
-    }
-
     /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended are among them.
     fn farewell(&mut self) {
         let until = self.clock.now().plus_us(FAREWELL_US);
@@ -476,13 +334,6 @@ impl Pool {
             http.stop();
         }
     }
-}
-
-fn interest(read: bool, write: bool) -> EpollFlags {
-    let mut flags = EpollFlags::empty();
-    flags.set(EpollFlags::EPOLLIN, read);
-    flags.set(EpollFlags::EPOLLOUT, write);
-    flags
 }
 
 #[cfg(test)]
