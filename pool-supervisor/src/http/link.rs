@@ -151,7 +151,7 @@ impl Link {
 
     /// Tasks in one piece; each call gets `Accepted` or the refusal, then the outcome when it is wanted.
     pub(super) async fn submit(&self, tasks: &[Task], want_outcome: bool) -> Result<Vec<Call>, NoAnswer> {
-        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let now_ms = crate::client::now_ms();
         let mut calls = Vec::with_capacity(tasks.len());
         let mut senders = Vec::with_capacity(tasks.len());
         let mut bytes = Vec::new();

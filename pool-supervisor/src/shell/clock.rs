@@ -10,6 +10,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the owner of the supervisor's clock")]
     pub(crate) fn start() -> Self {
         Self { origin: Instant::now() }
     }
@@ -20,6 +21,7 @@ impl Clock {
     }
 
     /// Microseconds since 1970.
+    #[expect(clippy::disallowed_methods, reason = "the owner of the supervisor's clock")]
     pub(crate) fn wall_us() -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

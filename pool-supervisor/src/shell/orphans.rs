@@ -73,6 +73,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "real processes take real time to end")]
     fn children_that_are_no_workers_are_ended_and_reaped() {
         let sleep = || Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().expect("coreutils");
         let (mut worker, stranger) = (sleep(), sleep());

@@ -239,8 +239,7 @@ impl Pool {
             Lane::Js => wire::Lane::Js,
             Lane::Io => wire::Lane::Io,
         };
-        let snapshot = self.snapshot.as_ref().map(|p| p.to_string_lossy().into_owned());
-        let setup = self.config.worker_setup(lane_on_wire, id.to_string(), snapshot);
+        let setup = self.config.worker_setup(lane_on_wire, id.to_string(), self.snapshot.path());
         let body = serde_json::to_vec(&setup).expect("settings serialise");
         peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
         self.watch_worker(id, &peer, &spawned.pidfd, &spawned.stderr)

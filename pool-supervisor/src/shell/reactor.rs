@@ -24,6 +24,7 @@ use super::orphans::Orphans;
 use super::outcomes::Outcomes;
 use super::perform::Carried;
 use super::signals::Signals;
+use super::snapshot::Snapshot;
 use super::systemd::Systemd;
 use super::tasks::Tasks;
 use super::workers::Workers;
@@ -51,6 +52,7 @@ pub(super) enum Token {
     Link(WorkerId),
     Process(WorkerId),
     Output(WorkerId),
+    Snapshot,
 }
 
 /// Bits of a generation that fit into a token.
@@ -66,6 +68,7 @@ impl Token {
             Self::Link(id) => (4, id.slot, id.generation),
             Self::Process(id) => (5, id.slot, id.generation),
             Self::Output(id) => (6, id.slot, id.generation),
+            Self::Snapshot => (7, 0, 0),
         };
         let generation = generation & ((1 << GENERATION_BITS) - 1);
         (kind << 61) | (u64::from(generation) << 32) | u64::from(slot)
@@ -83,7 +86,8 @@ impl Token {
             4 => Self::Link(worker),
             5 => Self::Process(worker),
             6 => Self::Output(worker),
-            _ => unreachable!("tokens are made by `pack`"),
+            // Three bits: the last of eight.
+            _ => Self::Snapshot,
         }
     }
 }
@@ -98,7 +102,7 @@ pub(crate) struct Pool {
     /// `--http` as it was given: it goes before the configuration's on a reload too.
     pub(super) listen_argument: Option<String>,
     pub(super) worker_path: PathBuf,
-    pub(super) snapshot: Option<PathBuf>,
+    pub(super) snapshot: Snapshot,
     pub(super) http: Option<HttpHandle>,
     pub(super) control: Control,
     signals: Signals,
@@ -132,7 +136,7 @@ pub(crate) struct Parts {
     pub(crate) config_path: Option<PathBuf>,
     pub(crate) listen_argument: Option<String>,
     pub(crate) worker_path: PathBuf,
-    pub(crate) snapshot: Option<PathBuf>,
+    pub(crate) snapshot: Snapshot,
     pub(crate) control: Control,
     pub(crate) signals: Signals,
 }
@@ -145,6 +149,9 @@ impl Pool {
         watch(&parts.control.listener, Token::Listener)?;
         watch(&parts.signals.stop, Token::Stop)?;
         watch(&parts.signals.reload, Token::Reload)?;
+        if let Some(done) = parts.snapshot.watched() {
+            watch(done, Token::Snapshot)?;
+        }
         Ok(Self {
             core: parts.core,
             clock: parts.clock,
@@ -202,7 +209,9 @@ impl Pool {
         let mut next = self.housekeeping.plus_us(HOUSEKEEPING_US);
         next = self.core.next_deadline().map_or(next, |d| d.min(next));
         next = self.systemd.deadline().map_or(next, |d| d.min(next));
-        next = self.orphans.deadline().map_or(next, |d| d.min(next));
+        if self.snapshot.watched().is_none() {
+            next = self.orphans.deadline().map_or(next, |d| d.min(next));
+        }
         next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
         let us = next.since(self.clock.now());
         EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
@@ -211,6 +220,8 @@ impl Pool {
     fn dispatch(&mut self, token: Token, flags: EpollFlags) {
         match token {
             Token::Listener => self.accept_clients(),
+            // Its socket closes here, and leaves the epoll set with that.
+            Token::Snapshot => self.snapshot.settle(),
             Token::Stop => self.on_stop_signal(),
             Token::Reload => {
                 if Signals::count(&self.signals.reload) > 0 {
@@ -245,7 +256,8 @@ impl Pool {
             self.keep_house(now);
         }
         self.end_lingering(now);
-        if self.orphans.deadline().is_some_and(|due| due <= now) {
+        // The process that makes the snapshot is no worker either: sweeping waits for it.
+        if self.snapshot.watched().is_none() && self.orphans.deadline().is_some_and(|due| due <= now) {
             let workers = self.workers.pids();
             self.orphans.sweep(now, |pid| workers.contains(&pid));
         }
@@ -330,6 +342,9 @@ impl Pool {
                 }
             }
         }
+        // Nothing of ours is left that may live on: neither programs nor a snapshot in the making.
+        self.orphans.look_at(self.clock.now());
+        self.orphans.sweep(self.clock.now(), |_| false);
         if let Some(http) = self.http.take() {
             http.stop();
         }
@@ -351,6 +366,7 @@ mod tests {
             Token::Link(worker),
             Token::Process(worker),
             Token::Output(worker),
+            Token::Snapshot,
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

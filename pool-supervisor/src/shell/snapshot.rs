@@ -4,31 +4,94 @@
 //! workers start more slowly and run the same.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
+use crossbeam_channel::{Receiver, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Snapshots of older binaries that are left in the cache.
 const KEEP: usize = 4;
-/// For making one, which takes a fraction of a second: the pool's start waits for it, and must not wait for ever on a program
-/// that is no worker.
+/// For making one, which takes a fraction of a second: a program that is no worker must not keep the
+/// side room for ever.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// The snapshot's path, made now if it is not there. `None` when it cannot be made; the reason is logged.
-pub(crate) fn prepare(worker: &Path, cache: &Path) -> Option<PathBuf> {
-    match find_or_make(worker, cache) {
-        Ok(path) => Some(path),
-        Err(reason) => {
-            tracing::warn!("failed to make the startup snapshot: {reason}; workers start without it");
-            None
+/// Where the snapshot is, or will be.
+pub(crate) struct Snapshot {
+    path: Option<PathBuf>,
+    making: Option<Making>,
+}
+
+/// The side room that makes one: its answer comes through the channel, and a byte on the socket says so.
+struct Making {
+    answer: Receiver<Result<PathBuf, String>>,
+    wake: UnixStream,
+}
+
+impl Snapshot {
+    /// Finds it in the cache, or has it made beside: workers that are started meanwhile go without.
+    pub(crate) fn prepare(worker: &Path, cache: &Path) -> Self {
+        match Self::find_or_have_made(worker, cache) {
+            Ok(snapshot) => snapshot,
+            Err(reason) => {
+                complain(&reason);
+                Self { path: None, making: None }
+            }
         }
+    }
+
+    fn find_or_have_made(worker: &Path, cache: &Path) -> Result<Self, String> {
+        let path = place(worker, cache)?;
+        if path.exists() {
+            return Ok(Self { path: Some(path), making: None });
+        }
+        let side_room = |e: std::io::Error| format!("the thread that makes it: {e}");
+        let (wake, mut done) = UnixStream::pair().map_err(side_room)?;
+        let (say, answer) = bounded(1);
+        let worker = worker.to_owned();
+        thread::Builder::new()
+            .name("snapshot".into())
+            .spawn(move || {
+                // Nobody listens any more when the supervisor ends before.
+                let _ = say.send(make(&worker, &path).map(|()| path));
+                let _ = done.write_all(&[1]);
+            })
+            .map_err(side_room)?;
+        Ok(Self { path: None, making: Some(Making { answer, wake }) })
+    }
+
+    /// What to watch while it is being made: readable once there is an answer.
+    pub(crate) fn watched(&self) -> Option<&UnixStream> {
+        self.making.as_ref().map(|m| &m.wake)
+    }
+
+    /// Takes the answer.
+    pub(crate) fn settle(&mut self) {
+        let Some(making) = self.making.take() else { return };
+        match making.answer.recv() {
+            Ok(Ok(path)) => self.path = Some(path),
+            Ok(Err(reason)) => complain(&reason),
+            Err(_) => complain("the thread that makes it has ended"),
+        }
+    }
+
+    /// For a worker that is started now.
+    pub(crate) fn path(&self) -> Option<String> {
+        self.path.as_ref().map(|p| p.to_string_lossy().into_owned())
     }
 }
 
-fn find_or_make(worker: &Path, cache: &Path) -> Result<PathBuf, String> {
+fn complain(reason: &str) {
+    tracing::warn!("failed to make the startup snapshot: {reason}; workers start without it");
+}
+
+/// The name holds what tells one binary from another.
+fn place(worker: &Path, cache: &Path) -> Result<PathBuf, String> {
     let about = fs::metadata(worker).map_err(|e| format!("{}: {e}", worker.display()))?;
     let name = format!(
         "snapshot-{:x}-{:x}-{:x}-{:x}.{:x}.bin",
@@ -38,15 +101,16 @@ fn find_or_make(worker: &Path, cache: &Path) -> Result<PathBuf, String> {
         about.mtime(),
         about.mtime_nsec()
     );
-    let path = cache.join(name);
-    if path.exists() {
-        return Ok(path);
-    }
+    Ok(cache.join(name))
+}
+
+fn make(worker: &Path, path: &Path) -> Result<(), String> {
+    let cache = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(cache).map_err(|e| format!("{}: {e}", cache.display()))?;
     remove_old(cache);
     let mut child = Command::new(worker)
         .arg("--make-snapshot")
-        .arg(&path)
+        .arg(path)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -60,7 +124,7 @@ fn find_or_make(worker: &Path, cache: &Path) -> Result<PathBuf, String> {
     }
     let output = child.wait_with_output().map_err(|e| format!("{}: {e}", worker.display()))?;
     if output.status.success() && path.exists() {
-        return Ok(path);
+        return Ok(());
     }
     if !in_time {
         return Err(format!("{} --make-snapshot did not end within {} s", worker.display(), PATIENCE.tv_sec));

@@ -11,10 +11,11 @@ use pool_protocol::worker::Lane;
 
 use super::clock::Clock;
 use super::listener::Control;
+use super::logging;
 use super::orphans::Orphans;
 use super::reactor::{Parts, Pool};
 use super::signals::Signals;
-use super::{logging, snapshot};
+use super::snapshot::Snapshot;
 use crate::config::paths::Surroundings;
 use crate::config::{Config, parse_listen};
 use crate::http::{self, HttpOptions};
@@ -72,7 +73,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let clock = Clock::start();
     let seed = seed()?;
     let core = Core::new(clock.now(), config.core_settings(), TaskId(Clock::wall_us()), seed);
-    let snapshot = snapshot::prepare(&worker_path, &surroundings.cache_folder());
+    let snapshot = Snapshot::prepare(&worker_path, &surroundings.cache_folder());
     let mut pool = Pool::new(Parts {
         core,
         clock,

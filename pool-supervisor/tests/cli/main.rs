@@ -1,5 +1,7 @@
 //! poolctl against a supervisor that does what each test says.
 
+#![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
