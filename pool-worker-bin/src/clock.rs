@@ -92,6 +92,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "sleeping is what is measured")]
     fn sleeping_is_not_charged_and_burning_is() {
         let mut meter = Meter::new(ThreadClock::current());
         std::thread::sleep(Duration::from_millis(30));

@@ -1,5 +1,7 @@
 //! `http-request` against real servers on loopback, which `http.allow` names where a test means to reach them.
 
+#![expect(clippy::disallowed_methods, reason = "slow servers are what is tested")]
+
 mod io_support;
 
 use std::io::{BufRead, BufReader, Read, Write};

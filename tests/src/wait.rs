@@ -1,5 +1,7 @@
 //! The tests' only clock: a condition is polled until it holds or a generous deadline has passed.
 
+#![expect(clippy::disallowed_methods, reason = "the tests' only clock")]
+
 use std::time::{Duration, Instant};
 
 /// Far above anything that works takes on a busy machine; only a failure waits this long.

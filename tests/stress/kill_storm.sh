@@ -11,7 +11,7 @@ start_pool '{"pool": {"minWorkers": 4, "maxWorkers": 4}, "http": {"listen": "off
 feed() {
   local n=0
   while ! out_of_time; do
-    for _ in $(seq 20); do
+    for _ in $(seq 40); do
       n=$((n + 1))
       printf '{"type":"execute-code","code":"await new Promise(r => setTimeout(r, %d)); return %d","tag":"%d","maxAttempts":1000,"retry":{"initialDelay":1,"maxDelay":50}}\n' \
         $((RANDOM % 20)) "$n" "$n"

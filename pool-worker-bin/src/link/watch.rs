@@ -176,6 +176,7 @@ impl<E: EndTask> Watch<E> {
     }
 
     /// Nobody will read what this worker does: it ends, and if the running task does not let it, it dies.
+    #[expect(clippy::disallowed_methods, reason = "nothing is left to wait for but the end")]
     fn orphaned(self) {
         if let Some(running) = self.link.running().0 {
             self.end.end(StopOrder { ticket: running.ticket, reason: StopReason::Orphaned });

@@ -28,6 +28,7 @@ pub(super) enum Sweep {
 }
 
 /// Ends everything that descends from this process and adds up what it used.
+#[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when the last descendant is gone")]
 pub(super) fn end_descendants(usage: &mut Usage) -> Sweep {
     let end = Instant::now() + PATIENCE;
     loop {

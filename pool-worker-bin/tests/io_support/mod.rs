@@ -1,5 +1,6 @@
 //! A supervisor in miniature: starts the real worker over a socket pair and speaks the real frames.
 
+#![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! The JavaScript engine of the worker, against the contract's sentences. Each test makes its own engine.
 
+#![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
+
 mod bench;
 mod code;
 mod console;
