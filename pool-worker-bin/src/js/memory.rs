@@ -6,7 +6,9 @@
 //! a task can go beyond its limit, for the few milliseconds that takes, never beyond the engine's.
 //!
 //! What a task keeps is what the heap holds more than at its start, so that warm contexts do not count against it. The
-//! heap may hold garbage then, which would be a gift to the task; [`SLACK_SHARE`] bounds the gift.
+//! heap may hold garbage then, which would be a gift to the task. To clean it before each task would cost small ones more
+//! than they take themselves; so it is cleaned at the first look after the task has allocated [`SLACK_SHARE`] of its
+//! limit, and what the task holds by then, or the garbage if that was less, remains a gift.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -16,16 +18,8 @@ use std::sync::Arc;
 use super::alloc::BufferBudget;
 use super::watch::Watch;
 
-/// The part of a task's limit that garbage of earlier tasks may at most hide: with more of it, the heap is cleaned before
-/// the task begins.
+/// The part of a task's limit, as a divisor, that is not worth a collection.
 const SLACK_SHARE: usize = 2;
-
-/// Bytes on V8's heap and in array buffers.
-#[derive(Debug, Clone, Copy)]
-struct Figures {
-    heap: usize,
-    buffers: usize,
-}
 
 /// A limit that was reached.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +52,32 @@ struct TaskLimit {
     bytes: usize,
     /// Bytes on the heap that are not the task's.
     base: usize,
+    /// Bytes ever allocated when it began.
+    began_at: u64,
+    /// Whether the base is mostly alive.
+    base_is_clean: bool,
+}
+
+impl TaskLimit {
+    fn slack(&self) -> usize {
+        self.bytes / SLACK_SHARE
+    }
+
+    /// Bytes the task has allocated, garbage included.
+    fn allocated(&self, heap: &v8::HeapStatistics) -> usize {
+        usize::try_from(heap.total_allocated_bytes().saturating_sub(self.began_at)).unwrap_or(usize::MAX)
+    }
+
+    /// What may be too much, garbage included.
+    fn excess(&self, heap: &v8::HeapStatistics) -> Option<Reached> {
+        let used = heap.used_heap_size().saturating_sub(self.base);
+        (used > self.bytes).then_some(Reached { used, limit: self.bytes, of_task: true })
+    }
+
+    /// Whether a collection would tell something worth knowing.
+    fn is_doubtful(&self, heap: &v8::HeapStatistics) -> bool {
+        self.excess(heap).is_some() || (!self.base_is_clean && self.allocated(heap) > self.slack())
+    }
 }
 
 /// What V8's callbacks find and leave; a slot of the isolate holds it.
@@ -67,8 +87,8 @@ pub(super) struct MemoryGuard {
     buffers: Arc<BufferBudget>,
     heap_limit: usize,
     task: Cell<Option<TaskLimit>>,
-    /// The least that is known to have been in use between tasks since the heap was cleaned last.
-    floor: Cell<Figures>,
+    /// About what was alive on the heap between tasks when it was cleaned last; less if less was in use since.
+    floor: Cell<usize>,
     /// Whether V8's limit was raised for the running task.
     raised: Cell<bool>,
     /// The limit that was reached last, if any was.
@@ -84,7 +104,7 @@ impl MemoryGuard {
         buffers: Arc<BufferBudget>,
         heap_limit: usize,
     ) -> Rc<Self> {
-        let floor = Figures { heap: isolate.get_heap_statistics().used_heap_size(), buffers: 0 };
+        let floor = isolate.get_heap_statistics().used_heap_size();
         let guard = Rc::new(Self {
             isolate: raw_isolate(isolate),
             watch,
@@ -113,29 +133,21 @@ impl MemoryGuard {
         if limit >= self.heap_limit.max(self.buffers.limit()) {
             return;
         }
-        let base = self.base(isolate, limit / SLACK_SHARE);
-        self.task.set(Some(TaskLimit { bytes: limit, base: base.heap }));
-        self.buffers.lower_ceiling(base.buffers.saturating_add(limit));
-        self.watch.limit_memory(true);
-    }
-
-    /// What is in use before the task begins; at most `slack` of each kind is garbage.
-    fn base(&self, isolate: &mut v8::Isolate, slack: usize) -> Figures {
-        let floor = self.floor.get();
-        let found = self.figures(isolate);
-        if found.heap <= floor.heap.saturating_add(slack) && found.buffers <= floor.buffers.saturating_add(slack) {
-            let heap = found.heap.min(floor.heap);
-            self.floor.set(Figures { heap, buffers: found.buffers.min(floor.buffers) });
-            return found;
+        // No task is so small that it leaves this much in buffers by the way.
+        if self.buffers.used() > limit / SLACK_SHARE {
+            isolate.low_memory_notification();
         }
-        isolate.low_memory_notification();
-        let cleaned = self.figures(isolate);
-        self.floor.set(cleaned);
-        cleaned
-    }
-
-    fn figures(&self, isolate: &mut v8::Isolate) -> Figures {
-        Figures { heap: isolate.get_heap_statistics().used_heap_size(), buffers: self.buffers.used() }
+        self.buffers.lower_ceiling(self.buffers.used().saturating_add(limit));
+        let heap = isolate.get_heap_statistics();
+        let base = heap.used_heap_size();
+        self.floor.set(self.floor.get().min(base));
+        self.task.set(Some(TaskLimit {
+            bytes: limit,
+            base,
+            began_at: heap.total_allocated_bytes(),
+            base_is_clean: base - self.floor.get() <= limit / SLACK_SHARE,
+        }));
+        self.watch.limit_memory(true);
     }
 
     /// The task is over.
@@ -147,29 +159,25 @@ impl MemoryGuard {
         }
     }
 
-    /// By how much the heap is fuller than the task's limit allows, garbage included, if it is.
-    fn is_above(&self, isolate: &mut v8::Isolate) -> Option<Reached> {
-        let task = self.task.get()?;
-        let used = isolate.get_heap_statistics().used_heap_size().saturating_sub(task.base);
-        (used > task.bytes).then_some(Reached { used, limit: task.bytes, of_task: true })
-    }
-
     /// Ends the task if it keeps more than it may have.
     fn judge(&self, isolate: &mut v8::Isolate) {
-        if self.is_above(isolate).is_none() || self.watch.stopped() {
+        let Some(task) = self.task.get() else {
+            return;
+        };
+        if !task.is_doubtful(&isolate.get_heap_statistics()) || self.watch.stopped() {
             return;
         }
         isolate.low_memory_notification();
-        if let Some(reached) = self.is_above(isolate) {
-            if self.watch.heap_exceeded() {
-                self.reached.set(Some(reached));
-            }
-            return;
-        }
-        // What is left is the task's and what was there before it: so that was no more than this.
-        if let Some(task) = self.task.get() {
-            let left = isolate.get_heap_statistics().used_heap_size();
-            self.task.set(Some(TaskLimit { base: task.base.min(left), ..task }));
+        let heap = isolate.get_heap_statistics();
+        let left = heap.used_heap_size();
+        self.floor.set(left.saturating_sub(task.allocated(&heap)));
+        // What is left is the task's and what was alive before it: so that was no more than this.
+        let task = TaskLimit { base: task.base.min(left), base_is_clean: true, ..task };
+        self.task.set(Some(task));
+        if let Some(reached) = task.excess(&heap)
+            && self.watch.heap_exceeded()
+        {
+            self.reached.set(Some(reached));
         }
     }
 }
@@ -213,12 +221,11 @@ unsafe extern "C" fn after_collection(
 ) {
     // SAFETY: the guard outlives the isolate, and is used on this thread alone.
     let guard = unsafe { &*data.cast::<MemoryGuard>() };
-    if guard.task.get().is_none() {
+    let Some(task) = guard.task.get() else {
         return;
-    }
+    };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
-    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
-    if guard.is_above(&mut isolate).is_some() {
+    if task.is_doubtful(&unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) }.get_heap_statistics()) {
         guard.watch.ask_about_memory();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use pool_worker::js::{
@@ -60,16 +61,27 @@ impl Bench {
         self.within(memory_limit_bytes, Realm::Warm, source)
     }
 
+    /// With somebody who looks at memory as often as a worker's watch does.
     fn within(&mut self, memory_limit_bytes: usize, realm: Realm, source: &str) -> Result<String, JsFailure> {
+        let handle = self.engine.handle();
+        let (over, is_over) = mpsc::channel::<()>();
+        let watching = std::thread::spawn(move || {
+            while is_over.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                handle.look_at_memory();
+            }
+        });
         self.ticket += 1;
-        text(self.engine.run(&JsTask {
+        let outcome = self.engine.run(&JsTask {
             ticket: self.ticket,
             project: "default",
             realm,
             work: Work::Code { source, context_json: b"" },
             memory_limit_bytes: Some(memory_limit_bytes),
             capture_logs: true,
-        }))
+        });
+        drop(over);
+        watching.join().expect("the thread does not panic");
+        text(outcome)
     }
 
     pub(crate) fn code(&mut self, source: &str) -> Result<String, JsFailure> {
