@@ -123,7 +123,11 @@ fn a_client_that_goes_takes_its_run_tasks_with_it_and_leaves_submitted_ones() {
     let (run, submitted) = (client.id(run), client.id(submitted));
     until("both run", || pool.status()["tasks"]["running"] == 2);
     drop(client);
-    cancelled(&pool.outcome(&run));
+    until("the run task is cancelled", || {
+        pool.events_named("task-error")
+            .iter()
+            .any(|e| e["taskId"] == *run && e["error"].to_string().contains("CANCELLED"))
+    });
     assert_eq!(result(pool.outcome(&submitted)), "slept");
 }
 

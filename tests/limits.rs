@@ -239,3 +239,17 @@ fn a_held_task_can_be_looked_at_while_others_run() {
     }
     assert_eq!(pool.task(&id)["state"], "running");
 }
+
+#[test]
+fn the_kernels_cpu_limit_stands_behind_the_budget_of_the_task_that_runs() {
+    let pool = Pool::start(json!({"limits": {"cpuMs": 5000}}));
+    for _ in 0..2 {
+        let id = pool.submit(hold());
+        let worker = pid(&pool.busy_worker("js"));
+        until("the limit is set", || {
+            proc::soft_limit(worker, "Max cpu time").is_some_and(|secs| (5..=30).contains(&secs))
+        });
+        pool.cancel(&id);
+        pool.outcome(&id);
+    }
+}

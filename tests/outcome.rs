@@ -334,3 +334,12 @@ fn all_five_types_give_the_same_kind_of_outcome() {
         assert!(outcome["receipt"]["runMs"].is_number() && outcome["workerId"].is_string(), "{outcome}");
     }
 }
+
+#[test]
+fn a_durable_task_is_refused_rather_than_promised_what_is_not_there() {
+    let pool = Pool::start(json!({}));
+    let outcome = pool.run(with(code("1"), json!({"durable": true})));
+    assert_eq!((outcome["status"].as_str(), error(&outcome)), (Some("rejected"), "INVALID_TASK"), "{outcome}");
+    assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains("durable")), "{outcome}");
+    assert_eq!(result(pool.run(with(code("1"), json!({"durable": false})))), 1);
+}

@@ -69,6 +69,10 @@ fn options_go_before_the_configuration() {
         c.args(["--http", "off"]);
     });
     assert_eq!(pool.status()["http"], Value::Null, "--http off");
+    let pool = Pool::start_with(json!({"http": {"listen": "off"}}), |c| {
+        c.args(["--http", "127.0.0.1:0"]);
+    });
+    assert_eq!(pool.api().with("GET", "/healthz", &[], None).status, 200);
 }
 
 #[test]
