@@ -130,6 +130,7 @@ pub struct PoolConfig {
     #[serde(rename = "drainTimeout")]
     pub drain_timeout_ms: u64,
     pub queue_size: u32,
+    pub queue_bytes: u64,
     #[serde(rename = "resultTtl")]
     pub result_ttl_ms: u64,
     #[serde(rename = "priorityAgeing")]
@@ -329,6 +330,7 @@ impl Config {
                 spawn_timeout_ms: limits::DEFAULT_SPAWN_TIMEOUT_MS,
                 drain_timeout_ms: 30_000,
                 queue_size: 100_000,
+                queue_bytes: 1 << 30,
                 result_ttl_ms: 600_000,
                 priority_ageing_ms: 10_000,
             },
@@ -380,6 +382,7 @@ impl Config {
             spawn_timeout_ms: pool.spawn_timeout_ms,
             drain_timeout_ms: pool.drain_timeout_ms,
             queue_size: pool.queue_size,
+            queue_bytes: pool.queue_bytes,
             timeout_ms: self.limits.timeout_ms,
             cpu_ms: self.limits.cpu_ms,
             memory_bytes: self.limits.memory_bytes,

@@ -35,6 +35,7 @@ fn settings() -> Settings {
         spawn_timeout_ms: 10_000,
         drain_timeout_ms: 30_000,
         queue_size: 100_000,
+        queue_bytes: 1 << 30,
         timeout_ms: 300_000,
         cpu_ms: 60_000,
         memory_bytes: 128 << 20,
@@ -56,6 +57,7 @@ fn task(project: &str) -> NewTask<'_> {
         idempotency_key: None,
         cpu_ms: None,
         memory_bytes: None,
+        body_bytes: 100,
         cancel_with_client: false,
     }
 }

@@ -78,6 +78,14 @@ impl Core {
         if self.waiting >= queue_size {
             return Some((ErrorCode::QueueFull, format!("{queue_size} tasks are waiting, which is the queue's bound")));
         }
+        let bytes = self.held_bytes + u64::from(new.body_bytes);
+        if bytes > self.settings.queue_bytes {
+            let message = format!(
+                "with this one the tasks that have not ended would hold {bytes} bytes, more than the queue's bound of {}",
+                self.settings.queue_bytes
+            );
+            return Some((ErrorCode::QueueFull, message));
+        }
         let (waiting, most) = match self.projects.find(new.project) {
             Some(project) => (self.projects[project].waiting, self.projects[project].max_queued),
             None => (0, self.settings.projects.get(new.project).and_then(|settings| settings.max_queued)),
@@ -103,6 +111,7 @@ impl Core {
             self.owners.link(&mut self.tasks, slot, client);
         }
         self.told_queue_full = false;
+        self.held_bytes += u64::from(new.body_bytes);
         self.tally.accepted += 1;
         out.push(Action::Accept { client, request, task: id, slot: TaskSlot(slot) });
         out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot: TaskSlot(slot) }));
@@ -133,6 +142,7 @@ impl Core {
             solo: false,
             stop: None,
             max_attempts: new.max_attempts.max(1),
+            body_bytes: new.body_bytes,
             attempts: 0,
             charged_us: 0,
             state: TaskState::Delayed,

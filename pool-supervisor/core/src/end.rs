@@ -28,6 +28,7 @@ impl Core {
     ) {
         self.owners.unlink(&mut self.tasks, slot);
         let task = self.tasks.remove(slot);
+        self.held_bytes -= u64::from(task.body_bytes);
         debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
         if task.deadline != Time::NEVER {
             self.timers.disarm(TimerKey::Deadline(slot));

@@ -33,6 +33,8 @@ pub struct NewTask<'a> {
     pub cpu_ms: Option<u64>,
     /// Memory of each attempt, in bytes; lowered to the pool's.
     pub memory_bytes: Option<u64>,
+    /// Bytes of its body, which the shell holds until its end.
+    pub body_bytes: u32,
     /// Whether it is cancelled when its client goes.
     pub cancel_with_client: bool,
 }

@@ -19,6 +19,7 @@ impl Core {
     /// If a statement does not hold, with the statement.
     pub fn check_invariants(&self) {
         self.every_waiting_task_is_where_its_state_says();
+        self.the_bytes_held_are_those_of_the_tasks();
         self.every_held_task_is_in_the_hands_of_one_living_worker();
         self.what_projects_use_is_what_workers_hold();
         self.a_lane_counts_what_could_run();
@@ -61,6 +62,11 @@ impl Core {
             assert!(!waits || task.stop.is_none(), "a waiting task that was to end has ended");
         }
         assert_eq!(waiting, self.waiting, "the pool knows how many tasks wait");
+    }
+
+    fn the_bytes_held_are_those_of_the_tasks(&self) {
+        let bytes: u64 = self.tasks.iter().map(|(_, task)| u64::from(task.body_bytes)).sum();
+        assert_eq!(bytes, self.held_bytes, "what a task held is given back at its end, once");
     }
 
     fn every_held_task_is_in_the_hands_of_one_living_worker(&self) {

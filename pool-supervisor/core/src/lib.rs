@@ -85,6 +85,8 @@ pub struct Core {
     prng: Prng,
     /// Tasks that wait, over all projects.
     waiting: u32,
+    /// Bytes of the bodies of all tasks that have not ended.
+    held_bytes: u64,
     /// A refusal for a full queue has been told, and none was accepted since.
     told_queue_full: bool,
     tally: Tally,
@@ -113,6 +115,7 @@ impl Core {
             timers: Timers::default(),
             prng: Prng::new(seed),
             waiting: 0,
+            held_bytes: 0,
             told_queue_full: false,
             tally: Tally::default(),
             settings,

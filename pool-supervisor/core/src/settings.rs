@@ -87,6 +87,8 @@ pub struct Settings {
     pub drain_timeout_ms: u64,
     /// Tasks that may wait.
     pub queue_size: u32,
+    /// Bytes that the bodies of tasks that have not ended may hold, together.
+    pub queue_bytes: u64,
     /// A task's `timeout` when it names none, in milliseconds.
     pub timeout_ms: u64,
     /// CPU time per task: the default and the most, in milliseconds.
@@ -120,6 +122,7 @@ pub(crate) mod tests {
             spawn_timeout_ms: 10_000,
             drain_timeout_ms: 30_000,
             queue_size: 1000,
+            queue_bytes: 1 << 30,
             timeout_ms: 300_000,
             cpu_ms: 60_000,
             memory_bytes: 1 << 27,

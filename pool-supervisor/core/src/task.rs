@@ -66,6 +66,7 @@ pub(crate) struct Task {
     /// What its end will be called as soon as its worker lets go of it: cancelled, or past its deadline.
     pub(crate) stop: Option<ErrorCode>,
     pub(crate) max_attempts: u16,
+    pub(crate) body_bytes: u32,
     /// Attempts that count. The number of the one being made is one more.
     pub(crate) attempts: u32,
     /// Worker time it was charged for in advance, in microseconds.

@@ -152,6 +152,19 @@ fn project_usage_does_not_leak() {
 }
 
 #[test]
+fn bodies_that_wait_are_bounded_in_bytes_and_given_back_at_the_end() {
+    let mut pool = Pool::new(Settings { queue_bytes: 250, ..quiet(1) });
+    let of = |body_bytes| NewTask { body_bytes, ..task("p") };
+    let first = pool.submit(of(100));
+    pool.submit(of(100));
+    assert_eq!(pool.try_submit(of(51)), Err(ErrorCode::QueueFull));
+    pool.submit(of(50));
+    pool.done(first);
+    pool.submit(of(100));
+    assert_eq!(pool.try_submit(of(1)), Err(ErrorCode::QueueFull));
+}
+
+#[test]
 fn a_full_queue_refuses_and_says_so_once_until_there_is_room() {
     let mut pool = Pool::new(Settings { queue_size: 2, ..quiet(1) });
     let running = pool.submit(task("p"));

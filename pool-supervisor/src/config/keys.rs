@@ -35,6 +35,7 @@ pub const KEYS: &[Key] = &[
     key("pool.spawnTimeout", "10s", "time from a worker's start until it is ready, else it is killed; 100ms to 1h"),
     key("pool.drainTimeout", "30s", "time running tasks get to finish when the pool stops; 0 to 30d"),
     key("pool.queueSize", "100000", "tasks that may wait; 1 to 10000000"),
+    key("pool.queueBytes", "1GiB", "bytes that the bodies of all tasks that have not ended may hold together; 1MiB to 1TiB"),
     key("pool.resultTtl", "10m", "time a finished task's outcome is kept for those who ask later; 0 to 30d"),
     key("pool.priorityAgeing", "10s", "each such time of waiting counts as one more step of priority; 1ms to 30d"),
     key("limits.timeout", "5m", "a task's `timeout` when it names none; 1ms to 30d"),

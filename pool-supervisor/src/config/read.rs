@@ -133,6 +133,7 @@ fn pool(
     from.set("spawnTimeout", &mut pool.spawn_timeout_ms, |s| s.duration_ms(100..=HOUR_MS))?;
     from.set("drainTimeout", &mut pool.drain_timeout_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.set("queueSize", &mut pool.queue_size, |s| s.count(1..=10_000_000))?;
+    from.set("queueBytes", &mut pool.queue_bytes, |s| s.size(KIB * KIB..=1024 * GIB))?;
     from.set("resultTtl", &mut pool.result_ttl_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.set("priorityAgeing", &mut pool.priority_ageing_ms, |s| s.duration_ms(1..=MAX_DURATION_MS))?;
     from.section.finish()

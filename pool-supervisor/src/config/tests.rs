@@ -121,6 +121,7 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"pool":{"heartbeatInterval":1}}"#, "pool.heartbeatInterval must be a time from 50ms to 1h, not 1"),
         (r#"{"pool":{"spawnTimeout":true}}"#, "pool.spawnTimeout must be a time"),
         (r#"{"pool":{"drainTimeout":-5}}"#, "pool.drainTimeout must be a time from 0 to 30d, not -5"),
+        (r#"{"pool":{"queueBytes":1000}}"#, "pool.queueBytes"),
         (r#"{"pool":{"queueSize":0}}"#, "pool.queueSize must be a whole number from 1 to 10000000, not 0"),
         (r#"{"limits":{"timeout":0}}"#, "limits.timeout must be a time from 1ms to 30d, not 0"),
         (r#"{"limits":{"memoryBytes":"1MiB"}}"#, "limits.memoryBytes must be a size from 4MiB to 64GiB"),
@@ -222,7 +223,7 @@ fn a_file_that_is_not_of_its_format_is_refused_with_the_place() {
 const FULL: &str = r#"{
     "pool":{"minWorkers":1,"maxWorkers":4,"autoScale":false,"scaleUpThreshold":0.9,"scaleDownThreshold":0.3,
         "scaleCooldown":"2s","maxTasksPerWorker":10,"maxMemoryPerWorker":"64MiB","maxWorkerAge":"1m",
-        "workerIdleTimeout":"5s","heartbeatInterval":100,"spawnTimeout":"3s","drainTimeout":"1s","queueSize":50,
+        "workerIdleTimeout":"5s","heartbeatInterval":100,"spawnTimeout":"3s","drainTimeout":"1s","queueSize":50,"queueBytes":"2MiB",
         "resultTtl":"2m","priorityAgeing":"20s"},
     "limits":{"timeout":"3s","cpuMs":1000,"memoryBytes":"64MiB","resultBytes":"1MiB","bodyBytes":"2MiB","openFiles":40,
         "fileBytes":"1MiB"},
@@ -278,6 +279,7 @@ fn a_setting_without_effect_is_not_taken_silently() {
 fn the_core_is_told_what_was_set() {
     let settings = accept(FULL).core_settings();
     assert_eq!((settings.min_workers, settings.max_workers, settings.auto_scale), (1, 4, false));
+    assert_eq!((settings.queue_size, settings.queue_bytes), (50, 2 << 20));
     assert_eq!((settings.queue_size, settings.timeout_ms, settings.priority_ageing_ms), (50, 3000, 20_000));
     let project = settings.projects["a.b"];
     assert_eq!((project.limit, project.weight, project.max_queued), (Some(0), 2.5, Some(7)));

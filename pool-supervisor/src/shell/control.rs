@@ -119,7 +119,7 @@ impl Pool {
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);
-                let task = new_task(&head);
+                let task = new_task(&head, frame.body.len());
                 let submitted = Submitted::new(&head, realm, project, frame.body);
                 let event = Event::Submit { client: id, request: frame.id, task };
                 self.feed(event, &mut Carried::Submit(Some(submitted)));
@@ -246,7 +246,7 @@ impl Pool {
     }
 }
 
-fn new_task<'a>(head: &TaskHead<'a>) -> NewTask<'a> {
+fn new_task<'a>(head: &TaskHead<'a>, body_len: usize) -> NewTask<'a> {
     let retry = head.retry.unwrap_or_default();
     NewTask {
         lane: match head.kind.lane() {
@@ -268,6 +268,7 @@ fn new_task<'a>(head: &TaskHead<'a>) -> NewTask<'a> {
         idempotency_key: head.idempotency_key,
         cpu_ms: head.cpu_ms,
         memory_bytes: head.memory_bytes,
+        body_bytes: u32::try_from(body_len).expect("a frame's length is 32 bits"),
         cancel_with_client: head.on_disconnect == OnDisconnect::Cancel,
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn quiet(workers: u32) -> Settings {
         spawn_timeout_ms: 10_000,
         drain_timeout_ms: 30_000,
         queue_size: 100_000,
+        queue_bytes: 1 << 30,
         timeout_ms: 300_000,
         cpu_ms: 60_000,
         memory_bytes: 128 << 20,
@@ -60,6 +61,7 @@ pub(crate) fn task(project: &str) -> NewTask<'_> {
         idempotency_key: None,
         cpu_ms: None,
         memory_bytes: None,
+        body_bytes: 100,
         cancel_with_client: false,
     }
 }

@@ -70,6 +70,7 @@ fn settings(rng: &mut Rng) -> Settings {
         spawn_timeout_ms: 300,
         drain_timeout_ms: 2_000,
         queue_size: *rng.pick(&[30, 1000]),
+        queue_bytes: 1 << 30,
         timeout_ms: 1_000,
         cpu_ms: 1_000,
         memory_bytes: 1 << 20,
@@ -361,6 +362,7 @@ impl World {
             idempotency_key: self.rng.percent(10).then_some(key.as_str()),
             cpu_ms: None,
             memory_bytes: None,
+            body_bytes: 100,
             cancel_with_client: self.rng.percent(30),
         };
         self.requests += 1;
