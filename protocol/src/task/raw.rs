@@ -154,7 +154,8 @@ fn nearest(field: &str) -> String {
     let best =
         NAMES.iter().map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase()), name)).min();
     match best {
-        Some((distance, name)) if distance <= 3 => format!("; did you mean `{name}`?"),
+        // A third of the letters may be wrong: farther off it is no slip of the pen.
+        Some((distance, name)) if distance * 3 <= field.len().max(3) => format!("; did you mean `{name}`?"),
         _ => String::new(),
     }
 }
