@@ -13,7 +13,9 @@ poolctl=$bin/poolctl
 
 scratch=$(mktemp -d /tmp/pool-demo-XXXXXX)
 supervisor='' server=''
-title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+bold='' dim='' plain=''
+if [ -t 1 ]; then bold=$'\033[1m' dim=$'\033[2m' plain=$'\033[0m'; fi
+title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 finish() {
   local code=$?
   trap - EXIT
@@ -33,7 +35,7 @@ trap finish EXIT
 exec 3>&1
 show() {
   local word
-  printf >&3 '\033[2m$ poolctl'
+  printf >&3 '%s$ poolctl' "$dim"
   for word in "$@"; do
     # As a person would write it.
     case $word in
@@ -41,7 +43,7 @@ show() {
       *) printf >&3 ' %s' "$word" ;;
     esac
   done
-  printf >&3 '\033[0m\n'
+  printf >&3 '%s\n' "$plain"
   "$poolctl" "$@"
 }
 # Runs one task; checks its result.
