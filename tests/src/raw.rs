@@ -64,6 +64,7 @@ impl Raw {
             match self.stream.read(&mut scratch) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend_from_slice(&scratch[..n]),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return None,
                 Err(e) => panic!("the supervisor neither answers nor closes: {e}"),
             }
