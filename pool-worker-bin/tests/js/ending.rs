@@ -74,20 +74,22 @@ fn an_order_that_races_with_the_end_never_hits_the_next_task() {
     let handle = bench.engine.handle();
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let watching = std::sync::Arc::clone(&stop);
+    let hits = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counting = std::sync::Arc::clone(&hits);
+    let hit = move || hits.load(std::sync::atomic::Ordering::Relaxed) > 0;
     let shooter = std::thread::spawn(move || {
         // Orders the end of what was running a moment ago, over and over.
-        let mut hits = 0_u32;
         while !watching.load(std::sync::atomic::Ordering::Relaxed) {
             if let Some(ticket) = handle.running() {
                 std::hint::black_box((0..200).sum::<u32>());
                 if ticket % 2 == 1 && handle.terminate(ticket, StopReason::Cancelled) {
-                    hits += 1;
+                    counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
             }
         }
-        hits
     });
-    for round in 0..4000 {
+    // On a busy machine the other thread may not even have begun after 4,000 rounds.
+    for round in (0..4_000_000).take_while(|round| *round < 4000 || !hit()) {
         let odd = bench.next_ticket() % 2 == 1;
         let result = bench.function("() => { let n = 0; for (let i = 0; i < 2000; i++) n += i; return n }", "");
         match result {
@@ -99,7 +101,8 @@ fn an_order_that_races_with_the_end_never_hits_the_next_task() {
         }
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(shooter.join().expect("the thread does not panic") > 0);
+    shooter.join().expect("the thread does not panic");
+    assert!(hit(), "no order came while a task ran");
 }
 
 #[test]
