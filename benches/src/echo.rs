@@ -70,6 +70,7 @@ fn outcome(request: u64) -> OutcomeHead<'static> {
         attempts: 1,
         worker: Some(WorkerId { slot: 1, generation: 1 }),
         receipt: Receipt { queued_us: 212, run_us: 3, cpu_us: 3, memory_bytes: 4_194_304 },
+        missing_layers: pool_protocol::layer::LayerSet::NONE,
         tag: None,
         result_len: RESULT.len() as u32,
     }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use pool_protocol::layer::Level;
 use pool_protocol::limits;
 use pool_protocol::task::{InvalidTask, Realm, TaskKind};
-use pool_protocol::worker::{AllowedProgram, HttpSetup, JsSetup, Lane, Setup, ShellSetup};
+use pool_protocol::worker::{AllowedProgram, HttpSetup, IsolationSetup, JsSetup, Lane, Setup, ShellSetup};
 use serde::Serialize;
 
 mod allow;
@@ -87,7 +88,7 @@ pub struct Config {
     /// What one task may use.
     pub limits: LimitsConfig,
     /// How workers are confined.
-    pub isolation: Isolation,
+    pub isolation: Level,
     /// What may share a worker.
     pub tenancy: Tenancy,
     /// The worker's program; `None` is beside the supervisor's own.
@@ -150,16 +151,6 @@ pub struct LimitsConfig {
     pub body_bytes: u64,
     pub open_files: u64,
     pub file_bytes: u64,
-}
-
-/// How workers are confined. Layers that this version cannot prove are not on offer; see [`Config::notices`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolation {
-    /// Resource limits, a clean environment, no descriptors but its own.
-    Standard,
-    /// Accepted for the layers that are to come; those of `Standard` stay on in this version.
-    Off,
 }
 
 /// What may share a worker.
@@ -343,7 +334,7 @@ impl Config {
                 open_files: 64,
                 file_bytes: 1 << 30,
             },
-            isolation: Isolation::Standard,
+            isolation: Level::Standard,
             tenancy: Tenancy::Shared,
             worker_path: None,
             projects: BTreeMap::new(),
@@ -416,6 +407,13 @@ impl Config {
                 file_bytes: self.limits.file_bytes,
             },
             http: HttpSetup { allow: self.http.allow.clone() },
+            isolation: IsolationSetup {
+                level: self.isolation,
+                namespaced: false,
+                readable: Vec::new(),
+                writable: vec![utf8(&self.shell.cwd)],
+            },
+            probe: None,
         }
     }
 
@@ -441,8 +439,8 @@ impl Config {
     #[must_use]
     pub fn notices(&self) -> Vec<&'static str> {
         match self.isolation {
-            Isolation::Standard => Vec::new(),
-            Isolation::Off => {
+            Level::Strict | Level::Standard => Vec::new(),
+            Level::Off => {
                 vec!["isolation \"off\" has no effect in this version: workers are confined as with \"standard\""]
             }
         }

@@ -6,9 +6,11 @@
 //! What the process may still ask of the kernel is restricted at the end of [`before_tasks`], and nowhere else: by then
 //! everything is open that will ever be, and no task has run.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use pool_protocol::layer::{Layer, LayerSet};
 use pool_protocol::worker::{Lane, Setup};
 use rlimit::{INFINITY, Resource, setrlimit};
 use rustix::process::Signal;
@@ -61,8 +63,17 @@ fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// What confines this process, by its own word.
+#[derive(Debug, Default)]
+pub(crate) struct Confined {
+    /// Put on and checked.
+    pub(crate) layers: LayerSet,
+    /// What its lane should have besides, by name, and why it has not.
+    pub(crate) missing: BTreeMap<&'static str, String>,
+}
+
 /// The last thing before `Ready`.
-pub(crate) fn before_tasks(setup: &Setup) -> io::Result<()> {
+pub(crate) fn before_tasks(setup: &Setup) -> io::Result<Confined> {
     setrlimit(Resource::CORE, 0, 0)?;
     // Each program of the list is held open.
     let files = setup.open_files.saturating_add(setup.shell.allow.len() as u64).min(Resource::NOFILE.get_hard()?);
@@ -73,7 +84,9 @@ pub(crate) fn before_tasks(setup: &Setup) -> io::Result<()> {
         setrlimit(Resource::DATA, data, data)?;
     }
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    let layers = LayerSet::of(&[Layer::Descriptors, Layer::ResourceLimits, Layer::NoNewPrivs]);
+    let missing = layers.lacking(setup.lane).iter().map(|layer| (layer.name(), "not put on".to_owned())).collect();
+    Ok(Confined { layers, missing })
 }
 
 /// The engine, a full heap and as much again for unwinding the task that filled it, full array buffers, and the bodies: so that the engine's own limits, which a task survives as

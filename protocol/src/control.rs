@@ -8,7 +8,9 @@ use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::id::WorkerId;
+use crate::layer::LayerSet;
 use crate::outcome::{ErrorCode, Receipt, Status};
+use crate::worker::{Lane, ProbeReport};
 
 /// Head of `Hello`. The frame's id is the client's protocol version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, BorrowDecode)]
@@ -52,6 +54,8 @@ pub struct OutcomeHead<'a> {
     pub worker: Option<WorkerId>,
     /// What it cost.
     pub receipt: Receipt,
+    /// Layers of confinement that the worker lacked where it ran last; see [`LayerSet::lacking`].
+    pub missing_layers: LayerSet,
     /// The caller's own string.
     pub tag: Option<&'a str>,
     /// Where the console lines begin.
@@ -114,6 +118,13 @@ pub enum ControlRequest<'a> {
     Metrics,
     /// [`ReadyReply`]
     Ready,
+    /// [`ProbeReply`]: a process started and confined like a worker of the lane attacks a layer or limit.
+    Probe {
+        /// Which lane's confinement.
+        lane: Lane,
+        /// The attack's name.
+        attack: &'a str,
+    },
 }
 
 /// Why an administrative request failed: head of `Refused`.
@@ -217,9 +228,45 @@ pub struct StatusReply {
     /// The HTTP API's address, when it listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// How workers are confined.
+    pub isolation: IsolationReply,
     /// The figures.
     #[serde(flatten)]
     pub stats: Stats,
+}
+
+/// How workers are confined, by the word of the last worker of each lane that became ready.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IsolationReply {
+    /// `strict`, `standard` or `off`.
+    pub level: String,
+    /// By lane; a lane whose workers have not been started yet is absent.
+    pub lanes: BTreeMap<String, LaneLayers>,
+}
+
+/// The layers of one lane.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LaneLayers {
+    /// Those that are on.
+    pub on: Vec<String>,
+    /// Those that are not, each with the reason.
+    pub missing: BTreeMap<String, String>,
+}
+
+/// What came of a probe.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProbeReply {
+    /// `js` or `io`.
+    pub lane: String,
+    /// The attack's name.
+    pub attack: String,
+    /// The layers that confined the process.
+    pub layers: Vec<String>,
+    /// What the process itself could say, when it lived through its attack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<ProbeReport>,
+    /// How the process ended.
+    pub verdict: VerdictReply,
 }
 
 /// One living worker.

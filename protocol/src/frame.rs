@@ -77,6 +77,8 @@ kinds! {
     Returned = 0x65,
     /// The engine is about to end the process, and why.
     LastWords = 0x66,
+    /// A probe's attack was not stopped by the process's death: what came of it, as JSON.
+    Probed = 0x67,
 }
 
 /// What the reader accepts.

@@ -19,6 +19,8 @@ pub mod control;
 #[cfg(feature = "std")]
 pub mod frame;
 #[cfg(feature = "std")]
+pub mod layer;
+#[cfg(feature = "std")]
 pub mod render;
 #[cfg(feature = "std")]
 pub mod task;

@@ -33,6 +33,8 @@ struct ReceiptJson {
     run_ms: f64,
     cpu_ms: f64,
     memory_bytes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_layers: Vec<&'static str>,
 }
 
 fn ms(us: u64) -> f64 {
@@ -61,6 +63,7 @@ pub fn outcome_json(head: &OutcomeHead<'_>, body: &[u8]) -> String {
             run_ms: ms(head.receipt.run_us),
             cpu_ms: ms(head.receipt.cpu_us),
             memory_bytes: head.receipt.memory_bytes,
+            missing_layers: head.missing_layers.names(),
         },
         logs: logs.as_deref(),
     };
@@ -118,6 +121,7 @@ mod tests {
             attempts: 1,
             worker: Some(WorkerId { slot: 3, generation: 17 }),
             receipt: Receipt { queued_us: 200, run_us: 1100, cpu_us: 900, memory_bytes: 4_194_304 },
+            missing_layers: crate::layer::LayerSet::NONE,
             tag: None,
             result_len: u32::try_from(result_len).expect("small"),
         }

@@ -6,8 +6,11 @@
 /// The first wire: frames with a 16-byte header, bincode heads, opaque bodies.
 pub const FIRST: u32 = 1;
 
+/// A worker says which layers confine it, an outcome which are missing; probes of them are frames of their own.
+pub const LAYERS: u32 = 2;
+
 /// What this build speaks.
-pub const CURRENT: u32 = FIRST;
+pub const CURRENT: u32 = LAYERS;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::layer::{LayerSet, Level};
 use crate::outcome::{Cause, ErrorCode};
 use crate::task::{Realm, TaskKind};
 
@@ -54,6 +55,33 @@ pub struct Setup {
     pub shell: ShellSetup,
     /// Settings of HTTP requests.
     pub http: HttpSetup,
+    /// How the process is confined.
+    pub isolation: IsolationSetup,
+    /// Instead of serving tasks: attack this layer or limit from within, report what came of it in a `Probed` frame, and exit.
+    pub probe: Option<String>,
+}
+
+/// How a worker process is confined.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IsolationSetup {
+    /// What is asked for. With `strict` a layer that cannot be put on is a failed start.
+    pub level: Level,
+    /// The supervisor has started the process in a user and a process namespace of its own, as their root.
+    pub namespaced: bool,
+    /// The io lane: files and folders that may be read, besides what programs of the system need.
+    pub readable: Vec<String>,
+    /// The io lane: folders that may be read and written.
+    pub writable: Vec<String>,
+}
+
+/// Body of a `Probed` frame, as JSON.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Whether the attack did what it tried to do.
+    pub succeeded: bool,
+    /// What was tried and what answered, such as `open("/etc/passwd"): EACCES`.
+    pub detail: String,
 }
 
 /// Settings of the JavaScript lane.
@@ -108,11 +136,14 @@ pub struct HttpSetup {
     pub allow: Vec<String>,
 }
 
-/// Head of `Ready`. The frame's id is the worker's protocol version.
+/// Head of `Ready`. The frame's id is the worker's protocol version; its body is a JSON object of the layers that it could not
+/// put on, each with the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct ReadyHead {
     /// From the process's first instruction to ready, in microseconds.
     pub start_us: u64,
+    /// The layers that the worker has put on and checked.
+    pub layers: LayerSet,
 }
 
 /// Head of `Run`. The frame's id is the task's; the body is [`crate::task::Body`]'s bytes.

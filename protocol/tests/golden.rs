@@ -8,6 +8,7 @@ use pool_protocol::control::{
 };
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::id::WorkerId;
+use pool_protocol::layer::{Layer, LayerSet};
 use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
 use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
 use pool_protocol::version;
@@ -48,8 +49,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_first() {
-    assert_eq!(version::CURRENT, 1);
+fn the_version_is_the_one_with_layers() {
+    assert_eq!(version::CURRENT, 2);
 }
 
 #[test]
@@ -114,6 +115,7 @@ fn accepted_outcome_refused() {
         attempts: 1,
         worker: Some(WorkerId { slot: 3, generation: 17 }),
         receipt: Receipt { queued_us: 1, run_us: 2, cpu_us: 3, memory_bytes: 4 },
+        missing_layers: LayerSet::of(&[Layer::Cgroup]),
         tag: None,
         result_len: 2,
     };
@@ -122,7 +124,7 @@ fn accepted_outcome_refused() {
         9,
         &outcome,
         b"{}[]",
-        "23 00 0e00 04000000 0900000000000000 07 02 010f 01 010311 01020304 00 02 7b7d5b5d",
+        "23 00 1100 04000000 0900000000000000 07 02 010f 01 010311 01020304 fb0010 00 02 7b7d5b5d",
     );
     assert_eq!(codec::decode::<OutcomeHead<'_>>("outcome", &frame.head).expect("reads back"), outcome);
 }
@@ -178,7 +180,13 @@ fn to_the_worker() {
 
 #[test]
 fn from_the_worker() {
-    golden(Kind::Ready, 1, &ReadyHead { start_us: 250 }, b"", "61 00 0100 00000000 0100000000000000 fa");
+    golden(
+        Kind::Ready,
+        1,
+        &ReadyHead { start_us: 250, layers: LayerSet::of(&[Layer::Descriptors, Layer::Landlock]) },
+        b"{}",
+        "61 00 0400 02000000 0100000000000000 fa fb0104 7b7d",
+    );
     let done = DoneHead {
         attempt: 1,
         code: Some(ErrorCode::JsException),

@@ -157,6 +157,7 @@ mod tests {
             attempts: 1,
             worker: None,
             receipt: Receipt::default(),
+            missing_layers: pool_protocol::layer::LayerSet::NONE,
             tag: None,
             result_len: 0,
         };

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use pool_protocol::id::check_project_id;
+use pool_protocol::layer::Level;
 use pool_protocol::limits::{MAX_BODY_BYTES, MAX_DURATION_MS, OUTCOME_OVERHEAD_BYTES};
 use pool_protocol::task::{MIN_MEMORY_BYTES, Realm};
 
 use super::value::{Problem, Section, Setting, Value};
 use super::{
-    Config, HttpConfig, Isolation, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS, PoolConfig,
-    ProjectConfig, ShellConfig, Tenancy, allow, keys,
+    Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS, PoolConfig, ProjectConfig,
+    ShellConfig, Tenancy, allow, keys,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -206,13 +207,13 @@ fn limits(mut from: Section, limits: &mut LimitsConfig) -> Result<(), Problem> {
 }
 
 /// A promise that this version cannot keep is refused, never taken silently.
-fn isolation(setting: &Setting) -> Result<Isolation, Problem> {
+fn isolation(setting: &Setting) -> Result<Level, Problem> {
     if setting.text("a text") == Ok("strict") {
         return Err(
             setting.problem("\"strict\" is not available: this version cannot prove its layers; use \"standard\"")
         );
     }
-    setting.one_of(&[("standard", Isolation::Standard), ("off", Isolation::Off)])
+    setting.one_of(&[("standard", Level::Standard), ("off", Level::Off)])
 }
 
 fn tenancy(setting: &Setting) -> Result<Tenancy, Problem> {

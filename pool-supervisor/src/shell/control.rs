@@ -182,6 +182,10 @@ impl Pool {
                 Ok(()) => self.reply_done(id, number, "the new configuration is in force"),
                 Err(reason) => self.refuse(id, number, RefusedCode::Conflict, &reason),
             },
+            ControlRequest::Probe { attack, .. } => {
+                let reason = format!("failed to probe {attack:?}: this supervisor knows no probe of that name");
+                self.refuse(id, number, RefusedCode::Conflict, &reason);
+            }
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::outbox::Received;
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::verdict;
+use super::workers::Confined;
 
 /// Heartbeats in a second that no honest worker sends.
 const MAX_BEATS: u32 = 200;
@@ -109,6 +110,8 @@ impl Pool {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen.was_ready = true;
         }
+        let missing = serde_json::from_slice(&frame.body).map_err(|e| format!("a ready with a bad body: {e}"))?;
+        self.workers.confine(id, Confined { layers: head.layers, missing });
         tracing::debug!(worker = %id, start_us = head.start_us, "worker ready");
         self.feed(Event::WorkerReady { worker: id }, &mut Carried::Nothing);
         self.systemd.ready();

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use pool_core::time::Time;
 use pool_protocol::control::OutcomeHead;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{ErrorCode, Receipt, Status};
 use rustc_hash::FxBuildHasher;
 
@@ -22,6 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) attempts: u32,
     pub(crate) worker: Option<WorkerId>,
     pub(crate) receipt: Receipt,
+    pub(crate) missing_layers: LayerSet,
     pub(crate) tag: Option<Box<str>>,
     pub(crate) result_len: u32,
     pub(crate) body: Bytes,
@@ -36,6 +38,7 @@ impl Outcome {
             attempts: self.attempts,
             worker: self.worker,
             receipt: self.receipt,
+            missing_layers: self.missing_layers,
             tag: self.tag.as_deref(),
             result_len: self.result_len,
         }

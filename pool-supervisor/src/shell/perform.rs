@@ -9,6 +9,7 @@ use pool_core::settings::Lane;
 use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 use pool_protocol::render::{error_body, verdict_reply};
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
@@ -129,6 +130,7 @@ impl Pool {
             attempts: 0,
             worker: None,
             receipt: Receipt::default(),
+            missing_layers: pool_protocol::layer::LayerSet::NONE,
             tag,
             result_len: u32::try_from(body.len()).expect("a sentence is short"),
         };
@@ -189,6 +191,7 @@ impl Pool {
             attempts: ended.attempts,
             worker: ended.worker,
             receipt: ended.receipt,
+            missing_layers: self.workers.lacking(ended.worker, held.kind.lane()),
             tag: held.tag,
             result_len,
             body,
@@ -247,6 +250,8 @@ impl Pool {
         let now = self.clock.now();
         self.workers.insert(Worker {
             id,
+            lane: lane_on_wire,
+            layers: LayerSet::NONE,
             pid: spawned.pid,
             pidfd: spawned.pidfd,
             peer,

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use pool_core::stats::{TaskStatus, WorkerStatus};
 use pool_protocol::control::{
-    Done, EventsStart, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply, WorkerCounts, WorkerRow,
+    Done, EventsStart, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply,
+    WorkerCounts, WorkerRow,
 };
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
@@ -84,8 +85,17 @@ impl Pool {
             min_workers: self.config.pool.min_workers,
             max_workers: self.config.pool.max_workers,
             http: self.http.as_ref().and_then(|h| h.addr).map(|a| a.to_string()),
+            isolation: self.isolation(),
             stats: self.stats(),
         }
+    }
+
+    fn isolation(&self) -> IsolationReply {
+        let lanes = self.workers.confined().iter().map(|(lane, confined)| {
+            let on = confined.layers.names().into_iter().map(str::to_owned).collect();
+            ((*lane).to_owned(), LaneLayers { on, missing: confined.missing.clone() })
+        });
+        IsolationReply { level: self.config.isolation.name().to_owned(), lanes: lanes.collect() }
     }
 
     pub(super) fn living_workers(&self) -> Vec<WorkerRow> {

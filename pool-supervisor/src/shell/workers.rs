@@ -1,13 +1,15 @@
 //! The children: their sockets, pidfds and last words.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
 use pool_core::time::Time;
 use pool_protocol::control::DeadWorkerRow;
 use pool_protocol::id::WorkerId;
+use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::Cause;
+use pool_protocol::worker::Lane;
 use rustc_hash::FxBuildHasher;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
@@ -22,6 +24,9 @@ const MAX_TAIL_BYTES: usize = 1024;
 /// One child.
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
+    pub(crate) lane: Lane,
+    /// Those that confine it: none before it has said so.
+    pub(crate) layers: LayerSet,
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) peer: Peer,
@@ -89,6 +94,16 @@ pub(crate) struct Workers {
     dead: VecDeque<DeadWorkerRow>,
     /// Workers that ended with each cause of `Cause::ALL`.
     ended: [u64; Cause::ALL.len()],
+    /// What the last worker of each lane said when it became ready.
+    confined: BTreeMap<&'static str, Confined>,
+}
+
+/// The layers of a lane's workers.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Confined {
+    pub(crate) layers: LayerSet,
+    /// Why others are missing, by name.
+    pub(crate) missing: BTreeMap<String, String>,
 }
 
 impl Workers {
@@ -111,6 +126,26 @@ impl Workers {
 
     pub(crate) fn pids(&self) -> HashSet<Pid> {
         self.living.values().map(|w| w.pid).collect()
+    }
+
+    /// Notes which layers confine a worker that has become ready.
+    pub(crate) fn confine(&mut self, id: WorkerId, confined: Confined) {
+        let Some(worker) = self.living.get_mut(&id) else { return };
+        worker.layers = confined.layers;
+        self.confined.insert(worker.lane.name(), confined);
+    }
+
+    /// By lane, as far as workers have been started.
+    pub(crate) const fn confined(&self) -> &BTreeMap<&'static str, Confined> {
+        &self.confined
+    }
+
+    /// The layers that a task's last worker lacked. One that is gone had what its lane has.
+    pub(crate) fn lacking(&self, ran_on: Option<WorkerId>, lane: Lane) -> LayerSet {
+        let Some(id) = ran_on else { return LayerSet::NONE };
+        let of_lane = || self.confined.get(lane.name()).map_or(LayerSet::NONE, |c| c.layers);
+        let layers = self.living.get(&id).map_or_else(of_lane, |worker| worker.layers);
+        layers.lacking(lane)
     }
 
     pub(crate) fn bury(&mut self, row: DeadWorkerRow) {

@@ -129,6 +129,7 @@ impl Peer {
             attempts: 1,
             worker: Some(WorkerId { slot: 3, generation: 17 }),
             receipt: Receipt { queued_us: 200, run_us: 1100, cpu_us: 900, memory_bytes: 4_194_304 },
+            missing_layers: pool_protocol::layer::LayerSet::NONE,
             tag: None,
             result_len: body.len() as u32,
         };

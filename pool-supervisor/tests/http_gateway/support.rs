@@ -218,6 +218,7 @@ fn put_outcome(out: &mut Vec<u8>, id: u64, task: u64, code: Option<ErrorCode>, b
         attempts: 1,
         worker: None,
         receipt: Receipt::default(),
+        missing_layers: pool_protocol::layer::LayerSet::NONE,
         tag: None,
         result_len: body.len() as u32,
     };

@@ -38,8 +38,8 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let end = EndIo(Arc::clone(&lane.interrupt));
     let watch = Watch::new(Arc::clone(&link), heartbeat, None, CpuWall::none(), end)
         .context("failed to open what heartbeats are measured with")?;
-    lockdown::before_tasks(setup).context("failed to limit the process")?;
-    if let Err(error) = super::ready(&link, started) {
+    let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
     watch.start().context("failed to start the watch")?;

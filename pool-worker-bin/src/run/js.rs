@@ -40,8 +40,8 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
-    lockdown::before_tasks(setup).context("failed to limit the process")?;
-    if let Err(error) = super::ready(&link, started) {
+    let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
     watch.start().context("failed to start the watch")?;

@@ -23,7 +23,7 @@ use pool_protocol::worker::{Lane, ReadyHead, Setup};
 use rustix::net::sockopt::socket_domain;
 
 use crate::link::{Link, LinkError, Reader};
-use crate::lockdown;
+use crate::lockdown::{self, Confined};
 
 /// Where the supervisor puts the socket.
 const SOCKET_FD: i32 = 3;
@@ -98,9 +98,10 @@ fn read_setup(hello: &Frame, lane: Lane) -> anyhow::Result<Setup> {
 }
 
 /// Tells the supervisor that tasks may come.
-fn ready(link: &Link, started: Instant) -> Result<(), LinkError> {
-    let head = ReadyHead { start_us: micros(started.elapsed()) };
-    link.send(|out| frame::put(out, Kind::Ready, u64::from(version::CURRENT), &head, &[]))
+fn ready(link: &Link, started: Instant, confined: &Confined) -> Result<(), LinkError> {
+    let head = ReadyHead { start_us: micros(started.elapsed()), layers: confined.layers };
+    let missing = serde_json::to_vec(&confined.missing).expect("a map of texts serialises");
+    link.send(|out| frame::put(out, Kind::Ready, u64::from(version::CURRENT), &head, &missing))
 }
 
 /// Writes the engine's startup snapshot; the file appears whole or not at all.

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::layer::Level;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::{Realm, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HttpSetup, JsSetup, Lane, ReadyHead, RunHead, Setup, ShellSetup, TaskList,
+    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, ReadyHead, RunHead, Setup, ShellSetup, TaskList,
 };
 
 /// No test waits longer for anything.
@@ -73,6 +74,13 @@ pub fn setup(lane: Lane) -> Setup {
         js: JsSetup::default(),
         shell: ShellSetup { file_bytes: 1 << 20, ..ShellSetup::default() },
         http: HttpSetup::default(),
+        isolation: IsolationSetup {
+            level: Level::Standard,
+            namespaced: false,
+            readable: Vec::new(),
+            writable: vec!["/".into()],
+        },
+        probe: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::layer::LayerSet;
 use pool_protocol::task::Body;
 use pool_protocol::version::CURRENT;
 use pool_protocol::worker::{DoneHead, HeartbeatHead, ReadyHead, RunHead, Setup};
@@ -192,7 +193,7 @@ impl Worker {
 
     fn ready(&mut self, version: u64) -> std::io::Result<()> {
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, Kind::Ready, version, &ReadyHead { start_us: 1 }, b"");
+        frame::put(&mut bytes, Kind::Ready, version, &ReadyHead { start_us: 1, layers: LayerSet::NONE }, b"{}");
         self.stream.write_all(&bytes)
     }
 
