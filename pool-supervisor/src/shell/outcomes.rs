@@ -142,6 +142,7 @@ mod tests {
             attempts: 1,
             worker: None,
             receipt: Receipt::default(),
+            missing_layers: LayerSet::NONE,
             tag: None,
             result_len: 0,
             body: Bytes::from(vec![0; len]),
