@@ -3,10 +3,7 @@
 //! Owns the HTTP client. Decides where a request may go and which reply is a result. Must not know the wire to the
 //! supervisor; how long it takes is the watch's business, who abandons the exchange with the whole process.
 
-mod address;
 mod reply;
-mod request;
-mod rules;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,6 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::AcceptStatus;
+use pool_worker_core::http::{BadRedirect, Denied, Rules, literal_address, redirect_target};
 use serde::Serialize;
 use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, LOCATION};
 use ureq::http::{Method, Response, StatusCode, Uri};
@@ -22,12 +20,10 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use url::Url;
 
+pub(crate) use pool_worker_core::http::{BadRequest, BadRule, Request};
 pub(crate) use reply::Reply;
-pub(crate) use request::{BadRequest, Request};
-pub(crate) use rules::BadRule;
 
 use reply::{Capped, Data, Headers, read_capped};
-use rules::{Denied, Rules};
 
 /// The body of a reply that is not accepted, as the error shows it.
 const ERROR_DATA_BYTES: u64 = 8 * 1024;
@@ -110,10 +106,9 @@ impl Resolver for JudgingResolver {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let addresses = match literal.parse() {
-            Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => (self.lookup)(host, port)?,
+        let addresses = match literal_address(host) {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => (self.lookup)(host, port)?,
         };
         self.rules.judge(host, &addresses).map_err(|denied| ureq::Error::Other(Box::new(denied)))?;
         if addresses.is_empty() {
@@ -155,7 +150,7 @@ impl Client {
         loop {
             let response = self.exchange(&request)?;
             let follow = request.max_redirects > 0;
-            let target = if follow { redirect_target(&request, &response)? } else { None };
+            let target = if follow { redirection(&request, &response)? } else { None };
             let Some(target) = target else {
                 return self.judge(&request, response);
             };
@@ -225,20 +220,20 @@ fn failed_exchange(url: &Url, error: ureq::Error) -> HttpFailure {
 }
 
 /// Where a reply sends the request, if anywhere.
-fn redirect_target(request: &Request, response: &Response<Body>) -> Result<Option<Url>, HttpFailure> {
+fn redirection(request: &Request, response: &Response<Body>) -> Result<Option<Url>, HttpFailure> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let Some(location) = response.headers().get(LOCATION) else {
         return Ok(None);
     };
-    let bad = |why: &str| {
-        let message = format!("{} redirects to what is no URL: {why}", request.url);
-        HttpFailure::new(ErrorCode::HttpError, message)
-    };
-    let location = location.to_str().map_err(|_| bad("it is no ASCII"))?;
-    let target = request.url.join(location).map_err(|e| bad(&e.to_string()))?;
-    Ok(Some(request::check_url(target)?))
+    match redirect_target(&request.url, location.as_bytes()) {
+        Ok(target) => Ok(Some(target)),
+        Err(BadRedirect::Denied(bad)) => Err(bad.into()),
+        Err(no_url @ BadRedirect::NoUrl(_)) => {
+            Err(HttpFailure::new(ErrorCode::HttpError, format!("{} {no_url}", request.url)))
+        }
+    }
 }
 
 /// Makes the request that the redirect asks for, as browsers do.

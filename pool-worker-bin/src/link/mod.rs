@@ -7,7 +7,6 @@
 //! INVARIANT: locks are taken in the order reader, inbox, outbox; and a frame is handed to the inbox under the reader's
 //! lock, so that frames keep their order whoever reads them.
 
-mod inbox;
 mod outbox;
 mod reader;
 mod watch;
@@ -20,13 +19,13 @@ use std::time::Instant;
 
 use pool_protocol::frame::{self, Kind};
 use pool_protocol::worker::{DoneHead, HeartbeatHead, LogHead};
+use pool_worker_core::inbox::{Inbox, Violation};
 use rustix::io::Errno;
 
-pub(crate) use inbox::{Job, Running, StopOrder, StopReason};
+pub(crate) use pool_worker_core::inbox::{Job, Running, StopOrder, StopReason};
 pub(crate) use reader::{ReadError, Reader};
 pub(crate) use watch::{EndTask, Watch};
 
-use inbox::{Inbox, Violation};
 use outbox::Outbox;
 
 /// Streamed console lines are sent when this much has come together; before that, with the watch's next look.

@@ -13,8 +13,8 @@ use rustix::process::{Signal, kill_process_group};
 
 use super::Stopped;
 use super::child::Child;
-use super::rules::Command;
 use super::usage::{Exit, Usage, reap};
+use pool_worker_core::shell::Command;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -8,11 +8,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-use pool_protocol::worker::AllowedProgram;
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use pool_worker_core::shell::{Command, Program, Refusal, open_listed};
+use rustix::fs::Mode;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, setrlimit};
-
-use super::rules::{Command, Program, Refusal};
 
 /// Seconds of CPU time beyond the budget before the kernel kills a program that ignores SIGXCPU.
 const CPU_GRACE_SECS: u64 = 2;
@@ -49,20 +47,6 @@ pub(super) enum StartError {
         /// What the system said.
         source: io::Error,
     },
-}
-
-/// Opens a program's file and makes sure that it is the listed one.
-pub(super) fn open_listed(listed: &AllowedProgram) -> Result<OwnedFd, Refusal> {
-    let path = &listed.resolved;
-    let denied = |why: String| Refusal::Denied(format!("program {path} is not allowed: {why}"));
-    let file = open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(|e| denied(format!("the listed file cannot be opened: {e}")))?;
-    let stat = fstat(&file).map_err(|e| denied(format!("the listed file cannot be looked at: {e}")))?;
-    let is_same = (stat.st_dev, stat.st_ino) == (listed.device, listed.inode);
-    if !is_same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(denied("another file has been put in its place since the configuration was read".into()));
-    }
-    Ok(file)
 }
 
 /// The program's file, still in its place.

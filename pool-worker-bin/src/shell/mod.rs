@@ -5,7 +5,6 @@
 
 mod capture;
 mod child;
-mod rules;
 mod tree;
 mod usage;
 
@@ -17,7 +16,7 @@ use pool_protocol::outcome::ErrorCode;
 use serde::Serialize;
 
 pub(crate) use child::Limits;
-pub(crate) use rules::{Command, Refusal, Rules};
+pub(crate) use pool_worker_core::shell::{Command, Refusal, Rules};
 
 use capture::{Captured, Ended};
 use child::StartError;

@@ -16,31 +16,31 @@ use pool_protocol::worker::{CancelHead, DoneHead, RunHead, TaskList};
 
 /// A task that waits its turn. Its bytes are those of the receive buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Job {
+pub struct Job {
     /// The task's id.
-    pub(crate) id: u64,
+    pub id: u64,
     /// See [`RunHead::attempt`].
-    pub(crate) attempt: u32,
+    pub attempt: u32,
     /// See [`RunHead::kind`].
-    pub(crate) kind: TaskKind,
+    pub kind: TaskKind,
     /// A part of `head`, as UTF-8.
     project: Bytes,
     /// See [`RunHead::realm`].
-    pub(crate) realm: Realm,
+    pub realm: Realm,
     /// Wall time of the attempt.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// CPU time of the attempt.
-    pub(crate) cpu: Duration,
+    pub cpu: Duration,
     /// See [`RunHead::memory_bytes`].
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// Whether the outcome carries the console's lines.
-    pub(crate) logs: bool,
+    pub logs: bool,
     /// Whether the console's lines are sent as they come.
-    pub(crate) stream_logs: bool,
+    pub stream_logs: bool,
     /// Where the body's code ends.
-    pub(crate) code_len: u32,
+    pub code_len: u32,
     /// Code, then data.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
 }
 
 impl Job {
@@ -63,7 +63,7 @@ impl Job {
     }
 
     /// Whose task it is.
-    pub(crate) fn project(&self) -> &str {
+    pub fn project(&self) -> &str {
         std::str::from_utf8(&self.project).expect("it was decoded as text")
     }
 
@@ -74,7 +74,7 @@ impl Job {
 
 /// Why the running task must end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StopReason {
+pub enum StopReason {
     /// Its wall time is over.
     Timeout,
     /// Its CPU time is over.
@@ -87,30 +87,30 @@ pub(crate) enum StopReason {
 
 /// "End the task with this ticket."
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct StopOrder {
+pub struct StopOrder {
     /// The running task's.
-    pub(crate) ticket: u64,
+    pub ticket: u64,
     /// What its end is called.
-    pub(crate) reason: StopReason,
+    pub reason: StopReason,
 }
 
 /// The task that runs now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Running {
+pub struct Running {
     /// The worker's own number for this run, from 1: an order for it never reaches the next one.
-    pub(crate) ticket: u64,
+    pub ticket: u64,
     task: (u64, u32),
     /// When it began.
-    pub(crate) started: Instant,
+    pub started: Instant,
     /// When its wall time is over; nothing for a time longer than the clock knows.
-    pub(crate) deadline: Option<Instant>,
+    pub deadline: Option<Instant>,
     /// Its CPU time.
-    pub(crate) cpu: Duration,
+    pub cpu: Duration,
 }
 
 /// A frame that no supervisor of this version sends.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// A kind that does not belong here.
     #[error("failed to understand the supervisor: a {0:?} frame is out of place")]
     OutOfPlace(Kind),
@@ -124,7 +124,7 @@ pub(crate) enum Violation {
 
 /// Tasks that wait, the one that runs, and whether more will come.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     waiting: VecDeque<Job>,
     running: Option<Running>,
     tickets: u64,
@@ -133,7 +133,10 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Takes in a frame; answers go to `out`.
-    pub(crate) fn receive(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<Option<StopOrder>, Violation> {
+    ///
+    /// # Errors
+    /// [`Violation`]: the connection is of no more use.
+    pub fn receive(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<Option<StopOrder>, Violation> {
         match frame.kind {
             Kind::Run => {
                 let job = Job::read(frame)?;
@@ -189,7 +192,7 @@ impl Inbox {
     }
 
     /// Gives back what waits, because this worker will not run it.
-    pub(crate) fn return_waiting(&mut self, out: &mut Vec<u8>) {
+    pub fn return_waiting(&mut self, out: &mut Vec<u8>) {
         if self.waiting.is_empty() {
             return;
         }
@@ -198,7 +201,7 @@ impl Inbox {
     }
 
     /// The running task is over; the next one starts, if there is one.
-    pub(crate) fn begin(&mut self, now: Instant) -> Option<(u64, Job)> {
+    pub fn begin(&mut self, now: Instant) -> Option<(u64, Job)> {
         self.running = None;
         let job = self.waiting.pop_front()?;
         self.tickets += 1;
@@ -213,28 +216,28 @@ impl Inbox {
     }
 
     /// No more tasks, and nobody to give the waiting ones back to.
-    pub(crate) fn retire(&mut self) {
+    pub fn retire(&mut self) {
         self.waiting.clear();
         self.retiring = true;
     }
 
     /// The task that runs now.
-    pub(crate) fn running(&self) -> Option<Running> {
+    pub fn running(&self) -> Option<Running> {
         self.running
     }
 
     /// Tasks begun so far.
-    pub(crate) fn begun(&self) -> u64 {
+    pub fn begun(&self) -> u64 {
         self.tickets
     }
 
     /// Whether there is or will be something to run at once.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.running.is_some() || !self.waiting.is_empty()
     }
 
     /// Whether no more tasks will be taken.
-    pub(crate) fn is_retiring(&self) -> bool {
+    pub fn is_retiring(&self) -> bool {
         self.retiring
     }
 }

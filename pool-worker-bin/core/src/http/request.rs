@@ -5,10 +5,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue, Method, header};
 use pool_protocol::task::{AcceptStatus, HttpData, InvalidTask};
 use serde::Deserialize;
 use serde_json::Value;
-use ureq::http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
 /// The default of `maxResponseBytes`.
@@ -39,20 +39,26 @@ const FRAMING: [&str; 11] = [
 
 /// A request that may be sent, if its address is allowed.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(super) url: Url,
-    pub(super) method: Method,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: Option<Vec<u8>>,
+pub struct Request {
+    /// Whole, without a fragment.
+    pub url: Url,
+    /// Not `CONNECT`, not `TRACE`.
+    pub method: Method,
+    /// None that frames the message.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The bytes that are sent.
+    pub body: Option<Vec<u8>>,
     /// Nothing is followed when 0: then a redirect is a reply like any other.
-    pub(super) max_redirects: u32,
-    pub(super) max_response_bytes: u64,
-    pub(super) accept: AcceptStatus,
+    pub max_redirects: u32,
+    /// Of the reply's body, once decompressed.
+    pub max_response_bytes: u64,
+    /// Which replies are results.
+    pub accept: AcceptStatus,
 }
 
 /// Why there is no request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum BadRequest {
+pub enum BadRequest {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] InvalidTask),
@@ -63,7 +69,10 @@ pub(crate) enum BadRequest {
 
 impl Request {
     /// Checks the fields.
-    pub(crate) fn new(data: &HttpData<'_>) -> Result<Self, BadRequest> {
+    ///
+    /// # Errors
+    /// [`BadRequest`], naming the field.
+    pub fn new(data: &HttpData<'_>) -> Result<Self, BadRequest> {
         let mut url = read_url("url", &data.url)?;
         if let Some(query) = data.query.as_ref().filter(|query| !query.is_empty()) {
             let mut pairs = url.query_pairs_mut();
@@ -182,8 +191,8 @@ fn read_body(raw: &str, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Result<
             .decode(base64)
             .map_err(|e| InvalidTask::new("body.base64", format!("is no base64: {e}")).into());
     }
-    if !headers.iter().any(|(name, _)| *name == ureq::http::header::CONTENT_TYPE) {
-        headers.push((ureq::http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    if !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
     }
     Ok(raw.as_bytes().to_vec())
 }

@@ -15,12 +15,12 @@ use super::address::not_public;
 /// An entry of `http.allow` that is none of its forms.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("failed to read `http.allow`: {0:?} is no ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or NAME:PORT")]
-pub(crate) struct BadRule(String);
+pub struct BadRule(String);
 
 /// Why a destination is denied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{host} is not allowed: {address} is {why}, and `http.allow` does not name it")]
-pub(super) struct Denied {
+pub struct Denied {
     host: String,
     address: SocketAddr,
     why: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Denied {
 
 /// What may be reached besides public addresses.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Rules {
+pub struct Rules {
     allow: Vec<Rule>,
 }
 
@@ -90,12 +90,18 @@ fn plain_name(name: &str) -> String {
 
 impl Rules {
     /// Reads `http.allow`.
-    pub(super) fn parse(allow: &[String]) -> Result<Self, BadRule> {
+    ///
+    /// # Errors
+    /// [`BadRule`], holding the entry.
+    pub fn parse(allow: &[String]) -> Result<Self, BadRule> {
         Ok(Self { allow: allow.iter().map(|text| text.parse()).collect::<Result<_, _>>()? })
     }
 
     /// Judges what a host resolved to.
-    pub(super) fn judge(&self, host: &str, addresses: &[SocketAddr]) -> Result<(), Denied> {
+    ///
+    /// # Errors
+    /// [`Denied`] for the first address that is neither public nor named by a rule.
+    pub fn judge(&self, host: &str, addresses: &[SocketAddr]) -> Result<(), Denied> {
         let name = plain_name(host);
         for address in addresses {
             let Some(why) = not_public(address.ip()) else {

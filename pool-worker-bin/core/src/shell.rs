@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use pool_protocol::task::{InvalidTask, ShellData};
 use pool_protocol::worker::{AllowedProgram, ShellSetup};
 use regex::Regex;
-
-use super::child::open_listed;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 /// The default of `maxOutputBytes`.
 const DEFAULT_OUTPUT_BYTES: u64 = 1024 * 1024;
@@ -70,7 +69,7 @@ const DANGEROUS_PREFIXES: [&str; 20] = [
 
 /// Why a task starts no program.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// A field is wrong.
     #[error(transparent)]
     Invalid(#[from] InvalidTask),
@@ -82,44 +81,56 @@ pub(crate) enum Refusal {
 /// An argument pattern of the configuration that is none.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the pattern of {program} in `shell.allow`: {source}")]
-pub(crate) struct BadPattern {
+pub struct BadPattern {
     program: String,
     source: Box<regex::Error>,
 }
 
 /// One program of the allow-list.
 #[derive(Debug)]
-pub(super) struct Program {
-    pub(super) listed: AllowedProgram,
+pub struct Program {
+    /// As it is listed.
+    pub listed: AllowedProgram,
     /// The listed file, if it was there when this process started. Held open, its number is not given to another file.
-    pub(super) file: Option<OwnedFd>,
+    pub file: Option<OwnedFd>,
     args: Option<Regex>,
 }
 
 /// The allow-list and what programs get.
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub struct Rules {
     programs: Vec<Program>,
     env: BTreeMap<String, String>,
     cwd: PathBuf,
-    pub(super) file_bytes: u64,
+    /// The largest file a program may write.
+    pub file_bytes: u64,
 }
 
 /// A command that may run.
 #[derive(Debug)]
-pub(crate) struct Command<'a> {
-    pub(super) program: &'a Program,
-    pub(super) args: Vec<String>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) cwd: PathBuf,
-    pub(super) stdin: String,
-    pub(super) max_output: usize,
-    pub(super) accept_exit: Vec<i32>,
+pub struct Command<'a> {
+    /// What starts.
+    pub program: &'a Program,
+    /// Each matches the program's pattern as a whole.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Where it starts.
+    pub cwd: PathBuf,
+    /// Text for its standard input.
+    pub stdin: String,
+    /// Bytes per stream.
+    pub max_output: usize,
+    /// Exit codes that are results, besides 0.
+    pub accept_exit: Vec<i32>,
 }
 
 impl Rules {
     /// Compiles the patterns and opens the programs.
-    pub(crate) fn new(setup: &ShellSetup) -> Result<Self, BadPattern> {
+    ///
+    /// # Errors
+    /// [`BadPattern`], naming the program.
+    pub fn new(setup: &ShellSetup) -> Result<Self, BadPattern> {
         let programs = setup.allow.iter().map(|listed| {
             // INVARIANT: anchored outside a group, so that no alternative in the pattern escapes the anchors.
             let args = listed.args.as_ref().map(|args| Regex::new(&format!(r"\A(?:{args})\z"))).transpose();
@@ -135,7 +146,10 @@ impl Rules {
     }
 
     /// Checks a task.
-    pub(crate) fn command(&self, data: ShellData) -> Result<Command<'_>, Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal`], naming the field or what is not allowed.
+    pub fn command(&self, data: ShellData) -> Result<Command<'_>, Refusal> {
         let (name, args) = words(data.program, data.args, data.command)?;
         let program = self.program(&name)?;
         for (at, arg) in args.iter().enumerate() {
@@ -231,6 +245,23 @@ impl Program {
             ))),
         }
     }
+}
+
+/// Opens a program's file and makes sure that it is the listed one.
+///
+/// # Errors
+/// [`Refusal`] when it cannot be opened or is another file.
+pub fn open_listed(listed: &AllowedProgram) -> Result<OwnedFd, Refusal> {
+    let path = &listed.resolved;
+    let denied = |why: String| Refusal::Denied(format!("program {path} is not allowed: {why}"));
+    let file = open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        .map_err(|e| denied(format!("the listed file cannot be opened: {e}")))?;
+    let stat = fstat(&file).map_err(|e| denied(format!("the listed file cannot be looked at: {e}")))?;
+    let is_same = (stat.st_dev, stat.st_ino) == (listed.device, listed.inode);
+    if !is_same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(denied("another file has been put in its place since the configuration was read".into()));
+    }
+    Ok(file)
 }
 
 fn words(
