@@ -56,6 +56,12 @@ impl Realms {
         }
     }
 
+    /// The context made ahead, for tests that look at it before and after a task.
+    #[cfg(test)]
+    pub(super) fn spare(&self) -> Option<Rc<RealmState>> {
+        self.spare.clone()
+    }
+
     /// A context that nothing has run in.
     pub(super) fn fresh(&mut self, isolate: &mut v8::Isolate) -> Rc<RealmState> {
         match self.spare.take() {

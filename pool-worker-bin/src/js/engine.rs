@@ -78,7 +78,7 @@ impl Default for EngineConfig {
 // INVARIANT: fields are dropped from first to last; the isolate must go after everything that points into it, and before
 // what it points to.
 pub struct Engine {
-    realms: Realms,
+    pub(super) realms: Realms,
     checker: Option<BodyChecker>,
     host: Rc<Host>,
     watch: Arc<Watch>,
@@ -87,7 +87,7 @@ pub struct Engine {
     has_snapshot: bool,
     memory_bytes: u64,
     tasks_since_reading: u32,
-    isolate: v8::OwnedIsolate,
+    pub(super) isolate: v8::OwnedIsolate,
     /// V8 holds its address for as long as the isolate lives.
     memory: Rc<MemoryGuard>,
 }

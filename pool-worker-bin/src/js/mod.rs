@@ -28,6 +28,8 @@ mod context;
 mod engine;
 mod errors;
 mod escape;
+#[cfg(test)]
+mod escapes;
 mod host;
 mod inspect;
 mod memory;

@@ -274,8 +274,10 @@ impl Writer<'_> {
 }
 
 fn is_builtin(scope: &mut v8::PinScope<'_, '_>, function: v8::Local<'_, v8::Function>, name: &str) -> bool {
-    // A function made by V8 belongs to no script, and its own name cannot be changed.
-    function.get_script_line_number().is_none() && function.get_name(scope).to_rust_string_lossy(scope) == name
+    // A function made by V8 belongs to no script, and its own name cannot be changed. A proxy has no name that V8 could give.
+    !function.is_proxy()
+        && function.get_script_line_number().is_none()
+        && function.get_name(scope).to_rust_string_lossy(scope) == name
 }
 
 /// Names the kinds of object that JSON has no form for.

@@ -152,3 +152,9 @@ fn nesting_is_capped_and_never_a_crash() {
         assert!(failure.name == "RangeError" || failure.kind == FailureKind::NotSerializable, "{failure:?}");
     });
 }
+
+#[test]
+fn a_callable_proxy_as_a_dates_to_json_is_called() {
+    let result = Bench::new().code("const d = new Date(0); d.toJSON = new Proxy(() => 1, {}); return [d, d.toJSON()]");
+    assert_eq!(result.as_deref(), Ok("[1,1]"));
+}
