@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Every test: the scripts', each package's own, the promises to users on real processes, and the stress runs.
+# Every test: the scripts', each package's own, the promises to users on real processes, the systemd unit, and the stress runs.
 #
 #   scripts/test.sh              STRESS_SECONDS=30 for each stress run, 0 for none; TEST_THREADS=4 pools at once
 #
-# The last line counts: "N passed, N failed".
+# The last line counts: "N passed, N failed". What this machine cannot test says "skipped: …" and is not counted.
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
@@ -28,6 +28,8 @@ section "each package's own tests"
 counted scripts/cargo.sh test --workspace --exclude pool-tests --quiet
 section "promises to users, on real processes"
 counted scripts/cargo.sh test --package pool-tests --quiet -- --test-threads="$threads"
+section "the unit, under a systemd of its own"
+counted scripts/test-systemd.sh
 if [ "$seconds" != 0 ]; then
   for script in tests/stress/*.sh; do
     section "stress: $(basename "$script" .sh), $seconds s"
