@@ -2,7 +2,8 @@
 # Runs deploy/process-pool.service under a real systemd, booted in namespaces of its own, and checks that the unit is as closed as
 # its README says and that the pool works in it all the same.
 #
-#   scripts/test-systemd.sh      wants root, jq and the built programs (scripts/build.sh); the first run makes a Debian root (a minute)
+#   scripts/test-systemd.sh      wants root, jq and the built programs (scripts/build.sh); the first run makes a Debian root (a minute);
+#                                MACHINE_SUITE=trixie takes another Debian's systemd, SYSTEMD_TEST=no leaves the test out
 #
 # The last line counts: "N passed, N failed". A machine that cannot is told so: "skipped: …".
 set -Eeuo pipefail

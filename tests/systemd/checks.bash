@@ -108,7 +108,7 @@ exposure_is_low() {
   last=$(inside systemd-analyze security --no-pager --threshold="$most_exposure" "$unit" | tail -n 1)
   echo "$last"
   [[ $last == *" OK "* ]]
-  # The figure that the README gives is this one.
+  # The README gives the figure.
   grep -qF "exposure $(grep -oE '[0-9]+\.[0-9]+' <<<"$last") " deploy/README.md
 }
 

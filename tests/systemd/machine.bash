@@ -8,7 +8,7 @@
 #   machine_end            ends it and removes what it left; may be called at any time
 #
 # Nothing in it can reach the host or the network: it has its own processes, mounts, network, users' sockets and control groups.
-machine_suite=bookworm
+machine_suite=${MACHINE_SUITE:-bookworm}
 # Only what the checks use; each package more is time on a fresh machine.
 machine_packages=systemd,systemd-sysv
 machine_root='' machine_init='' machine_unshare='' machine_scratch='' machine_cgroup=''
