@@ -24,5 +24,6 @@ mod poolctl;
 mod http_api;
 
 mod bad_input;
-mod lying_workers;
+mod hostile_http_tasks;
+mod hostile_worker;
 mod originals_bugs;

@@ -4,10 +4,13 @@
 //! Owns starting and ending the programs. It must not leave a process behind, not even when a test fails, and it asserts
 //! nothing about the pool but that it starts and ends: what is promised stands in the tests.
 
+pub mod apart;
 pub mod binaries;
+pub mod bystanders;
 pub mod client;
 pub mod folder;
 pub mod http;
+pub mod names;
 pub mod pool;
 pub mod proc;
 pub mod raw;
@@ -15,6 +18,7 @@ pub mod server;
 pub mod tasks;
 pub mod wait;
 
+pub use bystanders::unharmed;
 pub use client::Client;
 pub use folder::Folder;
 pub use pool::Pool;

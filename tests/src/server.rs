@@ -1,7 +1,7 @@
 //! A small HTTP server on loopback for tasks to talk to: one answer a connection, and a record of what was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -78,7 +78,16 @@ impl Server {
     /// When the system gives no port.
     #[must_use]
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::at(Ipv4Addr::LOCALHOST, 0, answer)
+    }
+
+    /// Starts one on a port of an address; 0 is any that is free.
+    ///
+    /// # Panics
+    /// When the system does not give it.
+    #[must_use]
+    pub fn at(ip: Ipv4Addr, port: u16, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, port)).expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));

@@ -1,8 +1,9 @@
 //! A worker that keeps the protocol until it is told to break it: by its own file's name at the start, by a task's code later.
 //!
-//! A task whose code is no command gets the answer `"ok"`. `sleep:MS` answers after that time. The other commands are the
-//! variants of [`Lie`].
+//! A task whose code is no command gets the answer `"ok"`. `sleep:MS` answers after that time; `hold` is a task that
+//! goes on until it is cancelled; `steal:ID` answers for the task with that number. The other commands are the variants of [`Lie`].
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::net::UnixStream;
@@ -12,10 +13,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::id::TaskId;
 use pool_protocol::layer::LayerSet;
+use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::Body;
 use pool_protocol::version::CURRENT;
-use pool_protocol::worker::{DoneHead, HeartbeatHead, ReadyHead, RunHead, Setup};
+use pool_protocol::worker::{DoneHead, HeartbeatHead, ReadyHead, RunHead, Setup, TaskList};
 use pool_tests::wait::pause;
 
 fn main() -> ExitCode {
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
 #[derive(Clone, Copy, Debug)]
 enum Lie {
     HugeLength,
+    Announce,
+    Empty,
+    Zeroes,
     HalfFrame,
     UnknownKind,
     ClientsKind,
@@ -53,6 +59,9 @@ enum Lie {
 
 const LIES: &[(&str, Lie)] = &[
     ("huge-length", Lie::HugeLength),
+    ("announce", Lie::Announce),
+    ("empty", Lie::Empty),
+    ("zeroes", Lie::Zeroes),
     ("half-frame", Lie::HalfFrame),
     ("unknown-kind", Lie::UnknownKind),
     ("clients-kind", Lie::ClientsKind),
@@ -74,13 +83,15 @@ const LIES: &[(&str, Lie)] = &[
 struct Worker {
     stream: UnixStream,
     buffer: BytesMut,
+    /// Tasks that came while another was held.
+    waiting: VecDeque<Frame>,
 }
 
 impl Worker {
     fn new(stream: UnixStream) -> std::io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
-        Ok(Self { stream, buffer: BytesMut::new() })
+        Ok(Self { stream, buffer: BytesMut::new(), waiting: VecDeque::new() })
     }
 
     fn serve(&mut self, name: &str) -> std::io::Result<()> {
@@ -88,7 +99,10 @@ impl Worker {
         let _: Setup = serde_json::from_slice(&setup.body).map_err(std::io::Error::other)?;
         self.start(name)?;
         loop {
-            let frame = self.next()?;
+            let frame = match self.waiting.pop_front() {
+                Some(frame) => frame,
+                None => self.next()?,
+            };
             match frame.kind {
                 Kind::Run => self.run(&frame)?,
                 Kind::Retire => return Ok(()),
@@ -103,6 +117,10 @@ impl Worker {
         match name {
             "exits-at-start" => std::process::exit(3),
             "silent" => self.idle(false),
+            "deaf" => {
+                self.ready(u64::from(CURRENT))?;
+                self.idle(true)
+            }
             "replies-before-ready" => self.done(1, 1, b"1"),
             "old-version" => self.ready(0),
             "new-version" => self.ready(u64::from(CURRENT) + 1),
@@ -133,9 +151,35 @@ impl Worker {
         if let Some(ms) = body.code.strip_prefix("sleep:").and_then(|ms| ms.parse().ok()) {
             pause(Duration::from_millis(ms));
         }
+        if body.code == "hold" {
+            return self.hold(frame.id, head.attempt);
+        }
+        if let Some(other) = body.code.strip_prefix("steal:").and_then(|id| id.parse::<TaskId>().ok()) {
+            return self.done(other.0, 1, b"\"stolen\"");
+        }
         match LIES.iter().find(|(name, _)| *name == body.code) {
             Some((_, lie)) => self.lie(*lie, frame.id, head.attempt),
             None => self.done(frame.id, head.attempt, b"\"ok\""),
+        }
+    }
+
+    /// Keeps the task until it is cancelled, and gives back what comes behind it, as an honest worker does.
+    fn hold(&mut self, task: u64, attempt: u32) -> std::io::Result<()> {
+        loop {
+            let frame = self.next()?;
+            match frame.kind {
+                Kind::Run => self.waiting.push_back(frame),
+                Kind::TakeBack => {
+                    let mut list: TaskList = codec::decode("take back", &frame.head).map_err(std::io::Error::other)?;
+                    list.tasks.retain(|(id, _)| self.waiting.iter().any(|waiting| waiting.id == *id));
+                    self.waiting.retain(|waiting| list.tasks.iter().all(|(id, _)| waiting.id != *id));
+                    let mut bytes = Vec::new();
+                    frame::put(&mut bytes, Kind::Returned, 0, &list, b"");
+                    self.stream.write_all(&bytes)?;
+                }
+                Kind::Cancel if frame.id == task => return self.failed(task, attempt, ErrorCode::Cancelled),
+                _ => {}
+            }
         }
     }
 
@@ -147,6 +191,13 @@ impl Worker {
                 frame::put_header(&mut bytes, Kind::Done, task, 0);
                 bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
             }
+            Lie::Announce => {
+                frame::put_header(&mut bytes, Kind::Done, task, 8 << 20);
+                self.stream.write_all(&bytes)?;
+                return self.idle(false);
+            }
+            Lie::Empty => frame::put_plain(&mut bytes, Kind::Done, task, b""),
+            Lie::Zeroes => bytes = vec![0; 64],
             Lie::HalfFrame => {
                 self.stream.write_all(&[Kind::Done as u8, 0, 9])?;
                 return self.idle(false);
@@ -160,6 +211,7 @@ impl Worker {
                 self.done(task, attempt, b"\"once\"")?;
                 return self.done(task, attempt, b"\"twice\"");
             }
+            Lie::OldAttempt if attempt == 1 => return self.failed(task, attempt, ErrorCode::JsException),
             Lie::OldAttempt => return self.done(task, attempt - 1, b"\"late\""),
             Lie::HeartbeatsOnly => return self.idle(true),
             Lie::Flood => loop {
@@ -205,6 +257,14 @@ impl Worker {
 
     fn done(&mut self, task: u64, attempt: u32, result: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(&done(task, attempt, result))
+    }
+
+    fn failed(&mut self, task: u64, attempt: u32, code: ErrorCode) -> std::io::Result<()> {
+        let body = br#"{"name":"Error","message":"once more"}"#;
+        let head = DoneHead { code: Some(code), ..done_head(attempt, body.len()) };
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, Kind::Done, task, &head, body);
+        self.stream.write_all(&bytes)
     }
 
     fn done_with_descriptors(&mut self, task: u64, attempt: u32) -> std::io::Result<()> {
