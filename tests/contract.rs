@@ -25,5 +25,6 @@ mod http_api;
 
 mod bad_input;
 mod hostile_http_tasks;
+mod hostile_shell;
 mod hostile_worker;
 mod originals_bugs;
