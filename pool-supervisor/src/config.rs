@@ -204,6 +204,9 @@ pub struct ShellConfig {
     /// Resolved programs with sound patterns.
     #[serde(serialize_with = "effective::as_written")]
     pub allow: Vec<AllowedProgram>,
+    /// Those programs' files.
+    #[serde(skip)]
+    pub held: allow::HeldFiles,
     /// The whole environment of programs.
     pub env: BTreeMap<String, String>,
     /// Canonical, existing, UTF-8.
@@ -339,7 +342,12 @@ impl Config {
             worker_path: None,
             projects: BTreeMap::new(),
             js: JsConfig::default(),
-            shell: ShellConfig { allow: Vec::new(), env: BTreeMap::new(), cwd: PathBuf::from("/") },
+            shell: ShellConfig {
+                allow: Vec::new(),
+                held: allow::HeldFiles::default(),
+                env: BTreeMap::new(),
+                cwd: PathBuf::from("/"),
+            },
             http: HttpConfig {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
                 socket: ApiSocket::Auto,

@@ -1,13 +1,16 @@
 //! What tasks may reach: folders of modules, programs, addresses. Each is resolved once, here, when the file is read.
 //!
 //! A name that points elsewhere later changes nothing: programs carry the device and inode of the file that was meant,
-//! folders their canonical path.
+//! which is held open; folders their canonical path.
 
+use std::fs::{File, Metadata};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pool_protocol::worker::AllowedProgram;
+use rustix::fs::{Mode, OFlags, open};
 
 use super::value::{Problem, Setting};
 
@@ -34,7 +37,7 @@ pub(super) fn absolute(setting: &Setting, what: &str) -> Result<PathBuf, Problem
 }
 
 /// An absolute path to a regular file that somebody may execute.
-pub(super) fn executable(setting: &Setting) -> Result<(PathBuf, std::fs::Metadata), Problem> {
+pub(super) fn executable(setting: &Setting) -> Result<(PathBuf, Metadata), Problem> {
     let path = absolute(setting, "the absolute path of a program")?;
     let trouble = |e: std::io::Error| setting.problem(format!("names {}: {e}", path.display()));
     let resolved = path.canonicalize().map_err(trouble)?;
@@ -45,8 +48,28 @@ pub(super) fn executable(setting: &Setting) -> Result<(PathBuf, std::fs::Metadat
     Ok((resolved, metadata))
 }
 
-/// One entry of `shell.allow`.
-pub(super) fn program(entry: Setting) -> Result<AllowedProgram, Problem> {
+/// The files of the allow-list, open for as long as the configuration is in force: the workers know a file by its inode, and the
+/// number of one that nobody holds may be given to the next file.
+#[derive(Clone, Debug, Default)]
+pub struct HeldFiles(Vec<Arc<File>>);
+
+impl HeldFiles {
+    pub(super) fn add(&mut self, file: File) {
+        self.0.push(Arc::new(file));
+    }
+}
+
+/// What is held follows from what is allowed.
+impl PartialEq for HeldFiles {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for HeldFiles {}
+
+/// One entry of `shell.allow`, and its file.
+pub(super) fn program(entry: Setting) -> Result<(AllowedProgram, File), Problem> {
     let mut section = entry.section("shell.allow.*".to_owned())?;
     let Some(program) = section.take("program") else {
         // Leftover keys first: `programm` is the likelier mistake than no key at all.
@@ -57,14 +80,26 @@ pub(super) fn program(entry: Setting) -> Result<AllowedProgram, Problem> {
     let args = section.take("args").map(|args| pattern(&args)).transpose()?;
     section.finish()?;
     let (resolved, metadata) = executable(&program)?;
+    let file = hold(&resolved, &metadata).map_err(|e| program.problem(format!("names {}: {e}", resolved.display())))?;
     let resolved = resolved.to_str().ok_or_else(|| program.problem("leads to a path that is not UTF-8"))?;
-    Ok(AllowedProgram {
+    let allowed = AllowedProgram {
         program: program.text("a program")?.to_owned(),
         resolved: resolved.to_owned(),
         device: metadata.dev(),
         inode: metadata.ino(),
         args,
-    })
+    };
+    Ok((allowed, file))
+}
+
+/// Opens the very file that was looked at, not for reading: it may be one that only may be executed.
+fn hold(path: &Path, looked_at: &Metadata) -> std::io::Result<File> {
+    let file = open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map(File::from)?;
+    let held = file.metadata()?;
+    if (held.dev(), held.ino()) != (looked_at.dev(), looked_at.ino()) {
+        return Err(std::io::Error::other("it was replaced just now; try again"));
+    }
+    Ok(file)
 }
 
 /// A pattern that the workers will compile as `^(?:…)$`; compiled here to tell of mistakes now.

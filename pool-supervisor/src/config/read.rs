@@ -272,11 +272,12 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
     if let Some(setting) = from.take("allow") {
         for entry in setting.list("a list of {program, args}")? {
             let key = entry.key.clone();
-            let program = allow::program(entry)?;
+            let (program, file) = allow::program(entry)?;
             if shell.allow.iter().any(|other| allow::same_program(other, &program)) {
                 return Err(Problem::new(key, format!("names {} a second time", program.program)));
             }
             shell.allow.push(program);
+            shell.held.add(file);
         }
     }
     for (name, setting) in from.section("env")?.all() {
