@@ -15,6 +15,7 @@ use pool_core::event::Event;
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
+use rustix::event::Timespec;
 
 use super::clients::Clients;
 use super::clock::Clock;
@@ -342,11 +343,26 @@ impl Pool {
                 }
             }
         }
-        // Nothing of ours is left that may live on: neither programs nor a snapshot in the making.
-        self.orphans.look_at(self.clock.now());
-        self.orphans.sweep(self.clock.now(), |_| false);
+        self.end_orphans();
         if let Some(http) = self.http.take() {
             http.stop();
+        }
+    }
+
+    /// Nothing of ours is left that may live on: neither programs nor a snapshot in the making. Whoever is below the killed comes to
+    /// this process only then, so this takes its time, which is bounded.
+    fn end_orphans(&mut self) {
+        let until = self.clock.now().plus_us(FAREWELL_US);
+        self.orphans.look_at(self.clock.now());
+        while let Some(due) = self.orphans.deadline() {
+            let now = self.clock.now();
+            if now >= until {
+                tracing::error!("failed to end all processes that dead workers left behind");
+                return;
+            }
+            let nsecs = i64::try_from(due.since(now) * 1000).unwrap_or(0);
+            let _nothing = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: nsecs }));
+            self.orphans.sweep(self.clock.now(), |_| false);
         }
     }
 }
