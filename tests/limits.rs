@@ -190,7 +190,7 @@ fn a_program_may_not_write_more_than_the_file_limit() {
 fn a_program_does_not_inherit_the_workers_descriptors_or_signals() {
     let pool = Pool::start(json!({"shell": {"allow": [{"program": "/bin/sh", "args": "(?s).*"}]}}));
     let shown =
-        result(pool.run(program("/bin/sh", &["-c", "ls /proc/$$/fd; grep -E 'SigBlk|SigIgn' /proc/$$/status"])));
+        result(pool.run(program("/bin/sh", &["-c", "ls /proc/$$/fd; exec grep -E 'SigBlk|SigIgn' /proc/self/status"])));
     let text = shown["stdout"].as_str().expect("text");
     let descriptors: Vec<&str> = text.lines().filter(|l| l.parse::<u32>().is_ok()).collect();
     assert!(descriptors.iter().all(|d| ["0", "1", "2"].contains(d)), "{text}");
