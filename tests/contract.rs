@@ -15,6 +15,7 @@ mod events;
 mod project_limit;
 mod reload;
 mod scheduling;
+mod tenancy;
 mod workers;
 
 mod limits;

@@ -159,6 +159,10 @@ pub struct LimitsConfig {
 pub enum Tenancy {
     /// All projects, one task after the other.
     Shared,
+    /// One project, for the worker's life.
+    Project,
+    /// One attempt of one task.
+    Task,
 }
 
 /// One of `projects`.
@@ -386,6 +390,11 @@ impl Config {
             cpu_ms: self.limits.cpu_ms,
             memory_bytes: self.limits.memory_bytes,
             priority_ageing_ms: pool.priority_ageing_ms,
+            tenancy: match self.tenancy {
+                Tenancy::Shared => pool_core::settings::Tenancy::Shared,
+                Tenancy::Project => pool_core::settings::Tenancy::Project,
+                Tenancy::Task => pool_core::settings::Tenancy::Task,
+            },
             projects: projects.collect(),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{AttemptEnd, Event, NewTask};
-use pool_core::settings::{Lane, RetryPolicy, Settings};
+use pool_core::settings::{Lane, Settings};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 
@@ -23,43 +23,16 @@ fn settings() -> Settings {
     Settings {
         min_workers: WORKERS,
         max_workers: WORKERS,
-        auto_scale: true,
-        scale_up_threshold: 0.8,
-        scale_down_threshold: 0.2,
-        scale_cooldown_ms: 1000,
         max_tasks_per_worker: 0,
         max_memory_per_worker: 0,
         max_worker_age_ms: 0,
-        worker_idle_timeout_ms: 60_000,
         heartbeat_interval_ms: u64::from(u32::MAX),
-        spawn_timeout_ms: 10_000,
-        drain_timeout_ms: 30_000,
-        queue_size: 100_000,
-        queue_bytes: 1 << 30,
-        timeout_ms: 300_000,
-        cpu_ms: 60_000,
-        memory_bytes: 128 << 20,
-        priority_ageing_ms: 10_000,
-        projects: std::collections::BTreeMap::new(),
+        ..Settings::default()
     }
 }
 
 fn task(project: &str) -> NewTask<'_> {
-    NewTask {
-        lane: Lane::Js,
-        project,
-        priority: 5,
-        timeout_ms: None,
-        max_attempts: 3,
-        retry: RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 },
-        delay_ms: 0,
-        deadline_ms: None,
-        idempotency_key: None,
-        cpu_ms: None,
-        memory_bytes: None,
-        body_bytes: 100,
-        cancel_with_client: false,
-    }
+    NewTask { priority: 5, body_bytes: 100, ..NewTask::new(Lane::Js, project) }
 }
 
 /// Runs the cycles over this many projects; returns cycles a second.

@@ -13,18 +13,27 @@ use alloc::vec::Vec;
 use crate::Core;
 use crate::action::{Action, TaskSlot};
 use crate::queue::Rank;
-use crate::settings::Lane;
+use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
 use crate::worker::CREDIT_US;
 
 /// What an idle worker is needed for: a task that is not known to be tiny.
-const LONG_US: u32 = 1_000_000;
+pub(crate) const LONG_US: u32 = 1_000_000;
 /// What a project is charged in advance for a task of unknown run time, in microseconds.
 const UNKNOWN_CHARGE_US: u32 = 1_000;
 
 impl Core {
-    /// Assigns tasks of the lane while the first in line finds a worker.
+    /// Assigns tasks of the lane while there are workers for them.
     pub(crate) fn assign_from(&mut self, lane: Lane, out: &mut Vec<Action>) {
+        match self.settings.tenancy {
+            Tenancy::Shared => self.assign_shared(lane, out),
+            Tenancy::Project => self.assign_by_project(lane, out),
+            Tenancy::Task => self.assign_one_each(lane, out),
+        }
+    }
+
+    /// Any worker serves anybody: the first in line is served while it finds one.
+    fn assign_shared(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let mut near = self.near.filter(|w| self.workers[*w].lane == lane);
         loop {
             let first = self.lanes[lane].first();
@@ -63,18 +72,21 @@ impl Core {
         if !worker.is_open() {
             return None;
         }
-        let at_limit = |project: &u32| {
-            let project = &self.projects[*project];
-            // A limit of 0 pauses: nothing more starts, also where it runs.
-            project.flows[lane].rank().is_none()
-                && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit)
-        };
-        let flows = worker.shares.iter().map(|(project, _)| *project).filter(at_limit);
-        flows.filter_map(|project| self.rank_of(project, lane)).min()
+        let flows = worker.shares.iter().map(|(project, _)| *project);
+        flows.filter_map(|project| self.rank_at_limit(project, lane)).min()
+    }
+
+    /// Where a flow stands whose project is at its limit: it may be topped up where it runs.
+    pub(crate) fn rank_at_limit(&self, place: u32, lane: Lane) -> Option<Rank> {
+        let project = &self.projects[place];
+        // A limit of 0 pauses: nothing more starts, also where it runs.
+        let at_limit = project.flows[lane].rank().is_none()
+            && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
+        if at_limit { self.rank_of(place, lane) } else { None }
     }
 
     /// The task that is next in a flow, and what it is expected to cost.
-    fn next_of(&self, rank: Rank, lane: Lane) -> (u32, u32) {
+    pub(crate) fn next_of(&self, rank: Rank, lane: Lane) -> (u32, u32) {
         let (slot, _) = self.first_of(rank.project, lane).expect("a ranked flow has a task");
         let mean = self.projects[rank.project].flows[lane].mean_us();
         let alone = self.tasks[slot].solo || lane == Lane::Io;
@@ -99,7 +111,7 @@ impl Core {
         with_room.min_by_key(|(w, worker)| (worker.load_us, *w)).map(|(w, _)| w)
     }
 
-    fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+    pub(crate) fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
         let lane = self.tasks[slot].lane;
         let mean = self.projects[rank.project].flows[lane].mean_us();
         self.take_first(slot, rank, mean.unwrap_or(UNKNOWN_CHARGE_US));

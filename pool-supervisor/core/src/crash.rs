@@ -99,12 +99,8 @@ impl Core {
                 if over_memory && knows_more { seen } else { verdict }
             }
             // It was told to go, and went; or it died under its last task, which is another matter.
-            WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, verdict }) => {
-                if worker.held.is_empty() {
-                    verdict
-                } else {
-                    seen
-                }
+            WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. } | Manner::OneTask, verdict }) => {
+                if worker.held.is_empty() { verdict } else { seen }
             }
         }
     }

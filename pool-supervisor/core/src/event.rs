@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
 use pool_protocol::outcome::{ErrorCode, Verdict};
 
 use crate::settings::{Lane, RetryPolicy, Settings};
@@ -37,6 +38,28 @@ pub struct NewTask<'a> {
     pub body_bytes: u32,
     /// Whether it is cancelled when its client goes.
     pub cancel_with_client: bool,
+}
+
+impl<'a> NewTask<'a> {
+    /// A task that asks for nothing but its lane: the default of every field.
+    #[must_use]
+    pub fn new(lane: Lane, project: &'a str) -> Self {
+        Self {
+            lane,
+            project,
+            priority: 0,
+            timeout_ms: None,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            retry: RetryPolicy::default(),
+            delay_ms: 0,
+            deadline_ms: None,
+            idempotency_key: None,
+            cpu_ms: None,
+            memory_bytes: None,
+            body_bytes: 0,
+            cancel_with_client: false,
+        }
+    }
 }
 
 /// How an attempt ended, by the worker's word.

@@ -11,6 +11,7 @@ use crate::Core;
 use crate::action::Action;
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::task::TaskState;
+use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::{Held, Leaving, Manner, WorkerState};
@@ -23,6 +24,10 @@ impl Core {
         worker.load_us += u64::from(cost_us);
         let place = self.tasks[slot].project;
         self.tasks[slot].state = TaskState::Held { worker: worker.id, started: false };
+        if worker.served != Served::One(place) {
+            self.bind(w, place);
+        }
+        let worker = &mut self.workers[w];
         let project = &mut self.projects[place];
         project.held += 1;
         match worker.shares.iter_mut().find(|(of, _)| *of == place) {
@@ -85,6 +90,8 @@ impl Core {
                 // One too many goes as soon as it is idle.
                 self.workers_changed |= self.workers.lanes[worker.lane].shedding > 0;
                 self.arm_idle(w);
+            } else if worker.runs_its_one_task() {
+                self.dismiss(w, out);
             } else if matches!(worker.state, WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, .. })) {
                 self.timers.arm_no_later(TimerKey::Leave(w), self.now.plus_ms(RETIRE_GRACE_MS));
             }

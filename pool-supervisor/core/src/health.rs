@@ -90,7 +90,7 @@ impl Core {
         }
         if worker.idle_since.plus_ms(timeout_ms) > self.now {
             self.arm_idle(w);
-        } else if self.pace[worker.lane].want > self.floor(worker.lane) {
+        } else if self.pace[worker.lane].want > self.floor(worker.lane) && self.has_idle_place(worker.lane) {
             let idle_ms = self.now.since(worker.idle_since) / 1000;
             self.pace[worker.lane].want -= 1;
             let verdict = Verdict { cause: Cause::Idle, evidence: format!("nothing to do for {idle_ms} ms") };

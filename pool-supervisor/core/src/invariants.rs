@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::Core;
-use crate::settings::Lane;
+use crate::settings::{Lane, Tenancy};
 use crate::task::{NONE, TaskState};
+use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::WorkerState;
@@ -24,6 +25,7 @@ impl Core {
         self.what_projects_use_is_what_workers_hold();
         self.a_lane_counts_what_could_run();
         self.no_worker_is_idle_while_a_task_could_run();
+        self.no_worker_serves_more_than_the_tenancy_allows();
         self.ready_flows_stand_at_their_rank();
         self.a_worker_and_its_replacement_know_each_other();
         self.the_pool_has_no_more_workers_than_it_may();
@@ -126,8 +128,49 @@ impl Core {
 
     fn no_worker_is_idle_while_a_task_could_run(&self) {
         for lane in Lane::ALL {
-            let idle = !self.workers.lanes[lane].idle.is_empty();
-            assert!(!idle || self.lanes[lane].first().is_none(), "no worker is idle while a task could run");
+            let idle = !self.workers.lanes[lane].idle.is_empty() && self.lanes[lane].first().is_some();
+            match self.settings.tenancy {
+                Tenancy::Shared => assert!(!idle, "no worker is idle while a task could run"),
+                Tenancy::Project => {
+                    let unbound = |w: &u32| self.workers[*w].served == Served::Nobody;
+                    let serves_all = self.workers.lanes[lane].idle.iter().any(unbound);
+                    assert!(!(idle && serves_all), "no unbound worker is idle while a task could run");
+                    assert_eq!(
+                        self.best_at_home(lane),
+                        None,
+                        "no worker is idle while a task of its project could run"
+                    );
+                }
+                Tenancy::Task => assert!(
+                    !idle || self.next_fresh(lane).is_none(),
+                    "no worker is idle while a task could run and may"
+                ),
+            }
+        }
+    }
+
+    fn no_worker_serves_more_than_the_tenancy_allows(&self) {
+        for (_, worker) in self.workers.iter() {
+            let projects: BTreeSet<u32> = worker.held.iter().map(|held| self.tasks[held.task].project).collect();
+            match worker.served {
+                Served::Nobody => assert!(projects.is_empty(), "a worker that holds a task serves its project"),
+                Served::One(of) => assert!(projects.iter().all(|project| *project == of), "it holds what it serves"),
+                Served::Several => {}
+            }
+            if worker.runs_its_one_task() {
+                assert_eq!(worker.held.len(), 1, "a worker serves one task");
+            }
+            if worker.is_ready() {
+                match self.settings.tenancy {
+                    Tenancy::Shared => {}
+                    Tenancy::Project => assert_ne!(worker.served, Served::Several, "a worker serves one project"),
+                    Tenancy::Task => assert_eq!(worker.served, Served::Nobody, "a worker takes one task"),
+                }
+            }
+        }
+        for (place, project) in self.projects.iter() {
+            let tenants = self.workers.iter().filter(|(_, worker)| worker.served == Served::One(place)).count();
+            assert_eq!(project.tenants as usize, tenants, "a project knows how many workers serve it alone");
         }
     }
 

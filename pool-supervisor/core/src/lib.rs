@@ -7,8 +7,8 @@
 //!
 //! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`), runs (`head`), is reported
 //! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`, and
-//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `drain`
-//! ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
+//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `tenancy`
+//! says what may share one. `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
 #![no_std]
 
 extern crate alloc;
@@ -39,6 +39,7 @@ mod retry;
 mod scale;
 pub mod stats;
 mod task;
+mod tenancy;
 mod timers;
 mod worker;
 
@@ -190,14 +191,20 @@ impl Core {
 
     /// After every event: waiting tasks to workers with room, workers to the wanted number, and the end when all is over.
     fn settle(&mut self, out: &mut Vec<Action>) {
-        for lane in Lane::ALL {
-            self.assign_from(lane, out);
-        }
-        self.near = None;
-        self.close_when_no_task_is_left();
-        self.scale(out);
-        if self.workers_changed {
+        loop {
+            for lane in Lane::ALL {
+                self.assign_from(lane, out);
+            }
+            self.near = None;
+            self.close_when_no_task_is_left();
+            self.scale(out);
+            if !self.workers_changed {
+                break;
+            }
             self.reconcile(out);
+            if !self.has_new_places() {
+                break;
+            }
         }
         self.exit_when_no_worker_is_left(out);
     }
@@ -211,6 +218,7 @@ impl Core {
             self.take_back_over_limit(project, out);
         }
         self.rearm_workers();
+        self.evict(out);
         self.fit_to_bounds(out);
         out.push(Action::Emit(PoolEvent::Reloaded));
     }

@@ -43,6 +43,8 @@ pub(crate) struct Project {
     pub(crate) ended: u64,
     /// Idempotency keys that are kept for it.
     pub(crate) keys: u32,
+    /// Living workers that have served it and no other.
+    pub(crate) tenants: u32,
 }
 
 impl Project {
@@ -62,6 +64,7 @@ impl Project {
             running: 0,
             ended: 0,
             keys: 0,
+            tenants: 0,
         }
     }
 
@@ -88,7 +91,8 @@ impl Project {
     }
 
     fn is_forgettable(&self) -> bool {
-        !self.named && !self.limit_by_hand && self.waiting == 0 && self.held == 0 && self.keys == 0
+        let used = self.waiting + self.held + self.keys + self.tenants > 0;
+        !self.named && !self.limit_by_hand && !used
     }
 }
 
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn names_that_anybody_makes_up_are_forgotten_and_configured_ones_are_not() {
-        let mut settings = crate::settings::tests::any();
+        let mut settings = Settings::default();
         settings.projects.insert("named".into(), ProjectSettings { limit: Some(7), ..ProjectSettings::default() });
         let mut projects = Projects::default();
         projects.configure(&settings);
@@ -188,12 +192,15 @@ mod tests {
         projects[by_hand].limit_by_hand(3);
         let busy = projects.place_of("busy", &settings);
         projects[busy].waiting = 1;
+        let bound = projects.place_of("a worker is bound to it", &settings);
+        projects[bound].tenants = 1;
         for number in 0..50_000 {
             projects.place_of(&format!("made-up-{number}"), &settings);
         }
-        assert!(projects.iter().count() <= REMEMBERED + 3, "{}", projects.iter().count());
+        assert!(projects.iter().count() <= REMEMBERED + 4, "{}", projects.iter().count());
         assert_eq!(projects.find("by-hand"), Some(by_hand));
         assert_eq!(projects.find("busy"), Some(busy));
+        assert_eq!(projects.find("a worker is bound to it"), Some(bound));
         assert_eq!(projects.find("named").map(|place| projects[place].limit), Some(Some(7)));
     }
 }

@@ -17,7 +17,7 @@ use core::ops::{Index, IndexMut};
 use pool_protocol::limits::MAX_PRIORITY;
 
 use crate::Core;
-use crate::settings::Lane;
+use crate::settings::{Lane, Tenancy};
 use crate::task::{NONE, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -162,6 +162,12 @@ impl LaneQueue {
 
     pub(crate) const fn ready(&self) -> &BTreeSet<Rank> {
         &self.ready
+    }
+
+    /// The least virtual time of the ready flows that stand at this priority or below.
+    fn least_from(&self, below_top: u8) -> Option<u64> {
+        let from = Rank { below_top, virtual_time: 0, project: 0 };
+        self.ready.range(from..).next().filter(|rank| rank.below_top == below_top).map(|rank| rank.virtual_time)
     }
 }
 
@@ -335,11 +341,19 @@ impl Core {
 
     /// Takes the first task of a flow out and charges the flow for it in advance. Returns the effective priority.
     pub(crate) fn take_first(&mut self, slot: u32, rank: Rank, charge_us: u32) {
-        self.unlink(slot);
         let lane = self.tasks[slot].lane;
         let level = usize::from(rank.level());
+        // One that passes others, which only tenancy lets happen, must not take from them what they have waited for.
+        let reached = match self.settings.tenancy {
+            Tenancy::Shared | Tenancy::Task => rank.virtual_time,
+            Tenancy::Project => {
+                let least = self.lanes[lane].least_from(rank.below_top);
+                least.map_or(rank.virtual_time, |least| least.min(rank.virtual_time))
+            }
+        };
+        self.unlink(slot);
         let served = &mut self.lanes[lane].served[level];
-        *served = (*served).max(rank.virtual_time);
+        *served = (*served).max(reached);
         let project = &mut self.projects[rank.project];
         let cost = virtual_cost(u64::from(charge_us), project.weight);
         project.flows[lane].virtual_time[level] = rank.virtual_time.saturating_add(cost);

@@ -35,6 +35,8 @@ pub(crate) enum Recycle {
     Age,
     /// It was started under settings that are not in force any more.
     Outdated,
+    /// It serves a project, and another one needs a worker.
+    Tenant,
 }
 
 impl Core {
@@ -119,6 +121,7 @@ impl Core {
             }
             Recycle::Age => format!("after {} ms", self.now.since(worker.ready_at) / 1000),
             Recycle::Outdated => "the settings changed".into(),
+            Recycle::Tenant => "to serve another project, after its own".into(),
         }
     }
 
@@ -153,7 +156,7 @@ impl Core {
         let worker = &self.workers[w];
         let WorkerState::Leaving(leaving) = &worker.state else { return };
         match leaving.manner {
-            Manner::Killed => {}
+            Manner::Killed | Manner::OneTask => {}
             Manner::Spoiled => self.kill_leaving(w, leaving.verdict.clone(), out),
             Manner::Retiring { .. } => {
                 if worker.held.is_empty() {

@@ -59,13 +59,13 @@ impl Restart {
 
 impl Core {
     /// Whether another process may be started now, as far as failed starts and the processes that live are concerned. The
-    /// bound of twice the maximum holds whatever dies slowly.
+    /// bound holds whatever dies slowly.
     pub(crate) fn may_spawn(&self) -> bool {
         let starting = |lane| self.workers.counts(lane).1 + self.workers.counts(lane).2;
         let probing = self.restart.failing() && Lane::ALL.into_iter().any(|lane| starting(lane) > 0);
         self.now >= self.restart.not_before
             && !probing
-            && self.workers.living() < self.settings.max_workers.saturating_mul(2)
+            && self.workers.living() < self.settings.max_workers.saturating_mul(self.most_per_place())
     }
 
     /// Counts a failed start.
@@ -177,8 +177,6 @@ impl Core {
         if age_ms > 0 {
             self.timers.arm(TimerKey::Age(w), self.now.plus_ms(age_ms));
         }
-        if self.workers.lanes[lane].ready == 0 {
-            self.pace[lane].gained = self.now;
-        }
+        self.pace[lane].begin_tenure(self.now);
     }
 }

@@ -19,7 +19,8 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
-use crate::settings::Lane;
+use crate::settings::{Lane, Tenancy};
+use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::{Worker, WorkerState};
@@ -36,8 +37,10 @@ const MOST_DOUBLINGS: u32 = 6;
 pub(crate) struct Pace {
     /// The wanted number.
     pub(crate) want: u32,
-    /// When its first worker was wanted or became ready.
-    pub(crate) gained: Time,
+    /// When it was given its first worker; when that was ready, once it was.
+    gained: Time,
+    /// That worker is not ready yet.
+    awaited: bool,
     /// Since when the load is high; [`Time::NEVER`] when it is not.
     high_since: Time,
     /// Since when the load is low; [`Time::NEVER`] when it is not.
@@ -53,10 +56,28 @@ impl Default for Pace {
         Self {
             want: 0,
             gained: Time(0),
+            awaited: true,
             high_since: Time::NEVER,
             low_since: Time::NEVER,
             steady_until: Time(0),
             streak: 0,
+        }
+    }
+}
+
+impl Pace {
+    /// The lane wants its first worker.
+    const fn await_first(&mut self, now: Time) {
+        self.gained = now;
+        self.awaited = true;
+    }
+
+    /// A worker of the lane is ready. Only the first one's time counts: a lane whose workers come and go must not keep its
+    /// place for that.
+    pub(crate) const fn begin_tenure(&mut self, now: Time) {
+        if self.awaited {
+            self.gained = now;
+            self.awaited = false;
         }
     }
 }
@@ -92,12 +113,12 @@ impl Core {
         self.lanes[lane].held.saturating_add(self.lanes[lane].runnable)
     }
 
-    fn wanted(&self) -> u32 {
+    pub(crate) fn wanted(&self) -> u32 {
         self.pace[Lane::Js].want + self.pace[Lane::Io].want
     }
 
     /// The most workers that the lane may want.
-    fn ceiling(&self) -> u32 {
+    pub(crate) fn ceiling(&self) -> u32 {
         if self.settings.auto_scale { self.settings.max_workers } else { self.settings.min_workers.max(1) }
     }
 
@@ -156,7 +177,7 @@ impl Core {
             Lane::Js => self.settings.min_workers,
             Lane::Io => u32::from(self.demand(lane) > 0),
         };
-        self.pace[lane].want > keeps && !self.workers.lanes[lane].idle.is_empty()
+        self.pace[lane].want > keeps && self.has_idle_place(lane)
     }
 
     /// The load is low.
@@ -190,7 +211,9 @@ impl Core {
             out.push(Action::Emit(PoolEvent::ScaledUp { workers: 1 }));
         } else {
             let other = lane.other();
-            let may_give_at = self.pace[other].gained.plus_ms(TENURE_MS);
+            let pace = &self.pace[other];
+            let tenure_ms = if pace.awaited { self.settings.spawn_timeout_ms } else { TENURE_MS };
+            let may_give_at = pace.gained.plus_ms(tenure_ms);
             if self.pace[other].want == 1 && self.demand(other) > 0 && self.now < may_give_at {
                 self.timers.arm_no_later(TimerKey::Scale(lane), may_give_at);
                 return;
@@ -198,7 +221,7 @@ impl Core {
             self.pace[other].want -= 1;
         }
         self.pace[lane].want = 1;
-        self.pace[lane].gained = self.now;
+        self.pace[lane].await_first(self.now);
         self.workers_changed = true;
     }
 
@@ -246,6 +269,9 @@ impl Core {
             let free = self.settings.max_workers.saturating_sub(self.pace[Lane::Io].want);
             let least = self.settings.min_workers.min(free);
             let pace = &mut self.pace[Lane::Js];
+            if pace.want == 0 && least > 0 {
+                pace.await_first(self.now);
+            }
             pace.want = pace.want.max(least);
         }
     }
@@ -258,8 +284,8 @@ impl Core {
         for _ in 0..surplus {
             let of_lane = self.workers.iter().filter(|(_, worker)| worker.lane == lane);
             let Some((w, _)) = of_lane
-                .filter(|(_, worker)| ease_of_shedding(worker) > 0)
-                .max_by_key(|(w, worker)| (ease_of_shedding(worker), *w))
+                .filter(|(_, worker)| ease_of_shedding(worker, self.settings.tenancy) > 0)
+                .max_by_key(|(w, worker)| (ease_of_shedding(worker, self.settings.tenancy), *w))
             else {
                 return;
             };
@@ -287,9 +313,13 @@ impl Core {
 }
 
 /// Which workers go first when there are too many: the highest; 0 is one that is not to go now.
-fn ease_of_shedding(worker: &Worker) -> u8 {
+fn ease_of_shedding(worker: &Worker, tenancy: Tenancy) -> u8 {
     match &worker.state {
-        WorkerState::Ready { recycle, .. } if worker.held.is_empty() => 2 + u8::from(recycle.is_some()),
+        WorkerState::Ready { recycle, .. } if worker.held.is_empty() => {
+            // One that can serve anybody is worth more than one that cannot.
+            let bound = tenancy == Tenancy::Project && worker.served != Served::Nobody;
+            2 + u8::from(bound) + 2 * u8::from(recycle.is_some())
+        }
         WorkerState::Spawning { replaces: None } => 1,
         WorkerState::Spawning { .. } | WorkerState::Ready { .. } | WorkerState::Leaving(_) => 0,
     }

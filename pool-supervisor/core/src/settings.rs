@@ -26,6 +26,17 @@ impl Lane {
     }
 }
 
+/// What may share a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tenancy {
+    /// Tasks of all projects, one after the other.
+    Shared,
+    /// Tasks of one project: a worker is replaced before another project is served.
+    Project,
+    /// Nothing: a worker serves one attempt of one task and leaves.
+    Task,
+}
+
 /// When another attempt is made.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RetryPolicy {
@@ -37,6 +48,12 @@ pub struct RetryPolicy {
     pub max_delay_ms: u32,
     /// Each delay is varied by up to this share of itself, either way; 0 to 1.
     pub jitter: f64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 }
+    }
 }
 
 /// One project's settings.
@@ -97,17 +114,16 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Waiting this long counts as one more step of priority, in milliseconds.
     pub priority_ageing_ms: u64,
+    /// What may share a worker.
+    pub tenancy: Tenancy,
     /// Named projects; others have the default settings.
     pub projects: BTreeMap<Box<str>, ProjectSettings>,
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Settings for unit tests to which the figures do not matter.
-    pub(crate) fn any() -> Settings {
-        Settings {
+impl Default for Settings {
+    /// What holds without a configuration, on a machine with four processors.
+    fn default() -> Self {
+        Self {
             min_workers: 1,
             max_workers: 4,
             auto_scale: true,
@@ -115,18 +131,19 @@ pub(crate) mod tests {
             scale_down_threshold: 0.2,
             scale_cooldown_ms: 1000,
             max_tasks_per_worker: 100,
-            max_memory_per_worker: 0,
-            max_worker_age_ms: 0,
+            max_memory_per_worker: 512 << 20,
+            max_worker_age_ms: 3_600_000,
             worker_idle_timeout_ms: 60_000,
             heartbeat_interval_ms: 1000,
             spawn_timeout_ms: 10_000,
             drain_timeout_ms: 30_000,
-            queue_size: 1000,
+            queue_size: 100_000,
             queue_bytes: 1 << 30,
             timeout_ms: 300_000,
             cpu_ms: 60_000,
-            memory_bytes: 1 << 27,
+            memory_bytes: 128 << 20,
             priority_ageing_ms: 10_000,
+            tenancy: Tenancy::Shared,
             projects: BTreeMap::new(),
         }
     }

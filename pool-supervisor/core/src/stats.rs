@@ -162,7 +162,9 @@ impl Core {
         }
         for (_, worker) in self.workers.iter() {
             stats.busy += u32::from(!worker.held.is_empty());
-            stats.stopping += u32::from(matches!(worker.state, WorkerState::Leaving(_)));
+            let serves = worker.runs_its_one_task();
+            stats.workers += u32::from(serves);
+            stats.stopping += u32::from(!serves && matches!(worker.state, WorkerState::Leaving(_)));
         }
         stats.running = self.projects.iter().map(|(_, project)| project.running).sum();
         stats.queued = self.tasks.len() as u32 - stats.running;
@@ -177,6 +179,7 @@ impl Core {
                 WorkerState::Spawning { .. } => WorkerStatus::Spawning,
                 WorkerState::Ready { .. } if worker.held.is_empty() => WorkerStatus::Idle,
                 WorkerState::Ready { .. } => WorkerStatus::Busy,
+                WorkerState::Leaving(_) if worker.runs_its_one_task() => WorkerStatus::Busy,
                 WorkerState::Leaving(_) => WorkerStatus::Stopping,
             };
             let running = worker.held.front().map(|front| &self.tasks[front.task]);

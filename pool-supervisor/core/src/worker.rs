@@ -18,6 +18,7 @@ use crate::action::{Action, PoolEvent};
 use crate::queue::PerLane;
 use crate::recycle::Recycle;
 use crate::settings::Lane;
+use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
 
@@ -40,6 +41,8 @@ pub(crate) enum Manner {
         /// Another was started in its stead, so that it does not count towards the pool's maximum.
         replaced: bool,
     },
+    /// It serves one task and runs it now; it is told to go when that has ended.
+    OneTask,
     /// It said that it must not run another task.
     Spoiled,
     /// It was sent SIGKILL.
@@ -87,7 +90,11 @@ pub(crate) struct Worker {
     pub(crate) held: VecDeque<Held>,
     /// Sum of what they are expected to take.
     pub(crate) load_us: u64,
-    /// How many of them belong to which project.
+    /// Whose tasks it has been given in its life.
+    pub(crate) served: Served,
+    /// When it was given the first one.
+    pub(crate) bound_at: Time,
+    /// How many of those it holds belong to which project.
     pub(crate) shares: Vec<(u32, u32)>,
     /// The first one takes longer than expected: nothing is put behind it.
     pub(crate) stalled: bool,
@@ -133,12 +140,18 @@ impl Worker {
         match &self.state {
             WorkerState::Spawning { .. } => false,
             WorkerState::Ready { .. } => true,
-            WorkerState::Leaving(leaving) => matches!(leaving.manner, Manner::Retiring { .. }),
+            WorkerState::Leaving(leaving) => matches!(leaving.manner, Manner::Retiring { .. } | Manner::OneTask),
         }
     }
 
+    /// Whether it runs the only task that it serves.
+    pub(crate) fn runs_its_one_task(&self) -> bool {
+        matches!(self.state, WorkerState::Leaving(Leaving { manner: Manner::OneTask, .. }))
+    }
+
     /// Whether it counts towards the pool's maximum. One that is dying does not, and of a worker and its replacement only
-    /// one does: so that the replacement can be ready before the old one leaves.
+    /// one does: so that the replacement can be ready before the old one leaves. One that runs its only task does not
+    /// either: how many of those there are is bounded where tasks are handed out.
     pub(crate) fn counts(&self) -> bool {
         match &self.state {
             WorkerState::Spawning { replaces } => replaces.is_none(),
@@ -228,6 +241,8 @@ impl Workers {
             ready_at: Time::NEVER,
             held: VecDeque::new(),
             load_us: 0,
+            served: Served::Nobody,
+            bound_at: Time::NEVER,
             shares: Vec::new(),
             stalled: false,
             kill_at: Time::NEVER,
@@ -349,6 +364,7 @@ impl Core {
     /// Removes a worker that is gone or never was, with all its timers.
     pub(crate) fn discard(&mut self, w: u32) -> Box<Worker> {
         self.unpair(w);
+        self.end_tenancy(w);
         for key in [
             TimerKey::Spawn(w),
             TimerKey::Heartbeat(w),

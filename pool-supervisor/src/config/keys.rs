@@ -46,7 +46,7 @@ pub const KEYS: &[Key] = &[
     key("limits.openFiles", "64", "descriptors a worker may hold; 32 to 1048576"),
     key("limits.fileBytes", "1GiB", "largest file a program may write; 0 to 1024TiB"),
     key("isolation", "standard", "`standard`, or `off`; this version confines workers in the same way for both, and says so at its start"),
-    key("tenancy", "shared", "`shared`: tasks of different projects may run in one worker, one after the other"),
+    key("tenancy", "shared", "what may share a worker: `shared`: tasks of all projects, one after the other; `project`: tasks of one project, the worker is replaced before another one is served; `task`: nothing, a worker serves one attempt of one task, and up to as many again as run wait ready for the next"),
     key("workerPath", "auto", "absolute path of the `pool-worker` program; `auto` is beside the supervisor's own"),
     key("projects.*.limit", "none", "tasks of the project that may run at once over the whole pool; 0 pauses it"),
     key("projects.*.weight", "1", "the project's share of worker time against others; 0.001 to 1000"),

@@ -217,12 +217,7 @@ fn isolation(setting: &Setting) -> Result<Level, Problem> {
 }
 
 fn tenancy(setting: &Setting) -> Result<Tenancy, Problem> {
-    match setting.text("\"shared\"")? {
-        "shared" => Ok(Tenancy::Shared),
-        other => Err(setting.problem(format!(
-            "must be \"shared\"; this version has no other tenancy and cannot give what {other:?} asks for"
-        ))),
-    }
+    setting.one_of(&[("shared", Tenancy::Shared), ("project", Tenancy::Project), ("task", Tenancy::Task)])
 }
 
 fn projects(from: Section) -> Result<BTreeMap<String, ProjectConfig>, Problem> {

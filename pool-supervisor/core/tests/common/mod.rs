@@ -22,23 +22,12 @@ pub(crate) fn quiet(workers: u32) -> Settings {
         min_workers: workers,
         max_workers: workers,
         auto_scale: false,
-        scale_up_threshold: 0.8,
-        scale_down_threshold: 0.2,
-        scale_cooldown_ms: 1000,
         max_tasks_per_worker: 0,
         max_memory_per_worker: 0,
         max_worker_age_ms: 0,
         worker_idle_timeout_ms: 0,
         heartbeat_interval_ms: 1_000_000_000,
-        spawn_timeout_ms: 10_000,
-        drain_timeout_ms: 30_000,
-        queue_size: 100_000,
-        queue_bytes: 1 << 30,
-        timeout_ms: 300_000,
-        cpu_ms: 60_000,
-        memory_bytes: 128 << 20,
-        priority_ageing_ms: 10_000,
-        projects: BTreeMap::new(),
+        ..Settings::default()
     }
 }
 
@@ -49,21 +38,8 @@ pub(crate) fn with_project(mut settings: Settings, name: &str, project: ProjectS
 
 /// A plain task: JavaScript, priority 0, three attempts a second apart and doubling.
 pub(crate) fn task(project: &str) -> NewTask<'_> {
-    NewTask {
-        lane: Lane::Js,
-        project,
-        priority: 0,
-        timeout_ms: None,
-        max_attempts: 3,
-        retry: RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.0 },
-        delay_ms: 0,
-        deadline_ms: None,
-        idempotency_key: None,
-        cpu_ms: None,
-        memory_bytes: None,
-        body_bytes: 100,
-        cancel_with_client: false,
-    }
+    let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
+    NewTask { retry, body_bytes: 100, ..NewTask::new(Lane::Js, project) }
 }
 
 pub(crate) fn verdict(cause: Cause) -> Verdict {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
 use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
-use pool_core::settings::Lane;
+use pool_core::settings::{Lane, Tenancy};
 use pool_protocol::id::{TaskId, WorkerId};
 
 /// The beginning of what `Debug` would write, without writing the rest: half of a simulation's time went there.
@@ -38,8 +38,12 @@ pub(crate) struct Known {
     pub(crate) slot: TaskSlot,
 }
 
-#[derive(Default)]
 pub(crate) struct Check {
+    tenancy: Tenancy,
+    /// Whether `task` was ever in force: its processes may be going still.
+    was_task: bool,
+    /// The projects whose tasks each living worker was given, one entry a task.
+    served: BTreeMap<WorkerId, Vec<usize>>,
     /// Tasks that were accepted and have not ended.
     pub(crate) open: BTreeMap<TaskId, Known>,
     pub(crate) ended: BTreeMap<TaskId, Ended>,
@@ -57,6 +61,30 @@ pub(crate) struct Check {
 }
 
 impl Check {
+    pub(crate) fn new(tenancy: Tenancy) -> Self {
+        Self {
+            tenancy,
+            was_task: tenancy == Tenancy::Task,
+            served: BTreeMap::new(),
+            open: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            slots: BTreeSet::new(),
+            held: BTreeMap::new(),
+            true_words: BTreeSet::new(),
+            living: BTreeMap::new(),
+            last_event: None,
+            degraded: false,
+            exited: false,
+            reached: BTreeSet::new(),
+        }
+    }
+
+    /// Another one is in force from now on.
+    pub(crate) fn tenancy(&mut self, tenancy: Tenancy) {
+        self.tenancy = tenancy;
+        self.was_task |= tenancy == Tenancy::Task;
+    }
+
     pub(crate) fn accepted(&mut self, task: TaskId, known: Known) {
         assert!(self.slots.insert(known.slot), "a place is used again only after its task has ended");
         assert!(!self.ended.contains_key(&task), "a task's id is used once");
@@ -66,6 +94,7 @@ impl Check {
     pub(crate) fn gone(&mut self, worker: WorkerId) {
         self.living.remove(&worker).expect("a worker goes once");
         self.held.retain(|_, (holder, _)| *holder != worker);
+        self.served.remove(&worker);
     }
 
     pub(crate) fn exited(&self) -> bool {
@@ -78,7 +107,8 @@ impl Check {
         match action {
             Action::Spawn { worker, lane } => {
                 assert!(self.living.insert(*worker, *lane).is_none(), "a worker's name is used once");
-                assert!(self.living.len() <= 2 * most_workers as usize, "processes are bounded: {:?}", self.living);
+                let most = most_workers as usize * if self.was_task { 3 } else { 2 };
+                assert!(self.living.len() <= most, "processes are bounded: {:?}", self.living);
             }
             Action::Assign { worker, task, slot, attempt, timeout_ms, .. } => {
                 self.assign(*worker, *task, *slot, *attempt, limits);
@@ -125,6 +155,15 @@ impl Check {
         assert!((1..=known.max_attempts).contains(&attempt), "attempt {attempt} of {}", known.max_attempts);
         assert!(self.held.insert(task, (worker, attempt)).is_none(), "a task is in one worker's hands at a time");
         let project = known.project;
+        let served = self.served.entry(worker).or_default();
+        match self.tenancy {
+            Tenancy::Shared => {}
+            Tenancy::Project => {
+                assert!(served.iter().all(|of| *of == project), "{worker} served {served:?} and is given {project}");
+            }
+            Tenancy::Task => assert!(served.is_empty(), "{worker} has had its task and is given another"),
+        }
+        served.push(project);
         let holders: BTreeSet<WorkerId> =
             self.held.iter().filter(|(id, _)| self.open[*id].project == project).map(|(_, (w, _))| *w).collect();
         if let Some(limit) = limits[project] {

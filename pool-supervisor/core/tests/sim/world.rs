@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{AttemptEnd, Event, NewTask};
-use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
+use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{Cause, Verdict};
@@ -59,8 +59,6 @@ fn settings(rng: &mut Rng) -> Settings {
         min_workers: rng.between(0, u64::from(max_workers) + 1) as u32,
         max_workers,
         auto_scale: rng.percent(80),
-        scale_up_threshold: 0.8,
-        scale_down_threshold: 0.2,
         scale_cooldown_ms: rng.between(0, 200),
         max_tasks_per_worker: *rng.pick(&[0, 1, 5, 50]),
         max_memory_per_worker: *rng.pick(&[0, 900]),
@@ -70,12 +68,13 @@ fn settings(rng: &mut Rng) -> Settings {
         spawn_timeout_ms: 300,
         drain_timeout_ms: 2_000,
         queue_size: *rng.pick(&[30, 1000]),
-        queue_bytes: 1 << 30,
         timeout_ms: 1_000,
         cpu_ms: 1_000,
         memory_bytes: 1 << 20,
         priority_ageing_ms: *rng.pick(&[20, 10_000]),
+        tenancy: *rng.pick(&[Tenancy::Shared, Tenancy::Project, Tenancy::Task]),
         projects,
+        ..Settings::default()
     }
 }
 
@@ -84,6 +83,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let settings = settings(&mut rng);
         let (most_workers, limit) = (settings.max_workers, settings.projects["limited"].limit);
+        let tenancy = settings.tenancy;
         let mut world = Self {
             core: Core::new(Time(0), settings, TaskId(1), seed),
             rng,
@@ -92,7 +92,7 @@ impl World {
             calendar: BTreeMap::new(),
             serial: 0,
             workers: BTreeMap::new(),
-            check: Check::default(),
+            check: Check::new(tenancy),
             limits: vec![None, None, None, limit],
             most_workers,
             clients: (0..3).map(|slot| ClientId { slot, generation: 1 }).collect(),
@@ -351,8 +351,6 @@ impl World {
         let lane = if self.rng.percent(25) { Lane::Io } else { Lane::Js };
         let key = format!("key-{}", self.rng.between(0, 20));
         let task = NewTask {
-            lane,
-            project: PROJECTS[project],
             priority: self.rng.between(0, 11) as u8,
             timeout_ms: self.rng.percent(50).then_some(300),
             max_attempts,
@@ -360,10 +358,9 @@ impl World {
             delay_ms: if self.rng.percent(10) { self.rng.between(1, 500) } else { 0 },
             deadline_ms: if self.rng.percent(10) { Some(self.rng.between(0, 1000)) } else { None },
             idempotency_key: self.rng.percent(10).then_some(key.as_str()),
-            cpu_ms: None,
-            memory_bytes: None,
             body_bytes: 100,
             cancel_with_client: self.rng.percent(30),
+            ..NewTask::new(lane, PROJECTS[project])
         };
         self.requests += 1;
         let request = self.requests;
@@ -465,6 +462,7 @@ impl World {
         // What lives under the old maximum may live on for a while.
         self.most_workers = self.most_workers.max(settings.max_workers);
         self.limits[3] = settings.projects["limited"].limit;
+        self.check.tenancy(settings.tenancy);
         self.tell(Event::Reload(Box::new(settings)));
     }
 }
