@@ -129,7 +129,7 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"limits":{"openFiles":3}}"#, "limits.openFiles must be a whole number from 32"),
         (r#"{"isolation":"strict"}"#, r#"isolation "strict" is not available"#),
         (r#"{"isolation":"none"}"#, r#"isolation must be "standard" or "off", not "none""#),
-        (r#"{"tenancy":"dedicated"}"#, r#"tenancy must be "shared", "project" or "task", not "dedicated""#),
+        (r#"{"tenancy":"dedicated"}"#, r#"tenancy must be "shared" or "project" or "task", not "dedicated""#),
         (r#"{"workerPath":"pool-worker"}"#, "workerPath must be an absolute path"),
         (r#"{"workerPath":"/no/such/worker"}"#, "workerPath names /no/such/worker: No such file"),
         (r#"{"projects":{"a b":{}}}"#, r#"projects."a b" is no project id"#),
