@@ -3,7 +3,8 @@
 //! V8 has one heap limit, fixed when the isolate is made; [`MemoryGuard`] answers when it is reached. A task's own limit
 //! is watched instead: each collection, and the watching thread now and then, asks whether more is in use than the task
 //! may have; if so, a full collection tells what is garbage, and only what is left ends the task. Between two such looks
-//! a task can go beyond its limit, for the few milliseconds that takes, never beyond the engine's.
+//! a task can go beyond its limit, for the few milliseconds that takes, never beyond the engine's. Buffers that are mapped
+//! by V8 itself are watched in the same way, against the limit of all.
 //!
 //! What a task keeps is what the heap holds more than at its start, so that warm contexts do not count against it. The
 //! heap may hold garbage then, which would be a gift to the task. To clean it before each task would cost small ones more
@@ -26,15 +27,29 @@ const SLACK_SHARE: usize = 2;
 pub(super) struct Reached {
     used: usize,
     limit: usize,
-    /// Whether it is the task's own, not the engine's.
-    of_task: bool,
+    what: Kept,
+}
+
+/// What has a limit.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// The engine's heap, which all tasks share.
+    Heap,
+    /// What one task has on the heap.
+    HeapOfTask,
+    /// Array buffers of all kinds.
+    Buffers,
 }
 
 impl Reached {
     /// What to tell the task's owner.
     pub(super) fn message(self) -> String {
-        let whose = if self.of_task { "the task's JavaScript heap" } else { "the JavaScript heap" };
-        format!("{whose} reached its limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
+        let what = match self.what {
+            Kept::Heap => "the JavaScript heap reached its",
+            Kept::HeapOfTask => "the task's JavaScript heap reached its",
+            Kept::Buffers => "array buffers and WebAssembly memories reached their",
+        };
+        format!("{what} limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
     }
 }
 
@@ -52,6 +67,8 @@ struct TaskLimit {
     bytes: usize,
     /// Bytes on the heap that are not the task's.
     base: usize,
+    /// Bytes in buffers that are not the task's.
+    buffers_base: usize,
     /// Bytes ever allocated when it began.
     began_at: u64,
     /// Whether the base is mostly alive.
@@ -71,7 +88,7 @@ impl TaskLimit {
     /// What may be too much, garbage included.
     fn excess(&self, heap: &v8::HeapStatistics) -> Option<Reached> {
         let used = heap.used_heap_size().saturating_sub(self.base);
-        (used > self.bytes).then_some(Reached { used, limit: self.bytes, of_task: true })
+        (used > self.bytes).then_some(Reached { used, limit: self.bytes, what: Kept::HeapOfTask })
     }
 
     /// Whether a collection would tell something worth knowing.
@@ -144,23 +161,23 @@ impl MemoryGuard {
         self.task.set(Some(TaskLimit {
             bytes: limit,
             base,
+            buffers_base: heap.external_memory(),
             began_at: heap.total_allocated_bytes(),
             base_is_clean: base - self.floor.get() <= limit / SLACK_SHARE,
         }));
-        self.watch.limit_memory(true);
     }
 
     /// The task is over.
     pub(super) fn end(&self) {
         self.raised.set(false);
         if self.task.take().is_some() {
-            self.watch.limit_memory(false);
             self.buffers.lift_ceiling();
         }
     }
 
     /// Ends the task if it keeps more than it may have.
     fn judge(&self, isolate: &mut v8::Isolate) {
+        self.judge_buffers(isolate);
         let Some(task) = self.task.get() else {
             return;
         };
@@ -178,6 +195,24 @@ impl MemoryGuard {
             && self.watch.heap_exceeded()
         {
             self.reached.set(Some(reached));
+        }
+    }
+
+    /// Resizable buffers and WebAssembly memories do not come from our allocator, so nothing stops them while they grow;
+    /// V8 counts them with the others. What is shared it does not count, nor a WebAssembly memory before it has grown: there
+    /// `RLIMIT_DATA` is the only bound.
+    fn judge_buffers(&self, isolate: &mut v8::Isolate) {
+        let limit = match self.task.get() {
+            Some(task) => task.buffers_base.saturating_add(task.bytes).min(self.buffers.limit()),
+            None => self.buffers.limit(),
+        };
+        if isolate.get_heap_statistics().external_memory() <= limit || self.watch.stopped() {
+            return;
+        }
+        isolate.low_memory_notification();
+        let used = isolate.get_heap_statistics().external_memory();
+        if used > limit && self.watch.heap_exceeded() {
+            self.reached.set(Some(Reached { used, limit, what: Kept::Buffers }));
         }
     }
 }
@@ -206,7 +241,7 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, in
     }
     // A task that is ending by its own limit gets the room too, and keeps its figures.
     if guard.watch.heap_exceeded() {
-        guard.reached.set(Some(Reached { used, limit: guard.heap_limit, of_task: false }));
+        guard.reached.set(Some(Reached { used, limit: guard.heap_limit, what: Kept::Heap }));
     }
     current_limit + initial_limit
 }

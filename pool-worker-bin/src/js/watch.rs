@@ -33,11 +33,9 @@ impl EngineHandle {
         self.watch.order(ticket, reason)
     }
 
-    /// Has the running task's memory looked at soon, if it has a limit of its own. Between collections nobody else does.
+    /// Has the running task's memory looked at soon. Between collections nobody else does.
     pub fn look_at_memory(&self) {
-        if self.watch.memory_limited.load(Ordering::Relaxed) {
-            self.watch.ask_about_memory();
-        }
+        self.watch.ask_about_memory();
     }
 
     /// The ticket of the running task, if any.
@@ -61,8 +59,6 @@ pub(super) struct Watch {
     state: Mutex<State>,
     wake: Condvar,
     heap_exceeded: AtomicBool,
-    /// Whether the running task has a memory limit of its own.
-    memory_limited: AtomicBool,
     /// Whether V8 has been asked for an interrupt that looks at memory, and has not come to it.
     memory_asked: AtomicBool,
 }
@@ -83,7 +79,6 @@ impl Watch {
             state: Mutex::new(State { running: 0, begun: 0, stop: None, early: BTreeMap::new(), isolate }),
             wake: Condvar::new(),
             heap_exceeded: AtomicBool::new(false),
-            memory_limited: AtomicBool::new(false),
             memory_asked: AtomicBool::new(false),
         }
     }
@@ -160,11 +155,6 @@ impl Watch {
             }
             state = self.wake.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Whether the running task has a memory limit of its own.
-    pub(super) fn limit_memory(&self, own: bool) {
-        self.memory_limited.store(own, Ordering::Relaxed);
     }
 
     /// Asks V8 for an interrupt that looks at memory. One that comes after the task finds another one, or none, and a

@@ -97,6 +97,28 @@ fn array_buffers_above_a_tasks_own_limit_are_range_errors() {
 }
 
 #[test]
+fn buffers_that_the_engine_maps_itself_are_watched_too() {
+    for (code, is_of_task) in [
+        (
+            "const b = new ArrayBuffer(1, {maxByteLength: 2 ** 30}); for (let n = 1 << 20; ; n += 1 << 20) { b.resize(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
+            false,
+        ),
+        (
+            "const a = []; for (;;) { const b = new ArrayBuffer(1, {maxByteLength: 2 ** 21}); b.resize(2 ** 21); new Uint8Array(b).fill(1); a.push(b) }",
+            true,
+        ),
+    ] {
+        let mut bench = Bench::with(|config| config.array_buffer_limit_bytes = 64 << 20);
+        let result = bench.code_within(if is_of_task { OWN } else { usize::MAX }, code);
+        let failure = assert_kind(&result, FailureKind::MemoryLimit);
+        let figures = if is_of_task { "limit of 16 MiB with " } else { "limit of 64 MiB with " };
+        assert!(failure.message.contains(figures) && failure.message.contains("buffers"), "{code}: {failure:?}");
+        let garbage = "let b; for (let i = 0; i < 100; i++) { b = new ArrayBuffer(1, {maxByteLength: 2 ** 22}); b.resize(2 ** 22); new Uint8Array(b).fill(1) } b.byteLength";
+        assert_eq!(bench.code_within(usize::MAX, garbage).as_deref(), Ok("4194304"), "garbage does not count");
+    }
+}
+
+#[test]
 fn what_a_warm_context_holds_does_not_count_against_the_next_task() {
     let mut bench = Bench::new();
     bench.warm_code("default", &format!("{{ {}; globalThis.kept = a }} 1", keeps(40))).expect("there is room");
