@@ -118,6 +118,8 @@ pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, details: 
         // SAFETY: V8 passes a static, NUL-terminated name of the place.
         unsafe { CStr::from_ptr(location) }.to_str().unwrap_or_default()
     };
-    let verdict = if details.is_heap_oom { Verdict::JsHeap } else { Verdict::EngineFatal };
+    // V8 says "out of memory" of an array too, that is longer than any heap could hold: that is no matter of the limit.
+    let is_impossible = text.starts_with("invalid ");
+    let verdict = if details.is_heap_oom && !is_impossible { Verdict::JsHeap } else { Verdict::EngineFatal };
     speak(verdict, text);
 }

@@ -162,6 +162,7 @@ fn code_generation_from_strings_is_off_unless_allowed() {
     }
     let result = bench.code("setTimeout('1', 1)");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "TypeError");
+    assert_eq!(bench.code("eval(7) + eval([1, 2]).length").as_deref(), Ok("9"), "nothing is generated");
     let mut allowed = Bench::with(|config| config.allow_code_generation = true);
     assert_eq!(allowed.code("eval('1+1') + new Function('return 1')()").as_deref(), Ok("3"));
 }

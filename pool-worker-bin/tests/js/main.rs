@@ -5,6 +5,7 @@
 mod bench;
 mod code;
 mod console;
+mod differential;
 mod ending;
 mod function;
 mod hostile;

@@ -97,6 +97,8 @@ fn allow_global_idiom<'s>(
     let is_idiom = v8::Local::<v8::String>::try_from(source)
         .is_ok_and(|text| text.length() == IDIOM.len() && text.to_rust_string_lossy(scope) == IDIOM);
     let codegen_allowed = scope.get_current_context().is_code_generation_from_strings_allowed()
+        // `eval` of anything but a string generates nothing, and gives it back.
+        || !source.is_string()
         || (is_idiom && is_called_by_module(scope));
     v8::ModifyCodeGenerationFromStringsResult { codegen_allowed, modified_source: None }
 }
