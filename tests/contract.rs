@@ -26,6 +26,7 @@ mod http_api;
 
 mod bad_input;
 mod hostile_http_tasks;
+mod hostile_js;
 mod hostile_shell;
 mod hostile_worker;
 mod originals_bugs;

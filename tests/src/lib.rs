@@ -5,6 +5,7 @@
 //! nothing about the pool but that it starts and ends: what is promised stands in the tests.
 
 pub mod apart;
+pub mod arena;
 pub mod binaries;
 pub mod bystanders;
 pub mod client;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod tasks;
 pub mod wait;
 
+pub use arena::Arena;
 pub use bystanders::unharmed;
 pub use client::Client;
 pub use folder::Folder;
