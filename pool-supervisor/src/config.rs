@@ -89,6 +89,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How workers are confined.
     pub isolation: Level,
+    /// Control groups.
+    pub cgroup: CgroupConfig,
     /// What may share a worker.
     pub tenancy: Tenancy,
     /// The worker's program; `None` is beside the supervisor's own.
@@ -140,7 +142,7 @@ pub struct PoolConfig {
 
 /// `limits`; see [`keys::KEYS`] for meanings and bounds.
 #[expect(missing_docs, reason = "the names are those of the keys, which the table of keys explains")]
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsConfig {
     #[serde(rename = "timeout")]
@@ -151,6 +153,43 @@ pub struct LimitsConfig {
     pub body_bytes: u64,
     pub open_files: u64,
     pub file_bytes: u64,
+    pub processes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+}
+
+/// `cgroup`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct CgroupConfig {
+    /// Whether groups are used.
+    pub mode: CgroupMode,
+    /// The group that is the supervisor's; `None` is the one it was started in.
+    #[serde(serialize_with = "effective::auto_path")]
+    pub path: Option<PathBuf>,
+}
+
+/// `cgroup.mode`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupMode {
+    /// Where one was delegated, or a path names one.
+    Auto,
+    /// No pool without.
+    Required,
+    /// None.
+    Off,
+}
+
+impl CgroupMode {
+    /// The name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Required => "required",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What may share a worker.
@@ -215,6 +254,10 @@ pub struct ShellConfig {
     pub env: BTreeMap<String, String>,
     /// Canonical, existing, UTF-8.
     pub cwd: PathBuf,
+    /// Canonical, existing, UTF-8.
+    pub readable: Vec<PathBuf>,
+    /// Canonical, existing, UTF-8.
+    pub writable: Vec<PathBuf>,
 }
 
 /// `http`
@@ -340,8 +383,11 @@ impl Config {
                 body_bytes: limits::DEFAULT_BODY_BYTES as u64,
                 open_files: 64,
                 file_bytes: 1 << 30,
+                processes: 64,
+                cpus: None,
             },
             isolation: Level::Standard,
+            cgroup: CgroupConfig { mode: CgroupMode::Auto, path: None },
             tenancy: Tenancy::Shared,
             worker_path: None,
             projects: BTreeMap::new(),
@@ -351,6 +397,8 @@ impl Config {
                 held: allow::HeldFiles::default(),
                 env: BTreeMap::new(),
                 cwd: PathBuf::from("/"),
+                readable: Vec::new(),
+                writable: Vec::new(),
             },
             http: HttpConfig {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
@@ -399,10 +447,12 @@ impl Config {
         }
     }
 
-    /// What a worker is told at its start.
+    /// What a worker is told at its start. `namespaced` is how its process was started.
     #[must_use]
-    pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
-        let utf8 = |path: &PathBuf| path.to_str().expect("folders are checked to be UTF-8").to_owned();
+    pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>, namespaced: bool) -> Setup {
+        let utf8 = |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
+        // Who starts at the root has not said that programs may write everything.
+        let cwd = Some(&self.shell.cwd).filter(|cwd| cwd.parent().is_some());
         Setup {
             lane,
             worker,
@@ -426,9 +476,9 @@ impl Config {
             http: HttpSetup { allow: self.http.allow.clone() },
             isolation: IsolationSetup {
                 level: self.isolation,
-                namespaced: false,
-                readable: Vec::new(),
-                writable: vec![utf8(&self.shell.cwd)],
+                namespaced,
+                readable: self.shell.readable.iter().map(utf8).collect(),
+                writable: cwd.into_iter().chain(&self.shell.writable).map(utf8).collect(),
             },
             probe: None,
         }
@@ -452,14 +502,15 @@ impl Config {
         }
     }
 
-    /// What was accepted and has not the effect that its name promises: to be told to a person at start and at a reload.
+    /// What a person should know who has asked for it: told at start and at a reload.
     #[must_use]
     pub fn notices(&self) -> Vec<&'static str> {
         match self.isolation {
             Level::Strict | Level::Standard => Vec::new(),
-            Level::Off => {
-                vec!["isolation \"off\" has no effect in this version: workers are confined as with \"standard\""]
-            }
+            Level::Off => vec![
+                "isolation is \"off\": tasks are kept apart by limits of resources only, and code that breaks out of its engine \
+                 has the supervisor's rights; for code that is trusted",
+            ],
         }
     }
 

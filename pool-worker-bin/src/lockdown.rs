@@ -27,7 +27,9 @@ pub(crate) fn at_birth(parent: Option<u32>) -> io::Result<bool> {
     die_with_parent(true)?;
     // INVARIANT: asked after the signal is ordered: a parent that died in between is not missed.
     let is_alive = match parent {
-        Some(pid) => rustix::process::getppid().is_some_and(|p| p.as_raw_nonzero().get().cast_unsigned() == pid),
+        // None is a parent outside of this process's own namespace, who cannot be told from one that is gone. A closed socket
+        // tells of that.
+        Some(pid) => rustix::process::getppid().is_none_or(|p| p.as_raw_nonzero().get().cast_unsigned() == pid),
         None => true,
     };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

@@ -172,6 +172,13 @@ pub enum Event<'a> {
         /// How.
         reason: String,
     },
+    /// The worker's handshake is done, but it lacks what the pool promises of every worker. It is killed, as a failed start.
+    WorkerUnfit {
+        /// Which.
+        worker: WorkerId,
+        /// What it lacks.
+        reason: String,
+    },
     /// The process is gone and reaped.
     WorkerGone {
         /// Which.

@@ -164,6 +164,7 @@ impl Core {
             Event::TasksReturned { worker, tasks } => self.on_tasks_returned(worker, tasks, out),
             Event::Heartbeat { worker, rss_bytes, cpu_us } => self.on_heartbeat(worker, rss_bytes, cpu_us, out),
             Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
+            Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
             Event::WorkerGone { worker, verdict } => self.on_worker_gone(worker, verdict, out),
             Event::Tick => {}
         }

@@ -137,6 +137,12 @@ impl Core {
         self.kill(w, Verdict { cause: Cause::SpawnFailed, evidence }, out);
     }
 
+    pub(crate) fn on_worker_unfit(&mut self, worker: WorkerId, reason: String, out: &mut Vec<Action>) {
+        if let Some(w) = self.workers.find(worker) {
+            self.kill(w, Verdict { cause: Cause::SpawnFailed, evidence: reason }, out);
+        }
+    }
+
     pub(crate) fn on_worker_ready(&mut self, worker: WorkerId, out: &mut Vec<Action>) {
         let Some(w) = self.workers.find(worker) else { return };
         let replaces = match self.workers[w].state {

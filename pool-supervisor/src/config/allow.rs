@@ -16,11 +16,17 @@ use super::value::{Problem, Setting};
 
 /// An absolute path to an existing folder, made canonical.
 pub(super) fn folder(setting: &Setting) -> Result<PathBuf, Problem> {
-    let path = absolute(setting, "the absolute path of a folder")?;
-    let resolved = path.canonicalize().map_err(|e| setting.problem(format!("names {}: {e}", path.display())))?;
+    let resolved = existing(setting)?;
     if !resolved.is_dir() {
-        return Err(setting.problem(format!("must be a folder; {} is none", path.display())));
+        return Err(setting.problem(format!("must be a folder; {} is none", resolved.display())));
     }
+    Ok(resolved)
+}
+
+/// An absolute path to whatever exists there, made canonical.
+pub(super) fn existing(setting: &Setting) -> Result<PathBuf, Problem> {
+    let path = absolute(setting, "an absolute path")?;
+    let resolved = path.canonicalize().map_err(|e| setting.problem(format!("names {}: {e}", path.display())))?;
     if resolved.to_str().is_none() {
         return Err(setting.problem(format!("leads to {}, which is not UTF-8", resolved.display())));
     }

@@ -9,8 +9,8 @@ use pool_protocol::task::{MIN_MEMORY_BYTES, Realm};
 
 use super::value::{Problem, Section, Setting, Value};
 use super::{
-    Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS, PoolConfig, ProjectConfig,
-    ShellConfig, Tenancy, allow, keys,
+    CgroupConfig, CgroupMode, Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS,
+    PoolConfig, ProjectConfig, ShellConfig, Tenancy, allow, keys,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -30,6 +30,7 @@ pub(super) fn config(tree: Value, cpus: u32) -> Result<Config, Problem> {
     if let Some(setting) = top.take("isolation") {
         config.isolation = isolation(&setting)?;
     }
+    cgroup(top.section("cgroup")?, &mut config.cgroup)?;
     if let Some(setting) = top.take("tenancy") {
         config.tenancy = tenancy(&setting)?;
     }
@@ -203,17 +204,28 @@ fn limits(mut from: Section, limits: &mut LimitsConfig) -> Result<(), Problem> {
     set(&mut from, "bodyBytes", &mut limits.body_bytes, |s| s.size(KIB..=largest))?;
     set(&mut from, "openFiles", &mut limits.open_files, |s| s.whole(32..=1_048_576))?;
     set(&mut from, "fileBytes", &mut limits.file_bytes, |s| s.size(0..=1024 * 1024 * GIB))?;
+    set(&mut from, "processes", &mut limits.processes, |s| s.whole(1..=1_000_000))?;
+    set(&mut from, "cpus", &mut limits.cpus, |s| s.real(0.01..=4096.0).map(Some))?;
     from.finish()
 }
 
-/// A promise that this version cannot keep is refused, never taken silently.
 fn isolation(setting: &Setting) -> Result<Level, Problem> {
-    if setting.text("a text") == Ok("strict") {
-        return Err(
-            setting.problem("\"strict\" is not available: this version cannot prove its layers; use \"standard\"")
-        );
+    setting.one_of(&[Level::Strict, Level::Standard, Level::Off].map(|level| (level.name(), level)))
+}
+
+fn cgroup(mut from: Section, cgroup: &mut CgroupConfig) -> Result<(), Problem> {
+    let modes = [CgroupMode::Auto, CgroupMode::Required, CgroupMode::Off].map(|mode| (mode.name(), mode));
+    set(&mut from, "mode", &mut cgroup.mode, |s| s.one_of(&modes))?;
+    if let Some(setting) = from.take("path") {
+        cgroup.path = allow::auto_or_path(&setting)?;
+        if cgroup.path.is_some() {
+            if cgroup.mode == CgroupMode::Off {
+                return Err(setting.problem("names a control group, but cgroup.mode is \"off\"; leave one of them out"));
+            }
+            cgroup.path = Some(allow::folder(&setting)?);
+        }
     }
-    setting.one_of(&[("standard", Level::Standard), ("off", Level::Off)])
+    from.finish()
 }
 
 fn tenancy(setting: &Setting) -> Result<Tenancy, Problem> {
@@ -279,6 +291,13 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
         shell.env.insert(name.clone(), allow::variable(&name, &setting)?);
     }
     set(&mut from, "cwd", &mut shell.cwd, allow::folder)?;
+    for (name, list) in [("readable", &mut shell.readable), ("writable", &mut shell.writable)] {
+        if let Some(setting) = from.take(name) {
+            for path in setting.list("a list of files and folders")? {
+                list.push(allow::existing(&path)?);
+            }
+        }
+    }
     from.finish()
 }
 

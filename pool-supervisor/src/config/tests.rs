@@ -127,8 +127,19 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"limits":{"memoryBytes":"1MiB"}}"#, "limits.memoryBytes must be a size from 4MiB to 64GiB"),
         (r#"{"limits":{"bodyBytes":"1GiB"}}"#, "limits.bodyBytes must be a size from 1KiB to 256MiB"),
         (r#"{"limits":{"openFiles":3}}"#, "limits.openFiles must be a whole number from 32"),
-        (r#"{"isolation":"strict"}"#, r#"isolation "strict" is not available"#),
-        (r#"{"isolation":"none"}"#, r#"isolation must be "standard" or "off", not "none""#),
+        (r#"{"isolation":"none"}"#, r#"isolation must be "strict" or "standard" or "off", not "none""#),
+        (r#"{"cgroup":"off"}"#, r#"cgroup must be a table of settings, not "off""#),
+        (r#"{"cgroup":{"mode":"on"}}"#, r#"cgroup.mode must be "auto" or "required" or "off", not "on""#),
+        (r#"{"cgroup":{"path":"pool"}}"#, r#"cgroup.path must be an absolute path, not "pool""#),
+        (r#"{"cgroup":{"path":"/nonexistent"}}"#, "cgroup.path names /nonexistent: No such file"),
+        (
+            r#"{"cgroup":{"path":"/usr","mode":"off"}}"#,
+            r#"cgroup.path names a control group, but cgroup.mode is "off""#,
+        ),
+        (r#"{"limits":{"processes":0}}"#, "limits.processes must be a whole number from 1 to 1000000, not 0"),
+        (r#"{"limits":{"cpus":0}}"#, "limits.cpus must be a number from 0.01 to 4096, not 0"),
+        (r#"{"shell":{"writable":["tmp"]}}"#, r#"shell.writable[0] must be an absolute path, not "tmp""#),
+        (r#"{"shell":{"readable":["/nonexistent"]}}"#, "shell.readable[0] names /nonexistent: No such file"),
         (r#"{"tenancy":"dedicated"}"#, r#"tenancy must be "shared" or "project" or "task", not "dedicated""#),
         (r#"{"workerPath":"pool-worker"}"#, "workerPath must be an absolute path"),
         (r#"{"workerPath":"/no/such/worker"}"#, "workerPath names /no/such/worker: No such file"),
@@ -226,11 +237,12 @@ const FULL: &str = r#"{
         "workerIdleTimeout":"5s","heartbeatInterval":100,"spawnTimeout":"3s","drainTimeout":"1s","queueSize":50,"queueBytes":"2MiB",
         "resultTtl":"2m","priorityAgeing":"20s"},
     "limits":{"timeout":"3s","cpuMs":1000,"memoryBytes":"64MiB","resultBytes":"1MiB","bodyBytes":"2MiB","openFiles":40,
-        "fileBytes":"1MiB"},
-    "isolation":"off","tenancy":"project","workerPath":"/bin/sh",
+        "fileBytes":"1MiB","processes":9,"cpus":1.5},
+    "isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",
     "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
-    "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr"},
+    "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr",
+        "readable":["/usr","/etc/passwd"],"writable":["/tmp"]},
     "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","allow":["10.1.0.0/16","a.b:1"]},
     "log":{"level":"debug","format":"json"}}"#;
 
@@ -269,10 +281,21 @@ fn the_page_about_the_configuration_has_every_key_as_the_code_has_it() {
 }
 
 #[test]
-fn a_setting_without_effect_is_not_taken_silently() {
+fn whoever_turns_confinement_off_is_told_what_that_means() {
     assert!(accept("{}").notices().is_empty());
+    assert!(accept(r#"{"isolation":"strict"}"#).notices().is_empty());
     let notices = accept(r#"{"isolation":"off"}"#).notices();
-    assert!(notices[0].contains("isolation \"off\" has no effect"), "{notices:?}");
+    assert!(notices[0].contains("for code that is trusted"), "{notices:?}");
+}
+
+#[test]
+fn programs_may_write_where_they_start_unless_that_is_everywhere() {
+    let writable = |json| accept(json).worker_setup(Lane::Io, String::new(), None, false).isolation.writable;
+    assert!(writable("{}").is_empty());
+    assert_eq!(writable(r#"{"shell":{"cwd":"/usr"}}"#), ["/usr"]);
+    assert_eq!(writable(r#"{"shell":{"cwd":"/","writable":["/tmp","/etc/passwd"]}}"#), ["/tmp", "/etc/passwd"]);
+    let readable = accept(r#"{"shell":{"readable":["/etc/passwd"]}}"#);
+    assert_eq!(readable.worker_setup(Lane::Io, String::new(), None, false).isolation.readable, ["/etc/passwd"]);
 }
 
 #[test]
@@ -291,7 +314,7 @@ fn a_worker_is_told_the_file_that_was_meant_not_only_its_name() {
     let link = folder.path().join("shell");
     std::os::unix::fs::symlink("/bin/sh", &link).expect("linked");
     let config = accept(&format!(r#"{{"shell":{{"allow":[{{"program":{link:?}}}]}}}}"#));
-    let setup = config.worker_setup(Lane::Io, "w1.1".into(), None);
+    let setup = config.worker_setup(Lane::Io, "w1.1".into(), None, false);
     let program = &setup.shell.allow[0];
     assert_eq!(program.program, link.to_str().unwrap());
     assert_eq!(Path::new(&program.resolved), Path::new("/bin/sh").canonicalize().unwrap());
@@ -307,7 +330,7 @@ fn module_roots_are_made_canonical() {
     let link = folder.path().join("root");
     std::os::unix::fs::symlink("/usr", &link).expect("linked");
     let config = accept(&format!(r#"{{"js":{{"moduleRoots":[{link:?}]}}}}"#));
-    assert_eq!(config.worker_setup(Lane::Js, String::new(), None).js.module_roots, ["/usr"]);
+    assert_eq!(config.worker_setup(Lane::Js, String::new(), None, false).js.module_roots, ["/usr"]);
 }
 
 #[test]

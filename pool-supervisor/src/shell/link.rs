@@ -11,13 +11,13 @@ use pool_protocol::outcome::Cause;
 use pool_protocol::version::Mismatch;
 use pool_protocol::worker::{DoneHead, HeartbeatHead, LastWordsHead, LogHead, ReadyHead, TaskList};
 
+use super::cgroup::Group;
 use super::clock::Clock;
 use super::events::{MAX_LINE_BYTES, What};
 use super::outbox::Received;
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::verdict;
-use super::workers::Confined;
 
 /// Heartbeats in a second that no honest worker sends.
 const MAX_BEATS: u32 = 200;
@@ -110,8 +110,9 @@ impl Pool {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen.was_ready = true;
         }
-        let missing = serde_json::from_slice(&frame.body).map_err(|e| format!("a ready with a bad body: {e}"))?;
-        self.workers.confine(id, Confined { layers: head.layers, missing });
+        if !self.confine(id, head.layers, &frame.body)? {
+            return Ok(());
+        }
         tracing::debug!(worker = %id, start_us = head.start_us, "worker ready");
         self.feed(Event::WorkerReady { worker: id }, &mut Carried::Nothing);
         self.systemd.ready();
@@ -175,7 +176,10 @@ impl Pool {
 
     fn on_last_words(&mut self, id: WorkerId, frame: &Frame) -> Result<(), String> {
         let head: LastWordsHead<'_> = codec::decode("last words", &frame.head).map_err(|e| e.to_string())?;
-        if !matches!(head.cause, Cause::JsHeap | Cause::ArrayBuffers | Cause::EngineFatal) {
+        // What the supervisor knows better is not the worker's to say.
+        let may_say =
+            [Cause::JsHeap, Cause::ArrayBuffers, Cause::EngineFatal, Cause::SandboxViolation, Cause::CpuLimit];
+        if !may_say.contains(&head.cause) {
             return Err(format!("last words that name the cause {}", head.cause));
         }
         if let Some(worker) = self.workers.get_mut(id) {
@@ -200,10 +204,16 @@ impl Pool {
         while self.read_link(id) {}
         let Some(worker) = self.workers.get_mut(id) else { return };
         while worker.read_stderr_rest() {}
-        let verdict = verdict::judge(status.as_ref(), &worker.seen);
+        worker.seen.memory = worker.group.as_ref().and_then(Group::memory_events);
+        let (lane, was_ready, killed) = (worker.lane, worker.seen.was_ready, worker.seen.killed);
+        let verdict = verdict::judge(status.as_ref(), &worker.seen, || self.oom.look());
+        if !was_ready && !killed {
+            self.gave_up(lane, &verdict);
+        }
         self.feed(Event::WorkerGone { worker: id, verdict }, &mut Carried::Nothing);
         // Closing the descriptors takes them out of the epoll set.
-        self.workers.remove(id);
+        let gone = self.workers.remove(id);
+        self.release_group(gone.and_then(|worker| worker.group));
         self.orphans.look_at(self.clock.now());
     }
 }

@@ -4,13 +4,17 @@
 //! happens into the core's events and performs the core's actions. It must not decide: an `if` about policy in here is a
 //! mistake.
 
+mod birth;
+mod cgroup;
 mod clients;
 mod clock;
+mod confinement;
 mod control;
 mod events;
 mod link;
 mod listener;
 mod logging;
+mod oom;
 mod orphans;
 mod outbox;
 mod outcomes;

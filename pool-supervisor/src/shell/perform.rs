@@ -9,22 +9,17 @@ use pool_core::settings::Lane;
 use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
-use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 use pool_protocol::render::{error_body, verdict_reply};
+use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
-use pool_protocol::{version, worker as wire};
 
 use super::clients::MAX_OUTBOX_BYTES;
 use super::clock::{Clock, rfc3339};
 use super::events::What;
-use super::outbox::Peer;
 use super::outcomes::Outcome;
 use super::reactor::Pool;
-use super::spawn;
 use super::tasks::{Submitted, Waiter};
-use super::verdict::Circumstances;
-use super::workers::Worker;
 
 /// Bytes that came with the event being handled, for the actions that follow from it.
 pub(super) enum Carried {
@@ -229,43 +224,11 @@ impl Pool {
             Ok(()) => Event::WorkerSpawned { worker: id },
             Err(reason) => {
                 tracing::warn!(worker = %id, "{reason}");
+                self.exiting |= self.confinement.fatal().is_some();
                 Event::SpawnFailed { worker: id, reason }
             }
         };
         self.follow_ups.push_back(event);
-    }
-
-    fn try_spawn(&mut self, id: WorkerId, lane: Lane) -> Result<(), String> {
-        let spawned = spawn::spawn(&self.worker_path, lane).map_err(|e| e.to_string())?;
-        let mut peer = Peer::new(spawned.link).map_err(|e| format!("failed to use the socket of a worker: {e}"))?;
-        let lane_on_wire = match lane {
-            Lane::Js => wire::Lane::Js,
-            Lane::Io => wire::Lane::Io,
-        };
-        let setup = self.config.worker_setup(lane_on_wire, id.to_string(), self.snapshot.path());
-        let body = serde_json::to_vec(&setup).expect("settings serialise");
-        peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
-        self.watch_worker(id, &peer, &spawned.pidfd, &spawned.stderr)
-            .map_err(|e| format!("failed to watch a worker: {e}"))?;
-        let now = self.clock.now();
-        self.workers.insert(Worker {
-            id,
-            lane: lane_on_wire,
-            layers: LayerSet::NONE,
-            pid: spawned.pid,
-            pidfd: spawned.pidfd,
-            peer,
-            stderr: spawned.stderr,
-            seen: Circumstances::default(),
-            beats: 0,
-            beats_from: now,
-            output_read: false,
-            deaf: false,
-            dirty: false,
-            wants_room: false,
-        });
-        self.mark_worker(id);
-        Ok(())
     }
 
     fn emit(&mut self, event: PoolEvent) {

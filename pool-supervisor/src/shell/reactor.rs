@@ -17,10 +17,13 @@ use pool_protocol::id::{ClientId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 use rustix::event::Timespec;
 
+use super::cgroup::Groups;
 use super::clients::Clients;
 use super::clock::Clock;
+use super::confinement::Confinement;
 use super::events::EventLog;
 use super::listener::Control;
+use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::outcomes::Outcomes;
 use super::perform::Carried;
@@ -117,6 +120,8 @@ pub(crate) struct Pool {
     pub(super) follow_ups: VecDeque<Event<'static>>,
     actions: Vec<Action>,
     pub(super) orphans: Orphans,
+    pub(super) confinement: Confinement,
+    pub(super) oom: OomWatch,
     /// Workers that have closed their sockets, and when they must be gone.
     pub(super) closed_links: VecDeque<(Time, WorkerId)>,
     pub(super) dirty_clients: Vec<ClientId>,
@@ -140,6 +145,9 @@ pub(crate) struct Parts {
     pub(crate) snapshot: Snapshot,
     pub(crate) control: Control,
     pub(crate) signals: Signals,
+    /// Control groups, else why there are none.
+    pub(crate) groups: Result<Groups, String>,
+    pub(crate) oom: OomWatch,
 }
 
 impl Pool {
@@ -174,6 +182,8 @@ impl Pool {
             follow_ups: VecDeque::new(),
             actions: Vec::new(),
             orphans: Orphans::default(),
+            confinement: Confinement::new(parts.groups),
+            oom: parts.oom,
             closed_links: VecDeque::new(),
             dirty_clients: Vec::new(),
             dirty_workers: Vec::new(),
@@ -183,6 +193,11 @@ impl Pool {
             stopping: false,
             exiting: false,
         })
+    }
+
+    /// Why it ended, when that is because it could not be what it was configured to be.
+    pub(crate) fn fatal(&self) -> Option<&str> {
+        self.confinement.fatal()
     }
 
     /// Runs until the core says that everything has ended.
@@ -213,6 +228,7 @@ impl Pool {
         if self.snapshot.watched().is_none() {
             next = self.orphans.deadline().map_or(next, |d| d.min(next));
         }
+        next = self.confinement.groups().and_then(Groups::deadline).map_or(next, |d| d.min(next));
         next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
         let us = next.since(self.clock.now());
         EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
@@ -262,12 +278,16 @@ impl Pool {
             let workers = self.workers.pids();
             self.orphans.sweep(now, |pid| workers.contains(&pid));
         }
+        if let Some(groups) = self.confinement.groups_mut() {
+            groups.tend(now);
+        }
         self.systemd.ping(now);
         self.pump_events();
         self.flush_dirty();
     }
 
     fn keep_house(&mut self, now: Time) {
+        self.oom.turn_over();
         self.outcomes.expire(now, self.config.pool.result_ttl_ms);
         self.forget_outcomes();
         let late: Vec<ClientId> = self
@@ -344,6 +364,7 @@ impl Pool {
             }
         }
         self.end_orphans();
+        self.close_groups();
         if let Some(http) = self.http.take() {
             http.stop();
         }

@@ -9,9 +9,11 @@ use pool_core::Core;
 use pool_protocol::id::TaskId;
 use pool_protocol::worker::Lane;
 
+use super::cgroup::Groups;
 use super::clock::Clock;
 use super::listener::Control;
 use super::logging;
+use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::reactor::{Parts, Pool};
 use super::signals::Signals;
@@ -68,6 +70,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = surroundings.control_socket(arguments.socket.as_deref())?;
     let worker_path = worker_path(&config)?;
     let control = Control::open(&socket)?;
+    // Before the supervisor goes into a group of its own.
+    let oom = OomWatch::here();
+    let groups = Groups::open(&config.cgroup, config.limits.cpus.is_some())?;
     let signals = Signals::install().context("failed to install the signal handlers")?;
     Orphans::adopt_all().context("failed to become the parent of orphans")?;
     let clock = Clock::start();
@@ -84,11 +89,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         snapshot,
         control,
         signals,
+        groups,
+        oom,
     })
     .context("failed to make the event loop")?;
     pool.start_http(&socket)?;
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "supervisor started");
     let ended = pool.run().context("failed to wait for events");
+    if let Some(reason) = pool.fatal() {
+        tracing::error!("{reason}");
+        anyhow::bail!("{reason}");
+    }
     tracing::info!("supervisor ended");
     ended
 }
@@ -159,7 +170,8 @@ impl Pool {
             check_config: false,
         };
         let new = effective_config(&arguments).map_err(|e| format!("{e:#}"))?;
-        let fixed: [(&str, bool); 5] = [
+        let fixed: [(&str, bool); 6] = [
+            ("cgroup", new.cgroup != self.config.cgroup),
             ("http.listen", new.http.listen != self.config.http.listen),
             ("http.socket", new.http.socket != self.config.http.socket),
             ("http.keyFile", new.http.key_file != self.config.http.key_file),
@@ -169,8 +181,12 @@ impl Pool {
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
             return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it"));
         }
-        let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);
-        let replace = setup(&new) != setup(&self.config) || new.worker_path != self.config.worker_path;
+        self.check_promise(&new)?;
+        let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None, false);
+        let group = |config: &Config| (config.limits.processes, config.limits.cpus);
+        let replace = setup(&new) != setup(&self.config)
+            || group(&new) != group(&self.config)
+            || new.worker_path != self.config.worker_path;
         self.worker_path = worker_path(&new).map_err(|e| format!("{e:#}"))?;
         let settings = new.core_settings();
         for notice in new.notices() {

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use pool_protocol::outcome::{Cause, Verdict};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use super::cgroup::MemoryEvents;
+
 /// What the supervisor knows of the end before it looks at the exit status.
 #[derive(Default)]
 pub(crate) struct Circumstances {
@@ -18,6 +20,8 @@ pub(crate) struct Circumstances {
     pub(crate) killed: bool,
     /// Whether the handshake was done.
     pub(crate) was_ready: bool,
+    /// What its control group has counted, when it limits memory.
+    pub(crate) memory: Option<MemoryEvents>,
 }
 
 /// Reaps the process if it has ended.
@@ -26,15 +30,29 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> 
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
-/// The verdict. The core's own reason for ending the worker, when it had one, goes before it.
-pub(crate) fn judge(status: Option<&WaitIdStatus>, seen: &Circumstances) -> Verdict {
+/// The verdict. The core's own reason for ending the worker, when it had one, goes before it. `oom` says what shows that the
+/// kernel killed somebody of late, and is asked only where that is the question.
+pub(crate) fn judge(
+    status: Option<&WaitIdStatus>,
+    seen: &Circumstances,
+    oom: impl FnOnce() -> Option<String>,
+) -> Verdict {
     let how = describe(status);
+    if let Some(evidence) = seen.memory.and_then(out_of_memory) {
+        return Verdict { cause: Cause::KernelOom, evidence };
+    }
     if let Some((cause, detail)) = &seen.last_words {
         return Verdict { cause: *cause, evidence: with_tail(&format!("{detail}; {how}"), "") };
     }
     if seen.closed_link && seen.killed {
         let evidence = "closed its socket while it lived on, and was killed".to_owned();
         return Verdict { cause: Cause::ProtocolViolation, evidence };
+    }
+    if signal(status) == Some(libc::SIGKILL)
+        && !seen.killed
+        && let Some(evidence) = oom()
+    {
+        return Verdict { cause: Cause::KernelOom, evidence };
     }
     let cause = match (signal(status), seen.killed) {
         (Some(libc::SIGKILL), false) => Cause::KilledFromOutside,
@@ -50,6 +68,17 @@ pub(crate) fn judge(status: Option<&WaitIdStatus>, seen: &Circumstances) -> Verd
         _ => Cause::Exited,
     };
     Verdict { cause, evidence: with_tail(&how, &seen.stderr_tail) }
+}
+
+/// What the kernel counted in the worker's own group.
+fn out_of_memory(seen: MemoryEvents) -> Option<String> {
+    let MemoryEvents { oom, oom_kill, max_bytes } = seen;
+    let whose = match (oom_kill, oom) {
+        (0, _) => return None,
+        (_, 0) => "the memory of a group above it, or of the machine, was used up".to_owned(),
+        _ => format!("its group had used up its memory.max of {max_bytes} bytes"),
+    };
+    Some(format!("killed by the kernel for want of memory: {whose} (memory.events: oom {oom}, oom_kill {oom_kill})"))
 }
 
 fn signal(status: Option<&WaitIdStatus>) -> Option<i32> {
@@ -91,9 +120,16 @@ mod tests {
         let ready = || Circumstances { was_ready: true, ..Circumstances::default() };
         let ours = || Circumstances { was_ready: true, killed: true, closed_link: true, ..Circumstances::default() };
         let words = || Circumstances { last_words: Some((Cause::JsHeap, "heap full".into())), ..ready() };
+        let group = |oom, oom_kill| {
+            let memory = Some(MemoryEvents { oom, oom_kill, max_bytes: 1000 });
+            Circumstances { memory, ..ready() }
+        };
         let tail = || Circumstances { stderr_tail: "bad option\n".into(), ..Circumstances::default() };
         for (script, seen, cause, evidence) in [
             ("kill -KILL $$", ready(), Cause::KilledFromOutside, "SIGKILL"),
+            ("kill -KILL $$", group(1, 2), Cause::KernelOom, "memory.max of 1000 bytes"),
+            ("kill -KILL $$", group(0, 1), Cause::KernelOom, "a group above it"),
+            ("kill -KILL $$", group(0, 0), Cause::KilledFromOutside, "SIGKILL"),
             ("kill -TERM $$", ready(), Cause::KilledFromOutside, "SIGTERM"),
             ("kill -SEGV $$", ready(), Cause::EngineFatal, "SIGSEGV"),
             ("kill -SYS $$", ready(), Cause::SandboxViolation, "SIGSYS"),
@@ -103,9 +139,19 @@ mod tests {
             ("kill -KILL $$", ours(), Cause::ProtocolViolation, "closed its socket"),
             ("kill -ABRT $$", words(), Cause::JsHeap, "heap full"),
         ] {
-            let verdict = judge(end_of(script).as_ref(), &seen);
+            let verdict = judge(end_of(script).as_ref(), &seen, || None);
             assert_eq!(verdict.cause, cause, "{script}: {}", verdict.evidence);
             assert!(verdict.evidence.contains(evidence), "{script}: {}", verdict.evidence);
         }
+    }
+
+    #[test]
+    fn a_kill_that_nobody_here_sent_is_the_kernels_only_if_it_says_so() {
+        let ready = Circumstances { was_ready: true, ..Circumstances::default() };
+        let counted = || Some("the counter rose".to_owned());
+        assert_eq!(judge(end_of("kill -KILL $$").as_ref(), &ready, counted).cause, Cause::KernelOom);
+        assert_eq!(judge(end_of("kill -TERM $$").as_ref(), &ready, counted).cause, Cause::KilledFromOutside);
+        let ours = Circumstances { killed: true, ..ready };
+        assert_eq!(judge(end_of("kill -KILL $$").as_ref(), &ours, counted).cause, Cause::Exited);
     }
 }

@@ -13,6 +13,7 @@ use pool_protocol::worker::Lane;
 use rustc_hash::FxBuildHasher;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+use super::cgroup::Group;
 use super::outbox::Peer;
 use super::verdict::Circumstances;
 
@@ -27,6 +28,11 @@ pub(crate) struct Worker {
     pub(crate) lane: Lane,
     /// Those that confine it: none before it has said so.
     pub(crate) layers: LayerSet,
+    /// Those without which it may run no task.
+    pub(crate) promised: LayerSet,
+    /// It was started in namespaces of its own.
+    pub(crate) namespaced: bool,
+    pub(crate) group: Option<Group>,
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) peer: Peer,
@@ -46,9 +52,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// SIGKILL, through the pidfd: never to another process with the same number.
+    /// SIGKILL to all of its group, or to it through the pidfd: never to another process with the same number.
     pub(crate) fn kill(&mut self) {
         self.seen.killed = true;
+        if self.group.as_ref().is_some_and(Group::kill) {
+            return;
+        }
         // The only error left is that it has ended already.
         let _already_gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
@@ -122,6 +131,11 @@ impl Workers {
 
     pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         self.living.remove(&id)
+    }
+
+    /// Those of workers that have not ended.
+    pub(crate) fn take_groups(&mut self) -> Vec<Group> {
+        self.living.values_mut().filter_map(|worker| worker.group.take()).collect()
     }
 
     pub(crate) fn pids(&self) -> HashSet<Pid> {

@@ -1,0 +1,150 @@
+//! How a worker comes to be: its group, its namespaces, its process, its setup.
+//!
+//! Does what the level of isolation says: under `strict` a process without the namespaces that are promised is no worker, under
+//! `standard` it starts without them and the reason is kept for those who ask.
+
+use std::os::fd::BorrowedFd;
+
+use pool_core::settings::Lane;
+use pool_protocol::frame::Kind;
+use pool_protocol::id::WorkerId;
+use pool_protocol::layer::{LayerSet, Level};
+use pool_protocol::worker::Setup;
+use pool_protocol::{version, worker as wire};
+
+use super::cgroup::{Group, Limits};
+use super::outbox::Peer;
+use super::reactor::Pool;
+use super::spawn::{self, Namespaces, Order, SpawnError, Spawned};
+use super::verdict::Circumstances;
+use super::workers::Worker;
+
+/// Memory of a worker besides what tasks are given: the program's pages, the engine, stacks, the kernel's own share.
+const WORKER_BYTES: u64 = 192 << 20;
+/// Threads of a worker for JavaScript, and then some: it starts no process.
+const JS_PROCESSES: u64 = 32;
+/// Threads of a worker for requests and programs, besides the programs.
+const IO_PROCESSES: u64 = 16;
+
+impl Pool {
+    pub(super) fn try_spawn(&mut self, id: WorkerId, lane: Lane) -> Result<(), String> {
+        let lane = match lane {
+            Lane::Js => wire::Lane::Js,
+            Lane::Io => wire::Lane::Io,
+        };
+        let group = self.make_group(id, lane)?;
+        let made = self.start_process(lane, group.as_ref().map(Group::procs));
+        let (spawned, namespaces) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.release_group(group);
+                self.confinement.cannot_start(lane, &error, self.config.isolation);
+                return Err(error.to_string());
+            }
+        };
+        self.take_in(id, lane, spawned, namespaces, group)
+    }
+
+    fn make_group(&mut self, id: WorkerId, lane: wire::Lane) -> Result<Option<Group>, String> {
+        let setup = self.config.worker_setup(lane, String::new(), None, false);
+        let limits = group_limits(&setup, self.config.limits.processes, self.config.limits.cpus);
+        let Some(groups) = self.confinement.groups_mut() else { return Ok(None) };
+        groups.make(id, &limits).map(Some).map_err(|e| e.to_string())
+    }
+
+    pub(super) fn release_group(&mut self, group: Option<Group>) {
+        let now = self.clock.now();
+        if let (Some(group), Some(groups)) = (group, self.confinement.groups_mut()) {
+            groups.release(group, now);
+        }
+    }
+
+    fn start_process(
+        &mut self,
+        lane: wire::Lane,
+        group: Option<BorrowedFd<'_>>,
+    ) -> Result<(Spawned, Namespaces), SpawnError> {
+        let wanted = match (self.config.isolation, lane) {
+            (Level::Off, _) => Namespaces::Shared,
+            (Level::Strict | Level::Standard, wire::Lane::Js) => Namespaces::UserAndPid,
+            // Programs keep their users: in a namespace of one, others' files belong to nobody, and some programs refuse.
+            (Level::Strict | Level::Standard, wire::Lane::Io) if self.confinement.is_admin() => Namespaces::PidAndMount,
+            (Level::Strict | Level::Standard, wire::Lane::Io) => Namespaces::Shared,
+        };
+        let mut order = Order { program: &self.worker_path, lane, namespaces: wanted, group };
+        match spawn::spawn(&order) {
+            // For programs none is promised.
+            Err(SpawnError::Namespaces { step, source })
+                if self.config.isolation == Level::Standard || lane == wire::Lane::Io =>
+            {
+                self.confinement.no_namespaces(lane, &SpawnError::Namespaces { step, source });
+                order.namespaces = Namespaces::Shared;
+                spawn::spawn(&order).map(|spawned| (spawned, Namespaces::Shared))
+            }
+            other => other.map(|spawned| (spawned, wanted)),
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        id: WorkerId,
+        lane: wire::Lane,
+        spawned: Spawned,
+        namespaces: Namespaces,
+        group: Option<Group>,
+    ) -> Result<(), String> {
+        let namespaced = namespaces != Namespaces::Shared;
+        let setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path(), namespaced);
+        let watched = Peer::new(spawned.link).and_then(|mut peer| {
+            let body = serde_json::to_vec(&setup).expect("settings serialise");
+            peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
+            self.watch_worker(id, &peer, &spawned.pidfd, &spawned.stderr)?;
+            Ok(peer)
+        });
+        let peer = match watched {
+            Ok(peer) => peer,
+            Err(error) => {
+                // Nobody watches it: its closed socket ends it, and as a child that is no worker it is reaped.
+                self.release_group(group);
+                self.orphans.look_at(self.clock.now());
+                return Err(format!("failed to watch a worker: {error}"));
+            }
+        };
+        let now = self.clock.now();
+        let promised = self.confinement.promised(&self.config, lane);
+        self.workers.insert(Worker {
+            id,
+            lane,
+            layers: LayerSet::NONE,
+            promised,
+            namespaced,
+            group,
+            pid: spawned.pid,
+            pidfd: spawned.pidfd,
+            peer,
+            stderr: spawned.stderr,
+            seen: Circumstances::default(),
+            beats: 0,
+            beats_from: now,
+            output_read: false,
+            deaf: false,
+            dirty: false,
+            wants_room: false,
+        });
+        self.mark_worker(id);
+        Ok(())
+    }
+}
+
+/// What a worker's group may use. For JavaScript the engine's limits come first, which a task survives as an error, then
+/// `RLIMIT_DATA`, then this; for programs this is the one that counts the tree as a whole.
+fn group_limits(setup: &Setup, processes: u64, cpus: Option<f64>) -> Limits {
+    let bodies = setup.body_bytes.saturating_mul(2).saturating_add(setup.result_bytes.saturating_mul(4));
+    let (tasks, processes) = match setup.lane {
+        // A full heap, as much again for unwinding the task that filled it, full array buffers.
+        wire::Lane::Js => (setup.memory_bytes.saturating_mul(3), JS_PROCESSES),
+        wire::Lane::Io => (setup.memory_bytes, IO_PROCESSES.saturating_add(processes)),
+    };
+    let memory_bytes = WORKER_BYTES.saturating_add(tasks).saturating_add(bodies);
+    Limits { memory_bytes, processes, cpus }
+}
