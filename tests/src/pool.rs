@@ -132,9 +132,7 @@ impl Pool {
     /// When it cannot be started.
     #[must_use]
     pub fn launch(mut config: Value, change: impl FnOnce(&mut Command)) -> Self {
-        if config["http"]["listen"].is_null() {
-            config["http"]["listen"] = json!("off");
-        }
+        fill_in(&mut config);
         let folder = Folder::new();
         let path = folder.write("config.json", config.to_string());
         let socket = folder.join("run/pool.sock");
@@ -304,9 +302,7 @@ impl Pool {
 
     /// Writes a new configuration file; nothing happens until a reload.
     pub fn configure(&self, mut config: Value) {
-        if config["http"]["listen"].is_null() {
-            config["http"]["listen"] = json!("off");
-        }
+        fill_in(&mut config);
         std::fs::write(&self.config, config.to_string()).expect("our own file");
     }
 
@@ -393,6 +389,16 @@ impl Drop for Pool {
         until("no worker outlives its supervisor", || {
             proc::workers_of(pid).into_iter().all(|worker| !proc::alive(worker))
         });
+    }
+}
+
+/// What tests mean that do not say otherwise: no HTTP API, and programs that may use the tests' own folders.
+fn fill_in(config: &mut Value) {
+    if config["http"]["listen"].is_null() {
+        config["http"]["listen"] = json!("off");
+    }
+    if config["shell"]["allow"].is_array() && config["shell"]["writable"].is_null() {
+        config["shell"]["writable"] = json!([std::env::temp_dir()]);
     }
 }
 
