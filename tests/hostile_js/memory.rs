@@ -73,6 +73,28 @@ fn watched(arena: &mut Arena, task: Value) -> (Value, u64) {
     (outcome, most)
 }
 
+/// Buffers that the engine takes from a counted allocator: no byte beyond the limit is ever there.
+const COUNTED: &[&str] = &[
+    "new ArrayBuffer(2 ** 40)",
+    "for (;;) fill(new ArrayBuffer(1 << 20))",
+    "for (;;) kept.push(new Uint8Array(1 << 20).fill(1))",
+    "for (;;) kept.push(new Float64Array(1 << 17).fill(1).slice())",
+    "for (;;) fill(new SharedArrayBuffer(1 << 20))",
+    "for (;;) kept.push(structuredClone(new Uint8Array(1 << 20).fill(1)))",
+];
+
+/// Those that it maps itself: looked at now and then, one by one bounded, or bounded by the kernel's wall around the process.
+/// And one of the others that leaves ever larger pieces behind, which the C library keeps for a while.
+const MAPPED: &[&str] = &[
+    "let b = new ArrayBuffer(1); for (let n = 1 << 20; ; n += 1 << 20) { b = b.transfer(n); new Uint8Array(b).fill(1) }",
+    "const b = new ArrayBuffer(1, {maxByteLength: 2 ** 32}); for (let n = 1 << 20; ; n += 1 << 20) { b.resize(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
+    "for (;;) { const b = new ArrayBuffer(1, {maxByteLength: 2 ** 22}); b.resize(2 ** 22); fill(b) }",
+    "const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 31}); for (let n = 1 << 20; ; n += 1 << 20) { b.grow(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
+    "const m = new WebAssembly.Memory({initial: 1}); for (;;) { m.grow(16); new Uint8Array(m.buffer).fill(1) }",
+    "for (;;) { const m = new WebAssembly.Memory({initial: 16}); fill(m.buffer); kept.push(m) }",
+    "for (;;) { const m = new WebAssembly.Memory({initial: 1, maximum: 900, shared: true}); m.grow(15); fill(m.buffer); kept.push(m) }",
+];
+
 #[test]
 fn hostile_04_buffers_and_webassembly_memories_that_grow_stay_under_the_limit() {
     const LIMIT_MIB: u64 = 64;
@@ -80,21 +102,7 @@ fn hostile_04_buffers_and_webassembly_memories_that_grow_stay_under_the_limit() 
     let pid = i32::try_from(arena.target()["pid"].as_i64().expect("a pid")).expect("a pid");
     let wall = proc::soft_limit(pid, "Max data size").expect("it is bounded") / MIB;
     let keep = "const kept = []; const fill = b => { new Uint8Array(b).fill(1); kept.push(b) };";
-    for source in [
-        "new ArrayBuffer(2 ** 40)",
-        "for (;;) fill(new ArrayBuffer(1 << 20))",
-        "for (;;) kept.push(new Uint8Array(1 << 20).fill(1))",
-        "for (;;) kept.push(new Float64Array(1 << 17).fill(1).slice())",
-        "for (;;) fill(new SharedArrayBuffer(1 << 20))",
-        "for (;;) kept.push(structuredClone(new Uint8Array(1 << 20).fill(1)))",
-        "const b = new ArrayBuffer(1, {maxByteLength: 2 ** 32}); for (let n = 1 << 20; ; n += 1 << 20) { b.resize(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
-        "for (;;) { const b = new ArrayBuffer(1, {maxByteLength: 2 ** 22}); b.resize(2 ** 22); fill(b) }",
-        "const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 31}); for (let n = 1 << 20; ; n += 1 << 20) { b.grow(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
-        "let b = new ArrayBuffer(1); for (let n = 1 << 20; ; n += 1 << 20) { b = b.transfer(n); new Uint8Array(b).fill(1) }",
-        "const m = new WebAssembly.Memory({initial: 1}); for (;;) { m.grow(16); new Uint8Array(m.buffer).fill(1) }",
-        "for (;;) { const m = new WebAssembly.Memory({initial: 16}); fill(m.buffer); kept.push(m) }",
-        "for (;;) { const m = new WebAssembly.Memory({initial: 1, maximum: 900, shared: true}); m.grow(15); fill(m.buffer); kept.push(m) }",
-    ] {
+    for source in COUNTED.iter().chain(MAPPED) {
         let (outcome, most) = watched(&mut arena, limited(&format!("{keep} {source}"), LONG));
         println!("{most:>4} MiB at most: {source}");
         match error(&outcome) {
@@ -102,6 +110,8 @@ fn hostile_04_buffers_and_webassembly_memories_that_grow_stay_under_the_limit() 
             _ => assert_eq!(threw(source, &outcome).0, "RangeError", "{source}: {outcome}"),
         }
         assert!(most < wall, "{source}: {most} MiB resident, of {wall} that the kernel allows");
+        // What the engine needs for itself comes on top.
+        assert!(most < LIMIT_MIB + 48 || MAPPED.contains(source), "{source}: {most} MiB resident");
         let small = arena.pool().run(code("new Uint8Array(1 << 20).fill(7)[5]"));
         assert_eq!(result(small), 7, "what the task had is given back");
     }

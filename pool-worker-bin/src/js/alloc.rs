@@ -2,7 +2,7 @@
 //!
 //! Owns the count of live bytes and refuses what would exceed the limit, or the running task's own; V8 then collects garbage, asks once more, and
 //! throws a `RangeError`. Resizable buffers and WebAssembly memories are not taken from here: they are mapped by V8
-//! itself, `memory` watches them, and the process's `RLIMIT_DATA` bounds them.
+//! itself. `memory` watches the former; a flag bounds each of the latter, and the process's `RLIMIT_DATA` all.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ffi::c_void;

@@ -47,7 +47,7 @@ impl Reached {
         let what = match self.what {
             Kept::Heap => "the JavaScript heap reached its",
             Kept::HeapOfTask => "the task's JavaScript heap reached its",
-            Kept::Buffers => "array buffers and WebAssembly memories reached their",
+            Kept::Buffers => "array buffers reached their",
         };
         format!("{what} limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
     }
@@ -198,9 +198,8 @@ impl MemoryGuard {
         }
     }
 
-    /// Resizable buffers and WebAssembly memories do not come from our allocator, so nothing stops them while they grow;
-    /// V8 counts them with the others. What is shared it does not count, nor a WebAssembly memory before it has grown: there
-    /// `RLIMIT_DATA` is the only bound.
+    /// Resizable buffers do not come from our allocator, so nothing stops them while they grow; V8 counts them with the
+    /// others. What is shared it does not count, nor WebAssembly memories: there `RLIMIT_DATA` is the only bound.
     fn judge_buffers(&self, isolate: &mut v8::Isolate) {
         let limit = match self.task.get() {
             Some(task) => task.buffers_base.saturating_add(task.bytes).min(self.buffers.limit()),
