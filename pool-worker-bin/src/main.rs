@@ -4,6 +4,7 @@ mod clock;
 mod http;
 mod link;
 mod lockdown;
+mod probe;
 mod run;
 mod shell;
 

@@ -122,9 +122,11 @@ pub enum ControlRequest<'a> {
     Probe {
         /// Which lane's confinement.
         lane: Lane,
-        /// The attack's name.
+        /// The name of a [`crate::probe::Attack`].
         attack: &'a str,
     },
+    /// The configuration in force, as `pool-supervisor --check-config` prints it.
+    Config,
 }
 
 /// Why an administrative request failed: head of `Refused`.

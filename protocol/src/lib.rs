@@ -21,6 +21,8 @@ pub mod frame;
 #[cfg(feature = "std")]
 pub mod layer;
 #[cfg(feature = "std")]
+pub mod probe;
+#[cfg(feature = "std")]
 pub mod render;
 #[cfg(feature = "std")]
 pub mod task;

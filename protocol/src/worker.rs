@@ -57,8 +57,21 @@ pub struct Setup {
     pub http: HttpSetup,
     /// How the process is confined.
     pub isolation: IsolationSetup,
-    /// Instead of serving tasks: attack this layer or limit from within, report what came of it in a `Probed` frame, and exit.
-    pub probe: Option<String>,
+    /// Instead of serving tasks: one attack, a report of what came of it in a `Probed` frame, and exit. Only the supervisor
+    /// can say so, and only before the process has run anything: no task reaches this.
+    pub probe: Option<ProbeSetup>,
+}
+
+/// An attack that a process is to make instead of serving tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeSetup {
+    /// The name of a [`crate::probe::Attack`].
+    pub attack: String,
+    /// The supervisor's process id: whom to attack, harmlessly.
+    pub supervisor: u32,
+    /// The control socket's path.
+    pub control_socket: String,
 }
 
 /// How a worker process is confined.

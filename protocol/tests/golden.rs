@@ -13,7 +13,7 @@ use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
 use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HeartbeatHead, LastWordsHead, LogHead, LogLevel, ReadyHead, RunHead, TaskList,
+    CancelHead, DoneHead, HeartbeatHead, Lane, LastWordsHead, LogHead, LogLevel, ReadyHead, RunHead, TaskList,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -146,6 +146,8 @@ fn control_requests() {
         (ControlRequest::Shutdown { now: true }, "0b01"),
         (ControlRequest::Metrics, "0c"),
         (ControlRequest::Ready, "0d"),
+        (ControlRequest::Probe { lane: Lane::Io, attack: "x" }, "0e010178"),
+        (ControlRequest::Config, "0f"),
     ] {
         let mut head = Vec::new();
         codec::encode_into(&request, &mut head);

@@ -9,7 +9,7 @@ use pool_core::settings::Lane;
 use pool_protocol::frame::Kind;
 use pool_protocol::id::WorkerId;
 use pool_protocol::layer::{LayerSet, Level};
-use pool_protocol::worker::Setup;
+use pool_protocol::worker::{ProbeSetup, Setup};
 use pool_protocol::{version, worker as wire};
 
 use super::cgroup::{Group, Limits};
@@ -32,6 +32,18 @@ impl Pool {
             Lane::Js => wire::Lane::Js,
             Lane::Io => wire::Lane::Io,
         };
+        let worker = self.bear(id, lane, None)?;
+        if let Err(error) = self.watch_worker(id, &worker.peer, &worker.pidfd, &worker.stderr) {
+            self.abandon(worker);
+            return Err(format!("failed to watch a worker: {error}"));
+        }
+        self.workers.insert(worker);
+        self.mark_worker(id);
+        Ok(())
+    }
+
+    /// A process of the lane, with its first order waiting to be sent: to serve tasks, or to probe its own confinement.
+    pub(super) fn bear(&mut self, id: WorkerId, lane: wire::Lane, probe: Option<ProbeSetup>) -> Result<Worker, String> {
         let group = self.make_group(id, lane)?;
         let made = self.start_process(lane, group.as_ref().map(Group::procs));
         let (spawned, namespaces) = match made {
@@ -42,7 +54,15 @@ impl Pool {
                 return Err(error.to_string());
             }
         };
-        self.take_in(id, lane, spawned, namespaces, group)
+        let namespaced = namespaces != Namespaces::Shared;
+        let setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path(), namespaced);
+        self.take_in(id, Setup { probe, ..setup }, spawned, group)
+    }
+
+    /// A process that nobody watches: its closed socket ends it, and as a child that is no worker it is reaped.
+    pub(super) fn abandon(&mut self, worker: Worker) {
+        self.release_group(worker.group);
+        self.orphans.look_at(self.clock.now());
     }
 
     fn make_group(&mut self, id: WorkerId, lane: wire::Lane) -> Result<Option<Group>, String> {
@@ -88,36 +108,26 @@ impl Pool {
     fn take_in(
         &mut self,
         id: WorkerId,
-        lane: wire::Lane,
+        setup: Setup,
         spawned: Spawned,
-        namespaces: Namespaces,
         group: Option<Group>,
-    ) -> Result<(), String> {
-        let namespaced = namespaces != Namespaces::Shared;
-        let setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path(), namespaced);
-        let watched = Peer::new(spawned.link).and_then(|mut peer| {
-            let body = serde_json::to_vec(&setup).expect("settings serialise");
-            peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
-            self.watch_worker(id, &peer, &spawned.pidfd, &spawned.stderr)?;
-            Ok(peer)
-        });
-        let peer = match watched {
+    ) -> Result<Worker, String> {
+        let mut peer = match Peer::new(spawned.link) {
             Ok(peer) => peer,
             Err(error) => {
-                // Nobody watches it: its closed socket ends it, and as a child that is no worker it is reaped.
                 self.release_group(group);
                 self.orphans.look_at(self.clock.now());
-                return Err(format!("failed to watch a worker: {error}"));
+                return Err(format!("failed to use the socket of a worker: {error}"));
             }
         };
-        let now = self.clock.now();
-        let promised = self.confinement.promised(&self.config, lane);
-        self.workers.insert(Worker {
+        let body = serde_json::to_vec(&setup).expect("settings serialise");
+        peer.send_plain(Kind::Setup, u64::from(version::CURRENT), &body);
+        Ok(Worker {
             id,
-            lane,
+            lane: setup.lane,
             layers: LayerSet::NONE,
-            promised,
-            namespaced,
+            promised: self.confinement.promised(&self.config, setup.lane),
+            namespaced: setup.isolation.namespaced,
             group,
             pid: spawned.pid,
             pidfd: spawned.pidfd,
@@ -125,14 +135,12 @@ impl Pool {
             stderr: spawned.stderr,
             seen: Circumstances::default(),
             beats: 0,
-            beats_from: now,
+            beats_from: self.clock.now(),
             output_read: false,
             deaf: false,
             dirty: false,
             wants_room: false,
-        });
-        self.mark_worker(id);
-        Ok(())
+        })
     }
 }
 

@@ -76,6 +76,7 @@ impl Pool {
     pub(super) fn drop_client(&mut self, id: ClientId, why: &str) {
         if self.clients.remove(id).is_some() {
             tracing::trace!(client = id.slot, why, "connection closed");
+            self.probes.end_of_client(id);
             self.feed(Event::ClientGone { client: id }, &mut Carried::Nothing);
         }
     }
@@ -140,6 +141,7 @@ impl Pool {
 
     fn cancel_submitted(&mut self, id: ClientId, request: u64) {
         self.clients.unsubscribe(id, request);
+        self.probes.end_of_request(id, request);
         if let Some(task) = self.tasks.submitted_as(Waiter { client: id, request }) {
             self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing);
         }
@@ -182,10 +184,8 @@ impl Pool {
                 Ok(()) => self.reply_done(id, number, "the new configuration is in force"),
                 Err(reason) => self.refuse(id, number, RefusedCode::Conflict, &reason),
             },
-            ControlRequest::Probe { attack, .. } => {
-                let reason = format!("failed to probe {attack:?}: this supervisor knows no probe of that name");
-                self.refuse(id, number, RefusedCode::Conflict, &reason);
-            }
+            ControlRequest::Probe { lane, attack } => self.start_probe(id, number, lane, attack),
+            ControlRequest::Config => self.reply_text(id, number, &self.config.effective_json()),
         }
         Ok(())
     }

@@ -175,16 +175,9 @@ impl Pool {
     }
 
     fn on_last_words(&mut self, id: WorkerId, frame: &Frame) -> Result<(), String> {
-        let head: LastWordsHead<'_> = codec::decode("last words", &frame.head).map_err(|e| e.to_string())?;
-        // What the supervisor knows better is not the worker's to say.
-        let may_say =
-            [Cause::JsHeap, Cause::ArrayBuffers, Cause::EngineFatal, Cause::SandboxViolation, Cause::CpuLimit];
-        if !may_say.contains(&head.cause) {
-            return Err(format!("last words that name the cause {}", head.cause));
-        }
+        let words = read_last_words(frame)?;
         if let Some(worker) = self.workers.get_mut(id) {
-            let detail: String = head.detail.chars().take(1024).collect();
-            worker.seen.last_words = Some((head.cause, detail));
+            worker.seen.last_words = Some(words);
         }
         Ok(())
     }
@@ -216,4 +209,15 @@ impl Pool {
         self.release_group(gone.and_then(|worker| worker.group));
         self.orphans.look_at(self.clock.now());
     }
+}
+
+/// What a process says before it ends itself: the cause and its detail.
+pub(super) fn read_last_words(frame: &Frame) -> Result<(Cause, String), String> {
+    let head: LastWordsHead<'_> = codec::decode("last words", &frame.head).map_err(|e| e.to_string())?;
+    // What the supervisor knows better is not the process's to say.
+    let may_say = [Cause::JsHeap, Cause::ArrayBuffers, Cause::EngineFatal, Cause::SandboxViolation, Cause::CpuLimit];
+    if !may_say.contains(&head.cause) {
+        return Err(format!("last words that name the cause {}", head.cause));
+    }
+    Ok((head.cause, head.detail.chars().take(1024).collect()))
 }

@@ -19,7 +19,7 @@ const MAX_PATH_BYTES: usize = 107;
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) listener: UnixListener,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Held while this supervisor lives; the kernel lets go of it with the process.
     _lock: File,
 }

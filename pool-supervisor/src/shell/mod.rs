@@ -20,6 +20,7 @@ mod outbox;
 mod outcomes;
 mod peers;
 mod perform;
+mod probe;
 mod reactor;
 mod replies;
 mod signals;

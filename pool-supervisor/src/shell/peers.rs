@@ -64,13 +64,14 @@ impl Pool {
 
     /// Watches a new child.
     pub(super) fn watch_worker(&self, id: WorkerId, link: &Peer, pidfd: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
-        let add = |fd: &dyn AsFd, token: Token| {
-            self.epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))
-        };
-        add(&link.stream, Token::Link(id))?;
-        add(pidfd, Token::Process(id))?;
-        add(output, Token::Output(id))?;
-        Ok(())
+        self.watch(&link.stream, Token::Link(id))?;
+        self.watch(pidfd, Token::Process(id))?;
+        self.watch(output, Token::Output(id))
+    }
+
+    /// Asks to be told when there is something to read.
+    pub(super) fn watch(&self, fd: &dyn AsFd, token: Token) -> io::Result<()> {
+        Ok(self.epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))?)
     }
 
     /// Stops listening to a child's socket.

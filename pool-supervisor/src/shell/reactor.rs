@@ -27,6 +27,7 @@ use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::outcomes::Outcomes;
 use super::perform::Carried;
+use super::probe::Probes;
 use super::signals::Signals;
 use super::snapshot::Snapshot;
 use super::systemd::Systemd;
@@ -57,10 +58,14 @@ pub(super) enum Token {
     Process(WorkerId),
     Output(WorkerId),
     Snapshot,
+    ProbeLink(u32),
+    ProbeProcess(u32),
+    ProbeOutput(u32),
 }
 
-/// Bits of a generation that fit into a token.
-const GENERATION_BITS: u32 = 29;
+/// Bits of a generation that fit into a token, above those of a place and below those of the kind.
+const GENERATION_BITS: u32 = 28;
+const KIND_SHIFT: u32 = 32 + GENERATION_BITS;
 
 impl Token {
     pub(super) fn pack(self) -> u64 {
@@ -73,16 +78,19 @@ impl Token {
             Self::Process(id) => (5, id.slot, id.generation),
             Self::Output(id) => (6, id.slot, id.generation),
             Self::Snapshot => (7, 0, 0),
+            Self::ProbeLink(number) => (8, number, 0),
+            Self::ProbeProcess(number) => (9, number, 0),
+            Self::ProbeOutput(number) => (10, number, 0),
         };
         let generation = generation & ((1 << GENERATION_BITS) - 1);
-        (kind << 61) | (u64::from(generation) << 32) | u64::from(slot)
+        (kind << KIND_SHIFT) | (u64::from(generation) << 32) | u64::from(slot)
     }
 
     pub(super) fn unpack(bits: u64) -> Self {
         let slot = bits as u32;
         let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
         let worker = WorkerId { slot, generation };
-        match bits >> 61 {
+        match bits >> KIND_SHIFT {
             0 => Self::Listener,
             1 => Self::Stop,
             2 => Self::Reload,
@@ -90,8 +98,11 @@ impl Token {
             4 => Self::Link(worker),
             5 => Self::Process(worker),
             6 => Self::Output(worker),
-            // Three bits: the last of eight.
-            _ => Self::Snapshot,
+            7 => Self::Snapshot,
+            8 => Self::ProbeLink(slot),
+            9 => Self::ProbeProcess(slot),
+            10 => Self::ProbeOutput(slot),
+            kind => unreachable!("the kernel gives back what `pack` made, and it makes no kind {kind}"),
         }
     }
 }
@@ -113,6 +124,7 @@ pub(crate) struct Pool {
     pub(super) systemd: Systemd,
     pub(super) clients: Clients,
     pub(super) workers: Workers,
+    pub(super) probes: Probes,
     pub(super) tasks: Tasks,
     pub(super) outcomes: Outcomes,
     pub(super) events: EventLog,
@@ -176,6 +188,7 @@ impl Pool {
             systemd: Systemd::new(),
             clients: Clients::default(),
             workers: Workers::default(),
+            probes: Probes::default(),
             tasks: Tasks::default(),
             outcomes: Outcomes::new(),
             events: EventLog::new(),
@@ -229,6 +242,7 @@ impl Pool {
             next = self.orphans.deadline().map_or(next, |d| d.min(next));
         }
         next = self.confinement.groups().and_then(Groups::deadline).map_or(next, |d| d.min(next));
+        next = self.probes.deadline().map_or(next, |d| d.min(next));
         next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
         let us = next.since(self.clock.now());
         EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
@@ -253,6 +267,9 @@ impl Pool {
             }
             Token::Link(id) => self.on_link_ready(id, flags),
             Token::Process(id) => self.on_process_ended(id),
+            Token::ProbeLink(number) => self.on_probe_link(number, flags),
+            Token::ProbeProcess(number) => self.on_probe_ended(number),
+            Token::ProbeOutput(number) => self.on_probe_output(number),
             Token::Output(id) => {
                 let ended = self.workers.get_mut(id).is_some_and(|w| !w.read_stderr());
                 if ended && let Some(worker) = self.workers.get(id) {
@@ -273,10 +290,11 @@ impl Pool {
             self.keep_house(now);
         }
         self.end_lingering(now);
+        self.probes.end_late(now);
         // The process that makes the snapshot is no worker either: sweeping waits for it.
         if self.snapshot.watched().is_none() && self.orphans.deadline().is_some_and(|due| due <= now) {
-            let workers = self.workers.pids();
-            self.orphans.sweep(now, |pid| workers.contains(&pid));
+            let ours = self.own_pids();
+            self.orphans.sweep(now, |pid| ours.contains(&pid));
         }
         if let Some(groups) = self.confinement.groups_mut() {
             groups.tend(now);
@@ -363,6 +381,7 @@ impl Pool {
                 }
             }
         }
+        self.probes.end_all();
         self.end_orphans();
         self.close_groups();
         if let Some(http) = self.http.take() {
@@ -404,6 +423,9 @@ mod tests {
             Token::Process(worker),
             Token::Output(worker),
             Token::Snapshot,
+            Token::ProbeLink(u32::MAX),
+            Token::ProbeProcess(0),
+            Token::ProbeOutput(7),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -22,6 +22,7 @@ use crate::clock::ThreadClock;
 use crate::http::{self, HttpFailure};
 use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
 use crate::lockdown::{self, CpuWall};
+use crate::probe;
 use crate::shell::{self, ShellFailure, ShellTrouble, Stopped};
 
 /// Prepares both kinds of task and runs what comes.
@@ -43,7 +44,10 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
         return Ok(Err(error));
     }
     watch.start().context("failed to start the watch")?;
-    Ok(lane.run(&link))
+    match &setup.probe {
+        Some(order) => probe::run(&link, order, setup),
+        None => Ok(lane.run(&link)),
+    }
 }
 
 /// How the running task is told to end.

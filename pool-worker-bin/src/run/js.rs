@@ -23,6 +23,7 @@ use super::last_words;
 use crate::clock::{Meter, ThreadClock};
 use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
 use crate::lockdown::{self, CpuWall};
+use crate::probe;
 
 /// A JavaScript stack in an error object.
 const MAX_STACK_BYTES: usize = 16 * 1024;
@@ -46,10 +47,13 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     }
     watch.start().context("failed to start the watch")?;
     let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
-    let served = lane.run(&link);
+    let served = match &setup.probe {
+        Some(order) => probe::run(&link, order, setup),
+        None => Ok(lane.run(&link)),
+    };
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
-    Ok(served)
+    served
 }
 
 fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {

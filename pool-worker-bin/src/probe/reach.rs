@@ -1,0 +1,92 @@
+//! Attacks that reach for files and for the network.
+#![expect(unsafe_code, reason = "asking for network interfaces, as no safe wrapper does")]
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use pool_protocol::worker::ProbeReport;
+
+use super::report::{errno, judge, stopped, succeeded};
+
+/// Nobody listens there; that nobody does is an answer of the machine's own network.
+const DISCARD_PORT: u16 = 9;
+const CONNECT: Duration = Duration::from_secs(2);
+/// Interfaces are numbered from 1; a machine with more has its first ones up.
+const INTERFACES: i32 = 64;
+
+pub(super) fn open(path: &str) -> ProbeReport {
+    judge(&format!("open({path:?})"), File::open(path).map_err(|e| errno(&e)), &[Errno::ENOENT])
+}
+
+pub(super) fn list(path: &str) -> ProbeReport {
+    match fs::read_dir(path) {
+        Ok(entries) => match entries.count() {
+            0 => stopped(format!("{path} is empty")),
+            n => succeeded(format!("{path} has {n} entries")),
+        },
+        Err(error) => judge(&format!("open({path:?})"), Err::<(), _>(errno(&error)), &[Errno::ENOENT]),
+    }
+}
+
+pub(super) fn create_file() -> ProbeReport {
+    let path = format!("/var/tmp/pool-probe-{}", std::process::id());
+    let made = File::create_new(&path);
+    if made.is_ok() {
+        // Ours, and empty.
+        let _ = fs::remove_file(&path);
+    }
+    judge(&format!("create({path:?})"), made.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::EROFS])
+}
+
+pub(super) fn connect_control(path: &str) -> ProbeReport {
+    judge(&format!("connect({path:?})"), UnixStream::connect(path).map_err(|e| errno(&e)), &[Errno::ENOENT])
+}
+
+pub(super) fn connect_loopback() -> ProbeReport {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, DISCARD_PORT));
+    let answer = TcpStream::connect_timeout(&address, CONNECT).map_err(|e| errno(&e));
+    judge(&format!("connect({address})"), answer, &[Errno::ENETUNREACH, Errno::EHOSTUNREACH])
+}
+
+/// The supervisor listens there while this attack is made.
+pub(super) fn connect_abstract(supervisor: u32) -> anyhow::Result<ProbeReport> {
+    let name = pool_protocol::probe::abstract_socket(supervisor);
+    let address = UnixAddr::from_abstract_name(&name)?;
+    let answer = UnixStream::connect_addr(&address).map_err(|e| errno(&e));
+    // Refused by nobody: the one that listens is not to be seen from here.
+    Ok(judge(&format!("connect(\"@{name}\")"), answer, &[Errno::ECONNREFUSED]))
+}
+
+pub(super) fn network_interfaces() -> ProbeReport {
+    // SAFETY: numbers only.
+    let made = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let socket = match Errno::result(made) {
+        // SAFETY: just made, and nobody else's.
+        Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
+        Err(error) => return judge("socket(AF_INET)", Err::<(), _>(error), &[]),
+    };
+    match (1..=INTERFACES).filter(|index| is_up(&socket, *index)).count() {
+        0 => stopped("no interface is up"),
+        n => succeeded(format!("{n} interfaces are up")),
+    }
+}
+
+fn is_up(socket: &OwnedFd, index: i32) -> bool {
+    // SAFETY: a structure of numbers and bytes, for which zeros are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_ifindex = index;
+    // SAFETY: the kernel writes the name into the structure that it is given.
+    let named = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) };
+    if named < 0 {
+        return false;
+    }
+    // SAFETY: the kernel reads the name and writes the flags.
+    let answered = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
+    // SAFETY: it has written the flags.
+    answered == 0 && unsafe { request.ifr_ifru.ifru_flags } & libc::IFF_UP as i16 != 0
+}
