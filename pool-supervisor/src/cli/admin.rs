@@ -86,7 +86,8 @@ fn done(connection: &mut Connection, request: &ControlRequest<'_>) -> Result<Exi
     show(&ask(connection, request)?, false, |reply: Done| reply.message + "\n")
 }
 
-fn ask(connection: &mut Connection, request: &ControlRequest<'_>) -> Result<Bytes, CliError> {
+/// One question; its answer as JSON.
+pub(super) fn ask(connection: &mut Connection, request: &ControlRequest<'_>) -> Result<Bytes, CliError> {
     match connection.control(request)? {
         Reply::Body(body) => Ok(body),
         Reply::Outcome(_) => Err(ClientError::Unexpected { kind: Kind::Outcome, awaited: "a reply" }.into()),

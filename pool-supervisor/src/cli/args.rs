@@ -56,6 +56,9 @@ pub(super) enum Command {
     Drain,
     /// Apply the configuration file again
     Reload,
+    /// Attack every layer and limit of the running pool, and show what stopped each attack
+    #[command(after_help = DOCTOR_EXITS)]
+    Doctor(Form),
     /// Stop the supervisor
     Shutdown {
         /// Without waiting for running tasks
@@ -66,6 +69,9 @@ pub(super) enum Command {
 
 const RUN_EXITS: &str = "Exits with 0 when the task succeeded, 1 when it failed, 124 when its time ran out, 125 when it was \
                          refused or there is no supervisor, 130 when it was cancelled. Ctrl-C cancels it.";
+
+const DOCTOR_EXITS: &str = "Exits with 0 when all that the configured level promises bites, 1 when something does not, naming \
+                            it, 125 when there is no supervisor.";
 
 const SUBMIT_HELP: &str = "A line that is no task is reported with its number, gives a line with the status \"rejected\", and \
                            does not stop the others. Exits with 0 when every task succeeded, 1 when one did not, 125 when \

@@ -13,6 +13,7 @@ use crate::config::paths::Surroundings;
 
 mod admin;
 mod args;
+mod doctor;
 mod error;
 mod events;
 mod exit;
@@ -63,6 +64,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Limit { project, limit } => admin::limit(&mut connect(args)?, project, *limit),
         Command::Drain => admin::drain(&mut connect(args)?),
         Command::Reload => admin::reload(&mut connect(args)?),
+        Command::Doctor(what) => doctor::doctor(&mut connect(args)?, what.json),
         Command::Shutdown { now } => admin::shutdown(&mut connect(args)?, *now),
     }
 }
