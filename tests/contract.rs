@@ -30,3 +30,6 @@ mod hostile_js;
 mod hostile_shell;
 mod hostile_worker;
 mod originals_bugs;
+
+mod doctor;
+mod hostile_native;

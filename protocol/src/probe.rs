@@ -66,36 +66,39 @@ attacks! {
         "find a capability it still has";
     RegainCapability = "regain-capability", Some(Capabilities), Some(Capabilities),
         "take all capabilities back";
-    BecomeAnother = "become-another", Some(Capabilities), Some(Capabilities),
+    /// Programs that root starts may become others: they are meant to.
+    BecomeAnother = "become-another", Some(Capabilities), None,
         "become another user";
     RaiseLimits = "raise-limits", Some(Capabilities), Some(Capabilities),
         "raise its hard limit of descriptors";
     SetClock = "set-clock", Some(UserNamespace), None,
         "set the machine's clock";
-    SeeParent = "see-parent", Some(PidNamespace), None,
+    SeeParent = "see-parent", Some(PidNamespace), Some(PidNamespace),
         "see its parent's process id";
-    SignalSupervisor = "signal-supervisor", Some(PidNamespace), Some(Landlock),
+    SignalSupervisor = "signal-supervisor", Some(PidNamespace), Some(PidNamespace),
         "signal the supervisor (number 0)";
     SignalThread = "signal-thread", Some(PidNamespace), None,
         "signal the supervisor's thread (number 0)";
     PidfdSupervisor = "pidfd-supervisor", Some(PidNamespace), None,
         "open a descriptor of the supervisor's process";
-    SeeProcesses = "see-processes", Some(PidNamespace), None,
+    SeeProcesses = "see-processes", Some(PidNamespace), Some(PidNamespace),
         "list the machine's processes in /proc";
-    ListRoot = "list-root", Some(MountNamespace), None,
-        "find anything in the root folder";
+    FindFolders = "find-folders", Some(MountNamespace), None,
+        "find the system's folders";
     ConnectControl = "connect-control", Some(MountNamespace), None,
         "connect to the control socket";
     ConnectLoopback = "connect-loopback", Some(NetworkNamespace), None,
         "connect to the machine's loopback address";
-    ConnectAbstract = "connect-abstract", Some(NetworkNamespace), Some(Landlock),
+    ConnectAbstract = "connect-abstract", Some(NetworkNamespace), None,
         "connect to another process's abstract socket";
     NetworkInterfaces = "network-interfaces", Some(NetworkNamespace), None,
         "find a network interface that is up";
-    SharedMemory = "shared-memory", Some(IpcNamespace), None,
-        "ask for the machine's System V shared memory";
+    MessageQueue = "message-queue", Some(IpcNamespace), None,
+        "open the supervisor's System V message queue";
     OpenPasswd = "open-passwd", Some(Landlock), None,
         "open /etc/passwd";
+    ListRoot = "list-root", Some(Landlock), Some(Landlock),
+        "list the root folder";
     ListVar = "list-var", Some(Landlock), Some(Landlock),
         "list the folder /var";
     ReadSupervisor = "read-supervisor", Some(Landlock), Some(Landlock),
@@ -183,6 +186,14 @@ impl Attack {
         matches!(self, Self::FillMemory | Self::FillProcesses | Self::BurnProcessors)
     }
 
+    /// Whether the layer that must stop it lies beneath the filter of system calls, and the attack is one that the process lives
+    /// through. Such an attack is made just before the filter is put on, which would answer for the layer.
+    #[must_use]
+    pub const fn is_beneath_the_filter(self, lane: Lane) -> bool {
+        let is_deadly = matches!(self, Self::CpuWall | Self::FillMemory);
+        !is_deadly && !matches!(self.layer(lane), None | Some(Layer::Seccomp))
+    }
+
     /// Whether this end of the attacking process shows that it was stopped. Every attack may die of the system call that it
     /// makes; any other death is a fault of the probe, and shows nothing.
     #[must_use]
@@ -196,6 +207,13 @@ impl Attack {
             _ => false,
         }
     }
+}
+
+/// The key of the message queue that the supervisor of that process id has during [`Attack::MessageQueue`].
+#[must_use]
+pub const fn message_queue(supervisor: u32) -> i32 {
+    // With bits that no other program's number has by chance; the process id alone might be one.
+    (supervisor ^ 0x706f_0000).cast_signed()
 }
 
 /// The name of the abstract socket on which the supervisor of that process id listens during [`Attack::ConnectAbstract`].

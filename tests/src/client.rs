@@ -106,6 +106,14 @@ impl Client {
         self.outcome(request)
     }
 
+    /// An administrative request whose answer nobody waits for.
+    ///
+    /// # Panics
+    /// When the connection is lost.
+    pub fn send(&mut self, request: &ControlRequest<'_>) {
+        self.connection.ask(request).expect("the supervisor reads");
+    }
+
     /// An administrative request; the answer is JSON.
     ///
     /// # Errors

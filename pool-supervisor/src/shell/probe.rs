@@ -16,7 +16,7 @@ use pool_protocol::control::{ProbeReply, RefusedCode};
 use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::id::{ClientId, WorkerId};
 use pool_protocol::outcome::{Cause, Verdict};
-use pool_protocol::probe::{Attack, abstract_socket};
+use pool_protocol::probe::{Attack, abstract_socket, message_queue};
 use pool_protocol::render::verdict_reply;
 use pool_protocol::version::Mismatch;
 use pool_protocol::worker::{Lane as WireLane, ProbeReport, ProbeSetup, ReadyHead};
@@ -47,8 +47,8 @@ struct Probe {
     /// Why the supervisor ended it.
     ended: Option<Verdict>,
     due: Time,
-    /// Whom the attack on abstract sockets tries to reach.
-    _listener: Option<UnixListener>,
+    /// What the attack tries to reach.
+    _target: Target,
 }
 
 impl Probe {
@@ -164,9 +164,9 @@ impl Pool {
             WireLane::Io => Lane::Io,
         };
         let process = self.start_process(id, core_lane, Some(order)).map_err(conflict)?;
-        let listener = if attack == Attack::ConnectAbstract { listen_abstract() } else { None };
+        let target = Target::of(attack);
         let due = self.clock.now().plus_us(DEADLINE_US);
-        let mut probe = Probe { client, request, attack, process, report: None, ended: None, due, _listener: listener };
+        let mut probe = Probe { client, request, attack, process, report: None, ended: None, due, _target: target };
         tracing::info!(attack = name, lane = lane.name(), pid = probe.process.pid.as_raw_nonzero(), "probing");
         if let Err(error) = self.watch_probe(number, &probe) {
             // It becomes an orphan, which is reaped.
@@ -298,8 +298,43 @@ fn take_frame(probe: &mut Probe, frame: &Frame) -> Result<(), String> {
     }
 }
 
-/// Somebody to be reached. Another probe's may have the name: then that one is.
-fn listen_abstract() -> Option<UnixListener> {
-    let address = SocketAddr::from_abstract_name(abstract_socket(std::process::id())).ok()?;
-    UnixListener::bind_addr(&address).ok()
+/// Something outside of the worker's namespaces, which an attack is to find. Another probe's may have the name or the key:
+/// then that one is found.
+enum Target {
+    Nothing,
+    Socket(#[expect(dead_code, reason = "held, so that somebody listens")] UnixListener),
+    Queue(i32),
+}
+
+impl Target {
+    fn of(attack: Attack) -> Self {
+        let supervisor = std::process::id();
+        let made = match attack {
+            Attack::ConnectAbstract => {
+                let address = SocketAddr::from_abstract_name(abstract_socket(supervisor));
+                address.and_then(|address| UnixListener::bind_addr(&address)).ok().map(Self::Socket)
+            }
+            Attack::MessageQueue => {
+                let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
+                #[expect(unsafe_code, reason = "nobody wraps msgget")]
+                // SAFETY: numbers only.
+                let queue = unsafe { libc::msgget(message_queue(supervisor), flags) };
+                (queue >= 0).then_some(Self::Queue(queue))
+            }
+            _ => None,
+        };
+        made.unwrap_or(Self::Nothing)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Self::Queue(queue) = self {
+            #[expect(unsafe_code, reason = "nobody wraps msgctl")]
+            // SAFETY: a queue of ours; with this command no buffer is used.
+            unsafe {
+                libc::msgctl(*queue, libc::IPC_RMID, std::ptr::null_mut());
+            }
+        }
+    }
 }

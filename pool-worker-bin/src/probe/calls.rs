@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_long};
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use pool_protocol::probe::Attack;
+use pool_protocol::probe::{Attack, message_queue};
 use pool_protocol::worker::ProbeReport;
 
 use super::report::{judge, stopped, succeeded};
@@ -85,8 +85,12 @@ fn described(attack: Attack, supervisor: i64) -> Option<Plain> {
         Attack::Openat2 => plain("openat2(NULL)", libc::SYS_openat2, [HERE, 0, 0, 0, 0, 0]),
         Attack::SocketInet => socket("socket(AF_INET)", libc::AF_INET),
         Attack::SocketUnix => socket("socket(AF_UNIX)", libc::AF_UNIX),
-        // SHM_INFO.
-        Attack::SharedMemory => plain("shmctl(SHM_INFO)", libc::SYS_shmctl, [0, 14, 0, 0, 0, 0]),
+        // Without IPC_CREAT: only if it is there.
+        Attack::MessageQueue => {
+            let key = i64::from(message_queue(u32::try_from(supervisor).ok()?));
+            let args = [key, 0, 0, 0, 0, 0];
+            Plain { what: format!("msgget({key:#x})"), number: libc::SYS_msgget, args, also: &[Errno::ENOENT] }
+        }
         Attack::X32Call => plain("getpid by its x32 number", X32_BIT | libc::SYS_getpid, [0; 6]),
         _ => return None,
     })

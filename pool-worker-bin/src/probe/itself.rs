@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "asking the kernel about this very process, as no safe wrapper does")]
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use libc::c_ulong;
@@ -54,21 +55,19 @@ pub(super) fn open_files(setup: &Setup) -> anyhow::Result<ProbeReport> {
     if hard > configured.saturating_add(SPARE_DESCRIPTORS) {
         return Ok(succeeded(format!("RLIMIT_NOFILE is {hard}, configured are {configured}")));
     }
-    let mut held = 0;
-    loop {
+    let mut held = Vec::new();
+    let answer = loop {
         // SAFETY: a copy of standard error that nothing uses.
-        let answer = unsafe { libc::dup(2) };
-        match Errno::result(answer) {
-            Ok(_) if held > soft => return Ok(succeeded(format!("{held} more were opened under a limit of {soft}"))),
-            Ok(_) => held += 1,
-            Err(error) => {
-                // The report needs none, but whatever ends the process may.
-                // SAFETY: the last copy.
-                unsafe { libc::close(OWN_DESCRIPTORS.max(i32::try_from(held).unwrap_or(0))) };
-                return Ok(judge(&format!("descriptor {held} of {soft}"), Err::<(), _>(error), &[Errno::EMFILE]));
-            }
+        match Errno::result(unsafe { libc::dup(2) }) {
+            // SAFETY: just made, and nobody else's.
+            Ok(fd) => held.push(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Err(error) => break error,
         }
-    }
+        if held.len() as u64 > soft {
+            return Ok(succeeded(format!("{} more were opened under a limit of {soft}", held.len())));
+        }
+    };
+    Ok(judge(&format!("{} more under a limit of {soft}", held.len()), Err::<(), _>(answer), &[Errno::EMFILE]))
 }
 
 pub(super) fn limit_above_zero(resource: Resource) -> anyhow::Result<ProbeReport> {
@@ -85,19 +84,21 @@ pub(super) fn data_limit() -> anyhow::Result<ProbeReport> {
     if soft == INFINITY {
         return Ok(succeeded("RLIMIT_DATA is unlimited"));
     }
-    let mut mapped = 0u64;
-    while mapped <= soft {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let mut mapped = Vec::new();
+    let mut answer = Ok(());
+    while mapped.len() * MAPPED_BYTES <= usize::try_from(soft)? && answer.is_ok() {
         // SAFETY: new memory at an address of the kernel's choice, never touched.
         let start =
             unsafe { libc::mmap(std::ptr::null_mut(), MAPPED_BYTES, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            let what = format!("{} MiB more under a limit of {} MiB", mapped >> 20, soft >> 20);
-            return Ok(judge(&what, Err::<(), _>(Errno::last()), &[Errno::ENOMEM]));
-        }
-        mapped += MAPPED_BYTES as u64;
+        if start == libc::MAP_FAILED { answer = Err(Errno::last()) } else { mapped.push(start) }
     }
-    Ok(succeeded(format!("{} MiB were mapped under a limit of {} MiB", mapped >> 20, soft >> 20)))
+    let what = format!("{} MiB more under a limit of {} MiB", (mapped.len() * MAPPED_BYTES) >> 20, soft >> 20);
+    for start in mapped {
+        // SAFETY: mapped above, and nobody knows of it.
+        unsafe { libc::munmap(start, MAPPED_BYTES) };
+    }
+    Ok(judge(&what, answer, &[Errno::ENOMEM]))
 }
 
 /// As behind a task that has just begun, whose budget is nothing.

@@ -19,15 +19,48 @@ use pool_protocol::worker::{ProbeReport, ProbeSetup, Setup};
 
 use crate::link::{Link, LinkError};
 
-/// Attacks, and says what came of it if the process lives to tell.
-pub(crate) fn run(link: &Link, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Result<(), LinkError>> {
+/// An attack that is ordered.
+#[derive(Debug)]
+pub(crate) struct Probe<'a> {
+    attack: Attack,
+    order: &'a ProbeSetup,
+    setup: &'a Setup,
+    /// What came of it, when it has been made.
+    report: Option<ProbeReport>,
+}
+
+/// The attack that the setup orders, if it does.
+pub(crate) fn ordered(setup: &Setup) -> anyhow::Result<Option<Probe<'_>>> {
+    let Some(order) = &setup.probe else { return Ok(None) };
     let attack = Attack::by_name(&order.attack).with_context(|| format!("failed to probe: no attack is {order:?}"))?;
     if attack.layer(setup.lane).is_none() || !attack.exists_here() {
         bail!("failed to probe: {attack} is no attack on a worker of this lane or machine");
     }
-    let report = make(attack, order, setup).with_context(|| format!("failed to probe by {attack}"))?;
-    let body = serde_json::to_vec(&report).expect("texts serialise");
-    Ok(link.send(|out| frame::put_plain(out, Kind::Probed, 0, &body)))
+    Ok(Some(Probe { attack, order, setup, report: None }))
+}
+
+impl Probe<'_> {
+    /// To be called when everything but the filter of system calls is on: attacks what lies beneath it.
+    pub(crate) fn before_the_filter(&mut self) -> anyhow::Result<()> {
+        if self.attack.is_beneath_the_filter(self.setup.lane) {
+            self.report = Some(self.make()?);
+        }
+        Ok(())
+    }
+
+    /// To be called where tasks would be served: attacks, and says what came of it if the process lives to tell.
+    pub(crate) fn run(mut self, link: &Link) -> anyhow::Result<Result<(), LinkError>> {
+        let report = match self.report.take() {
+            Some(report) => report,
+            None => self.make()?,
+        };
+        let body = serde_json::to_vec(&report).expect("texts serialise");
+        Ok(link.send(|out| frame::put_plain(out, Kind::Probed, 0, &body)))
+    }
+
+    fn make(&self) -> anyhow::Result<ProbeReport> {
+        make(self.attack, self.order, self.setup).with_context(|| format!("failed to probe by {}", self.attack))
+    }
 }
 
 fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<ProbeReport> {
@@ -51,6 +84,7 @@ fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Pro
         RunProgram => processes::run_program(setup)?,
         Fork => processes::fork(0),
         CloneUser => processes::fork(libc::CLONE_NEWUSER),
+        FindFolders => reach::find_folders(setup),
         ListRoot => reach::list("/"),
         ListVar => reach::list("/var"),
         OpenPasswd => reach::open("/etc/passwd"),
@@ -68,7 +102,7 @@ fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Pro
         PerfEvent => calls::perf_event(),
         I386Call => calls::i386(),
         HandleSigsys => calls::handle_sigsys()?,
-        SetClock | SignalSupervisor | SignalThread | PidfdSupervisor | SharedMemory | Execve | Execveat | Ptrace
+        SetClock | SignalSupervisor | SignalThread | PidfdSupervisor | MessageQueue | Execve | Execveat | Ptrace
         | ProcessVmReadv | PrlimitSupervisor | Bpf | Mount | UnshareUser | Setns | Keyctl | IoUring | Kexec
         | InitModule | Userfaultfd | Openat2 | SocketInet | SocketUnix | X32Call => {
             calls::plain(attack, order.supervisor).context("not a plain call")?

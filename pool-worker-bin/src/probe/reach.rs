@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use pool_protocol::worker::ProbeReport;
+use pool_protocol::worker::{ProbeReport, Setup};
 
 use super::report::{errno, judge, stopped, succeeded};
 
@@ -23,12 +24,21 @@ pub(super) fn open(path: &str) -> ProbeReport {
     judge(&format!("open({path:?})"), File::open(path).map_err(|e| errno(&e)), &[Errno::ENOENT])
 }
 
+/// Those of every system, but for what holds a module folder.
+pub(super) fn find_folders(setup: &Setup) -> ProbeReport {
+    let holds_modules = |folder: &str| setup.js.module_roots.iter().any(|root| Path::new(root).starts_with(folder));
+    let folders = ["/etc", "/usr", "/var", "/home", "/root", "/run"];
+    let found: Vec<_> = folders.iter().filter(|f| !holds_modules(f) && Path::new(f).exists()).collect();
+    if found.is_empty() {
+        stopped("stat: ENOENT for each of them")
+    } else {
+        succeeded(format!("stat: {found:?} are there"))
+    }
+}
+
 pub(super) fn list(path: &str) -> ProbeReport {
     match fs::read_dir(path) {
-        Ok(entries) => match entries.count() {
-            0 => stopped(format!("{path} is empty")),
-            n => succeeded(format!("{path} has {n} entries")),
-        },
+        Ok(entries) => succeeded(format!("{path} has {} entries", entries.count())),
         Err(error) => judge(&format!("open({path:?})"), Err::<(), _>(errno(&error)), &[Errno::ENOENT]),
     }
 }

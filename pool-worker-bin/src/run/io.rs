@@ -39,13 +39,17 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let end = EndIo(Arc::clone(&lane.interrupt));
     let watch = Watch::new(Arc::clone(&link), heartbeat, None, CpuWall::none(), end)
         .context("failed to open what heartbeats are measured with")?;
+    let mut probe = probe::ordered(setup)?;
     let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    if let Some(probe) = &mut probe {
+        probe.before_the_filter()?;
+    }
     if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
     watch.start().context("failed to start the watch")?;
-    match &setup.probe {
-        Some(order) => probe::run(&link, order, setup),
+    match probe {
+        Some(probe) => probe.run(&link),
         None => Ok(lane.run(&link)),
     }
 }

@@ -41,14 +41,18 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
+    let mut probe = probe::ordered(setup)?;
     let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    if let Some(probe) = &mut probe {
+        probe.before_the_filter()?;
+    }
     if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
     watch.start().context("failed to start the watch")?;
     let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
-    let served = match &setup.probe {
-        Some(order) => probe::run(&link, order, setup),
+    let served = match probe {
+        Some(probe) => probe.run(&link),
         None => Ok(lane.run(&link)),
     };
     // Its parts are not taken down: the process ends.

@@ -14,11 +14,11 @@ use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::id::TaskId;
-use pool_protocol::layer::LayerSet;
+use pool_protocol::layer::{Layer, LayerSet};
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::Body;
 use pool_protocol::version::CURRENT;
-use pool_protocol::worker::{DoneHead, HeartbeatHead, ReadyHead, RunHead, Setup, TaskList};
+use pool_protocol::worker::{DoneHead, HeartbeatHead, ProbeReport, ReadyHead, RunHead, Setup, TaskList};
 use pool_tests::wait::pause;
 
 fn main() -> ExitCode {
@@ -96,8 +96,11 @@ impl Worker {
 
     fn serve(&mut self, name: &str) -> std::io::Result<()> {
         let setup = self.next()?;
-        let _: Setup = serde_json::from_slice(&setup.body).map_err(std::io::Error::other)?;
+        let setup: Setup = serde_json::from_slice(&setup.body).map_err(std::io::Error::other)?;
         self.start(name)?;
+        if setup.probe.is_some() {
+            return self.boast();
+        }
         loop {
             let frame = match self.waiting.pop_front() {
                 Some(frame) => frame,
@@ -124,8 +127,18 @@ impl Worker {
             "replies-before-ready" => self.done(1, 1, b"1"),
             "old-version" => self.ready(0),
             "new-version" => self.ready(u64::from(CURRENT) + 1),
+            "claims-layers" => self.ready_with(u64::from(CURRENT), LayerSet::of(Layer::ALL)),
             _ => self.ready(u64::from(CURRENT)),
         }
+    }
+
+    /// Instead of an attack: word that it went through.
+    fn boast(&mut self) -> std::io::Result<()> {
+        let report = ProbeReport { succeeded: true, detail: "done, as nothing is in the way".to_owned() };
+        let body = serde_json::to_vec(&report).map_err(std::io::Error::other)?;
+        let mut bytes = Vec::new();
+        frame::put_plain(&mut bytes, Kind::Probed, 0, &body);
+        self.stream.write_all(&bytes)
     }
 
     /// The next frame; heartbeats go out while there is none.
@@ -244,8 +257,12 @@ impl Worker {
     }
 
     fn ready(&mut self, version: u64) -> std::io::Result<()> {
+        self.ready_with(version, LayerSet::NONE)
+    }
+
+    fn ready_with(&mut self, version: u64, layers: LayerSet) -> std::io::Result<()> {
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, Kind::Ready, version, &ReadyHead { start_us: 1, layers: LayerSet::NONE }, b"{}");
+        frame::put(&mut bytes, Kind::Ready, version, &ReadyHead { start_us: 1, layers }, b"{}");
         self.stream.write_all(&bytes)
     }
 
