@@ -167,7 +167,7 @@ impl Pool {
         let target = Target::of(attack);
         let due = self.clock.now().plus_us(DEADLINE_US);
         let mut probe = Probe { client, request, attack, process, report: None, ended: None, due, _target: target };
-        tracing::info!(attack = name, lane = lane.name(), pid = probe.process.pid.as_raw_nonzero(), "probing");
+        tracing::debug!(attack = name, lane = lane.name(), pid = probe.process.pid.as_raw_nonzero(), "probing");
         if let Err(error) = self.watch_probe(number, &probe) {
             // It becomes an orphan, which is reaped.
             probe.process.kill();
