@@ -9,19 +9,20 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use pool_core::settings::Lane;
 use pool_core::time::Time;
 use pool_protocol::codec;
 use pool_protocol::control::{ProbeReply, RefusedCode};
 use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::id::{ClientId, WorkerId};
+use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{Cause, Verdict};
 use pool_protocol::probe::{Attack, abstract_socket, message_queue};
 use pool_protocol::render::verdict_reply;
 use pool_protocol::version::Mismatch;
-use pool_protocol::worker::{Lane as WireLane, ProbeReport, ProbeSetup, ReadyHead};
+use pool_protocol::worker::{Lane, ProbeReport, ProbeSetup, ReadyHead};
 use rustix::process::Pid;
 
+use super::cgroup::Group;
 use super::link::read_last_words;
 use super::outbox::Received;
 use super::reactor::{Pool, Token};
@@ -109,11 +110,12 @@ impl Probes {
         }
     }
 
-    /// Ends all.
-    pub(crate) fn end_all(&mut self) {
+    /// Ends all, and gives their control groups.
+    pub(crate) fn end_all(&mut self) -> Vec<Group> {
         for (_, probe) in &mut self.running {
             probe.end(Cause::Cancelled, "the supervisor stops");
         }
+        self.running.iter_mut().filter_map(|(_, probe)| probe.process.group.take()).collect()
     }
 }
 
@@ -125,7 +127,7 @@ impl Pool {
         pids
     }
 
-    pub(super) fn start_probe(&mut self, client: ClientId, request: u64, lane: WireLane, name: &str) {
+    pub(super) fn start_probe(&mut self, client: ClientId, request: u64, lane: Lane, name: &str) {
         if let Err((code, reason)) = self.try_start_probe(client, request, lane, name) {
             self.refuse(client, request, code, &reason);
         }
@@ -135,7 +137,7 @@ impl Pool {
         &mut self,
         client: ClientId,
         request: u64,
-        lane: WireLane,
+        lane: Lane,
         name: &str,
     ) -> Result<(), (RefusedCode, String)> {
         let attack =
@@ -159,19 +161,13 @@ impl Pool {
         let number = self.probes.next;
         self.probes.next = number.wrapping_add(1);
         let id = WorkerId { slot: PROBE_SLOT, generation: number };
-        let core_lane = match lane {
-            WireLane::Js => Lane::Js,
-            WireLane::Io => Lane::Io,
-        };
-        let process = self.start_process(id, core_lane, Some(order)).map_err(conflict)?;
+        let process = self.bear(id, lane, Some(order)).map_err(conflict)?;
         let target = Target::of(attack);
         let due = self.clock.now().plus_us(DEADLINE_US);
-        let mut probe = Probe { client, request, attack, process, report: None, ended: None, due, _target: target };
+        let probe = Probe { client, request, attack, process, report: None, ended: None, due, _target: target };
         tracing::debug!(attack = name, lane = lane.name(), pid = probe.process.pid.as_raw_nonzero(), "probing");
         if let Err(error) = self.watch_probe(number, &probe) {
-            // It becomes an orphan, which is reaped.
-            probe.process.kill();
-            self.orphans.look_at(self.clock.now());
+            self.abandon(probe.process);
             return Err(conflict(format!("failed to watch a probe: {error}")));
         }
         self.probes.running.push((number, probe));
@@ -260,7 +256,9 @@ impl Pool {
         while self.read_probe(number) {}
         let Some(mut probe) = self.probes.take(number) else { return };
         while probe.process.read_stderr_rest() {}
-        let verdict = probe.ended.take().unwrap_or_else(|| verdict::judge(status.as_ref(), &probe.process.seen));
+        probe.process.seen.memory = probe.process.group.as_ref().and_then(Group::memory_events);
+        let judged = verdict::judge(status.as_ref(), &probe.process.seen, || self.oom.look());
+        let verdict = probe.ended.take().unwrap_or(judged);
         let reply = ProbeReply {
             lane: probe.process.lane.name().to_owned(),
             attack: probe.attack.name().to_owned(),
@@ -270,6 +268,7 @@ impl Pool {
         };
         tracing::info!(attack = reply.attack, lane = reply.lane, cause = %verdict.cause, "probed: {}", verdict.evidence);
         self.reply(probe.client, probe.request, &reply);
+        self.release_group(probe.process.group.take());
         self.orphans.look_at(self.clock.now());
     }
 }
@@ -281,7 +280,9 @@ fn take_frame(probe: &mut Probe, frame: &Frame) -> Result<(), String> {
             Mismatch::check("supervisor", "worker", frame.id).map_err(|e| e.to_string())?;
             let head: ReadyHead = codec::decode("ready", &frame.head).map_err(|e| e.to_string())?;
             probe.process.seen.was_ready = true;
-            probe.process.layers = head.layers;
+            // What is put around a process is not the process's to claim.
+            let around = probe.process.group.as_ref().map_or(LayerSet::NONE, Group::layers);
+            probe.process.layers = head.layers.without(LayerSet::CGROUP).with(around);
             Ok(())
         }
         Kind::LastWords => {

@@ -381,8 +381,9 @@ impl Pool {
                 }
             }
         }
-        self.probes.end_all();
+        let groups = self.probes.end_all();
         self.end_orphans();
+        groups.into_iter().for_each(|group| self.release_group(Some(group)));
         self.close_groups();
         if let Some(http) = self.http.take() {
             http.stop();
