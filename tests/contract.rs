@@ -15,6 +15,7 @@ mod events;
 mod project_limit;
 mod reload;
 mod scheduling;
+mod set_aside;
 mod tenancy;
 mod workers;
 

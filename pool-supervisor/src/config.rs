@@ -138,6 +138,8 @@ pub struct PoolConfig {
     pub result_ttl_ms: u64,
     #[serde(rename = "priorityAgeing")]
     pub priority_ageing_ms: u64,
+    #[serde(rename = "setAside")]
+    pub set_aside_ms: u64,
 }
 
 /// `limits`; see [`keys::KEYS`] for meanings and bounds.
@@ -374,6 +376,7 @@ impl Config {
                 queue_bytes: 1 << 30,
                 result_ttl_ms: 600_000,
                 priority_ageing_ms: 10_000,
+                set_aside_ms: 600_000,
             },
             limits: LimitsConfig {
                 timeout_ms: limits::DEFAULT_TIMEOUT_MS,
@@ -438,6 +441,7 @@ impl Config {
             cpu_ms: self.limits.cpu_ms,
             memory_bytes: self.limits.memory_bytes,
             priority_ageing_ms: pool.priority_ageing_ms,
+            set_aside_ms: pool.set_aside_ms,
             tenancy: match self.tenancy {
                 Tenancy::Shared => pool_core::settings::Tenancy::Shared,
                 Tenancy::Project => pool_core::settings::Tenancy::Project,

@@ -232,6 +232,9 @@ pub struct StatusReply {
     pub http: Option<String>,
     /// How workers are confined.
     pub isolation: IsolationReply,
+    /// Tasks, by their bodies, that are not run for having ended their workers.
+    #[serde(default)]
+    pub set_aside: u32,
     /// The figures.
     #[serde(flatten)]
     pub stats: Stats,

@@ -211,32 +211,32 @@ causes! {
 /// Whose doing a worker's end was: decides how often its task is tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blame {
-    /// The task's: tried once more at most.
+    /// The task's, beyond doubt: not tried again.
     Task,
+    /// Most likely the task's, and perhaps the machine's: tried once more at most, alone on a worker.
+    Unclear,
     /// The machine's or a person's: tried up to `maxAttempts`.
     Outside,
 }
 
 impl Cause {
-    /// Whose doing an end of this kind is.
+    /// Whose doing an end of this kind is, when it came under a task.
+    ///
+    /// `kernel-oom` is said only where the worker's own group was over its limit, which is its task's doing more likely than
+    /// not. When the whole machine runs out of memory the worker sees a SIGKILL like any other: `killed-from-outside`.
     #[must_use]
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Recycled
-            | Self::Idle
-            | Self::KernelOom
-            | Self::Unresponsive
-            | Self::SpawnFailed
-            | Self::KilledFromOutside => Blame::Outside,
+            Self::Recycled | Self::Idle | Self::SpawnFailed | Self::KilledFromOutside => Blame::Outside,
+            Self::KernelOom | Self::EngineFatal | Self::Unresponsive | Self::ProtocolViolation | Self::Exited => {
+                Blame::Unclear
+            }
             Self::Cancelled
             | Self::Deadline
             | Self::CpuLimit
             | Self::JsHeap
             | Self::ArrayBuffers
-            | Self::EngineFatal
-            | Self::SandboxViolation
-            | Self::ProtocolViolation
-            | Self::Exited => Blame::Task,
+            | Self::SandboxViolation => Blame::Task,
         }
     }
 }

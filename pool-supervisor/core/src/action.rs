@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
+use crate::event::BodyHash;
 use crate::settings::Lane;
 
 /// Where a task's bytes lie in the shell: places are small numbers, used again after [`Action::End`].
@@ -135,6 +136,23 @@ pub enum Action {
         slot: TaskSlot,
         /// How.
         ended: Ended,
+    },
+    /// A worker ended under the task, perhaps by the task's doing: answer with [`crate::event::Event::BodyHashed`]. Comes
+    /// before the task's end.
+    Suspect {
+        /// The task's place.
+        slot: TaskSlot,
+        /// Why the worker ended.
+        verdict: Verdict,
+        /// To be given back.
+        certain: bool,
+    },
+    /// A body is set aside: answer with [`crate::event::Event::SameBody`], if there are tasks that have it.
+    SetAside {
+        /// The body.
+        body: BodyHash,
+        /// Its length.
+        body_bytes: u32,
     },
     /// Answer to a cancel.
     CancelAnswer {

@@ -116,6 +116,11 @@ impl Core {
         out.push(Action::Accept { client, request, task: id, slot: TaskSlot(slot) });
         out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot: TaskSlot(slot) }));
 
+        if let Some(text) = new.body.and_then(|body| self.why_set_aside(body)) {
+            self.tasks[slot].state = TaskState::LetGo;
+            self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
+            return;
+        }
         self.count_waiting(slot);
         let deadline = self.tasks[slot].deadline;
         if deadline != Time::NEVER {

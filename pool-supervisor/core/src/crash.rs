@@ -1,10 +1,12 @@
 //! Workers that die, or are killed, and what becomes of the tasks in their hands.
 //!
 //! A crash loses no task and ends none twice. Who is to blame decides how often a task is tried again:
-//! - The worker held one task: that one is charged with an attempt. If the death was its own doing, it is tried once more
-//!   at most, after its back-off; if it came from outside, up to its `maxAttempts`, at once.
+//! - The worker held one task: that one is charged with an attempt. If the death was its own doing, it is not tried again; if
+//!   it may have been, it is tried once more at most, alone and after its back-off; if it came from outside, up to its
+//!   `maxAttempts`, at once. Bodies of the first two kinds are remembered (`aside`).
 //! - The worker held several: the first was running, as far as the core knows, but a report may have been lost with the
-//!   worker. So nobody is charged; all are marked to run *alone*, and the next death has one suspect.
+//!   worker. So nobody is charged; all are marked to run *alone*, and the next death has one suspect. The first one has had
+//!   its second chance with that.
 //! - The core killed it for the sake of one task (cancel, timeout): that one ends as it was asked to, the others are not charged.
 
 use alloc::format;
@@ -66,7 +68,9 @@ impl Core {
             } else if alone {
                 self.charge(slot, &verdict, out);
             } else {
-                self.tasks[slot].solo = true;
+                let task = &mut self.tasks[slot];
+                task.solo = true;
+                task.crashes += u8::from(started && verdict.cause.blame() != Blame::Outside);
                 self.requeue(slot, out);
             }
             self.rerank_after_use(project, lane);
@@ -129,14 +133,18 @@ impl Core {
         let task = &mut self.tasks[slot];
         task.attempts += 1;
         let (again, delay_us) = match verdict.cause.blame() {
-            Blame::Task => {
+            Blame::Task => (false, 0),
+            Blame::Unclear => {
                 task.crashes = task.crashes.saturating_add(1);
+                // So that a second death has one suspect, whatever else there is to do.
+                task.solo = true;
                 let again = task.crashes <= 1 && self.may_retry(slot);
                 (again, self.retry_delay_us(slot))
             }
             // It will not happen again for this task's being there: nothing is won by waiting.
             Blame::Outside => (self.may_retry(slot), 0),
         };
+        self.suspect(slot, verdict, out);
         if again && self.in_time(slot, delay_us) {
             self.retry_later(slot, ErrorCode::WorkerCrashed, delay_us, out);
             return;

@@ -90,7 +90,7 @@ impl Core {
         self.end_stopped(slot, code, None, None, out);
     }
 
-    fn stop_waiting(&mut self, slot: u32) {
+    pub(crate) fn stop_waiting(&mut self, slot: u32) {
         match self.tasks[slot].state {
             TaskState::Queued { .. } => {
                 self.unlink(slot);

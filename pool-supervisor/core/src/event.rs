@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
@@ -38,7 +39,13 @@ pub struct NewTask<'a> {
     pub body_bytes: u32,
     /// Whether it is cancelled when its client goes.
     pub cancel_with_client: bool,
+    /// What its body hashes to, when [`crate::Core::suspects_body_of`] says that it matters.
+    pub body: Option<BodyHash>,
 }
+
+/// What a task's project, type and body hash to, under a key that nobody outside knows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BodyHash(pub u128);
 
 impl<'a> NewTask<'a> {
     /// A task that asks for nothing but its lane: the default of every field.
@@ -58,6 +65,7 @@ impl<'a> NewTask<'a> {
             memory_bytes: None,
             body_bytes: 0,
             cancel_with_client: false,
+            body: None,
         }
     }
 }
@@ -185,6 +193,24 @@ pub enum Event<'a> {
         worker: WorkerId,
         /// Why, by what the shell saw. The core's own reason for ending it, when it had one, goes before.
         verdict: Verdict,
+    },
+    /// What the body of a task hashes to under which a worker ended. Answers [`crate::action::Action::Suspect`].
+    BodyHashed {
+        /// Its body.
+        body: BodyHash,
+        /// The body's length.
+        body_bytes: u32,
+        /// Why the worker ended.
+        verdict: Verdict,
+        /// Whether this alone sets the body aside.
+        certain: bool,
+    },
+    /// Tasks that have this body. Answers [`crate::action::Action::SetAside`].
+    SameBody {
+        /// The body.
+        body: BodyHash,
+        /// The tasks.
+        tasks: Vec<TaskId>,
     },
     /// The time has come that [`crate::Core::next_deadline`] named; or any other time, which changes nothing.
     Tick,

@@ -225,6 +225,7 @@ impl Core {
         }
         let due = self.timers.first().filter(|(at, _)| *at <= self.now);
         assert_eq!(due, None, "what was due by {:?} has been done", self.now);
+        assert!(self.aside.is_consistent());
         assert!(self.owners.len() <= self.tasks.len());
         assert!(self.keys.len() as u64 <= self.tally.accepted);
     }

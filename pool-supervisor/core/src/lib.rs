@@ -7,7 +7,7 @@
 //!
 //! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`), runs (`head`), is reported
 //! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`, and
-//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), and are started again (`restart`). `tenancy`
+//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), which may be a task's doing (`aside`), and are started again (`restart`). `tenancy`
 //! says what may share one. `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
 #![no_std]
 
@@ -19,6 +19,7 @@ pub mod settings;
 pub mod time;
 
 mod admission;
+mod aside;
 mod assign;
 mod cancel;
 mod crash;
@@ -48,6 +49,7 @@ use alloc::vec::Vec;
 use pool_protocol::id::TaskId;
 
 use crate::action::{Action, PoolEvent};
+use crate::aside::Aside;
 use crate::drain::Phase;
 use crate::event::Event;
 use crate::keys::Keys;
@@ -73,6 +75,7 @@ pub struct Core {
     tasks: Tasks,
     owners: Owners,
     keys: Keys,
+    aside: Aside,
     projects: Projects,
     lanes: PerLane<LaneQueue>,
     workers: Workers,
@@ -106,6 +109,7 @@ impl Core {
             tasks: Tasks::new(first_task),
             owners: Owners::default(),
             keys: Keys::default(),
+            aside: Aside::default(),
             projects,
             lanes: PerLane::default(),
             workers: Workers::default(),
@@ -166,6 +170,10 @@ impl Core {
             Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
             Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
             Event::WorkerGone { worker, verdict } => self.on_worker_gone(worker, verdict, out),
+            Event::BodyHashed { body, body_bytes, verdict, certain } => {
+                self.on_body_hashed(body, body_bytes, verdict, certain, out);
+            }
+            Event::SameBody { body, tasks } => self.on_same_body(body, &tasks, out),
             Event::Tick => {}
         }
     }
@@ -212,6 +220,7 @@ impl Core {
 
     fn on_reload(&mut self, settings: Settings, out: &mut Vec<Action>) {
         self.settings = settings;
+        self.forget_set_aside();
         self.projects.configure(&self.settings);
         let projects: Vec<u32> = self.projects.iter().map(|(place, _)| place).collect();
         for project in projects {

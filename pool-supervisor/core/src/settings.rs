@@ -116,6 +116,8 @@ pub struct Settings {
     pub priority_ageing_ms: u64,
     /// What may share a worker.
     pub tenancy: Tenancy,
+    /// How long a body that has ended workers is not run again, in milliseconds; 0 is not at all.
+    pub set_aside_ms: u64,
     /// Named projects; others have the default settings.
     pub projects: BTreeMap<Box<str>, ProjectSettings>,
 }
@@ -144,6 +146,7 @@ impl Default for Settings {
             memory_bytes: 128 << 20,
             priority_ageing_ms: 10_000,
             tenancy: Tenancy::Shared,
+            set_aside_ms: 600_000,
             projects: BTreeMap::new(),
         }
     }

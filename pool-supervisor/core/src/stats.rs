@@ -55,6 +55,8 @@ pub struct Stats {
     pub avg_run_us: f64,
     /// (running + waiting) / workers.
     pub load: f64,
+    /// Bodies that are not run for having ended workers.
+    pub set_aside: u32,
 }
 
 /// A worker's state, as users know it.
@@ -153,6 +155,7 @@ impl Core {
             failed: self.tally.failed,
             avg_run_us: if self.tally.runs == 0 { 0.0 } else { self.tally.run_us as f64 / self.tally.runs as f64 },
             load: 0.0,
+            set_aside: self.aside.count(self.now),
         };
         for lane in Lane::ALL {
             let (ready, spawning, replacing) = self.workers.counts(lane);

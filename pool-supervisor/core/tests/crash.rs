@@ -33,7 +33,7 @@ fn a_crash_loses_no_task_and_ends_none_twice() {
 }
 
 #[test]
-fn a_death_of_the_tasks_own_doing_is_retried_once_at_most() {
+fn a_death_that_may_be_the_tasks_doing_is_retried_once_at_most_and_alone() {
     let mut pool = Pool::new(quiet(1));
     let id = pool.submit(NewTask { max_attempts: 10, ..task("p") });
     let first = pool.worker_of(id);
@@ -49,6 +49,18 @@ fn a_death_of_the_tasks_own_doing_is_retried_once_at_most() {
     assert!(message.contains("engine-fatal"));
     let errors = pool.count(|event| matches!(event, PoolEvent::WorkerError { task: Some(t), .. } if *t == id));
     assert_eq!(errors, 2);
+}
+
+#[test]
+fn a_death_of_the_tasks_own_doing_is_not_retried() {
+    let causes = [Cause::SandboxViolation, Cause::JsHeap, Cause::ArrayBuffers, Cause::CpuLimit];
+    for cause in causes {
+        let mut pool = Pool::new(quiet(1));
+        let id = pool.submit(NewTask { max_attempts: 10, ..task("p") });
+        let worker = pool.worker_of(id);
+        pool.gone(worker, cause);
+        assert_eq!((pool.code_of(id), pool.end_of(id).attempts), (Some(ErrorCode::WorkerCrashed), 1), "{cause}");
+    }
 }
 
 #[test]
@@ -88,13 +100,10 @@ fn suspects_run_alone_so_that_the_next_death_has_one() {
     assert!(!pool.is_held(innocent), "nothing behind a suspect");
     let worker = pool.worker_of(culprit);
     pool.gone(worker, Cause::EngineFatal);
-    assert!(pool.is_held(innocent), "the culprit waits for its retry");
+    assert_eq!(pool.code_of(culprit), Some(ErrorCode::WorkerCrashed), "that was its second chance");
+    assert_eq!(pool.end_of(culprit).attempts, 1, "one that counts");
+    assert!(pool.is_held(innocent));
     pool.done(innocent);
-    pool.advance_ms(1000);
-    let worker = pool.worker_of(culprit);
-    pool.gone(worker, Cause::EngineFatal);
-    assert_eq!(pool.code_of(culprit), Some(ErrorCode::WorkerCrashed));
-    assert_eq!(pool.end_of(culprit).attempts, 2);
     assert_eq!(pool.end_of(innocent).attempts, 1);
 }
 
@@ -195,7 +204,9 @@ fn three_missed_heartbeats_and_the_worker_is_killed() {
     pool.advance_ms(1);
     assert!(pool.was_killed(worker));
     assert_eq!(pool.verdict_of(worker), Cause::Unresponsive);
-    assert_eq!(pool.holder(id).expect("tried again at once: not its doing").1, 2);
+    assert!(!pool.is_held(id), "it may be the task's doing: after its back-off");
+    pool.advance_ms(1000);
+    assert_eq!(pool.holder(id).expect("tried again").1, 2);
 }
 
 #[test]

@@ -144,6 +144,10 @@ fn status_text(reply: &StatusReply) -> String {
                 millis(tasks.avg_time)
             ))),
         ),
+        (
+            "set aside",
+            (reply.set_aside > 0).then(|| Cell::new(format!("{} for ending their workers", reply.set_aside))),
+        ),
         ("load", Some(Cell::new(format!("{:.2}", reply.stats.load)))),
         ("projects", (!usage.is_empty()).then(|| Cell::new(usage.join(", ")))),
         ("http", reply.http.as_ref().map(Cell::new)),

@@ -38,6 +38,7 @@ pub const KEYS: &[Key] = &[
     key("pool.queueBytes", "1GiB", "bytes that the bodies of all tasks that have not ended may hold together; 1MiB to 1TiB"),
     key("pool.resultTtl", "10m", "time a finished task's outcome is kept for those who ask later; 0 to 30d"),
     key("pool.priorityAgeing", "10s", "each such time of waiting counts as one more step of priority; 1ms to 30d"),
+    key("pool.setAside", "10m", "time for which a task that has ended its workers by its own doing is not run again: its like, by project, type and body, fail at once; a reload forgets them, as does 0; 0 to 30d"),
     key("limits.timeout", "5m", "a task's `timeout` when it names none; 1ms to 30d"),
     key("limits.cpuMs", "1m", "CPU time of a task: the default and the most; 1ms to 30d"),
     key("limits.memoryBytes", "128MiB", "memory of a task: the default and the most; 4MiB to 64GiB"),

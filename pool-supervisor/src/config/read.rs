@@ -138,6 +138,7 @@ fn pool(
     from.set("queueBytes", &mut pool.queue_bytes, |s| s.size(KIB * KIB..=1024 * GIB))?;
     from.set("resultTtl", &mut pool.result_ttl_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.set("priorityAgeing", &mut pool.priority_ageing_ms, |s| s.duration_ms(1..=MAX_DURATION_MS))?;
+    from.set("setAside", &mut pool.set_aside_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.section.finish()
 }
 

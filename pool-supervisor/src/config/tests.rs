@@ -235,7 +235,7 @@ const FULL: &str = r#"{
     "pool":{"minWorkers":1,"maxWorkers":4,"autoScale":false,"scaleUpThreshold":0.9,"scaleDownThreshold":0.3,
         "scaleCooldown":"2s","maxTasksPerWorker":10,"maxMemoryPerWorker":"64MiB","maxWorkerAge":"1m",
         "workerIdleTimeout":"5s","heartbeatInterval":100,"spawnTimeout":"3s","drainTimeout":"1s","queueSize":50,"queueBytes":"2MiB",
-        "resultTtl":"2m","priorityAgeing":"20s"},
+        "resultTtl":"2m","priorityAgeing":"20s","setAside":"1m"},
     "limits":{"timeout":"3s","cpuMs":1000,"memoryBytes":"64MiB","resultBytes":"1MiB","bodyBytes":"2MiB","openFiles":40,
         "fileBytes":"1MiB","processes":9,"cpus":1.5},
     "isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",

@@ -120,7 +120,11 @@ impl Pool {
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);
-                let task = new_task(&head, frame.body.len());
+                let mut task = new_task(&head, frame.body.len());
+                // Rarely so: hashing every body would cost more than all decisions about it.
+                if self.core.suspects_body_of(task.body_bytes) {
+                    task.body = Some(self.bodies.hash(head.project, head.kind, head.code_len, &frame.body));
+                }
                 let submitted = Submitted::new(&head, realm, project, frame.body);
                 let event = Event::Submit { client: id, request: frame.id, task };
                 self.feed(event, &mut Carried::Submit(Some(submitted)));
@@ -274,5 +278,6 @@ fn new_task<'a>(head: &TaskHead<'a>, body_len: usize) -> NewTask<'a> {
         memory_bytes: head.memory_bytes,
         body_bytes: u32::try_from(body_len).expect("a frame's length is 32 bits"),
         cancel_with_client: head.on_disconnect == OnDisconnect::Cancel,
+        body: None,
     }
 }

@@ -5,6 +5,7 @@
 //! mistake.
 
 mod birth;
+mod bodies;
 mod cgroup;
 mod clients;
 mod clock;

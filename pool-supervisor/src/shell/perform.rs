@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pool_core::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
-use pool_core::event::Event;
+use pool_core::event::{BodyHash, Event};
 use pool_core::settings::Lane;
 use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
@@ -61,6 +61,8 @@ impl Pool {
                 self.tell(worker, Kind::Cancel, task.0, &CancelHead { attempt, code });
             }
             Action::End { task, slot, ended } => self.end(task, slot, ended, carried),
+            Action::Suspect { slot, verdict, certain } => self.hash_body(slot, verdict, certain),
+            Action::SetAside { body, body_bytes } => self.find_body(body, body_bytes),
             Action::CancelAnswer { client, request, task, found } => self.answer_cancel(client, request, task, found),
             Action::Spawn { worker, lane } => self.spawn(worker, lane),
             Action::Retire { worker } => self.tell(worker, Kind::Retire, 0, &()),
@@ -199,6 +201,24 @@ impl Pool {
             self.outcomes.put(self.clock.now(), outcome, received);
         } else {
             self.follow_ups.push_back(Event::Forget { task });
+        }
+    }
+
+    fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
+        let held = self.tasks.get(slot);
+        let body = self.bodies.hash(&held.project, held.kind, held.code_len, &held.body);
+        let body_bytes = u32::try_from(held.body.len()).expect("a frame's length is 32 bits");
+        self.follow_ups.push_back(Event::BodyHashed { body, body_bytes, verdict, certain });
+    }
+
+    fn find_body(&mut self, body: BodyHash, body_bytes: u32) {
+        let of_length = self.tasks.iter().filter(|held| held.body.len() == body_bytes as usize);
+        let same =
+            of_length.filter(|held| self.bodies.hash(&held.project, held.kind, held.code_len, &held.body) == body);
+        let tasks: Vec<TaskId> = same.map(|held| held.id).collect();
+        tracing::warn!(waiting = tasks.len(), "a task is set aside: it has ended its workers");
+        if !tasks.is_empty() {
+            self.follow_ups.push_back(Event::SameBody { body, tasks });
         }
     }
 

@@ -17,6 +17,7 @@ use pool_protocol::id::{ClientId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 use rustix::event::Timespec;
 
+use super::bodies::BodyHasher;
 use super::cgroup::Groups;
 use super::clients::Clients;
 use super::clock::Clock;
@@ -126,6 +127,7 @@ pub(crate) struct Pool {
     pub(super) workers: Workers,
     pub(super) probes: Probes,
     pub(super) tasks: Tasks,
+    pub(super) bodies: BodyHasher,
     pub(super) outcomes: Outcomes,
     pub(super) events: EventLog,
     /// What happened while actions were performed; fed to the core after them.
@@ -190,6 +192,7 @@ impl Pool {
             workers: Workers::default(),
             probes: Probes::default(),
             tasks: Tasks::default(),
+            bodies: BodyHasher::default(),
             outcomes: Outcomes::new(),
             events: EventLog::new(),
             follow_ups: VecDeque::new(),

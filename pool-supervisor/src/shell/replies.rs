@@ -86,6 +86,7 @@ impl Pool {
             max_workers: self.config.pool.max_workers,
             http: self.http.as_ref().and_then(|h| h.addr).map(|a| a.to_string()),
             isolation: self.isolation(),
+            set_aside: self.core.stats().set_aside,
             stats: self.stats(),
         }
     }
@@ -223,6 +224,12 @@ impl Pool {
             "gauge",
             "1 while workers cannot be started.",
             &[("", f64::from(u8::from(self.core.degraded().is_some())))],
+        );
+        one(
+            "set_aside",
+            "gauge",
+            "Tasks, by their bodies, that are not run for having ended their workers.",
+            &[("", f64::from(figures.set_aside))],
         );
         self.verdict_metrics(&mut out);
         out

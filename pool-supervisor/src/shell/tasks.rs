@@ -60,6 +60,10 @@ impl Tasks {
         self.slots[slot.0 as usize].as_mut().expect("the core names places of tasks that have not ended")
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.slots.iter().flatten()
+    }
+
     pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
         self.slots[slot.0 as usize].take().expect("the core ends a task once")
     }

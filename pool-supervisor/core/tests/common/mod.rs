@@ -178,6 +178,8 @@ impl Pool {
                 | Action::Refuse { .. }
                 | Action::Interrupt { .. }
                 | Action::CancelAnswer { .. }
+                | Action::Suspect { .. }
+                | Action::SetAside { .. }
                 | Action::Emit(_) => {}
             }
         }

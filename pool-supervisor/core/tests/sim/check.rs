@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
 use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
+use pool_core::event::BodyHash;
 use pool_core::settings::{Lane, Tenancy};
 use pool_protocol::id::{TaskId, WorkerId};
 
@@ -36,6 +37,7 @@ pub(crate) struct Known {
     pub(crate) lane: Lane,
     pub(crate) max_attempts: u32,
     pub(crate) slot: TaskSlot,
+    pub(crate) body: BodyHash,
 }
 
 pub(crate) struct Check {
@@ -91,6 +93,11 @@ impl Check {
         assert!(self.open.insert(task, known).is_none(), "a task is accepted once");
     }
 
+    /// The body of the task in this place: a suspect is named before it ends.
+    pub(crate) fn body_at(&self, slot: TaskSlot) -> BodyHash {
+        self.open.values().find(|known| known.slot == slot).expect("a task in its place").body
+    }
+
     pub(crate) fn gone(&mut self, worker: WorkerId) {
         self.living.remove(&worker).expect("a worker goes once");
         self.held.retain(|_, (holder, _)| *holder != worker);
@@ -134,6 +141,8 @@ impl Check {
             | Action::AcceptKnown { .. }
             | Action::AcceptEnded { .. }
             | Action::Refuse { .. }
+            | Action::Suspect { .. }
+            | Action::SetAside { .. }
             | Action::CancelAnswer { .. } => {}
         }
         if !matches!(action, Action::Emit(_)) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::Core;
 use pool_core::action::Action;
-use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask};
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
@@ -30,6 +30,14 @@ enum Happening {
     Beat(WorkerId),
     Submit,
     Disturb,
+    /// The shell tells what a suspect's body hashes to.
+    Hashed {
+        body: BodyHash,
+        verdict: Verdict,
+        certain: bool,
+    },
+    /// The shell tells which tasks have a body that was set aside.
+    Same(BodyHash),
 }
 
 pub(crate) struct World {
@@ -72,6 +80,7 @@ fn settings(rng: &mut Rng) -> Settings {
         cpu_ms: 1_000,
         memory_bytes: 1 << 20,
         priority_ageing_ms: *rng.pick(&[20, 10_000]),
+        set_aside_ms: *rng.pick(&[0, 200, 600_000]),
         tenancy: *rng.pick(&[Tenancy::Shared, Tenancy::Project, Tenancy::Task]),
         projects,
         ..Settings::default()
@@ -184,6 +193,13 @@ impl World {
         match what {
             Happening::Submit => self.submit(),
             Happening::Disturb => self.disturb(),
+            Happening::Hashed { body, verdict, certain } => {
+                self.tell(Event::BodyHashed { body, body_bytes: 100, verdict, certain });
+            }
+            Happening::Same(body) => {
+                let tasks = self.check.open.iter().filter(|(_, known)| known.body == body).map(|(id, _)| *id).collect();
+                self.tell(Event::SameBody { body, tasks });
+            }
             Happening::Heard(worker, report) => self.hear(worker, report),
             Happening::Arrives(id, order) => {
                 let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -314,6 +330,11 @@ impl World {
             }
             Action::Retire { worker } => self.order(worker, Order::Retire),
             Action::Kill { worker } => self.die(worker, Cause::KilledFromOutside),
+            Action::Suspect { slot, verdict, certain } => {
+                let body = self.check.body_at(slot);
+                self.at(self.now_us, Happening::Hashed { body, verdict, certain });
+            }
+            Action::SetAside { body, .. } => self.at(self.now_us, Happening::Same(body)),
             Action::Accept { .. }
             | Action::AcceptKnown { .. }
             | Action::AcceptEnded { .. }
@@ -349,6 +370,8 @@ impl World {
         let client = *self.rng.pick(&self.clients);
         let max_attempts = self.rng.between(1, 5) as u16;
         let lane = if self.rng.percent(25) { Lane::Io } else { Lane::Js };
+        // Few bodies, so that one which has ended a worker comes again.
+        let body = BodyHash(self.rng.between(0, 30).into());
         let key = format!("key-{}", self.rng.between(0, 20));
         let task = NewTask {
             priority: self.rng.between(0, 11) as u8,
@@ -360,6 +383,7 @@ impl World {
             idempotency_key: self.rng.percent(10).then_some(key.as_str()),
             body_bytes: 100,
             cancel_with_client: self.rng.percent(30),
+            body: (self.core.suspects_body_of(100) && self.rng.percent(90)).then_some(body),
             ..NewTask::new(lane, PROJECTS[project])
         };
         self.requests += 1;
@@ -382,7 +406,7 @@ impl World {
             ));
             if let Action::Accept { task, slot, .. } = action {
                 let max_attempts = u32::from(max_attempts);
-                self.check.accepted(task, Known { project, lane, max_attempts, slot });
+                self.check.accepted(task, Known { project, lane, max_attempts, slot, body });
             }
             self.check.action(&action, &self.limits, self.most_workers);
             self.perform(action);

@@ -1,0 +1,189 @@
+//! Tasks that end their workers, known again by their bodies.
+//!
+//! A death that is beyond doubt the task's own doing sets its body aside at once; one that may be the machine's only makes
+//! it a suspect, and the next such death under the same body sets it aside, whether that is the task's one retry or
+//! another submission. What is set aside is not run for a while: it ends as it would have ended, at the price of no worker.
+//!
+//! Owns which bodies these are, by hashes that the shell makes; it asks for a hash only when it matters (see
+//! [`Core::suspects_body_of`]). A reload forgets them all: a person has changed something, and may want to try again.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use pool_protocol::id::TaskId;
+use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
+use rustc_hash::FxBuildHasher;
+
+use crate::Core;
+use crate::action::{Action, EndText, TaskSlot};
+use crate::event::BodyHash;
+use crate::task::TaskState;
+use crate::time::Time;
+
+/// Bodies that are remembered; above it the oldest is forgotten.
+const MOST: usize = 4096;
+
+#[derive(Debug)]
+struct Body {
+    bytes: u32,
+    until: Time,
+    /// It is not run; else it is under suspicion only.
+    set_aside: bool,
+    verdict: Verdict,
+}
+
+/// The bodies that have ended workers.
+#[derive(Default, Debug)]
+pub(crate) struct Aside {
+    bodies: HashMap<BodyHash, Body, FxBuildHasher>,
+    /// In the order in which they are forgotten. An entry whose time is not its body's is stale.
+    order: VecDeque<(Time, BodyHash)>,
+    /// How many bodies there are of each length.
+    lengths: HashMap<u32, u32, FxBuildHasher>,
+}
+
+impl Aside {
+    /// Notes that a worker ended under this body. Says whether that sets it aside now.
+    fn record(&mut self, until: Time, hash: BodyHash, bytes: u32, verdict: Verdict, certain: bool) -> bool {
+        let before = self.bodies.get(&hash).map(|body| body.set_aside);
+        if before == Some(true) {
+            return false;
+        }
+        let set_aside = certain || before.is_some();
+        if before.is_none() {
+            *self.lengths.entry(bytes).or_default() += 1;
+        }
+        self.bodies.insert(hash, Body { bytes, until, set_aside, verdict });
+        self.order.push_back((until, hash));
+        while self.bodies.len() > MOST || self.order.len() > 2 * MOST {
+            self.forget_first();
+        }
+        set_aside
+    }
+
+    fn forget_first(&mut self) {
+        let Some((until, hash)) = self.order.pop_front() else { return };
+        if self.bodies.get(&hash).is_none_or(|body| body.until != until) {
+            return;
+        }
+        let body = self.bodies.remove(&hash).expect("just seen");
+        let of_length = self.lengths.get_mut(&body.bytes).expect("counted when it came in");
+        *of_length -= 1;
+        if *of_length == 0 {
+            self.lengths.remove(&body.bytes);
+        }
+    }
+
+    fn expire(&mut self, now: Time) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+    }
+
+    /// Why a body is not run, and until when.
+    fn find(&self, now: Time, hash: BodyHash) -> Option<(&Verdict, Time)> {
+        let body = self.bodies.get(&hash)?;
+        (body.set_aside && body.until > now).then_some((&body.verdict, body.until))
+    }
+
+    /// Bodies that are not run now.
+    pub(crate) fn count(&self, now: Time) -> u32 {
+        self.bodies.values().filter(|body| body.set_aside && body.until > now).count() as u32
+    }
+
+    pub(crate) fn is_consistent(&self) -> bool {
+        let counted: u32 = self.lengths.values().sum();
+        self.bodies.len() <= MOST && counted as usize == self.bodies.len() && self.bodies.len() <= self.order.len()
+    }
+}
+
+impl Core {
+    /// Whether a new task with a body of this length may be one that is set aside: then its hash is wanted with it.
+    #[must_use]
+    pub fn suspects_body_of(&self, bytes: u32) -> bool {
+        self.aside.lengths.contains_key(&bytes)
+    }
+
+    /// Asks for the hash of a task's body whose worker ended under it.
+    pub(crate) fn suspect(&self, slot: u32, verdict: &Verdict, out: &mut Vec<Action>) {
+        let blame = verdict.cause.blame();
+        if self.settings.set_aside_ms == 0 || blame == Blame::Outside {
+            return;
+        }
+        let task = &self.tasks[slot];
+        // A second death in the same task's life leaves no doubt either.
+        let certain = blame == Blame::Task || task.crashes > 1;
+        out.push(Action::Suspect { slot: TaskSlot(slot), verdict: verdict.clone(), certain });
+    }
+
+    pub(crate) fn on_body_hashed(
+        &mut self,
+        body: BodyHash,
+        bytes: u32,
+        verdict: Verdict,
+        certain: bool,
+        out: &mut Vec<Action>,
+    ) {
+        self.aside.expire(self.now);
+        let for_ms = self.settings.set_aside_ms;
+        if for_ms > 0 && self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain) {
+            out.push(Action::SetAside { body, body_bytes: bytes });
+        }
+    }
+
+    /// The tasks that are there have a body which was set aside: those that wait end. Those that a worker holds go on: their
+    /// number is small, and a worker may have started them.
+    pub(crate) fn on_same_body(&mut self, body: BodyHash, tasks: &[TaskId], out: &mut Vec<Action>) {
+        for task in tasks {
+            let Some(slot) = self.tasks.find(*task) else { continue };
+            match self.tasks[slot].state {
+                TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying => {
+                    let Some(text) = self.why_set_aside(body) else { return };
+                    self.stop_waiting(slot);
+                    self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
+                }
+                TaskState::Held { .. } | TaskState::LetGo => {}
+            }
+        }
+    }
+
+    /// What a person reads of a task with this body, if it is not run.
+    pub(crate) fn why_set_aside(&mut self, body: BodyHash) -> Option<EndText> {
+        self.aside.expire(self.now);
+        let (verdict, until) = self.aside.find(self.now, body)?;
+        let message = format!(
+            "the task was not run: this very task has ended its worker before ({}: {}), and is set aside for another {} s",
+            verdict.cause,
+            verdict.evidence,
+            until.since(self.now).div_ceil(1_000_000)
+        );
+        Some(EndText::Core { message, verdict: Some(verdict.clone()) })
+    }
+
+    /// All may be tried again.
+    pub(crate) fn forget_set_aside(&mut self) {
+        self.aside = Aside::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pool_protocol::outcome::Cause;
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_the_oldest() {
+        let mut aside = Aside::default();
+        let verdict = || Verdict { cause: Cause::EngineFatal, evidence: "seen".into() };
+        for number in 0..10_000 {
+            assert!(aside.record(Time(number + 1000), BodyHash(number.into()), 1, verdict(), true));
+            assert!(aside.is_consistent());
+        }
+        assert_eq!(aside.count(Time(0)) as usize, MOST);
+        assert!(aside.find(Time(0), BodyHash(0)).is_none() && aside.find(Time(0), BodyHash(9_999)).is_some());
+        aside.expire(Time(20_000));
+        assert!(aside.lengths.is_empty() && aside.bodies.is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! Tasks that end their workers are set aside by their bodies.
+
+mod common;
+
+use common::{Pool, quiet, task};
+use pool_core::action::{Action, EndText};
+use pool_core::event::{BodyHash, Event, NewTask};
+use pool_core::settings::Settings;
+use pool_protocol::id::TaskId;
+use pool_protocol::outcome::{Cause, ErrorCode, Status};
+
+const BAD: BodyHash = BodyHash(7);
+const OTHER: BodyHash = BodyHash(8);
+
+fn pool() -> Pool {
+    Pool::new(Settings { set_aside_ms: 600_000, ..quiet(2) })
+}
+
+/// A task with this body, as the shell submits it: hashed when that matters.
+fn submit(pool: &mut Pool, body: BodyHash) -> TaskId {
+    let body = pool.core.suspects_body_of(100).then_some(body);
+    pool.submit(NewTask { body, ..task("p") })
+}
+
+/// The task's worker ends of this; the shell answers what it is asked.
+fn dies(pool: &mut Pool, id: TaskId, cause: Cause, body: BodyHash, same: &[TaskId]) {
+    let worker = pool.worker_of(id);
+    let from = pool.actions.len();
+    pool.gone(worker, cause);
+    let suspects: Vec<Action> = pool.actions[from..].to_vec();
+    for action in suspects {
+        if let Action::Suspect { verdict, certain, .. } = action {
+            let from = pool.actions.len();
+            pool.handle(Event::BodyHashed { body, body_bytes: 100, verdict, certain });
+            if pool.actions[from..]
+                .iter()
+                .any(|action| matches!(action, Action::SetAside { body: b, .. } if *b == body))
+            {
+                pool.handle(Event::SameBody { body, tasks: same.to_vec() });
+            }
+        }
+    }
+}
+
+fn is_set_aside(pool: &Pool, id: TaskId, cause: Cause) {
+    let ended = pool.end_of(id);
+    assert_eq!((ended.code, ended.attempts), (Some(ErrorCode::WorkerCrashed), 0));
+    assert_eq!((pool.status_of(id), ended.worker), (Status::Failed, None));
+    let EndText::Core { message, verdict } = &ended.text else { panic!("the core wrote it") };
+    assert_eq!(verdict.as_ref().map(|verdict| verdict.cause), Some(cause));
+    assert!(message.contains(cause.name()) && message.contains("set aside for another"), "{message}");
+}
+
+#[test]
+fn a_death_of_the_tasks_own_doing_sets_its_body_aside_at_once() {
+    let mut pool = pool();
+    let id = submit(&mut pool, BAD);
+    dies(&mut pool, id, Cause::SandboxViolation, BAD, &[]);
+    assert_eq!(pool.end_of(id).attempts, 1);
+    let again = submit(&mut pool, BAD);
+    is_set_aside(&pool, again, Cause::SandboxViolation);
+    assert_eq!(pool.core.stats().set_aside, 1);
+    let other = submit(&mut pool, OTHER);
+    pool.done(other);
+    assert_eq!(pool.status_of(other), Status::Succeeded, "its length is the same, its body is not");
+    pool.assert_nothing_is_used();
+}
+
+#[test]
+fn a_death_that_may_be_the_tasks_doing_sets_it_aside_after_its_one_retry() {
+    let mut pool = pool();
+    let id = submit(&mut pool, BAD);
+    dies(&mut pool, id, Cause::EngineFatal, BAD, &[]);
+    assert_eq!(pool.core.stats().set_aside, 0, "it is a suspect");
+    pool.advance_ms(1000);
+    dies(&mut pool, id, Cause::EngineFatal, BAD, &[]);
+    assert_eq!(pool.end_of(id).attempts, 2);
+    let again = submit(&mut pool, BAD);
+    is_set_aside(&pool, again, Cause::EngineFatal);
+}
+
+#[test]
+fn a_body_that_comes_again_with_one_attempt_each_is_set_aside_at_its_second_death() {
+    let mut pool = pool();
+    for _ in 0..2 {
+        let body = pool.core.suspects_body_of(100).then_some(BAD);
+        let id = pool.submit(NewTask { max_attempts: 1, body, ..task("p") });
+        dies(&mut pool, id, Cause::Exited, BAD, &[]);
+        assert_eq!(pool.end_of(id).attempts, 1);
+    }
+    let again = submit(&mut pool, BAD);
+    is_set_aside(&pool, again, Cause::Exited);
+}
+
+#[test]
+fn copies_that_wait_end_with_it_and_those_that_run_go_on() {
+    let mut pool = pool();
+    let tasks: Vec<TaskId> = (0..10).map(|_| submit(&mut pool, BAD)).collect();
+    dies(&mut pool, tasks[0], Cause::SandboxViolation, BAD, &tasks);
+    let (running, waiting): (Vec<TaskId>, Vec<TaskId>) = tasks[1..].iter().partition(|id| pool.is_held(**id));
+    assert_eq!(running.len(), 2);
+    for id in waiting {
+        is_set_aside(&pool, id, Cause::SandboxViolation);
+    }
+    for id in running {
+        pool.done(id);
+    }
+    pool.assert_nothing_is_used();
+}
+
+#[test]
+fn deaths_from_outside_and_ordinary_failures_set_nothing_aside() {
+    let mut pool = pool();
+    let killed = submit(&mut pool, BAD);
+    dies(&mut pool, killed, Cause::KilledFromOutside, BAD, &[]);
+    pool.done(killed);
+    for code in [ErrorCode::MemoryLimit, ErrorCode::Timeout, ErrorCode::CpuLimit] {
+        let id = submit(&mut pool, BAD);
+        pool.fail(id, code);
+        assert_eq!(pool.code_of(id), Some(code));
+    }
+    let late = pool.submit(NewTask { timeout_ms: Some(100), ..task("p") });
+    pool.advance_ms(1000);
+    assert_eq!(pool.code_of(late), Some(ErrorCode::Timeout), "killed at its deadline");
+    assert_eq!(pool.count_actions(|action| matches!(action, Action::Suspect { .. })), 0);
+    assert!(!pool.core.suspects_body_of(100));
+}
+
+#[test]
+fn what_is_set_aside_is_tried_again_after_its_time_or_a_reload() {
+    for reload in [false, true] {
+        let mut pool = pool();
+        let id = submit(&mut pool, BAD);
+        dies(&mut pool, id, Cause::SandboxViolation, BAD, &[]);
+        let settings = pool.core.settings().clone();
+        if reload {
+            pool.handle(Event::Reload(Box::new(settings)));
+        } else {
+            pool.advance_ms(599_999);
+            let early = submit(&mut pool, BAD);
+            is_set_aside(&pool, early, Cause::SandboxViolation);
+            pool.advance_ms(1);
+        }
+        let again = submit(&mut pool, BAD);
+        assert!(pool.is_held(again));
+        assert_eq!(pool.core.stats().set_aside, 0);
+    }
+}
+
+#[test]
+fn nothing_is_set_aside_when_that_is_off() {
+    let mut pool = Pool::new(Settings { set_aside_ms: 0, ..quiet(1) });
+    let id = submit(&mut pool, BAD);
+    dies(&mut pool, id, Cause::SandboxViolation, BAD, &[]);
+    let again = submit(&mut pool, BAD);
+    assert!(pool.is_held(again));
+}
