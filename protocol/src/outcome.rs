@@ -220,10 +220,8 @@ pub enum Blame {
 }
 
 impl Cause {
-    /// Whose doing an end of this kind is, when it came under a task.
-    ///
-    /// `kernel-oom` is said only where the worker's own group was over its limit, which is its task's doing more likely than
-    /// not. When the whole machine runs out of memory the worker sees a SIGKILL like any other: `killed-from-outside`.
+    /// Whose doing an end of this kind is, when it came under a task and nothing more is known. Of `kernel-oom` more may be:
+    /// whether it was the worker's own limit or the machine's memory.
     #[must_use]
     pub const fn blame(self) -> Blame {
         match self {

@@ -107,8 +107,7 @@ impl Core {
     }
 
     /// Asks for the hash of a task's body whose worker ended under it.
-    pub(crate) fn suspect(&self, slot: u32, verdict: &Verdict, out: &mut Vec<Action>) {
-        let blame = verdict.cause.blame();
+    pub(crate) fn suspect(&self, slot: u32, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
         if self.settings.set_aside_ms == 0 || blame == Blame::Outside {
             return;
         }

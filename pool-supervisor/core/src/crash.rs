@@ -45,9 +45,17 @@ impl Core {
         self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence: reason }, out);
     }
 
-    pub(crate) fn on_worker_gone(&mut self, worker: WorkerId, seen: Verdict, out: &mut Vec<Action>) {
+    pub(crate) fn on_worker_gone(
+        &mut self,
+        worker: WorkerId,
+        seen: Verdict,
+        blame: Option<Blame>,
+        out: &mut Vec<Action>,
+    ) {
         let Some(w) = self.workers.find(worker) else { return };
+        let cause_seen = seen.cause;
         let verdict = self.judge(w, seen, out);
+        let blame = blame.filter(|_| verdict.cause == cause_seen).unwrap_or(verdict.cause.blame());
         let (tasks, blameless) = self.empty_hands(w);
         let stopped = tasks.iter().any(|(slot, _)| self.tasks[*slot].stop.is_some());
         let died_under = tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
@@ -66,11 +74,11 @@ impl Core {
             } else if blameless || (stopped && !started) {
                 self.requeue(slot, out);
             } else if alone {
-                self.charge(slot, &verdict, out);
+                self.charge(slot, &verdict, blame, out);
             } else {
                 let task = &mut self.tasks[slot];
                 task.solo = true;
-                task.crashes += u8::from(started && verdict.cause.blame() != Blame::Outside);
+                task.crashes += u8::from(started && blame != Blame::Outside);
                 self.requeue(slot, out);
             }
             self.rerank_after_use(project, lane);
@@ -128,11 +136,11 @@ impl Core {
     }
 
     /// The worker died under this task and no other.
-    fn charge(&mut self, slot: u32, verdict: &Verdict, out: &mut Vec<Action>) {
+    fn charge(&mut self, slot: u32, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
         let last = self.cut_short(slot);
         let task = &mut self.tasks[slot];
         task.attempts += 1;
-        let (again, delay_us) = match verdict.cause.blame() {
+        let (again, delay_us) = match blame {
             Blame::Task => (false, 0),
             Blame::Unclear => {
                 task.crashes = task.crashes.saturating_add(1);
@@ -144,7 +152,7 @@ impl Core {
             // It will not happen again for this task's being there: nothing is won by waiting.
             Blame::Outside => (self.may_retry(slot), 0),
         };
-        self.suspect(slot, verdict, out);
+        self.suspect(slot, verdict, blame, out);
         if again && self.in_time(slot, delay_us) {
             self.retry_later(slot, ErrorCode::WorkerCrashed, delay_us, out);
             return;

@@ -117,7 +117,7 @@ impl Core {
                 for w in self.workers.places() {
                     let seen = Verdict { cause: Cause::Idle, evidence: "it did not end when it was killed".into() };
                     let id = self.workers[w].id;
-                    self.on_worker_gone(id, seen, out);
+                    self.on_worker_gone(id, seen, None, out);
                 }
             }
             Phase::Open | Phase::Closed => {}

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
-use pool_protocol::outcome::{ErrorCode, Verdict};
+use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
 
 use crate::settings::{Lane, RetryPolicy, Settings};
 
@@ -193,6 +193,8 @@ pub enum Event<'a> {
         worker: WorkerId,
         /// Why, by what the shell saw. The core's own reason for ending it, when it had one, goes before.
         verdict: Verdict,
+        /// Whose doing that was, where the shell knows more than the cause says.
+        blame: Option<Blame>,
     },
     /// What the body of a task hashes to under which a worker ended. Answers [`crate::action::Action::Suspect`].
     BodyHashed {

@@ -169,7 +169,7 @@ impl Core {
             Event::Heartbeat { worker, rss_bytes, cpu_us } => self.on_heartbeat(worker, rss_bytes, cpu_us, out),
             Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
             Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
-            Event::WorkerGone { worker, verdict } => self.on_worker_gone(worker, verdict, out),
+            Event::WorkerGone { worker, verdict, blame } => self.on_worker_gone(worker, verdict, blame, out),
             Event::BodyHashed { body, body_bytes, verdict, certain } => {
                 self.on_body_hashed(body, body_bytes, verdict, certain, out);
             }

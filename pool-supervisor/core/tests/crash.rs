@@ -7,7 +7,7 @@ use pool_core::action::{EndText, PoolEvent};
 use pool_core::event::{AttemptEnd, Event, NewTask};
 use pool_core::settings::Settings;
 use pool_protocol::id::TaskId;
-use pool_protocol::outcome::{Cause, ErrorCode, Status};
+use pool_protocol::outcome::{Blame, Cause, ErrorCode, Status};
 
 const GOOD: AttemptEnd = AttemptEnd { code: None, run_us: 1000, cpu_us: 0, memory_bytes: 0, spoiled: false };
 
@@ -77,6 +77,23 @@ fn a_death_from_outside_is_retried_up_to_max_attempts() {
 }
 
 #[test]
+fn the_shell_may_know_that_it_was_the_machines_memory() {
+    for (blame, tries) in [(None, 2), (Some(Blame::Outside), 5)] {
+        let mut pool = Pool::new(quiet(1));
+        let id = pool.submit(NewTask { max_attempts: 5, ..task("p") });
+        let mut deaths = 0;
+        while !pool.ended.contains_key(&id) {
+            let (worker, _) = pool.holder(id).expect("it runs");
+            pool.workers.remove(&worker);
+            pool.handle(Event::WorkerGone { worker, verdict: verdict(Cause::KernelOom), blame });
+            deaths += 1;
+            pool.advance_ms(1000);
+        }
+        assert_eq!(deaths, tries, "{blame:?}");
+    }
+}
+
+#[test]
 fn a_task_with_one_attempt_is_not_tried_again() {
     for cause in [Cause::EngineFatal, Cause::KilledFromOutside] {
         let mut pool = Pool::new(quiet(1));
@@ -120,7 +137,7 @@ fn a_late_word_of_a_dead_worker_is_dropped() {
     pool.handle(Event::TasksReturned { worker: dead, tasks: &[(id, attempt)] });
     pool.handle(Event::WorkerReady { worker: dead });
     pool.handle(Event::WorkerBroke { worker: dead, reason: "x".into() });
-    pool.handle(Event::WorkerGone { worker: dead, verdict: verdict(Cause::Exited) });
+    pool.handle(Event::WorkerGone { worker: dead, verdict: verdict(Cause::Exited), blame: None });
     assert!(pool.ended.is_empty() && pool.is_held(id));
 }
 

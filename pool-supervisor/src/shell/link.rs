@@ -200,10 +200,11 @@ impl Pool {
         worker.seen.memory = worker.group.as_ref().and_then(Group::memory_events);
         let (lane, was_ready, killed) = (worker.lane, worker.seen.was_ready, worker.seen.killed);
         let verdict = verdict::judge(status.as_ref(), &worker.seen, || self.oom.look());
+        let blame = worker.seen.blame(&verdict);
         if !was_ready && !killed {
             self.gave_up(lane, &verdict);
         }
-        self.feed(Event::WorkerGone { worker: id, verdict }, &mut Carried::Nothing);
+        self.feed(Event::WorkerGone { worker: id, verdict, blame }, &mut Carried::Nothing);
         // Closing the descriptors takes them out of the epoll set.
         let gone = self.workers.remove(id);
         self.release_group(gone.and_then(|worker| worker.group));

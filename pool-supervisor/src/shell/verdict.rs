@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use pool_protocol::outcome::{Cause, Verdict};
+use pool_protocol::outcome::{Blame, Cause, Verdict};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::cgroup::MemoryEvents;
@@ -22,6 +22,15 @@ pub(crate) struct Circumstances {
     pub(crate) was_ready: bool,
     /// What its control group has counted, when it limits memory.
     pub(crate) memory: Option<MemoryEvents>,
+}
+
+impl Circumstances {
+    /// Whose doing the end was, where more is known than its cause: a kill for want of memory that was not the worker's own
+    /// group's is the machine's, whoever used it up.
+    pub(crate) fn blame(&self, verdict: &Verdict) -> Option<Blame> {
+        let own = self.memory.is_some_and(|memory| memory.oom > 0);
+        (verdict.cause == Cause::KernelOom && !own).then_some(Blame::Outside)
+    }
 }
 
 /// Reaps the process if it has ended.
@@ -143,6 +152,17 @@ mod tests {
             assert_eq!(verdict.cause, cause, "{script}: {}", verdict.evidence);
             assert!(verdict.evidence.contains(evidence), "{script}: {}", verdict.evidence);
         }
+    }
+
+    #[test]
+    fn want_of_memory_is_the_tasks_doing_only_in_its_own_group() {
+        let oom = Verdict { cause: Cause::KernelOom, evidence: String::new() };
+        let group = |oom| Some(MemoryEvents { oom, oom_kill: 1, max_bytes: 1000 });
+        for (memory, blame) in [(group(1), None), (group(0), Some(Blame::Outside)), (None, Some(Blame::Outside))] {
+            assert_eq!(Circumstances { memory, ..Circumstances::default() }.blame(&oom), blame);
+        }
+        let crash = Verdict { cause: Cause::EngineFatal, evidence: String::new() };
+        assert_eq!(Circumstances::default().blame(&crash), None);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Pool {
 
     pub(crate) fn gone(&mut self, worker: WorkerId, cause: Cause) {
         self.workers.remove(&worker).expect("a worker goes once");
-        self.handle(Event::WorkerGone { worker, verdict: verdict(cause) });
+        self.handle(Event::WorkerGone { worker, verdict: verdict(cause), blame: None });
     }
 
     pub(crate) fn give_back(&mut self, worker: WorkerId, tasks: &[(TaskId, u32)]) {

@@ -299,7 +299,7 @@ impl World {
             Report::Gone(cause) => {
                 self.check.gone(worker);
                 let verdict = Verdict { cause, evidence: "seen by the simulation".into() };
-                self.tell(Event::WorkerGone { worker, verdict });
+                self.tell(Event::WorkerGone { worker, verdict, blame: None });
             }
         }
     }
