@@ -253,3 +253,24 @@ fn the_kernels_cpu_limit_stands_behind_the_budget_of_the_task_that_runs() {
         pool.outcome(&id);
     }
 }
+
+/// How long it takes is for `load spinners` to say.
+#[test]
+fn of_a_thousand_tasks_every_twentieth_spins_and_ends_as_a_timeout_and_all_others_succeed() {
+    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2, "autoScale": false}}));
+    let spins = |n: usize| n % 20 == 10;
+    let task = |n: usize| {
+        let source = if spins(n) { "() => { for (;;); }" } else { "n => n + 1" };
+        with(function(source, json!([n])), if spins(n) { json!({"timeout": 100}) } else { json!({}) })
+    };
+    let outcomes = pool.run_all(&(0..1000).map(task).collect::<Vec<_>>());
+    for (n, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome["attempts"], 1, "{n}: {outcome}");
+        if spins(n) {
+            assert_eq!((&outcome["status"], error(outcome)), (&json!("timed-out"), "TIMEOUT"), "{n}: {outcome}");
+        } else {
+            assert_eq!(result(outcome.clone()), n + 1, "{n}");
+        }
+    }
+    assert_eq!(outcomes.iter().filter(|outcome| outcome["status"] == "timed-out").count(), 50);
+}

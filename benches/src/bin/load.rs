@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use pool_bench::closed::{Load, fitting_window};
 use pool_bench::figures::{Round, middle};
 use pool_bench::pool::Pool;
+use pool_bench::spinners::{Mix, Spun};
 use pool_bench::submit::Answerer;
 use pool_bench::usage::CpuSeconds;
 use pool_bench::workload::Workload;
@@ -29,6 +31,8 @@ enum Mode {
     Tasks(Tasks),
     /// `poolctl submit` over a file of small function tasks, from end to end
     Submit(Submit),
+    /// Small function tasks of which some spin until their timeout; fails when the whole takes too long
+    Spinners(Spinners),
 }
 
 #[derive(Debug, Args)]
@@ -74,14 +78,35 @@ struct Submit {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+struct Spinners {
+    /// Workers of the supervisor that is started
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    workers: u32,
+    /// Tasks, spinners among them
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    tasks: u64,
+    /// One task in so many spins
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    one_in: u64,
+    /// A spinner's timeout
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let measured = match &cli.mode {
-        Mode::Tasks(args) => tasks(args),
-        Mode::Submit(args) => submitted(args),
+        Mode::Tasks(args) => tasks(args).map(|()| true),
+        Mode::Submit(args) => submitted(args).map(|()| true),
+        Mode::Spinners(args) => spinners(args),
     };
     match measured {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("load: {error:#}");
             ExitCode::FAILURE
@@ -157,4 +182,35 @@ fn submitted(args: &Submit) -> anyhow::Result<()> {
         let cpu = CpuSeconds { client: figures.cpu.client, ..CpuSeconds::now(&mut usage)?.since(&before) };
         Ok(Round { cpu, ..figures })
     })
+}
+
+/// Whether it took no longer than it may.
+fn spinners(args: &Spinners) -> anyhow::Result<bool> {
+    let mix = Mix {
+        tasks: args.tasks,
+        one_in: args.one_in,
+        timeout: Duration::from_millis(args.timeout),
+        workers: args.workers,
+    };
+    let pool = Pool::reach(None, args.workers)?;
+    let spun = mix.measure(&mut Connection::open(pool.socket(), "load")?)?;
+    let within = spun.is_within();
+    if args.json {
+        println!("{}", json!({ "spinners": spun, "ratio": spun.ratio(), "within": within }));
+        return Ok(within);
+    }
+    let Spun { succeeded, timed_out, plain_seconds, seconds, least_seconds, bound_seconds } = spun;
+    println!(
+        "{succeeded} tasks succeeded, {timed_out} spinners were ended after {} ms, on {} workers",
+        args.timeout, args.workers
+    );
+    println!(
+        "without the spinners {plain_seconds:.3} s, with them {seconds:.3} s; their timeouts alone take {least_seconds:.3} s"
+    );
+    println!(
+        "the spinners cost {:.2} times that; the bound is {bound_seconds:.3} s: {}",
+        spun.ratio(),
+        if within { "within" } else { "over" }
+    );
+    Ok(within)
 }
