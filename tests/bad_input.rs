@@ -4,7 +4,7 @@ use pool_protocol::frame::{self, Kind};
 use pool_tests::pool::{Ctl, supervisor_command};
 use pool_tests::raw::{Raw, hello};
 use pool_tests::tasks::{code, result, with};
-use pool_tests::{Folder, Pool, Value, json, proc, until};
+use pool_tests::{Folder, Pool, Value, json};
 
 #[test]
 fn a_malformed_task_names_its_field() {
@@ -65,33 +65,6 @@ fn a_misspelt_field_is_refused_with_the_nearest_name() {
 }
 
 #[test]
-fn a_malformed_frame_gets_an_error_and_the_connection_ends() {
-    let pool = Pool::start(json!({}));
-    let mut unknown = vec![0xEE, 0, 0, 0];
-    unknown.extend_from_slice(&[0; 12]);
-    let mut huge = Vec::new();
-    frame::put_header(&mut huge, Kind::Submit, 1, 0);
-    huge[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    let mut long_head = Vec::new();
-    frame::put_header(&mut long_head, Kind::Submit, 1, 0);
-    long_head[2..4].copy_from_slice(&u16::MAX.to_le_bytes());
-    let mut nonsense_head = Vec::new();
-    frame::put(&mut nonsense_head, Kind::Submit, 1, &0xDEAD_BEEF_u32, b"x");
-    let mut trailing = Vec::new();
-    frame::put(&mut trailing, Kind::Control, 1, &(0_u8, 7_u8, 7_u8), b"");
-    let mut not_ours = Vec::new();
-    frame::put_plain(&mut not_ours, Kind::Ready, 1, b"");
-    for bytes in [unknown, huge, long_head, nonsense_head, trailing, not_ours, hello(1)] {
-        let mut raw = Raw::welcomed(pool.socket());
-        raw.send(&bytes);
-        let words = raw.last_words();
-        assert!(words.iter().all(|w| w.contains("error")), "an error or nothing, then the end: {words:?}");
-    }
-    assert_eq!(result(pool.run(code("1"))), 1);
-    assert_eq!(pool.status()["tasks"]["total"], 1);
-}
-
-#[test]
 fn a_task_before_the_hello_is_refused() {
     let pool = Pool::start(json!({}));
     let mut raw = Raw::open(pool.socket());
@@ -124,23 +97,6 @@ fn half_a_frame_and_silence_holds_up_nobody() {
         raw.send(&hello(1)[..7]);
     }
     assert_eq!(result(pool.run(code("1"))), 1);
-}
-
-#[test]
-fn what_a_client_announces_is_not_allocated() {
-    let pool = Pool::start(json!({}));
-    let before = proc::status_kib(pool.pid(), "VmRSS").expect("it lives");
-    let mut open = Vec::new();
-    for _ in 0..50 {
-        let mut raw = Raw::welcomed(pool.socket());
-        let mut bytes = Vec::new();
-        frame::put_header(&mut bytes, Kind::Submit, 1, 8 << 20);
-        raw.send(&bytes);
-        open.push(raw);
-    }
-    assert_eq!(result(pool.run(code("1"))), 1);
-    let after = proc::status_kib(pool.pid(), "VmRSS").expect("it lives");
-    assert!(after < before + 100 * 1024, "50 announcements of 8 MiB: {before} to {after} KiB");
 }
 
 #[test]
@@ -220,27 +176,4 @@ fn malformed_arguments_are_explained() {
         assert!(tried.stderr.contains(named), "{arguments:?}: {tried:?}");
     }
     assert_eq!(pool.status()["tasks"]["total"], 0);
-}
-
-#[test]
-fn a_socket_path_that_cannot_be_is_refused_with_what_to_do() {
-    let folder = Folder::new();
-    let long = folder.join("x".repeat(110));
-    let tried: Ctl =
-        supervisor_command(&folder).args(["--http", "off", "--socket"]).arg(&long).output().expect("it starts").into();
-    assert_ne!(tried.code, 0);
-    assert!(tried.stderr.contains("107"), "{tried:?}");
-    let file = folder.write("in-the-way/pool.sock", "not a socket");
-    let tried: Ctl =
-        supervisor_command(&folder).args(["--http", "off", "--socket"]).arg(&file).output().expect("it starts").into();
-    assert_ne!(tried.code, 0);
-    assert_eq!(std::fs::read_to_string(&file).expect("left alone"), "not a socket", "{tried:?}");
-}
-
-#[test]
-fn a_thousand_idle_connections_leave_room_for_the_administrator() {
-    let pool = Pool::start(json!({}));
-    let idle: Vec<_> = (0..1000).filter_map(|_| std::os::unix::net::UnixStream::connect(pool.socket()).ok()).collect();
-    until("the administrator gets in", || pool.ctl(&["status"]).code == 0);
-    drop(idle);
 }

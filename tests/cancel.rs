@@ -1,6 +1,5 @@
 //! Cancel stops a waiting task at once and a running one for real.
 
-use pool_tests::client::RUN;
 use pool_tests::tasks::{code, error, hold, program, result, with};
 use pool_tests::{Folder, Pool, Value, json, proc, until, until_some};
 
@@ -112,23 +111,6 @@ fn a_cancelled_task_is_not_retried() {
     until("it runs", || pool.task(&id)["state"] == "running");
     pool.cancel(&id);
     assert_eq!(pool.outcome(&id)["attempts"], 1);
-}
-
-#[test]
-fn a_client_that_goes_takes_its_run_tasks_with_it_and_leaves_submitted_ones() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}}));
-    let mut client = pool.client();
-    let run = client.submit_as(&hold(), RUN);
-    let submitted = client.submit(&with(pool_tests::tasks::sleep(300), json!({"tag": "kept"})));
-    let (run, submitted) = (client.id(run), client.id(submitted));
-    until("both run", || pool.status()["tasks"]["running"] == 2);
-    drop(client);
-    until("the run task is cancelled", || {
-        pool.events_named("task-error")
-            .iter()
-            .any(|e| e["taskId"] == *run && e["error"].to_string().contains("CANCELLED"))
-    });
-    assert_eq!(result(pool.outcome(&submitted)), "slept");
 }
 
 #[test]

@@ -26,8 +26,11 @@ mod poolctl;
 mod http_api;
 
 mod bad_input;
+mod hostile_api;
+mod hostile_client;
 mod hostile_http_tasks;
 mod hostile_js;
+mod hostile_machine;
 mod hostile_shell;
 mod hostile_worker;
 mod originals_bugs;

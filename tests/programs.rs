@@ -1,7 +1,6 @@
 //! The three programs, their options, and the control socket.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -154,71 +153,4 @@ fn the_sockets_folder_is_0700_and_the_socket_0600() {
     let mode = |path: &Path| path.metadata().expect("it exists").permissions().mode() & 0o7777;
     assert_eq!(mode(pool.socket()), 0o600);
     assert_eq!(mode(pool.socket().parent().expect("a folder")), 0o700);
-}
-
-#[test]
-fn another_user_is_refused_by_the_peers_credentials() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: another user cannot be played");
-        return;
-    }
-    let pool = Pool::start(json!({}));
-    // Wide open on purpose: what is left is the check of who is calling.
-    for path in [pool.folder().path(), pool.socket().parent().expect("a folder").to_owned()] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
-    }
-    std::fs::set_permissions(pool.socket(), std::fs::Permissions::from_mode(0o666)).expect("ours");
-    let poolctl = pool.folder().join("poolctl");
-    std::fs::copy(&binaries().poolctl, &poolctl).expect("copied");
-    let mut command = Command::new(poolctl);
-    let asked: Ctl = command
-        .arg("--socket")
-        .arg(pool.socket())
-        .arg("status")
-        .current_dir("/")
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .expect("it starts")
-        .into();
-    assert_ne!(asked.code, 0, "{asked:?}");
-    assert!(asked.stdout.is_empty(), "{asked:?}");
-    until("the refusal is logged", || pool.log().contains("65534"));
-    assert_eq!(result(pool.run(code("1"))), 1, "its own user is served on");
-}
-
-#[test]
-fn a_second_supervisor_refuses_with_a_clear_message_and_leaves_the_first_alone() {
-    let first = Pool::start(json!({}));
-    let folder = Folder::new();
-    let second: Ctl = supervisor_command(&folder)
-        .args(["--http", "off", "--socket"])
-        .arg(first.socket())
-        .output()
-        .expect("it starts")
-        .into();
-    assert_ne!(second.code, 0);
-    let socket = first.socket().to_str().expect("ASCII");
-    assert!(second.stderr.contains(socket), "it names the socket: {second:?}");
-    assert_eq!(result(first.run(code("1"))), 1);
-}
-
-#[test]
-fn a_socket_left_by_a_dead_supervisor_is_replaced() {
-    let folder = Folder::new();
-    let start = || {
-        let child = supervisor_command(&folder)
-            .args(["--http", "off", "--socket"])
-            .arg(folder.join("run/pool.sock"))
-            .spawn()
-            .expect("it starts");
-        until("it listens", || Client::open(&folder.join("run/pool.sock")).is_ok());
-        child
-    };
-    for _ in 0..2 {
-        let mut child = start();
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-        assert!(folder.join("run/pool.sock").exists(), "a killed supervisor leaves its socket");
-    }
 }

@@ -66,6 +66,15 @@ pub fn workers_of(supervisor: i32) -> Vec<i32> {
     all().into_iter().filter(|pid| command_line(*pid).windows(2).any(|pair| pair == marks)).collect()
 }
 
+/// Processor time that it has used, user's and system's, in milliseconds.
+#[must_use]
+pub fn cpu_ms(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    // The kernel counts in hundredths of a second.
+    Some(10 * (fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?))
+}
+
 /// How many descriptors it holds.
 #[must_use]
 pub fn descriptors(pid: i32) -> usize {

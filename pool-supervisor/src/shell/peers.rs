@@ -31,12 +31,24 @@ impl Pool {
                 Err(error) => {
                     // Most likely out of descriptors: somebody has to go, or this turns for ever.
                     tracing::warn!("failed to accept a connection: {error}");
-                    if let Some(id) = self.clients.oldest_ungreeted() {
-                        self.drop_client(id, "the supervisor is out of descriptors");
+                    match self.clients.oldest_ungreeted() {
+                        Some(id) => self.drop_client(id, "the supervisor is out of descriptors"),
+                        None => self.listen(false),
                     }
                     return;
                 }
             }
+        }
+    }
+
+    /// Whether newcomers are looked at. The listener is always readable while one waits whom there is no descriptor for, so it is
+    /// left alone until the next round of housekeeping.
+    pub(super) fn listen(&mut self, on: bool) {
+        self.listens = on;
+        let wanted = if on { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+        let mut event = EpollEvent::new(wanted, Token::Listener.pack());
+        if let Err(error) = self.epoll.modify(&self.control.listener, &mut event) {
+            tracing::error!("failed to watch for connections: {error}");
         }
     }
 

@@ -121,6 +121,8 @@ pub(crate) struct Pool {
     pub(super) snapshot: Snapshot,
     pub(super) http: Option<HttpHandle>,
     pub(super) control: Control,
+    /// Whether newcomers are looked at.
+    pub(super) listens: bool,
     signals: Signals,
     pub(super) systemd: Systemd,
     pub(super) clients: Clients,
@@ -186,6 +188,7 @@ impl Pool {
             snapshot: parts.snapshot,
             http: None,
             control: parts.control,
+            listens: true,
             signals: parts.signals,
             systemd: Systemd::new(),
             clients: Clients::default(),
@@ -309,6 +312,9 @@ impl Pool {
 
     fn keep_house(&mut self, now: Time) {
         self.oom.turn_over();
+        if !self.listens {
+            self.listen(true);
+        }
         self.outcomes.expire(now, self.config.pool.result_ttl_ms);
         self.forget_outcomes();
         let late: Vec<ClientId> = self
