@@ -12,7 +12,7 @@ use pool_tests::faults::Faults;
 use pool_tests::pool::supervisor_command;
 use pool_tests::tasks::{code, error, hold, program, result, sleep, with};
 use pool_tests::wait::{now, pause};
-use pool_tests::{Client, Folder, Pool, Value, json, proc, unharmed, until, until_some};
+use pool_tests::{Client, Folder, Pool, Value, json, proc, unharmed, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// How long the supervisor is watched for spinning.
@@ -227,29 +227,20 @@ fn hostile_48_a_supervisor_that_is_killed_leaves_no_worker_and_no_grandchild_and
         "pool": {"minWorkers": 2, "maxWorkers": 4},
         "shell": {"allow": [{"program": "/bin/sh", "args": "(?s).*"}], "env": {"PATH": "/usr/bin:/bin"}},
     }));
-    let script = format!(
-        "echo $$ > {0}/shell; setsid sh -c 'trap \"\" TERM HUP; sleep 100 & echo $! > {0}/deepest; echo $$ > {0}/deep; wait' & wait",
-        folder.text()
-    );
+    // Each of the three shells names the folder on its command line.
+    let deepest = format!("echo > {0}/up; sleep 100; : {0}", folder.text());
+    let script = format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; : {0}' & sleep 100", folder.text());
     for task in [hold(), code("for (;;);"), program("/bin/sh", &["-c", &script])] {
         let _id = pool.submit(task);
     }
-    let read = |name: &str| {
-        until_some("the script runs", || fs::read_to_string(folder.join(name)).ok()?.trim().parse::<i32>().ok())
-    };
-    let tree: Vec<i32> = ["shell", "deep", "deepest"].into_iter().map(read).collect();
-    let started: Vec<_> = tree.iter().map(|pid| proc::stat(*pid).map(|stat| stat.started)).collect();
+    until("the tree is up", || folder.join("up").exists());
+    assert_eq!(proc::naming(&folder.text()).len(), 3);
     until("all of them run", || pool.status()["tasks"]["running"] == 3);
     let workers = proc::workers_of(pool.pid());
     pool.signal(Signal::KILL);
     pool.wait();
     until("no worker is left", || workers.iter().all(|pid| !proc::alive(*pid)));
-    until("no grandchild is left", || {
-        let same = |(pid, started): (&i32, &Option<u64>)| {
-            proc::stat(*pid).is_some_and(|s| s.state != 'Z' && Some(s.started) == *started)
-        };
-        !tree.iter().zip(&started).any(same)
-    });
+    until("no grandchild is left", || proc::naming(&folder.text()).is_empty());
     let mut again = supervisor_command(pool.folder())
         .arg("--config")
         .arg(pool.config_path())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pool_tests::pool::Pool;
 use pool_tests::tasks::{error, program, result, with};
-use pool_tests::{Folder, Value, json, proc, unharmed, until, until_some};
+use pool_tests::{Folder, Value, json, proc, unharmed, until};
 
 const FORK_BOMB: &str = env!("CARGO_BIN_EXE_fork_bomb");
 
@@ -86,25 +86,29 @@ fn hostile_34_dangerous_arguments_of_an_allowed_program_are_refused_by_its_patte
     assert_eq!(ran, "/srv -name *.rs -type f\nlog --oneline\n-tzf a.tar\n");
 }
 
+/// A shell whose child has left its session, ignores what it can, holds the pipe and has a child of its own. Each of the three names
+/// the folder on its command line, and the file `up` says that all are there.
+fn stubborn_tree(folder: &Folder, then: &str) -> String {
+    let deepest = format!("echo > {0}/up; sleep 100; : {0}", folder.text());
+    format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; : {0}' & {then}", folder.text())
+}
+
 #[test]
 fn hostile_35_a_setsid_child_that_ignores_sigterm_and_holds_the_pipe_dies_at_the_timeout() {
     let pool = pool_for(&["/bin/sh"]);
     let folder = Folder::new();
-    let script = format!(
-        "echo $$ > {0}/shell; setsid sh -c 'trap \"\" TERM HUP; echo $$ > {0}/deep; sleep 100' & sleep 100",
-        folder.text()
-    );
+    let script = stubborn_tree(&folder, "sleep 100");
     let task = with(program("/bin/sh", &["-c", &script]), json!({"timeout": 1500}));
     unharmed(&pool, || {
         let mut client = pool.client();
         let request = client.submit(&task);
-        let (shell, deep) = (written_pid(&folder, "shell"), written_pid(&folder, "deep"));
-        assert_eq!(proc::stat(shell).map(|s| s.session), Some(shell), "a session of its own");
-        assert_ne!(proc::stat(deep).map(|s| s.session), Some(shell), "the child has left it");
+        until("the tree is up", || folder.join("up").exists());
+        let tree = proc::naming(&folder.text());
+        assert_eq!(tree.len(), 3, "{tree:?}");
         let outcome = client.outcome(request);
         assert_eq!(outcome["status"], "timed-out", "{outcome}");
         ended_on_time(&outcome, 1500.0);
-        until("the whole tree is gone", || !proc::alive(shell) && !proc::alive(deep));
+        until("the whole tree is gone", || proc::naming(&folder.text()).is_empty());
     });
 }
 
@@ -112,22 +116,24 @@ fn hostile_35_a_setsid_child_that_ignores_sigterm_and_holds_the_pipe_dies_at_the
 fn hostile_35_a_setsid_child_that_holds_the_pipe_does_not_hold_up_the_end() {
     let pool = pool_for(&["/bin/sh"]);
     let folder = Folder::new();
-    let script = format!(
-        "setsid sh -c 'trap \"\" TERM HUP; echo $$ > {0}/deep; sleep 100' & until [ -s {0}/deep ]; do :; done; echo done",
-        folder.text()
-    );
+    let script = stubborn_tree(&folder, &format!("until [ -e {}/up ]; do :; done; echo done", folder.text()));
     let task = with(program("/bin/sh", &["-c", &script]), json!({"timeout": 30_000}));
     unharmed(&pool, || {
         let outcome = pool.run(task);
         assert_eq!(result(outcome.clone())["stdout"], "done\n");
         ended_on_time(&outcome, 20_000.0);
-        let deep = written_pid(&folder, "deep");
-        until("the child is gone", || !proc::alive(deep));
+        until("the child is gone", || proc::naming(&folder.text()).is_empty());
     });
 }
 
-fn written_pid(folder: &Folder, name: &str) -> i32 {
-    until_some("the script runs", || std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<i32>().ok())
+/// By the kernel's own word, asked from within: whoever has left is in a session of another number.
+#[test]
+fn hostile_35_a_program_runs_in_a_session_of_its_own() {
+    let pool = pool_for(&["/bin/sh"]);
+    let shown = result(pool.run(program("/bin/sh", &["-c", "echo $$; cut -d' ' -f6 /proc/$$/stat"])));
+    let numbers: Vec<&str> = shown["stdout"].as_str().expect("text").lines().collect();
+    assert_eq!(numbers.len(), 2, "{shown}");
+    assert_eq!(numbers[0], numbers[1], "it leads its session");
 }
 
 /// The attempt took no longer than its timeout and what the ladder adds, on a machine that may be very busy.

@@ -214,7 +214,16 @@ fn hostile_22_descriptors_that_a_worker_sends_are_discarded() {
 #[test]
 fn hostile_22_a_worker_that_stops_itself_or_exits_with_0_under_a_task_is_a_crash() {
     let pool = pool();
-    is_a_crash(&pool, "stop", "unresponsive");
+    beside_a_neighbour(&pool, |_| {
+        let id = pool.submit(lie("stop"));
+        until("it runs", || pool.task(&id)["state"] == "running");
+        // The first process of a namespace cannot stop itself; somebody outside can.
+        let worker = pool.pid_of(&pool.task(&id)["workerId"]).expect("it lives");
+        proc::signal(worker, rustix::process::Signal::STOP);
+        let outcome = pool.outcome(&id);
+        assert_eq!(error(&outcome), "WORKER_CRASHED", "{outcome}");
+        assert_eq!(verdict(&pool, &outcome)["cause"], "unresponsive");
+    });
     is_a_crash(&pool, "exit", "exited");
 }
 

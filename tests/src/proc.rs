@@ -59,6 +59,13 @@ pub fn command_line(pid: i32) -> Vec<String> {
     bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
 
+/// Living processes whose command line names this text: a program in a namespace of its own knows itself by another number.
+#[must_use]
+pub fn naming(text: &str) -> Vec<i32> {
+    let names = |pid: &i32| alive(*pid) && command_line(*pid).iter().any(|argument| argument.contains(text));
+    all().into_iter().filter(names).collect()
+}
+
 /// The workers that a supervisor started, its children or not.
 #[must_use]
 pub fn workers_of(supervisor: i32) -> Vec<i32> {
