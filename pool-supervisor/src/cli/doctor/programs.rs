@@ -107,8 +107,9 @@ fn left_behind(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     let (limit, tried) = ("process-tree", "leave a child in a session of its own");
     let mark = format!("31.{}", std::process::id());
     let script = format!("setsid sleep {mark} & sleep 0.2");
-    let Some(program) = list.find(&SHELLS, &["-c", &script]) else {
-        return Ok(lacks(limit, tried, "shell that takes any script"));
+    let others = list.find(&["setsid"], &[]).and(list.find(&["sleep"], &[]));
+    let Some(program) = others.and(list.find(&SHELLS, &["-c", &script])) else {
+        return Ok(lacks(limit, tried, "shell that takes any script, with setsid and sleep"));
     };
     let task = json!({"type": "shell-command", "program": program, "args": ["-c", script], "timeout": 10_000});
     let ended = tasks.run(task)?;
