@@ -197,8 +197,8 @@ fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_
         let hurried = client.submit(&with(code("1"), json!({"projectId": "paused", "deadline": 1500})));
         let patient = client.submit(&with(sleep(200), json!({"timeout": 30_000, "deadline": 30_000})));
         client.id(hurried);
-        faults.shift_clock(jump);
         let at = wall_s(&pool.client().events(Some(0)));
+        faults.shift_clock(jump);
         assert_eq!(result(client.outcome(patient)), "slept", "nothing ends because of the jump");
         assert_eq!(client.outcome(times_out)["status"], "timed-out");
         let again = client.outcome(retried);
