@@ -17,8 +17,10 @@ mod reload;
 mod scheduling;
 mod set_aside;
 mod tenancy;
+mod verdicts;
 mod workers;
 
+mod isolation;
 mod limits;
 
 mod poolctl;

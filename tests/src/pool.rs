@@ -138,8 +138,9 @@ impl Pool {
         let socket = folder.join("run/pool.sock");
         let log = File::create(folder.join("log")).expect("a file can be made");
         let mut command = supervisor_command(&folder);
-        command.arg("--config").arg(&path).arg("--socket").arg(&socket).stdout(Stdio::null()).stderr(log);
+        command.arg("--config").arg(&path).arg("--socket").arg(&socket);
         change(&mut command);
+        command.stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the supervisor can be started");
         Self { folder, child, socket, config: path, ended: None }
     }
@@ -243,6 +244,12 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> Value {
         self.ask(&ControlRequest::Status)
+    }
+
+    /// As [`Self::status`], of a supervisor that may not answer.
+    #[must_use]
+    pub fn try_status(&self) -> Option<Value> {
+        Client::open(&self.socket).ok()?.ask(&ControlRequest::Status).ok()
     }
 
     /// Living workers.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use comfy_table::Cell;
 use pool_protocol::control::{
-    ControlRequest, DeadWorkerRow, Done, LimitReply, ProjectRow, StatusReply, TaskReply, WorkerRow,
+    ControlRequest, DeadWorkerRow, Done, IsolationReply, LaneLayers, LimitReply, ProjectRow, StatusReply, TaskReply,
+    WorkerRow,
 };
 use pool_protocol::id::TaskId;
 use serde::Deserialize;
@@ -151,7 +152,21 @@ fn status_text(reply: &StatusReply) -> String {
         ("load", Some(Cell::new(format!("{:.2}", reply.stats.load)))),
         ("projects", (!usage.is_empty()).then(|| Cell::new(usage.join(", ")))),
         ("http", reply.http.as_ref().map(Cell::new)),
+        ("isolation", Some(Cell::new(isolation_text(&reply.isolation)))),
     ])
+}
+
+/// The level, and what each lane lacks of all layers there are.
+fn isolation_text(isolation: &IsolationReply) -> String {
+    let lane = |(name, layers): (&String, &LaneLayers)| {
+        if layers.missing.is_empty() {
+            return format!("{name} has every layer");
+        }
+        let missing = layers.missing.iter().map(|(layer, why)| format!("{layer} ({why})"));
+        format!("{name} lacks {}", missing.collect::<Vec<_>>().join(", "))
+    };
+    let lanes: Vec<_> = isolation.lanes.iter().map(lane).collect();
+    if lanes.is_empty() { isolation.level.clone() } else { format!("{}: {}", isolation.level, lanes.join("; ")) }
 }
 
 fn workers_text(rows: &[WorkerRow]) -> String {

@@ -17,7 +17,7 @@ fn answered(args: &[&str], wanted: fn(&ControlRequest<'_>) -> bool, json: &'stat
     ended
 }
 
-const STATUS: &str = r#"{"release":"0.1.0","pid":7,"state":"degraded","degraded":"workers do not start","minWorkers":1,"maxWorkers":4,"http":"127.0.0.1:45678","workers":{"total":3,"available":1,"busy":2,"spawning":0},"tasks":{"queued":12,"running":2,"total":1021,"completed":1004,"failed":3,"avgTime":1.234},"load":4.667,"projectUsage":{"a":1,"b":1},"uptime":192.4}"#;
+const STATUS: &str = r#"{"release":"0.1.0","pid":7,"state":"degraded","degraded":"workers do not start","minWorkers":1,"maxWorkers":4,"http":"127.0.0.1:45678","workers":{"total":3,"available":1,"busy":2,"spawning":0},"tasks":{"queued":12,"running":2,"total":1021,"completed":1004,"failed":3,"avgTime":1.234},"load":4.667,"projectUsage":{"a":1,"b":1},"uptime":192.4,"isolation":{"level":"standard","lanes":{"io":{"on":["landlock"],"missing":{}},"js":{"on":[],"missing":{"cgroup":"not delegated"}}}}}"#;
 
 #[test]
 fn status_is_a_page_or_the_supervisors_json() {
@@ -33,7 +33,8 @@ fn status_is_a_page_or_the_supervisors_json() {
          so far    1021 accepted, 1004 succeeded, 3 did not; mean run time 1.23 ms\n\
          load      4.67\n\
          projects  a 1, b 1\n\
-         http      127.0.0.1:45678\n",
+         http      127.0.0.1:45678\n\
+         isolation standard: io has every layer; js lacks cgroup (not delegated)\n",
     );
     answered(&["status", "--json"], ask, STATUS).expect(0, &format!("{STATUS}\n"));
 }

@@ -162,6 +162,12 @@ impl Engine {
         self.memory.reached().is_some()
     }
 
+    /// What is known of array buffers that ended a task: the heap may have been nearly empty.
+    #[must_use]
+    pub fn buffers_exceeded(&self) -> Option<String> {
+        self.memory.reached().filter(|reached| reached.is_of_buffers()).map(Reached::message)
+    }
+
     /// Makes the next fresh context ahead; for the time when there is nothing else to do.
     pub fn prepare_spare(&mut self) {
         self.realms.prepare_spare(&mut self.isolate);

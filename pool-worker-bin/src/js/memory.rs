@@ -51,6 +51,11 @@ impl Reached {
         };
         format!("{what} limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
     }
+
+    /// Whether it was not the heap.
+    pub(super) fn is_of_buffers(self) -> bool {
+        matches!(self.what, Kept::Buffers)
+    }
 }
 
 fn mebibytes(bytes: usize) -> String {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pool_protocol::limits::{MAX_ERROR_BYTES, MAX_LOG_BYTES};
-use pool_protocol::outcome::ErrorCode;
+use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Body, ModuleData, Realm, TaskKind};
 use pool_protocol::worker::{LogHead, LogLevel, Setup};
 use pool_worker::js;
@@ -160,6 +160,10 @@ impl JsLane {
                 Err(end) => end,
             };
             end.spoiled |= self.engine.must_be_replaced();
+            if let Some(detail) = self.engine.buffers_exceeded() {
+                // The task's code says that memory was used up; which memory, only this process knows.
+                last_words::say(link, Cause::ArrayBuffers, &detail);
+            }
             end.cpu = self.meter.charge(began.elapsed());
             if !end.send(link, &job, began, false)? {
                 return Ok(());

@@ -55,6 +55,13 @@ pub(super) fn announce_on(link: &Arc<Link>) -> io::Result<()> {
     Ok(())
 }
 
+/// Says why the process is about to leave of its own accord, as far as its last result does not say it.
+pub(super) fn say(link: &Link, cause: Cause, detail: &str) {
+    if !SPOKEN.swap(true, Ordering::SeqCst) {
+        link.last_words(&words(cause, detail));
+    }
+}
+
 extern "C" fn handle(number: i32) {
     speak(|mouth| {
         let at = DEADLY.iter().position(|s| *s as i32 == number);
