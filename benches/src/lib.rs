@@ -7,6 +7,7 @@
 pub mod closed;
 pub mod echo;
 pub mod figures;
+pub mod isolation;
 pub mod pool;
 pub mod spinners;
 pub mod submit;

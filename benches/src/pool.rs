@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pool_protocol::control::{ControlRequest, ReadyReply};
 use pool_supervisor::client::{ClientError, Connection, Reply};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// From the start to ready: a cold file cache is the slowest part.
@@ -42,13 +42,26 @@ impl Pool {
         if let Some(socket) = socket {
             return Ok(Self::Theirs(socket.to_owned()));
         }
+        // A worker's start is not what is measured: none is replaced.
+        Self::start(workers, &json!({ "maxTasksPerWorker": 0 }), None)
+    }
+
+    /// Starts a supervisor with so many workers, these settings of the pool, and this isolation.
+    ///
+    /// # Errors
+    /// When the programs are missing or do not start; says which.
+    pub fn start(workers: u32, more: &Value, isolation: Option<&str>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-        let config = json!({
-            // A worker's start is not what is measured: none is replaced, and their number stays.
-            "pool": { "minWorkers": workers, "maxWorkers": workers, "autoScale": false, "maxTasksPerWorker": 0 },
+        let mut config = json!({
+            "pool": { "minWorkers": workers, "maxWorkers": workers, "autoScale": false },
+            "isolation": isolation.unwrap_or("standard"),
             "http": { "listen": "off" },
-            "log": { "level": "warn" },
+            // What is missing is the measured machine's affair, not news.
+            "log": { "level": "error" },
         });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            config["pool"][name] = value.clone();
+        }
         let path = folder.path().join("pool.json");
         std::fs::write(&path, config.to_string()).context("failed to write the configuration")?;
         let socket = folder.path().join("pool.sock");

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use pool_bench::closed::{Load, fitting_window};
 use pool_bench::figures::{Round, middle};
+use pool_bench::isolation::Plan;
 use pool_bench::pool::Pool;
 use pool_bench::spinners::{Mix, Spun};
 use pool_bench::submit::Answerer;
@@ -33,6 +34,8 @@ enum Mode {
     Submit(Submit),
     /// Small function tasks of which some spin until their timeout; fails when the whole takes too long
     Spinners(Spinners),
+    /// What confinement costs: small function tasks and workers' starts under `strict` and `off`, side by side
+    Isolation(Isolation),
 }
 
 #[derive(Debug, Args)]
@@ -97,12 +100,38 @@ struct Spinners {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Isolation {
+    /// Compared with `off`
+    #[arg(long, value_name = "LEVEL", default_value = "strict", value_parser = ["strict", "standard"])]
+    level: String,
+    /// Workers of each pool [default: as many as there are CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    workers: Option<u32>,
+    /// Tasks in a round
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    tasks: u64,
+    /// Rounds of each, in turns
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Tasks in flight
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+    /// Workers started of each
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    starts: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let measured = match &cli.mode {
         Mode::Tasks(args) => tasks(args).map(|()| true),
         Mode::Submit(args) => submitted(args).map(|()| true),
         Mode::Spinners(args) => spinners(args),
+        Mode::Isolation(args) => isolation(args).map(|()| true),
     };
     match measured {
         Ok(true) => ExitCode::SUCCESS,
@@ -154,6 +183,29 @@ fn tasks(args: &Tasks) -> anyhow::Result<()> {
     // Compiled code, grown heaps and learned credit are part of a pool at work.
     load.round(common.tasks.div_ceil(10), &mut usage)?;
     common.measure(what, || load.round(common.tasks, &mut usage))
+}
+
+fn isolation(args: &Isolation) -> anyhow::Result<()> {
+    let cpus = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let plan = Plan {
+        level: &args.level,
+        workers: args.workers.unwrap_or_else(cpus),
+        tasks: args.tasks,
+        rounds: args.rounds,
+        window: args.window as usize,
+        starts: args.starts,
+    };
+    let compared = plan.measure(|line| {
+        if !args.json {
+            println!("{line}");
+        }
+    })?;
+    if args.json {
+        println!("{}", serde_json::to_string(&compared)?);
+    } else {
+        println!("{}", compared.lines(&args.level));
+    }
+    Ok(())
 }
 
 fn submitted(args: &Submit) -> anyhow::Result<()> {

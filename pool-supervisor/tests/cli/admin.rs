@@ -24,17 +24,17 @@ fn status_is_a_page_or_the_supervisors_json() {
     let ask: fn(&ControlRequest<'_>) -> bool = |request| *request == ControlRequest::Status;
     answered(&["status"], ask, STATUS).expect(
         0,
-        "state     degraded\n\
-         reason    workers do not start\n\
-         release   0.1.0 (pid 7)\n\
-         uptime    3m12s\n\
-         workers   3 of 1 to 4: 2 busy, 1 idle, 0 starting\n\
-         tasks     2 running, 12 waiting\n\
-         so far    1021 accepted, 1004 succeeded, 3 did not; mean run time 1.23 ms\n\
-         load      4.67\n\
-         projects  a 1, b 1\n\
-         http      127.0.0.1:45678\n\
-         isolation standard: io has every layer; js lacks cgroup (not delegated)\n",
+        "state      degraded\n\
+         reason     workers do not start\n\
+         release    0.1.0 (pid 7)\n\
+         uptime     3m12s\n\
+         workers    3 of 1 to 4: 2 busy, 1 idle, 0 starting\n\
+         tasks      2 running, 12 waiting\n\
+         so far     1021 accepted, 1004 succeeded, 3 did not; mean run time 1.23 ms\n\
+         load       4.67\n\
+         projects   a 1, b 1\n\
+         http       127.0.0.1:45678\n\
+         isolation  standard: io has every layer; js lacks cgroup (not delegated)\n",
     );
     answered(&["status", "--json"], ask, STATUS).expect(0, &format!("{STATUS}\n"));
 }
