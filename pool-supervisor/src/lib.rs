@@ -4,4 +4,5 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod http;
+pub mod session;
 pub mod shell;

@@ -18,6 +18,7 @@ use super::reactor::Pool;
 use super::spawn::{self, Namespaces, Order, SpawnError, Spawned};
 use super::verdict::Circumstances;
 use super::workers::Worker;
+use crate::session::worker::WorkerSession;
 
 /// Memory of a worker besides what tasks are given: the program's pages, the engine, stacks, the kernel's own share.
 const WORKER_BYTES: u64 = 192 << 20;
@@ -134,8 +135,7 @@ impl Pool {
             peer,
             stderr: spawned.stderr,
             seen: Circumstances::default(),
-            beats: 0,
-            beats_from: self.clock.now(),
+            session: WorkerSession::new(self.clock.now()),
             output_read: false,
             deaf: false,
             dirty: false,

@@ -18,10 +18,6 @@ use super::spawn::SpawnError;
 use super::workers::Confined;
 use crate::config::{CgroupMode, Config};
 
-/// What a worker may say about what it lacks. It is untrusted: a compromised child would have this process keep it.
-const MAX_MISSING_BYTES: usize = 8 * 1024;
-/// Of one reason.
-const MAX_REASON_CHARS: usize = 400;
 /// Bit of `CAP_SYS_ADMIN` in `/proc/self/status`.
 const SYS_ADMIN: u32 = 21;
 
@@ -122,13 +118,12 @@ impl Confinement {
 
 impl Pool {
     /// A worker says which layers it has put on. Gives whether it may run tasks; one that may not is ended here.
-    pub(super) fn confine(&mut self, id: WorkerId, said: LayerSet, body: &[u8]) -> Result<bool, String> {
-        let Some(worker) = self.workers.get(id) else { return Ok(false) };
+    pub(super) fn confine(&mut self, id: WorkerId, said: LayerSet, mut missing: BTreeMap<String, String>) -> bool {
+        let Some(worker) = self.workers.get(id) else { return false };
         let (lane, promised) = (worker.lane, worker.promised);
         let around = worker.group.as_ref().map_or(LayerSet::NONE, |group| group.layers());
         // What is put around a worker is not the worker's to claim.
         let layers = said.without(LayerSet::CGROUP).with(around);
-        let mut missing = read_missing(body)?;
         self.explain(lane, worker.namespaced, &mut missing);
         let lacking = layers.lacking(lane);
         missing.retain(|name, _| lacking.names().contains(&name.as_str()));
@@ -147,7 +142,7 @@ impl Pool {
             self.exiting |= self.confinement.fatal().is_some();
             self.deafen(id);
             self.feed(Event::WorkerUnfit { worker: id, reason }, &mut Carried::Nothing);
-            return Ok(false);
+            return false;
         }
         self.confinement.proven |= lane == Lane::Js;
         if !self.confinement.told.contains(&lane) {
@@ -159,7 +154,7 @@ impl Pool {
             }
         }
         self.workers.confine(id, Confined { layers, missing });
-        Ok(true)
+        true
     }
 
     /// The reasons that the supervisor knows better than the worker.
@@ -222,38 +217,9 @@ impl Pool {
     }
 }
 
-/// Reasons by layer, as an untrusted process gives them.
-fn read_missing(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
-    if body.len() > MAX_MISSING_BYTES {
-        return Err(format!("a ready of {} bytes, at most {MAX_MISSING_BYTES} are allowed", body.len()));
-    }
-    let said: BTreeMap<String, String> =
-        serde_json::from_slice(body).map_err(|e| format!("a ready with a bad body: {e}"))?;
-    if let Some(name) = said.keys().find(|name| Layer::ALL.iter().all(|layer| layer.name() != *name)) {
-        return Err(format!("a ready that names the unknown layer {name:?}"));
-    }
-    let plain = |text: String| -> String {
-        text.chars().take(MAX_REASON_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
-    };
-    Ok(said.into_iter().map(|(name, reason)| (name, plain(reason))).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_worker_says_it_lacks_is_bounded() {
-        let said = read_missing(br#"{"landlock":"not\nbuilt in","seccomp":""}"#).expect("sound");
-        assert_eq!(said["landlock"], "not built in");
-        let long = format!(r#"{{"landlock":"{}"}}"#, "x".repeat(5000));
-        assert_eq!(read_missing(long.as_bytes()).expect("short enough")["landlock"].len(), MAX_REASON_CHARS);
-        let longer = format!(r#"{{"landlock":"{}"}}"#, "x".repeat(9000));
-        assert!(read_missing(longer.as_bytes()).unwrap_err().contains("at most 8192"));
-        assert!(read_missing(br#"{"armour":"none"}"#).unwrap_err().contains("unknown layer"));
-        assert!(read_missing(br#"["landlock"]"#).unwrap_err().contains("bad body"));
-        assert!(read_missing(b"").unwrap_err().contains("bad body"));
-    }
 
     #[test]
     fn a_broken_promise_is_the_end_only_before_the_first_worker_that_kept_it() {

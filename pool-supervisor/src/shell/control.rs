@@ -1,23 +1,21 @@
-//! What clients say: hello, tasks, administrative requests.
+//! What follows from what clients say: hello, tasks, administrative requests.
 
+use bytes::Bytes;
 use nix::sys::epoll::EpollFlags;
-use pool_core::event::{Event, NewTask};
-use pool_core::settings::{Lane, RetryPolicy};
-use pool_protocol::codec;
-use pool_protocol::control::{ControlRequest, HelloHead, Refusal, RefusedCode, RefusedHead, WelcomeHead};
+use pool_core::event::Event;
+use pool_protocol::control::{ControlRequest, Refusal, RefusedCode, RefusedHead, WelcomeHead};
 use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::id::{ClientId, TaskId};
-use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
 use pool_protocol::outcome::ErrorCode;
-use pool_protocol::task::{self, InvalidTask, OnDisconnect, TaskHead};
-use pool_protocol::version::{self, Mismatch};
-use pool_protocol::worker as wire;
+use pool_protocol::task::{self, InvalidTask, TaskHead};
+use pool_protocol::version;
 
 use super::clients::Subscription;
 use super::outbox::Received;
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Submitted, Waiter};
+use crate::session::client::{self, ClientSays};
 
 /// Subscriptions of one connection.
 const MAX_SUBSCRIPTIONS: usize = 256;
@@ -83,54 +81,42 @@ impl Pool {
 
     fn on_client_frame(&mut self, id: ClientId, frame: Frame) -> Result<(), String> {
         let greeted = self.clients.get_mut(id).is_some_and(|c| c.greeted);
-        match frame.kind {
-            Kind::Hello if !greeted => self.on_hello(id, &frame),
-            Kind::Submit if greeted => self.on_submit(id, frame),
-            Kind::CancelSubmitted if greeted => {
-                self.cancel_submitted(id, frame.id);
-                Ok(())
-            }
-            Kind::Control if greeted => self.on_control(id, &frame),
-            kind => Err(format!(
-                "a {kind:?} frame {}",
-                if greeted { "is not for a supervisor" } else { "before its hello" }
-            )),
-        }
-    }
-
-    fn on_hello(&mut self, id: ClientId, frame: &Frame) -> Result<(), String> {
-        Mismatch::check("supervisor", "client", frame.id).map_err(|e| e.to_string())?;
-        let _hello: HelloHead<'_> = codec::decode("hello", &frame.head).map_err(|e| e.to_string())?;
-        let body_bytes = self.config.limits.body_bytes;
-        if let Some(client) = self.clients.get_mut(id) {
-            client.greeted = true;
-            let welcome = WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
-            client.peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &bytes::Bytes::new());
-            self.mark_client(id);
+        match client::hear(greeted, frame.kind, frame.id, &frame.head)? {
+            ClientSays::Hello(_) => self.welcome(id),
+            ClientSays::Submit(head) => self.on_submit(Waiter { client: id, request: frame.id }, &head, frame.body),
+            ClientSays::CancelSubmitted => self.cancel_submitted(id, frame.id),
+            ClientSays::Control(request) => self.on_control(id, frame.id, request)?,
         }
         Ok(())
     }
 
-    fn on_submit(&mut self, id: ClientId, frame: Frame) -> Result<(), String> {
-        let head: TaskHead<'_> = codec::decode("submit", &frame.head).map_err(|e| e.to_string())?;
-        let from = Waiter { client: id, request: frame.id };
-        match self.admit(&head, frame.body.len()) {
+    fn welcome(&mut self, id: ClientId) {
+        let body_bytes = self.config.limits.body_bytes;
+        if let Some(client) = self.clients.get_mut(id) {
+            client.greeted = true;
+            let welcome = WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
+            client.peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &Bytes::new());
+            self.mark_client(id);
+        }
+    }
+
+    fn on_submit(&mut self, from: Waiter, head: &TaskHead<'_>, body: Bytes) {
+        match self.admit(head, body.len()) {
             Err(problem) => {
                 self.refuse_task(from, ErrorCode::InvalidTask, &problem.to_string(), head.tag);
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);
-                let mut task = new_task(&head, frame.body.len());
+                let mut task = client::new_task(head, body.len());
                 // Rarely so: hashing every body would cost more than all decisions about it.
                 if self.core.suspects_body_of(task.body_bytes) {
-                    task.body = Some(self.bodies.hash(head.project, head.kind, head.code_len, &frame.body));
+                    task.body = Some(self.bodies.hash(head.project, head.kind, head.code_len, &body));
                 }
-                let submitted = Submitted::new(&head, realm, project, frame.body);
-                let event = Event::Submit { client: id, request: frame.id, task };
+                let submitted = Submitted::new(head, realm, project, body);
+                let event = Event::Submit { client: from.client, request: from.request, task };
                 self.feed(event, &mut Carried::Submit(Some(submitted)));
             }
         }
-        Ok(())
     }
 
     fn admit(&self, head: &TaskHead<'_>, body_len: usize) -> Result<task::Realm, InvalidTask> {
@@ -151,9 +137,7 @@ impl Pool {
         }
     }
 
-    fn on_control(&mut self, id: ClientId, frame: &Frame) -> Result<(), String> {
-        let request: ControlRequest<'_> = codec::decode("control", &frame.head).map_err(|e| e.to_string())?;
-        let number = frame.id;
+    fn on_control(&mut self, id: ClientId, number: u64, request: ControlRequest<'_>) -> Result<(), String> {
         match request {
             ControlRequest::Stats => self.reply(id, number, &self.stats()),
             ControlRequest::Status => self.reply(id, number, &self.status()),
@@ -239,7 +223,7 @@ impl Pool {
     pub(super) fn refuse(&mut self, id: ClientId, request: u64, code: RefusedCode, error: &str) {
         let body = serde_json::to_vec(&Refusal { error: error.to_owned() }).expect("strings serialise");
         if let Some(client) = self.clients.get_mut(id) {
-            client.peer.send(Kind::Refused, request, &RefusedHead { code }, &bytes::Bytes::from(body));
+            client.peer.send(Kind::Refused, request, &RefusedHead { code }, &Bytes::from(body));
             self.mark_client(id);
         }
     }
@@ -251,33 +235,5 @@ impl Pool {
         } else {
             self.refuse(id, request, RefusedCode::Unknown, &format!("there is no task {task}"));
         }
-    }
-}
-
-fn new_task<'a>(head: &TaskHead<'a>, body_len: usize) -> NewTask<'a> {
-    let retry = head.retry.unwrap_or_default();
-    NewTask {
-        lane: match head.kind.lane() {
-            wire::Lane::Js => Lane::Js,
-            wire::Lane::Io => Lane::Io,
-        },
-        project: head.project,
-        priority: head.priority,
-        timeout_ms: head.timeout_ms,
-        max_attempts: head.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS),
-        retry: RetryPolicy {
-            initial_delay_ms: retry.initial_delay,
-            factor: retry.factor,
-            max_delay_ms: retry.max_delay,
-            jitter: retry.jitter,
-        },
-        delay_ms: head.delay_ms,
-        deadline_ms: head.deadline_ms,
-        idempotency_key: head.idempotency_key,
-        cpu_ms: head.cpu_ms,
-        memory_bytes: head.memory_bytes,
-        body_bytes: u32::try_from(body_len).expect("a frame's length is 32 bits"),
-        cancel_with_client: head.on_disconnect == OnDisconnect::Cancel,
-        body: None,
     }
 }

@@ -23,11 +23,11 @@ use pool_protocol::worker::{Lane, ProbeReport, ProbeSetup, ReadyHead};
 use rustix::process::Pid;
 
 use super::cgroup::Group;
-use super::link::read_last_words;
 use super::outbox::Received;
 use super::reactor::{Pool, Token};
 use super::verdict;
 use super::workers::Worker;
+use crate::session::worker::read_last_words;
 
 /// Probes at once; further ones are refused.
 const MAX_PROBES: usize = 2;

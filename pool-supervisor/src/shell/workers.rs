@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
-use pool_core::time::Time;
 use pool_protocol::control::DeadWorkerRow;
 use pool_protocol::id::WorkerId;
 use pool_protocol::layer::LayerSet;
@@ -16,6 +15,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use super::cgroup::Group;
 use super::outbox::Peer;
 use super::verdict::Circumstances;
+use crate::session::worker::WorkerSession;
 
 /// Rows of ended workers that are kept.
 const MAX_DEAD: usize = 256;
@@ -38,9 +38,7 @@ pub(crate) struct Worker {
     pub(crate) peer: Peer,
     pub(crate) stderr: OwnedFd,
     pub(crate) seen: Circumstances,
-    /// Heartbeats since `beats_from`: a flood of them breaks the protocol.
-    pub(crate) beats: u32,
-    pub(crate) beats_from: Time,
+    pub(crate) session: WorkerSession,
     /// The last read of its output filled the buffer.
     pub(crate) output_read: bool,
     /// Nothing more is read from it.
