@@ -2,7 +2,7 @@
 
 pub mod cli;
 pub mod client;
-pub mod config;
 pub mod http;
-pub mod session;
 pub mod shell;
+
+pub use pool_edge::{config, session};

@@ -111,12 +111,22 @@ fn hold(path: &Path, looked_at: &Metadata) -> std::io::Result<File> {
 /// A pattern that the workers will compile as `^(?:…)$`; compiled here to tell of mistakes now.
 fn pattern(setting: &Setting) -> Result<String, Problem> {
     let text = setting.text("a pattern for each argument")?;
+    check_pattern(text).map_err(|e| setting.problem(format!("is no pattern: {}", last_line(&e.to_string()))))?;
+    Ok(text.to_owned())
+}
+
+fn check_pattern(text: &str) -> Result<(), regex::Error> {
     // The pattern by itself first: `a)(b` would pass inside the parentheses.
     for whole in [text.to_owned(), format!("^(?:{text})$")] {
-        regex::Regex::new(&whole)
-            .map_err(|e| setting.problem(format!("is no pattern: {}", last_line(&e.to_string()))))?;
+        regex::Regex::new(&whole)?;
     }
-    Ok(text.to_owned())
+    Ok(())
+}
+
+/// Whether `shell.allow` takes this as the pattern of a program's arguments.
+#[must_use]
+pub fn is_argument_pattern(text: &str) -> bool {
+    check_pattern(text).is_ok()
 }
 
 /// The parser draws the pattern with a caret under it; its last line says what is wrong.

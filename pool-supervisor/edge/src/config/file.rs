@@ -14,14 +14,14 @@ pub(super) fn cpus() -> u32 {
     u32::try_from(cpus).unwrap_or(MAX_WORKERS).min(MAX_WORKERS)
 }
 
-/// Reads a file into its tree.
-pub(super) fn tree(path: &Path) -> Result<Value, ConfigError> {
-    let format = Format::of(path)?;
-    let text = read_bounded(path)?;
-    format.parse(path, &text)
+/// Reads a file's text into its tree.
+pub(super) fn tree(path: &Path, text: &str) -> Result<Value, ConfigError> {
+    Format::of(path)?.parse(path, text)
 }
 
-fn read_bounded(path: &Path) -> Result<String, ConfigError> {
+/// Reads a file, if its name tells a format.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    Format::of(path)?;
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;

@@ -24,7 +24,7 @@ mod read;
 mod tests;
 mod value;
 
-pub use allow::parse_listen;
+pub use allow::{is_argument_pattern, parse_listen};
 use file::cpus;
 
 /// The most workers one pool may have.
@@ -348,8 +348,15 @@ impl Config {
         let Some(path) = path else {
             return Ok(Self::with_defaults(cpus()));
         };
-        let tree = file::tree(path)?;
-        read::config(tree, cpus()).map_err(|value::Problem { key, problem }| ConfigError::Setting {
+        Self::from_text(path, &file::read(path)?)
+    }
+
+    /// Checks a file's text; the path names the format, and the file in errors.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        read::config(file::tree(path, text)?, cpus()).map_err(|value::Problem { key, problem }| ConfigError::Setting {
             path: path.to_owned(),
             key,
             problem,

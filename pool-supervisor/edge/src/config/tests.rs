@@ -272,7 +272,7 @@ fn every_known_key_is_read_and_shown() {
 
 #[test]
 fn the_page_about_the_configuration_has_every_key_as_the_code_has_it() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     let page = std::fs::read_to_string(page).expect("the page is part of the project");
     for key in keys::KEYS {
         let row = format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning);
