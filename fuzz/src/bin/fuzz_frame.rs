@@ -1,0 +1,4 @@
+//! Fuzzes `pool_fuzz::targets::frame`; see that module.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pool_fuzz::targets::frame::run(data));
