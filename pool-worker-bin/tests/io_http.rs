@@ -230,7 +230,7 @@ fn the_list_allows_an_address_with_its_port_and_a_name() {
 
     let mut silent = Worker::silent(Lane::Io);
     setup.http.allow = vec!["10.0.0.0/99".into()];
-    silent.send_setup(&setup, 1);
+    silent.send_setup(&setup, u64::from(pool_protocol::version::CURRENT));
     assert_eq!(silent.exit().code(), Some(1));
     assert!(silent.stderr().contains("http.allow"));
 }

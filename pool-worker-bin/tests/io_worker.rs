@@ -8,7 +8,7 @@ use pool_protocol::frame::{self, Kind};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::TaskKind;
 use pool_protocol::version;
-use pool_protocol::worker::{Lane, LastWordsHead, LogHead, LogLevel};
+use pool_protocol::worker::{Lane, LogHead, LogLevel};
 use serde_json::json;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -36,7 +36,8 @@ fn another_version_is_refused_and_both_versions_are_named() {
     assert_eq!((answer.kind, answer.id), (Kind::Ready, u64::from(version::CURRENT)));
     assert_eq!(worker.exit().code(), Some(1));
     let text = worker.stderr();
-    assert!(text.contains("worker speaks 1, supervisor speaks 2; worker is older"), "{text}");
+    let (own, other) = (version::CURRENT, version::CURRENT + 1);
+    assert!(text.contains(&format!("worker speaks {own}, supervisor speaks {other}; worker is older")), "{text}");
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn what_never_looks_at_its_termination_dies_of_the_kernels_cpu_limit() {
     let mut run = code(1, "Array.prototype.includes.call({length: 2**53 - 1}, 1)");
     run.head.cpu_ms = 50;
     worker.send_runs(&[run]);
-    assert_eq!(worker.next_or_end(), None);
+    assert_eq!(worker.last_words(), (Cause::CpuLimit, "the process was sent SIGXCPU".into()));
     assert_eq!(worker.exit().signal(), Some(libc::SIGXCPU));
 }
 
@@ -360,12 +361,9 @@ fn an_engine_that_dies_says_why_after_everything_that_was_done_before() {
     let mut worker = Worker::js();
     worker.send_runs(&[code(1, "return 1"), code(2, "return 'a'.repeat(2**28).split('').length")]);
     assert_eq!(worker.done().result(), 1);
-    let frame = worker.next();
-    assert_eq!(frame.kind, Kind::LastWords, "{frame:?}");
-    let words: LastWordsHead<'_> = codec::decode("last words", &frame.head).unwrap();
-    assert!(matches!(words.cause, Cause::EngineFatal | Cause::JsHeap), "{words:?}");
-    assert!(!words.detail.is_empty());
-    assert_eq!(worker.next_or_end(), None);
+    let (cause, detail) = worker.last_words();
+    assert!(matches!(cause, Cause::EngineFatal | Cause::JsHeap), "{cause:?}");
+    assert!(!detail.is_empty());
     assert!(worker.exit().signal().is_some());
 }
 

@@ -399,13 +399,17 @@ impl Drop for Pool {
     }
 }
 
-/// What tests mean that do not say otherwise: no HTTP API, and programs that may use the tests' own folders.
+/// What tests mean that do not say otherwise: no HTTP API, and programs that may use the tests' own folders and start others.
 fn fill_in(config: &mut Value) {
     if config["http"]["listen"].is_null() {
         config["http"]["listen"] = json!("off");
     }
     if config["shell"]["allow"].is_array() && config["shell"]["writable"].is_null() {
         config["shell"]["writable"] = json!([std::env::temp_dir()]);
+    }
+    // Scripts of tests start what they need.
+    if config["shell"]["allow"].is_array() && config["shell"]["readable"].is_null() {
+        config["shell"]["readable"] = json!(["/usr"]);
     }
 }
 

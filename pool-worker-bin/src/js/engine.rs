@@ -114,6 +114,8 @@ impl Engine {
             params = params.snapshot_blob(snapshot);
         }
         let mut isolate = v8::Isolate::new(params);
+        // The machine's time zone is looked for now, and not with the first date: by then its files may be out of reach.
+        isolate.date_time_configuration_change_notification(v8::TimeZoneDetection::Redetect);
         let watch = Arc::new(Watch::new(isolate.thread_safe_handle()));
         let host = Rc::new(Host {
             timers: RefCell::new(Timers::default()),

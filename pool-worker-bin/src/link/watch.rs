@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use pool_protocol::worker::HeartbeatHead;
 
 use super::{Link, Running, StopOrder, StopReason};
 use crate::clock::{ThreadClock, process_cpu};
-use crate::lockdown::CpuWall;
+use crate::lockdown::{self, CpuWall};
 
 /// Between two looks while tasks run: a cancel is seen this late, a short task's result behind a long one goes out so late.
 const LOOK: Duration = Duration::from_millis(5);
@@ -43,10 +44,31 @@ pub(crate) struct Watch<E> {
     clock: Option<ThreadClock>,
     wall: CpuWall,
     statm: File,
+    page_bytes: u64,
     next_beat: Instant,
     last_busy: Instant,
     seen: u64,
     watched: Option<Watched>,
+}
+
+/// What keeps the thread from its work.
+#[must_use]
+pub(crate) struct Gate(Sender<()>);
+
+impl Gate {
+    /// Lets the thread begin.
+    pub(crate) fn open(self) {
+        self.0.send(()).expect("the thread waits for it");
+    }
+
+    fn wait(opened: &Receiver<()>) {
+        if opened.recv().is_err() {
+            // The process gives up before it began, and ends.
+            loop {
+                thread::park();
+            }
+        }
+    }
 }
 
 /// What is known of the running task.
@@ -74,6 +96,8 @@ impl<E: EndTask> Watch<E> {
             clock,
             wall,
             statm: File::open("/proc/self/statm")?,
+            // It asks the kernel, once.
+            page_bytes: rustix::param::page_size() as u64,
             next_beat: now,
             last_busy: now,
             seen: 0,
@@ -81,12 +105,21 @@ impl<E: EndTask> Watch<E> {
         })
     }
 
-    /// Starts the thread. It ends with the process.
-    pub(crate) fn start(self) -> io::Result<()> {
+    /// Starts the thread, which does nothing before the gate is opened: threads cannot be started any more when all is locked down,
+    /// and the first frame on the link must not be a heartbeat. It ends with the process.
+    pub(crate) fn start(self) -> io::Result<Gate> {
         let link = Arc::clone(&self.link);
-        let thread = thread::Builder::new().name("watch".into()).stack_size(256 * 1024).spawn(move || self.run())?;
+        let ((gate, opened), (here, arrived)) = (channel(), channel());
+        let run = move || {
+            here.send(()).expect("it is waited for");
+            Gate::wait(&opened);
+            self.run();
+        };
+        let thread = thread::Builder::new().name("watch".into()).stack_size(256 * 1024).spawn(run)?;
+        // INVARIANT: waited for: a beginning thread gives itself a name and a stack for signals, by calls that are taken away next.
+        arrived.recv().expect("a panic ends the process");
         link.watch_thread.set(thread.thread().clone()).expect("there is one watch");
-        Ok(())
+        Ok(Gate(gate))
     }
 
     fn run(mut self) {
@@ -172,7 +205,7 @@ impl<E: EndTask> Watch<E> {
         let mut text = [0; 128];
         let len = self.statm.read_at(&mut text, 0).ok()?;
         let pages: u64 = std::str::from_utf8(&text[..len]).ok()?.split(' ').nth(1)?.parse().ok()?;
-        Some(pages * rustix::param::page_size() as u64)
+        Some(pages * self.page_bytes)
     }
 
     /// Nobody will read what this worker does: it ends, and if the running task does not let it, it dies.
@@ -182,7 +215,7 @@ impl<E: EndTask> Watch<E> {
             self.end.end(StopOrder { ticket: running.ticket, reason: StopReason::Orphaned });
         }
         thread::sleep(ORPHAN_GRACE);
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        lockdown::end_at_once()
     }
 }
 

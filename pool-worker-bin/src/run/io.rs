@@ -40,14 +40,16 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let watch = Watch::new(Arc::clone(&link), heartbeat, None, CpuWall::none(), end)
         .context("failed to open what heartbeats are measured with")?;
     let mut probe = probe::ordered(setup)?;
-    let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    let confined = lockdown::before_threads(setup)?;
     if let Some(probe) = &mut probe {
         probe.before_the_filter()?;
     }
+    let gate = watch.start().context("failed to start the watch")?;
+    let confined = lockdown::before_tasks(setup, confined)?;
     if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
-    watch.start().context("failed to start the watch")?;
+    gate.open();
     match probe {
         Some(probe) => probe.run(&link),
         None => Ok(lane.run(&link)),
@@ -213,9 +215,15 @@ impl IoLane {
             lockdown::die_with_parent(on)
                 .map_err(|e| TaskEnd::refused(ErrorCode::CommandFailed, format!("no program can be guarded: {e}")))
         };
-        tie(false)?;
+        // In a process namespace of its own the kernel ends with this process all that it started.
+        let leaves_orphans = !lockdown::is_init();
+        if leaves_orphans {
+            tie(false)?;
+        }
         let ran = shell::run(&self.rules, command, limits, &*self.interrupt);
-        tie(true)?;
+        if leaves_orphans {
+            tie(true)?;
+        }
         let end = match ran.result {
             Ok(output) => result_of(&output),
             Err(ShellTrouble::Failed(failure)) => failed_command(&failure),

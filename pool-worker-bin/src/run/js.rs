@@ -42,14 +42,16 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
     let mut probe = probe::ordered(setup)?;
-    let confined = lockdown::before_tasks(setup).context("failed to limit the process")?;
+    let confined = lockdown::before_threads(setup)?;
     if let Some(probe) = &mut probe {
         probe.before_the_filter()?;
     }
+    let gate = watch.start().context("failed to start the watch")?;
+    let confined = lockdown::before_tasks(setup, confined)?;
     if let Err(error) = super::ready(&link, started, &confined) {
         return Ok(Err(error));
     }
-    watch.start().context("failed to start the watch")?;
+    gate.open();
     let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
     let served = match probe {
         Some(probe) => probe.run(&link),

@@ -4,7 +4,8 @@
 //! loses its parent becomes its child, and while no program runs it has no children. So the tree is gone when there is
 //! nothing left to wait for.
 //!
-//! A tree that forks as fast as it is killed never ends if it is killed one by one: whatever bounds the number of processes,
+//! In a process namespace of its own one call reaches all at once, those that are just being forked too. Elsewhere a
+//! tree that forks as fast as it is killed never ends if it is killed one by one: whatever bounds the number of processes,
 //! each that dies makes room for another. So all are stopped first, which makes room for nobody, and killed when none is
 //! left that moves.
 
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 use super::usage::{Usage, reap_any};
+use crate::lockdown::is_init;
 
 /// Longer than this nothing is swept: a tree that forks faster than it can be stopped is the supervisor's to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +54,12 @@ pub(super) fn end_descendants(usage: &mut Usage) -> Sweep {
         }
         if Instant::now() >= end {
             return Sweep::LeftBehind;
+        }
+        if is_init() {
+            // Everybody but the caller. It fails when there is nobody.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
+            std::thread::sleep(PAUSE);
+            continue;
         }
         let tree = descendants(getpid());
         let news = tree.iter().filter(|process| known.insert((process.pid, process.started))).count();

@@ -15,11 +15,12 @@ use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::layer::Level;
-use pool_protocol::outcome::ErrorCode;
+use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Realm, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, ReadyHead, RunHead, Setup, ShellSetup, TaskList,
+    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead, ReadyHead, RunHead, Setup,
+    ShellSetup, TaskList,
 };
 
 /// No test waits longer for anything.
@@ -265,6 +266,16 @@ impl Worker {
         let frame = self.next();
         assert_eq!(frame.kind, Kind::Returned, "{frame:?}");
         codec::decode::<TaskList>("returned", &frame.head).unwrap().tasks
+    }
+
+    /// Why it is about to die, after which it says nothing more.
+    pub fn last_words(&mut self) -> (Cause, String) {
+        let frame = self.next();
+        assert_eq!(frame.kind, Kind::LastWords, "{frame:?}");
+        let words: LastWordsHead<'_> = codec::decode("last words", &frame.head).unwrap();
+        let said = (words.cause, words.detail.to_owned());
+        assert_eq!(self.next_or_end(), None);
+        said
     }
 
     /// Runs one task.
