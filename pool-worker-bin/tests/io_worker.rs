@@ -210,7 +210,7 @@ fn what_never_looks_at_its_termination_dies_of_the_kernels_cpu_limit() {
     let mut run = code(1, "Array.prototype.includes.call({length: 2**53 - 1}, 1)");
     run.head.cpu_ms = 50;
     worker.send_runs(&[run]);
-    assert_eq!(worker.last_words(), (Cause::CpuLimit, "the process was sent SIGXCPU".into()));
+    assert_eq!(worker.last_words(), (Cause::CpuLimit, "the kernel's limit of CPU time was reached".into()));
     assert_eq!(worker.exit().signal(), Some(libc::SIGXCPU));
 }
 

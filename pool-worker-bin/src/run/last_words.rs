@@ -25,8 +25,8 @@ const MAX_BYTES: usize = 1024;
 /// What a failing engine dies of. After the handler the signal has its default action: the instruction that failed fails again, `abort` goes on to one that does.
 const FAILURES: [Signal; 6] =
     [Signal::SIGABRT, Signal::SIGTRAP, Signal::SIGILL, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE];
-/// What comes from outside or from the kernel's clock, and would do nothing to the first process of a namespace.
-const ORDERS: [Signal; 5] = [Signal::SIGXCPU, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+/// What the kernel sends whose CPU time is over, which would do nothing to the first process of a namespace.
+const CPU_WALL: Signal = Signal::SIGXCPU;
 
 /// What the engine's hook and the handlers find: both are plain functions.
 static MOUTH: OnceLock<Mouth> = OnceLock::new();
@@ -45,22 +45,15 @@ struct Mouth {
 impl Mouth {
     fn new(link: &Arc<Link>) -> Self {
         let failed = |s: Signal| (s as i32, words(Cause::EngineFatal, &format!("the engine ended with {s}")));
-        let ordered = |s: Signal| (s as i32, words(cause_of(s), &format!("the process was sent {s}")));
+        let wall = (CPU_WALL as i32, words(Cause::CpuLimit, "the kernel's limit of CPU time was reached"));
         let violation = |what: &str| words(Cause::SandboxViolation, &format!("system call {what} is forbidden"));
         let forbidden = |(number, name): (i64, &str)| (number, violation(&format!("{name} ({number})")));
         Self {
             link: Arc::clone(link),
-            signals: FAILURES.map(failed).into_iter().chain(ORDERS.map(ordered)).collect(),
+            signals: FAILURES.map(failed).into_iter().chain([wall]).collect(),
             calls: lockdown::deadly_calls().map(forbidden).collect(),
             unnamed_call: words(Cause::SandboxViolation, "a system call is forbidden"),
         }
-    }
-}
-
-fn cause_of(order: Signal) -> Cause {
-    match order {
-        Signal::SIGXCPU => Cause::CpuLimit,
-        _ => Cause::KilledFromOutside,
     }
 }
 
@@ -76,9 +69,10 @@ pub(super) fn announce_on(link: &Arc<Link>) -> io::Result<()> {
         speak(|mouth| mouth.link.last_words(&words(cause, detail)));
     });
     let flags = SaFlags::SA_RESETHAND | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
-    let handlers = FAILURES.map(|s| (s, SigHandler::Handler(on_failure))).into_iter();
-    let handlers = handlers.chain(ORDERS.map(|s| (s, SigHandler::Handler(on_order))));
-    for (signal, handler) in handlers.chain([(Signal::SIGSYS, SigHandler::SigAction(on_forbidden_call))]) {
+    let failures = FAILURES.map(|s| (s, SigHandler::Handler(on_failure)));
+    let others =
+        [(CPU_WALL, SigHandler::Handler(on_cpu_wall)), (Signal::SIGSYS, SigHandler::SigAction(on_forbidden_call))];
+    for (signal, handler) in failures.into_iter().chain(others) {
         let action = SigAction::new(handler, flags, SigSet::empty());
         #[expect(unsafe_code, reason = "installing a signal's handler")]
         // SAFETY: the handlers do nothing but what is allowed in one: atomics, a lock they only try, and system calls.
@@ -98,7 +92,7 @@ extern "C" fn on_failure(number: i32) {
     speak_of(number);
 }
 
-extern "C" fn on_order(number: i32) {
+extern "C" fn on_cpu_wall(number: i32) {
     speak_of(number);
     die_of(number);
 }

@@ -177,29 +177,29 @@ impl ModuleRoots {
 
     /// Takes `.` and `..` out of a path as text, and refuses what is not inside a root then.
     fn normal(&self, path: &Path, shown: &str) -> Result<PathBuf, JsFailure> {
-        let mut normal = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::CurDir => {}
-                Component::ParentDir => {
-                    normal.pop();
-                }
-                other => normal.push(other),
-            }
-        }
+        let normal = without_dots(path);
         if self.is_inside(&normal) { Ok(normal) } else { Err(outside(shown)) }
     }
 
     /// The real path of a file; `None` if there is no file.
     fn file(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, JsFailure> {
         let Ok(real) = path.canonicalize() else {
-            return Ok(None);
+            // In an empty root nothing exists outside, so that a link to there leads nowhere. It is called by the same name everywhere.
+            return if self.links_outside(path) { Err(outside(shown)) } else { Ok(None) };
         };
         if !self.is_inside(&real) {
             return Err(outside(shown));
         }
         // Paths become script names, which are text.
         Ok((real.is_file() && real.to_str().is_some()).then_some(real))
+    }
+
+    /// Whether the path is or passes a link that names something outside.
+    fn links_outside(&self, path: &Path) -> bool {
+        path.ancestors().take_while(|place| self.is_inside(place)).any(|place| {
+            let target = place.read_link().ok().and_then(|target| Some(place.parent()?.join(target)));
+            target.is_some_and(|target| !self.is_inside(&without_dots(&target)))
+        })
     }
 
     fn with_extension(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, JsFailure> {
@@ -330,6 +330,21 @@ fn refuse_builtin(specifier: &str) -> Result<(), JsFailure> {
         return Err(denied(format!("cannot load '{specifier}': modules of Node itself are not available to tasks")));
     }
     Ok(())
+}
+
+/// Takes `.` and `..` out of a path as text.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
 }
 
 fn denied(message: String) -> JsFailure {
