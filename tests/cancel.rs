@@ -1,7 +1,7 @@
 //! Cancel stops a waiting task at once and a running one for real.
 
 use pool_tests::tasks::{code, error, hold, program, result, with};
-use pool_tests::{Folder, Pool, Value, json, proc, until, until_some};
+use pool_tests::{Folder, Pool, Value, json, proc, until};
 
 fn narrow() -> Pool {
     Pool::start(json!({
