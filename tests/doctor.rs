@@ -75,3 +75,28 @@ fn the_doctor_fails_on_a_layer_that_is_claimed_and_not_there() {
     assert!(table.stdout.starts_with("LANE"), "{}", table.stdout);
     assert!(table.stdout.contains("BROKEN PROMISE: js seccomp (leaks)"), "{}", table.stdout);
 }
+
+#[test]
+fn the_doctor_finds_that_all_that_strict_promises_bites() {
+    // A program may start only what is on the list itself.
+    let allow = json!([
+        {"program": "/bin/sh", "args": "(?s).*"}, {"program": "/bin/true"}, {"program": "/usr/bin/yes"},
+        {"program": "/usr/bin/setsid"}, {"program": "/bin/sleep"},
+    ]);
+    let (answer, shown) = doctor(json!({"isolation": "strict", "shell": {"allow": allow}}));
+    all_that_is_claimed_bites(&answer, &shown);
+    let both =
+        ["descriptors", "resource-limits", "no-new-privs", "not-dumpable", "capabilities", "landlock", "seccomp"];
+    let own = ["user-namespace", "pid-namespace", "mount-namespace", "network-namespace", "ipc-namespace"];
+    for (lane, layers) in [("js", &[&both[..], &own].concat()), ("io", &both.to_vec())] {
+        for layer in layers {
+            let bites = |row: &&Value| row["lane"] == lane && row["layer"] == *layer && row["verdict"] == "bites";
+            assert!(rows(&shown).iter().any(|row| bites(&row)), "{lane} {layer}");
+        }
+    }
+    for limit in ["allow-list", "arguments", "environment", "output", "process-tree", "file-size"] {
+        let of_limit =
+            rows(&shown).iter().find(|row| row["layer"] == limit && row["lane"] == "io").expect("it is tried");
+        assert_eq!(of_limit["verdict"], "bites", "{of_limit}");
+    }
+}
