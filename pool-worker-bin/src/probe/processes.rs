@@ -56,11 +56,13 @@ pub(super) fn fork(more_flags: c_int) -> ProbeReport {
 }
 
 pub(super) fn run_program(setup: &Setup) -> anyhow::Result<ProbeReport> {
-    let is_allowed = |path: &str| setup.shell.allow.iter().any(|p| p.program == path || p.resolved == path);
+    let is_listed = |path: &str| setup.shell.allow.iter().any(|p| p.program == path || p.resolved == path);
+    let is_opened = |path: &str| setup.isolation.readable.iter().any(|folder| Path::new(path).starts_with(folder));
+    let is_allowed = |path: &str| is_listed(path) || is_opened(path);
     // Where nothing can be found, the first is as good as any.
     let unlisted = HARMLESS.iter().filter(|path| !is_allowed(path));
     let path = unlisted.clone().find(|path| Path::new(path).exists()).or(unlisted.clone().next());
-    let path = path.ok_or_else(|| anyhow::anyhow!("`shell.allow` names every program that could be tried"))?;
+    let path = path.ok_or_else(|| anyhow::anyhow!("the configuration opens every program that could be tried"))?;
     let (inherit, answer) = (Stdio::inherit, Command::new(path));
     let mut command = answer;
     let answer = command.stdin(inherit()).stdout(inherit()).stderr(inherit()).status();

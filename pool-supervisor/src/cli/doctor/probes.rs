@@ -1,10 +1,13 @@
 //! Attacks from within a process that is confined as a worker.
 
+use std::path::Path;
+
 use pool_protocol::control::{ControlRequest, ProbeReply};
 use pool_protocol::layer::Layer;
 use pool_protocol::outcome::Cause;
 use pool_protocol::probe::Attack;
 use pool_protocol::worker::Lane;
+use serde_json::Value;
 
 use super::super::admin::ask;
 use super::super::error::CliError;
@@ -42,6 +45,9 @@ fn one(
         verdict,
         promised,
     };
+    if let Some(why) = opened(patient, lane, attack) {
+        return Ok(row(Finding::NotTried, false, why));
+    }
     let promised = patient.promised(lane).has(layer);
     if attack.needs_its_layer() && !patient.claims(lane, layer.name()) {
         return Ok(row(Finding::Missing, promised, missing("not tried", patient.reason(lane, layer.name()))));
@@ -63,6 +69,26 @@ fn one(
         Outcome::Stopped | Outcome::WentThrough => {
             row(Finding::Missing, promised, missing(&words, patient.reason(lane, layer.name())))
         }
+    })
+}
+
+/// What the configuration itself opens to programs is no leak.
+fn opened(patient: &Patient, lane: Lane, attack: Attack) -> Option<String> {
+    let keys = ["/shell/readable", "/shell/writable", "/shell/cwd"];
+    let (path, keys) = match (lane, attack) {
+        (Lane::Io, Attack::RunProgram) => ("/usr/bin", &keys[..1]),
+        (Lane::Io, Attack::CreateFile) => ("/var/tmp", &keys[1..]),
+        (Lane::Io, Attack::ListVar) => ("/var", &keys[..]),
+        (Lane::Io, Attack::ListRoot) => ("/", &keys[..2]),
+        _ => return None,
+    };
+    keys.iter().find_map(|key| {
+        let value = patient.setting(key);
+        let folders = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        // A working folder that is the root opens nothing: it is where programs start when nothing is said.
+        let opens = |folder: &str| Path::new(path).starts_with(folder) && (folder != "/" || *key != "/shell/cwd");
+        let folder = folders.iter().filter_map(Value::as_str).find(|folder| opens(folder))?;
+        Some(format!("{} has {folder}", key[1..].replace('/', ".")))
     })
 }
 
