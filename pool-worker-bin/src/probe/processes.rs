@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use libc::c_int;
 use nix::errno::Errno;
-use pool_protocol::worker::{ProbeReport, Setup};
+use pool_protocol::worker::{Lane, ProbeReport, Setup};
 
 use super::report::{errno, judge, stopped, succeeded};
 
@@ -58,7 +58,7 @@ pub(super) fn fork(more_flags: c_int) -> ProbeReport {
 pub(super) fn run_program(setup: &Setup) -> anyhow::Result<ProbeReport> {
     let is_listed = |path: &str| setup.shell.allow.iter().any(|p| p.program == path || p.resolved == path);
     let is_opened = |path: &str| setup.isolation.readable.iter().any(|folder| Path::new(path).starts_with(folder));
-    let is_allowed = |path: &str| is_listed(path) || is_opened(path);
+    let is_allowed = |path: &str| setup.lane == Lane::Io && (is_listed(path) || is_opened(path));
     // Where nothing can be found, the first is as good as any.
     let unlisted = HARMLESS.iter().filter(|path| !is_allowed(path));
     let path = unlisted.clone().find(|path| Path::new(path).exists()).or(unlisted.clone().next());
