@@ -3,6 +3,8 @@
 #
 # Each check is a function that fails by its first failing command; `check` runs it on its own and goes on. They build on each
 # other's state only so far that the unit runs before and after each.
+#
+# One that returns 77 could not be tried here, and counts as nothing.
 passed=0 failed=0
 unit=process-pool.service
 # The most that the unit's rating may be, in systemd's tenths of 100.
@@ -22,6 +24,11 @@ run_checks() {
   check "it makes an HTTP request" runs_request
   check "it runs a program" runs_program
   check "a program can change nothing of the system" reaches_nothing
+  check "workers have every layer that strict isolation promises" confines_workers
+  check "each worker has a control group, and the supervisor its own" groups_workers
+  check "a worker's control group has limits" limits_groups
+  check "a program's whole tree is in its worker's control group" groups_trees
+  check "a worker's control group can be killed, and the pool goes on" kills_group
   check "a program's hidden child ends with its task" ends_hidden_child
   check "root may command the pool, another user may not" refuses_others
   check "systemctl reload applies a configuration" reloads
@@ -39,7 +46,7 @@ check() { # NAME COMMAND…
   set +e
   (
     set -Eeuo pipefail
-    trap 'echo "failed at line $LINENO: $BASH_COMMAND"' ERR
+    trap '[ $? = 77 ] || echo "failed at line $LINENO: $BASH_COMMAND"' ERR
     "$@"
   ) >"$said" 2>&1
   code=$?
@@ -48,6 +55,10 @@ check() { # NAME COMMAND…
     passed=$((passed + 1))
     printf 'ok      %s (%d ms)\n' "$name" $(((${EPOCHREALTIME/./} - ${before/./}) / 1000))
     sed 's/^/          /' "$said"
+    return
+  fi
+  if [ "$code" = 77 ]; then
+    printf 'skipped: %s (%s)\n' "$name" "$(cat "$said")"
     return
   fi
   failed=$((failed + 1))
@@ -164,6 +175,72 @@ reaches_nothing() {
   [ "$said" = "nothing else" ]
 }
 
+# The pool has started with isolation "strict", which it does not where a layer is missing; this shows that it says so too.
+confines_workers() {
+  local lane
+  status_is '.isolation.level == "strict"'
+  for lane in js io; do
+    echo "$lane: $(status ".isolation.lanes.$lane.on | join(\" \")")"
+    echo "$lane lacks: $(status ".isolation.lanes.$lane.missing | to_entries | map(\"\(.key) (\(.value))\") | join(\"; \")")"
+  done
+  status_is '["no-new-privs", "not-dumpable", "capabilities", "landlock", "seccomp"] as $both
+    | ($both - .isolation.lanes.io.on) + ($both - .isolation.lanes.js.on) == []'
+  status_is '(["user", "pid", "mount", "network", "ipc"] | map(. + "-namespace")) - .isolation.lanes.js.on == []'
+}
+
+group_of_unit() { echo "$machine_cgroup/system.slice/$unit"; }
+worker_ids() { poolctl workers --json | jq --raw-output '.[] | select(.state != "spawning") | .workerId'; }
+
+groups_workers() {
+  local group worker
+  group=$(group_of_unit)
+  [ -z "$(cat "$group/cgroup.procs")" ]
+  [ "$(cat "$group/supervisor/cgroup.procs")" = "$(processes_of pool-supervisor)" ]
+  [ -n "$(worker_ids)" ]
+  for worker in $(worker_ids); do
+    grep -q pool-worker "/proc/$(head -n 1 "$group/$worker/cgroup.procs")/cmdline"
+  done
+}
+
+limits_groups() {
+  local group worker controller
+  group=$(group_of_unit)
+  worker=$(worker_ids | head -n 1)
+  for controller in memory pids; do
+    if ! grep -qw "$controller" "$group/cgroup.controllers"; then
+      echo "control groups of version 2 have no $controller controller here; it needs a kernel booted without the old hierarchy"
+      return 77
+    fi
+    [ "$(cat "$group/$worker/$controller.max")" != max ]
+  done
+}
+
+groups_trees() {
+  local task group
+  task=$(start_program /usr/bin/perl /srv/tasks/tree.pl)
+  until_true two_of tree.pl
+  group=$(grep -l -x -F -f <(processes_of tree.pl) "$(group_of_unit)"/*/cgroup.procs)
+  [ "$(wc -l <<<"$group")" = 1 ]
+  grep -q pool-worker "/proc/$(head -n 1 "$group")/cmdline"
+  as_service cancel "$task" >/dev/null
+  until_true none_of tree.pl
+}
+none_of() { [ -z "$(processes_of "$1")" ]; }
+
+kills_group() {
+  local group worker inside_it
+  worker=$(worker_ids | head -n 1)
+  group=$(group_of_unit)/$worker
+  inside_it=$(cat "$group/cgroup.procs")
+  [ -n "$inside_it" ]
+  echo 1 >"$group/cgroup.kill"
+  # shellcheck disable=SC2086 # numbers
+  until_true all_gone $inside_it
+  until_true test ! -d "$group"
+  poolctl workers --dead --json | jq --exit-status --arg worker "$worker" 'any(.[]; .workerId == $worker)' >/dev/null
+  runs_code
+}
+
 ends_hidden_child() {
   local task children
   task=$(start_program /usr/bin/perl /srv/tasks/hide.pl)
@@ -243,14 +320,14 @@ survives_hang() {
 survives_kill() {
   local before count
   count=$(property NRestarts)
-  start_program /usr/bin/sh /srv/tasks/tree.sh >/dev/null
-  until_true two_of "sleep 300"
+  start_program /usr/bin/perl /srv/tasks/tree.pl >/dev/null
+  until_true two_of tree.pl
   before=$(processes)
   kill -KILL "$(processes_of pool-supervisor)"
   until_true restarted "$count"
   # shellcheck disable=SC2086 # numbers
   all_gone $before
-  [ -z "$(processes_of "sleep 300")" ]
+  [ -z "$(processes_of tree.pl)" ]
   runs_code
 }
 
