@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
-use pool_protocol::layer::Level;
+use pool_protocol::layer::{LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Realm, TaskKind};
 use pool_protocol::version;
@@ -126,6 +127,54 @@ pub fn spawn(args: &[&str], socket: Option<&UnixStream>) -> Child {
 }
 
 fn spawn_with(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, String)]) -> Child {
+    command(args, socket, variables).spawn().expect("the worker was built with this test")
+}
+
+/// Namespaces for what is started, with a process outside of them that waits for it and ends like it.
+#[expect(unsafe_code, reason = "a process between this one and the worker, which can be the first of a namespace")]
+fn as_init(command: &mut Command) {
+    // SAFETY: as below; nothing is allocated after the fork.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let maps = [
+        (c"/proc/self/setgroups", "deny".to_owned()),
+        (c"/proc/self/uid_map", format!("0 {uid} 1")),
+        (c"/proc/self/gid_map", format!("0 {gid} 1")),
+    ];
+    let steps = move || {
+        let failed = || Err(std::io::Error::last_os_error());
+        // SAFETY: system calls on numbers and on what was made before the fork.
+        unsafe {
+            if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) != 0 {
+                return failed();
+            }
+            for (path, text) in &maps {
+                let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                if fd < 0 || libc::write(fd, text.as_ptr().cast(), text.len()) < 0 {
+                    return failed();
+                }
+                libc::close(fd);
+            }
+            match libc::fork() {
+                -1 => failed(),
+                0 => Ok(()),
+                child => {
+                    libc::close_range(0, u32::MAX, 0);
+                    let mut status = 0;
+                    while libc::waitpid(child, &raw mut status, 0) < 0 {}
+                    if libc::WIFSIGNALED(status) {
+                        libc::signal(libc::WTERMSIG(status), libc::SIG_DFL);
+                        libc::raise(libc::WTERMSIG(status));
+                    }
+                    libc::_exit(libc::WEXITSTATUS(status))
+                }
+            }
+        }
+    };
+    // SAFETY: the steps are safe after a fork.
+    unsafe { command.pre_exec(steps) };
+}
+
+fn command(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, String)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pool-worker"));
     command
         .args(args)
@@ -145,7 +194,7 @@ fn spawn_with(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, St
             });
         }
     }
-    command.spawn().expect("the worker was built with this test")
+    command
 }
 
 impl Worker {
@@ -175,6 +224,39 @@ impl Worker {
         let head: ReadyHead = codec::decode("ready", &ready.head).unwrap();
         assert!(head.start_us > 0);
         worker
+    }
+
+    /// Starts a worker as the root of its own user namespace and the first process of its own process namespace, and shakes hands. Nothing
+    /// where the machine does not allow such namespaces. Its end is told by a process in between, in the same way.
+    pub fn start_as_init(setup: &Setup) -> Option<Self> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let args = ["--lane", setup.lane.name(), "--parent", &std::process::id().to_string()];
+        let mut command = command(&args, Some(&theirs), &[]);
+        as_init(&mut command);
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                println!("skipped: user and process namespaces ({error}); run this test where unshare -Urp works");
+                return None;
+            }
+        };
+        let mut worker = Self { child, socket: ours, buffer: BytesMut::new(), heartbeats: 0 };
+        drop(theirs);
+        let mut setup = setup.clone();
+        setup.isolation.namespaced = true;
+        worker.send_setup(&setup, u64::from(version::CURRENT));
+        let ready = worker.next();
+        assert_eq!(ready.kind, Kind::Ready, "{ready:?}");
+        Some(worker)
+    }
+
+    /// Starts a worker; what it says of its confinement.
+    pub fn start_confined(setup: &Setup) -> (Self, LayerSet, BTreeMap<String, String>) {
+        let mut worker = Self::silent(setup.lane);
+        worker.send_setup(setup, u64::from(version::CURRENT));
+        let ready = worker.next();
+        let head: ReadyHead = codec::decode("ready", &ready.head).unwrap();
+        (worker, head.layers, serde_json::from_slice(&ready.body).unwrap())
     }
 
     pub fn js() -> Self {
