@@ -25,6 +25,7 @@ run_checks() {
   check "it runs a program" runs_program
   check "a program can change nothing of the system" reaches_nothing
   check "workers have every layer that strict isolation promises" confines_workers
+  check "poolctl doctor finds that all of it bites" doctor_agrees
   check "each worker has a control group, and the supervisor its own" groups_workers
   check "a worker's control group has limits" limits_groups
   check "a program's whole tree is in its worker's control group" groups_trees
@@ -186,6 +187,16 @@ confines_workers() {
   status_is '["no-new-privs", "not-dumpable", "capabilities", "landlock", "seccomp"] as $both
     | ($both - .isolation.lanes.io.on) + ($both - .isolation.lanes.js.on) == []'
   status_is '(["user", "pid", "mount", "network", "ipc"] | map(. + "-namespace")) - .isolation.lanes.js.on == []'
+}
+
+# Attacks each layer and limit. The unit's own walls must not be what stops it: then the worker's might be missing unseen.
+doctor_agrees() {
+  local said=$machine_scratch/doctor
+  as_service doctor >"$said" || {
+    cat "$said"
+    return 1
+  }
+  echo "$(grep -c ' bites *$' "$said") attacks were stopped"
 }
 
 group_of_unit() { echo "$machine_cgroup/system.slice/$unit"; }
