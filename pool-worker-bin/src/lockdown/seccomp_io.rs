@@ -119,6 +119,8 @@ pub(super) fn stack() -> Result<Stack, BackendError> {
     let asks = |flag: &i32| when(&[arg(0, MaskedEq(u64::from(flag.unsigned_abs())), flag.unsigned_abs())]);
     no_right.insert(libc::SYS_clone, NAMESPACES.iter().map(asks).collect());
     no_right.insert(libc::SYS_personality, vec![when(&PERSONALITIES.map(|known| arg(0, Ne, known)))]);
+    // Others' limits: a supervisor of the same user could be given so few descriptors or so little CPU time that it ends.
+    no_right.insert(libc::SYS_prlimit64, vec![when(&[arg(0, Ne, 0)])]);
     no_right.insert(libc::SYS_ioctl, TYPING.iter().map(|code| when(&[arg(1, Eq, *code)])).collect());
     let mut no_family = Rules::new();
     no_family.insert(libc::SYS_socket, vec![when(&FAMILIES.map(|family| arg(0, Ne, family.unsigned_abs())))]);
@@ -166,6 +168,8 @@ mod tests {
         }
         assert_eq!(say(libc::SYS_personality, &[0xffff_ffff]), Allow);
         assert_eq!(say(libc::SYS_personality, &[0x0040_0000]), Errno(libc::EPERM), "READ_IMPLIES_EXEC");
+        assert_eq!(say(libc::SYS_prlimit64, &[0]), Allow);
+        assert_eq!(say(libc::SYS_prlimit64, &[77]), Errno(libc::EPERM), "another process's limits");
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x5401]), Allow);
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x5412]), Errno(libc::EPERM));
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x1_0000_5412]), Errno(libc::EPERM), "the kernel looks at 32 bits");
