@@ -51,7 +51,9 @@ pub(crate) fn judge(
         return Verdict { cause: Cause::KernelOom, evidence };
     }
     if let Some((cause, detail)) = &seen.last_words {
-        return Verdict { cause: *cause, evidence: with_tail(&format!("{detail}; {how}"), "") };
+        // The kernel's word goes before the process's: what made a forbidden call may say anything.
+        let cause = if signal(status) == Some(libc::SIGSYS) { Cause::SandboxViolation } else { *cause };
+        return Verdict { cause, evidence: with_tail(&format!("{detail}; {how}"), "") };
     }
     if seen.closed_link && seen.killed {
         let evidence = "closed its socket while it lived on, and was killed".to_owned();
@@ -91,7 +93,14 @@ fn out_of_memory(seen: MemoryEvents) -> Option<String> {
 }
 
 fn signal(status: Option<&WaitIdStatus>) -> Option<i32> {
-    status.and_then(WaitIdStatus::terminating_signal)
+    let status = status?;
+    status.terminating_signal().or_else(|| stands_for(status.exit_status()?))
+}
+
+/// A worker that is the first process of its namespace does not die of signals that it would send itself: it leaves with 128
+/// and the signal's number instead, as shells do.
+fn stands_for(exit_status: i32) -> Option<i32> {
+    [libc::SIGXCPU, libc::SIGABRT].into_iter().find(|number| exit_status == 128 + number)
 }
 
 fn describe(status: Option<&WaitIdStatus>) -> String {
@@ -147,6 +156,9 @@ mod tests {
             ("exit 2", tail(), Cause::SpawnFailed, "bad option"),
             ("kill -KILL $$", ours(), Cause::ProtocolViolation, "closed its socket"),
             ("kill -ABRT $$", words(), Cause::JsHeap, "heap full"),
+            ("kill -SYS $$", words(), Cause::SandboxViolation, "SIGSYS"),
+            ("exit 152", ready(), Cause::CpuLimit, "exit status 152"),
+            ("exit 134", ready(), Cause::EngineFatal, "exit status 134"),
         ] {
             let verdict = judge(end_of(script).as_ref(), &seen, || None);
             assert_eq!(verdict.cause, cause, "{script}: {}", verdict.evidence);
