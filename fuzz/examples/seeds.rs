@@ -18,6 +18,11 @@ const TASKS: &[(&str, &str)] = &[
             "retry":{"initialDelay":0,"factor":100,"maxDelay":2592000000,"jitter":1},"delay":10,"deadline":2592000000,
             "idempotencyKey":"k","realm":"warm","limits":{"cpuMs":1,"memoryBytes":4194304},"logs":true}"#,
     ),
+    (
+        "submit-at-the-bounds",
+        r#"{"type":"execute-module","modulePath":"/m","timeout":2592000000,"delay":2592000000,"deadline":0,"priority":10,
+            "retry":{"initialDelay":2592000000,"factor":1,"jitter":0},"limits":{"cpuMs":2592000000,"memoryBytes":4194304}}"#,
+    ),
     ("submit-command", r#"{"type":"shell-command","command":"wc -l","maxAttempts":1000}"#),
 ];
 

@@ -157,3 +157,27 @@ fn double_quoted(rest: &mut std::str::Chars<'_>, word: &mut String) -> Option<()
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::posix_words;
+
+    #[test]
+    fn words_are_cut_as_the_standard_says() {
+        for (text, words) in [
+            ("a 'b c' \"d\\\"\" e\\ f ''", Some(&["a", "b c", "d\"", "e f", ""][..])),
+            ("a\\\nb # gone\nc", Some(&["ab", "c"])),
+            ("\"\\a\\$\"x#y", Some(&["\\a$x#y"])),
+            ("a\\", Some(&["a\\"])),
+            (" \t\n", Some(&[])),
+            ("'a", None),
+            ("\"a\\", None),
+        ] {
+            assert_eq!(
+                posix_words(text),
+                words.map(|words| words.iter().map(|w| (*w).to_owned()).collect()),
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -4,7 +4,8 @@
 //! written here. The two parsers that a URL goes through must agree on host and port; and a host that the C library would take
 //! for an address (`127.1`, `0x7f000001`) must be judged as that address.
 //!
-//! An input is lines: the URL, a redirect's `location`, `http.allow` with commas, and what a name resolves to with commas.
+//! An input is lines: the URL, a redirect's `location`, `http.allow` with commas, and what a name resolves to with commas. What
+//! comes behind them is addresses as bytes, sixteen each; with twelve zeros in front, four.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -36,7 +37,12 @@ const INNER_6: &[&str] = &["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20
 
 /// See the module's documentation.
 pub fn run(input: &[u8]) {
-    let Ok(text) = std::str::from_utf8(input) else { return };
+    let end = input.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(3).map_or(input.len(), |(at, _)| at);
+    let (text, addresses) = input.split_at(end);
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    for bytes in addresses.get(1..).unwrap_or_default().chunks_exact(16) {
+        is_judged_as_listed(address(bytes.try_into().expect("sixteen")));
+    }
     let mut lines = text.split('\n');
     let url = lines.next().unwrap_or_default();
     let location = lines.next().unwrap_or_default();
@@ -52,6 +58,20 @@ pub fn run(input: &[u8]) {
     if let Ok(target) = redirect_target(&request.url, location.as_bytes()) {
         judge(&target, &rules, &allow, &resolved);
     }
+}
+
+/// An address of either kind.
+fn address(bytes: [u8; 16]) -> IpAddr {
+    match bytes {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] if a > 0 => Ipv4Addr::new(a, b, c, d).into(),
+        _ => Ipv6Addr::from(bytes).into(),
+    }
+}
+
+/// Without a rule, exactly the public addresses may be reached.
+fn is_judged_as_listed(ip: IpAddr) {
+    let judged = Rules::default().judge("name.example", &[SocketAddr::new(ip, 80)]);
+    assert_eq!(judged.is_ok(), is_public(ip), "{ip}: {judged:?}");
 }
 
 /// Everything that is true of a URL that may be fetched if its address may be reached.
@@ -171,4 +191,68 @@ fn same_name(rule: &str, host: &str) -> bool {
     let Ok(url::Host::Domain(rule)) = url::Host::parse(rule) else { return false };
     let bare = |name: &str| name.trim_end_matches('.').to_lowercase();
     bare(&rule) == bare(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first and the last address of a network, and those just outside.
+    fn edges(net: IpNet) -> Vec<IpAddr> {
+        match net {
+            IpNet::V4(net) => {
+                let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+                    .map(|bits| Ipv4Addr::from_bits(bits).into())
+                    .into()
+            }
+            IpNet::V6(net) => {
+                let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)]
+                    .map(|bits| Ipv6Addr::from_bits(bits).into())
+                    .into()
+            }
+        }
+    }
+
+    #[test]
+    fn the_edges_of_every_network_are_judged_as_the_registries_list_them() {
+        let others = [
+            "2000::/3",
+            "::ffff:0:0/96",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "fc00::/7",
+            "fe80::/10",
+            "ff00::/8",
+            "::/96",
+        ];
+        for net in INNER_4.iter().chain(INNER_6).chain(&others) {
+            for ip in edges(net.parse().expect("written above")) {
+                is_judged_as_listed(ip);
+                if let IpAddr::V4(v4) = ip {
+                    is_judged_as_listed(v4.to_ipv6_mapped().into());
+                    is_judged_as_listed(Ipv6Addr::from_bits(0x64_ff9b << 96 | u128::from(v4.to_bits())).into());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_c_library_reads_them() {
+        for (text, address) in [
+            ("127.1", Some([127, 0, 0, 1])),
+            ("0x7f000001", Some([127, 0, 0, 1])),
+            ("0177.0.0.01", Some([127, 0, 0, 1])),
+            ("1.2.65535", Some([1, 2, 255, 255])),
+            ("1.2.65536", None),
+            ("256.1", None),
+            ("08.1", None),
+            ("1.2.3.4.5", None),
+            ("a.b", None),
+            ("", None),
+        ] {
+            assert_eq!(inet_aton(text), address.map(Ipv4Addr::from), "{text}");
+        }
+    }
 }
