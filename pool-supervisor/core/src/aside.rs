@@ -127,7 +127,9 @@ impl Core {
     ) {
         self.aside.expire(self.now);
         let for_ms = self.settings.set_aside_ms;
-        if for_ms > 0 && self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain) {
+        // The death may have been that of the last worker: then there is no task to look for, and nothing is said after the end.
+        if for_ms > 0 && self.runs_tasks() && self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain)
+        {
             out.push(Action::SetAside { body, body_bytes: bytes });
         }
     }

@@ -155,3 +155,13 @@ fn nothing_is_set_aside_when_that_is_off() {
     let again = submit(&mut pool, BAD);
     assert!(pool.is_held(again));
 }
+
+#[test]
+fn nothing_is_set_aside_after_the_end() {
+    let mut pool = Pool::new(Settings { set_aside_ms: 600_000, ..quiet(1) });
+    let id = submit(&mut pool, BAD);
+    pool.handle(Event::Drain);
+    dies(&mut pool, id, Cause::SandboxViolation, BAD, &[]);
+    assert!(pool.exited);
+    assert_eq!(pool.actions.last(), Some(&Action::Exit));
+}
