@@ -82,7 +82,8 @@ fn a_worker_is_recycled_after_its_count_of_tasks_give_or_take_a_tenth() {
     assert!(outcomes.iter().all(|o| o["status"] == "succeeded"));
     until("workers were recycled", || causes(&pool).iter().filter(|c| *c == "recycled").count() >= 3);
     let counts: Vec<u64> = pool.dead_workers().iter().filter_map(|w| w["tasks"].as_u64()).collect();
-    assert!(counts.iter().all(|n| (45..100).contains(n)), "{counts:?}");
+    assert!(counts.iter().all(|n| *n >= 45), "none before its time: {counts:?}");
+    assert!(counts.iter().any(|n| *n < 100), "and soon after it, where the replacement starts at once: {counts:?}");
     assert!(counts.iter().any(|n| *n != counts[0]), "not all at once: {counts:?}");
 }
 
