@@ -1,0 +1,5 @@
+import { kinds } from './work.mjs';
+
+process.on('message', ([number, kind, argument]) => {
+  process.send([number, kinds[kind](argument)]);
+});

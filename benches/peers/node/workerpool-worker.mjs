@@ -1,0 +1,4 @@
+import workerpool from 'workerpool';
+import { kinds } from './work.mjs';
+
+workerpool.worker(kinds);
