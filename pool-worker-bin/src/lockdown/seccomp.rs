@@ -23,6 +23,61 @@ macro_rules! calls {
 }
 pub(super) use calls;
 
+/// What neither lane has any use for: the parts of the kernel that most ways out of a sandbox lead through.
+pub(super) const NOBODYS: &[Call] = calls![
+    // Debugging: others' memory and registers, their descriptors.
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_kcmp,
+    // Code and probes in the kernel.
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_kexec_load,
+    SYS_kexec_file_load,
+    // Faults that wait: the favourite tool of exploits of the kernel.
+    SYS_userfaultfd,
+    // Another view of files and processes. What a namespace's root may do is much, and little tested.
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_unshare,
+    SYS_setns,
+    // Keys: they are the user's, not the process's.
+    SYS_add_key,
+    SYS_request_key,
+    SYS_keyctl,
+    // The machine itself.
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_syslog,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+];
+/// The same, where there are input and output ports.
+#[cfg(target_arch = "x86_64")]
+pub(super) const NOBODYS_ONCE: &[Call] = calls![SYS_iopl, SYS_ioperm,];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const NOBODYS_ONCE: &[Call] = &[];
+
 /// A call and the arguments with which it is meant: any one of the rules.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -47,8 +102,8 @@ pub(super) fn name(call: &Call) -> &'static str {
 }
 
 /// The calls with any arguments.
-pub(super) fn whatever_the_arguments(calls: &[Call]) -> Rules {
-    calls.iter().map(|(number, _)| (*number, Vec::new())).collect()
+pub(super) fn whatever_the_arguments<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Rules {
+    calls.into_iter().map(|(number, _)| (*number, Vec::new())).collect()
 }
 
 /// One way in which a call is meant: all of the conditions.

@@ -6,69 +6,22 @@
 
 use seccompiler::{BackendError, SeccompAction, SeccompCmpOp};
 
-use super::seccomp::{Call, Rules, Stack, arg, calls, program, whatever_the_arguments, when};
+use super::seccomp::{Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, program, whatever_the_arguments, when};
 
-/// Refused with any arguments.
+/// Refused with any arguments, besides what no lane has use for.
 const REFUSED: &[Call] = calls![
-    // Debugging: others' memory and registers, their descriptors.
-    SYS_ptrace,
-    SYS_process_vm_readv,
-    SYS_process_vm_writev,
-    SYS_kcmp,
+    // Others' descriptors.
     SYS_pidfd_getfd,
-    // Code and probes in the kernel.
-    SYS_bpf,
-    SYS_perf_event_open,
-    SYS_init_module,
-    SYS_finit_module,
-    SYS_delete_module,
-    SYS_kexec_load,
-    SYS_kexec_file_load,
-    // Faults that wait: the favourite tool of exploits of the kernel.
-    SYS_userfaultfd,
-    // Another view of files and processes. What a namespace's root may do is much, and little tested.
-    SYS_mount,
-    SYS_umount2,
-    SYS_pivot_root,
-    SYS_chroot,
-    SYS_move_mount,
-    SYS_open_tree,
-    SYS_fsopen,
-    SYS_fsconfig,
-    SYS_fsmount,
-    SYS_fspick,
-    SYS_mount_setattr,
-    SYS_unshare,
-    SYS_setns,
     // Files without their names, past the rules for names.
     SYS_open_by_handle_at,
     SYS_name_to_handle_at,
-    // Keys: they are the user's, not the process's.
-    SYS_add_key,
-    SYS_request_key,
-    SYS_keyctl,
-    // The machine itself.
-    SYS_reboot,
-    SYS_swapon,
-    SYS_swapoff,
-    SYS_acct,
-    SYS_quotactl,
-    SYS_syslog,
+    // The machine's terminals.
     SYS_vhangup,
-    SYS_sethostname,
-    SYS_setdomainname,
-    SYS_settimeofday,
-    SYS_clock_settime,
-    SYS_adjtimex,
-    SYS_clock_adjtime,
     // Calls that no kernel of today has, or should not.
     SYS_nfsservctl,
 ];
 #[cfg(target_arch = "x86_64")]
 const REFUSED_ONCE: &[Call] = calls![
-    // Input and output ports.
-    SYS_iopl,
-    SYS_ioperm,
     // Calls that no kernel of today has, or should not.
     SYS_uselib,
     SYS_ustat,
@@ -77,6 +30,11 @@ const REFUSED_ONCE: &[Call] = calls![
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_ONCE: &[Call] = &[];
+
+/// Those that are refused with any arguments.
+fn always_refused() -> impl Iterator<Item = &'static Call> {
+    [NOBODYS, NOBODYS_ONCE, REFUSED, REFUSED_ONCE].into_iter().flatten()
+}
 
 /// As on a kernel that does not have them: programs then take the older way.
 const UNKNOWN: &[Call] = calls![
@@ -114,8 +72,7 @@ pub(super) fn stack() -> Result<Stack, BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
     let refused = |list: Rules, number| program(list, errno(number), SeccompAction::Allow);
-    let mut no_right = whatever_the_arguments(REFUSED);
-    no_right.extend(whatever_the_arguments(REFUSED_ONCE));
+    let mut no_right = whatever_the_arguments(always_refused());
     let asks = |flag: &i32| when(&[arg(0, MaskedEq(u64::from(flag.unsigned_abs())), flag.unsigned_abs())]);
     no_right.insert(libc::SYS_clone, NAMESPACES.iter().map(asks).collect());
     no_right.insert(libc::SYS_personality, vec![when(&PERSONALITIES.map(|known| arg(0, Ne, known)))]);
@@ -140,7 +97,7 @@ mod tests {
     #[test]
     fn programs_get_errors_for_what_they_have_no_use_for() {
         let stack = stack().unwrap();
-        for (number, name) in REFUSED.iter().chain(REFUSED_ONCE) {
+        for (number, name) in always_refused() {
             assert_eq!(answer(&stack, *number, &[]), Errno(libc::EPERM), "{name}");
         }
         for (number, name) in UNKNOWN {

@@ -6,7 +6,9 @@
 
 use seccompiler::{BackendError, SeccompAction, SeccompCmpOp};
 
-use super::seccomp::{Call, Rules, Stack, arg, calls, name, program, whatever_the_arguments, when, wide_arg};
+use super::seccomp::{
+    Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, name, program, whatever_the_arguments, when, wide_arg,
+};
 
 /// With any arguments. The calls of a busy worker come first, for whoever reads.
 const ALLOWED: &[Call] = calls![
@@ -147,47 +149,17 @@ const REFUSED_ONCE: &[Call] = calls![
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_ONCE: &[Call] = calls![SYS_renameat,];
 
-/// Nobody calls these by mistake: native code has got loose.
-pub(super) const DEADLY: &[Call] = calls![
+/// Besides what no lane has use for, nobody calls these by mistake: native code has got loose.
+const DEADLY: &[Call] = calls![
     // Another program.
     SYS_execve,
     SYS_execveat,
-    // Others' memory and registers.
-    SYS_ptrace,
-    SYS_process_vm_readv,
-    SYS_process_vm_writev,
+    // Others' memory.
     SYS_process_madvise,
-    SYS_kcmp,
-    // Code and probes in the kernel.
-    SYS_bpf,
-    SYS_perf_event_open,
-    SYS_init_module,
-    SYS_finit_module,
-    SYS_delete_module,
-    SYS_kexec_load,
-    // The way most exploits of the kernel go: faults that wait, calls that pass no filter.
-    SYS_userfaultfd,
+    // Calls that pass no filter.
     SYS_io_uring_setup,
     SYS_io_uring_enter,
     SYS_io_uring_register,
-    // Another view of files and processes.
-    SYS_mount,
-    SYS_umount2,
-    SYS_pivot_root,
-    SYS_chroot,
-    SYS_move_mount,
-    SYS_open_tree,
-    SYS_fsopen,
-    SYS_fsconfig,
-    SYS_fsmount,
-    SYS_fspick,
-    SYS_mount_setattr,
-    SYS_unshare,
-    SYS_setns,
-    // Keys.
-    SYS_add_key,
-    SYS_request_key,
-    SYS_keyctl,
     // Becoming somebody else, or another kind of machine.
     SYS_setuid,
     SYS_setgid,
@@ -198,19 +170,6 @@ pub(super) const DEADLY: &[Call] = calls![
     SYS_setgroups,
     SYS_capset,
     SYS_personality,
-    // The machine itself.
-    SYS_reboot,
-    SYS_swapon,
-    SYS_swapoff,
-    SYS_acct,
-    SYS_quotactl,
-    SYS_syslog,
-    SYS_sethostname,
-    SYS_setdomainname,
-    SYS_settimeofday,
-    SYS_clock_settime,
-    SYS_adjtimex,
-    SYS_clock_adjtime,
     // The sandbox itself.
     SYS_landlock_create_ruleset,
     SYS_landlock_add_rule,
@@ -218,22 +177,23 @@ pub(super) const DEADLY: &[Call] = calls![
 ];
 #[cfg(target_arch = "x86_64")]
 const DEADLY_ONCE: &[Call] = calls![
-    // Input and output ports.
-    SYS_iopl,
-    SYS_ioperm,
     // Segments of 16 bits, whose handling by the kernel was broken more than once.
     SYS_modify_ldt,
-    SYS_kexec_file_load,
     SYS_vfork,
     SYS_fork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const DEADLY_ONCE: &[Call] = calls![SYS_kexec_file_load,];
+const DEADLY_ONCE: &[Call] = &[];
+
+/// Those that are deadly with any arguments.
+fn always_deadly() -> impl Iterator<Item = &'static Call> {
+    [NOBODYS, NOBODYS_ONCE, DEADLY, DEADLY_ONCE].into_iter().flatten()
+}
 
 /// What ends the process, by number and name.
 pub(super) fn deadly() -> impl Iterator<Item = (i64, &'static str)> {
     // Of a signal's action only that of the signal that the others are reported with.
-    DEADLY.iter().chain(DEADLY_ONCE).chain(calls![SYS_rt_sigaction,]).map(|call| (call.0, name(call)))
+    always_deadly().chain(calls![SYS_rt_sigaction,]).map(|call| (call.0, name(call)))
 }
 
 /// `own_pid`: as this process knows itself.
@@ -248,8 +208,7 @@ pub(super) fn stack(own_pid: u32, modules: bool) -> Result<Stack, BackendError> 
     let mut no_right = whatever_the_arguments(REFUSED);
     no_right.extend(whatever_the_arguments(REFUSED_ONCE));
     no_right.extend(all_but_allowed(own_pid, modules));
-    let mut deadly = whatever_the_arguments(DEADLY);
-    deadly.extend(whatever_the_arguments(DEADLY_ONCE));
+    let mut deadly = whatever_the_arguments(always_deadly());
     // Whoever handles SIGSYS survives what the list is for.
     deadly.insert(libc::SYS_rt_sigaction, vec![when(&[arg(0, SeccompCmpOp::Eq, libc::SIGSYS.unsigned_abs())])]);
     Ok(vec![
@@ -338,7 +297,7 @@ mod tests {
     fn every_deadly_call_is_trapped_whatever_else_is_said_of_it() {
         for modules in [false, true] {
             let stack = stack(OWN, modules).unwrap();
-            for (number, name) in DEADLY.iter().chain(DEADLY_ONCE) {
+            for (number, name) in always_deadly() {
                 assert_eq!(answer(&stack, *number, &[]), Trap, "{name}");
             }
             assert_eq!(answer(&stack, libc::SYS_rt_sigaction, &[libc::SIGSYS as u64]), Trap);
