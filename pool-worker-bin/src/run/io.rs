@@ -22,7 +22,6 @@ use crate::clock::ThreadClock;
 use crate::http::{self, HttpFailure};
 use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
 use crate::lockdown::{self, CpuWall};
-use crate::probe;
 use crate::shell::{self, ShellFailure, ShellTrouble, Stopped};
 
 /// Prepares both kinds of task and runs what comes.
@@ -39,21 +38,7 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let end = EndIo(Arc::clone(&lane.interrupt));
     let watch = Watch::new(Arc::clone(&link), heartbeat, None, CpuWall::none(), end)
         .context("failed to open what heartbeats are measured with")?;
-    let mut probe = probe::ordered(setup)?;
-    let confined = lockdown::before_threads(setup)?;
-    if let Some(probe) = &mut probe {
-        probe.before_the_filter()?;
-    }
-    let gate = watch.start().context("failed to start the watch")?;
-    let confined = lockdown::before_tasks(setup, confined)?;
-    if let Err(error) = super::ready(&link, started, &confined) {
-        return Ok(Err(error));
-    }
-    gate.open();
-    match probe {
-        Some(probe) => probe.run(&link),
-        None => Ok(lane.run(&link)),
-    }
+    super::confine_and_serve(&link, setup, started, watch, || lane.run(&link))
 }
 
 /// How the running task is told to end.

@@ -22,8 +22,7 @@ use super::end::{TaskEnd, TaskError, bound};
 use super::last_words;
 use crate::clock::{Meter, ThreadClock};
 use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
-use crate::lockdown::{self, CpuWall};
-use crate::probe;
+use crate::lockdown::CpuWall;
 
 /// A JavaScript stack in an error object.
 const MAX_STACK_BYTES: usize = 16 * 1024;
@@ -41,22 +40,8 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
-    let mut probe = probe::ordered(setup)?;
-    let confined = lockdown::before_threads(setup)?;
-    if let Some(probe) = &mut probe {
-        probe.before_the_filter()?;
-    }
-    let gate = watch.start().context("failed to start the watch")?;
-    let confined = lockdown::before_tasks(setup, confined)?;
-    if let Err(error) = super::ready(&link, started, &confined) {
-        return Ok(Err(error));
-    }
-    gate.open();
     let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
-    let served = match probe {
-        Some(probe) => probe.run(&link),
-        None => Ok(lane.run(&link)),
-    };
+    let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
     served

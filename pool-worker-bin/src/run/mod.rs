@@ -22,8 +22,9 @@ use pool_protocol::version::{self, Mismatch};
 use pool_protocol::worker::{Lane, ReadyHead, Setup};
 use rustix::net::sockopt::socket_domain;
 
-use crate::link::{Link, LinkError, Reader};
+use crate::link::{EndTask, Link, LinkError, Reader, Watch};
 use crate::lockdown::{self, Confined};
+use crate::probe;
 
 /// Where the supervisor puts the socket.
 const SOCKET_FD: i32 = 3;
@@ -95,6 +96,32 @@ fn read_setup(hello: &Frame, lane: Lane) -> anyhow::Result<Setup> {
         );
     }
     Ok(setup)
+}
+
+/// Gives up what the worker does not need, says that it is ready, and lets the watch begin; then probes the confinement, where
+/// that is ordered, or serves. The lanes have opened everything by now.
+fn confine_and_serve<E: EndTask>(
+    link: &Link,
+    setup: &Setup,
+    started: Instant,
+    watch: Watch<E>,
+    serve: impl FnOnce() -> Result<(), LinkError>,
+) -> anyhow::Result<Result<(), LinkError>> {
+    let mut probe = probe::ordered(setup)?;
+    let confined = lockdown::before_threads(setup)?;
+    if let Some(probe) = &mut probe {
+        probe.before_the_filter()?;
+    }
+    let gate = watch.start().context("failed to start the watch")?;
+    let confined = lockdown::before_tasks(setup, confined)?;
+    if let Err(error) = ready(link, started, &confined) {
+        return Ok(Err(error));
+    }
+    gate.open();
+    match probe {
+        Some(probe) => probe.run(link),
+        None => Ok(serve()),
+    }
 }
 
 /// Tells the supervisor that tasks may come.
