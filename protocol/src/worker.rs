@@ -74,6 +74,21 @@ pub struct ProbeSetup {
     pub control_socket: String,
 }
 
+impl Setup {
+    /// Memory that the lane's tasks may take up in the process, in bytes, besides the process's own: the engine's limits, which a
+    /// task survives as an error, lie within it, so that they come before the kernel's, which it does not.
+    ///
+    /// For JavaScript a full heap, as much again for unwinding the task that filled it, and full array buffers; in both lanes the bodies.
+    #[must_use]
+    pub const fn tasks_memory_bytes(&self) -> u64 {
+        let tasks = match self.lane {
+            Lane::Js => self.memory_bytes.saturating_mul(3),
+            Lane::Io => self.memory_bytes,
+        };
+        tasks.saturating_add(self.body_bytes.saturating_mul(2)).saturating_add(self.result_bytes.saturating_mul(4))
+    }
+}
+
 /// How a worker process is confined.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

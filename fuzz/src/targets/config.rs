@@ -77,7 +77,7 @@ fn reads_back(config: &Config) {
 }
 
 fn is_of_use(config: &Config) {
-    let setup = config.worker_setup(Lane::Io, "w0.1".into(), None, false);
+    let setup = config.worker_setup(Lane::Io, "w0.1".into(), None);
     let wire = serde_json::to_vec(&setup).expect("settings serialise");
     assert_eq!(serde_json::from_slice::<pool_protocol::worker::Setup>(&wire).ok(), Some(setup.clone()));
     assert!(http::Rules::parse(&setup.http.allow).is_ok(), "the worker reads {:?}", setup.http.allow);

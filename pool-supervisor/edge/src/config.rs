@@ -458,9 +458,9 @@ impl Config {
         }
     }
 
-    /// What a worker is told at its start. `namespaced` is how its process was started.
+    /// What a worker is told at its start; whether it has namespaces is for whoever starts its process to add.
     #[must_use]
-    pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>, namespaced: bool) -> Setup {
+    pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
         let utf8 = |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
         // Who starts at the root has not said that programs may write everything.
         let cwd = Some(&self.shell.cwd).filter(|cwd| cwd.parent().is_some());
@@ -487,7 +487,7 @@ impl Config {
             http: HttpSetup { allow: self.http.allow.clone() },
             isolation: IsolationSetup {
                 level: self.isolation,
-                namespaced,
+                namespaced: false,
                 readable: self.shell.readable.iter().map(utf8).collect(),
                 writable: cwd.into_iter().chain(&self.shell.writable).map(utf8).collect(),
             },

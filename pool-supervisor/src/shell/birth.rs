@@ -45,7 +45,9 @@ impl Pool {
 
     /// A process of the lane, with its first order waiting to be sent: to serve tasks, or to probe its own confinement.
     pub(super) fn bear(&mut self, id: WorkerId, lane: wire::Lane, probe: Option<ProbeSetup>) -> Result<Worker, String> {
-        let group = self.make_group(id, lane)?;
+        let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
+        setup.probe = probe;
+        let group = self.make_group(id, &setup)?;
         let made = self.start_process(lane, group.as_ref().map(Group::procs));
         let (spawned, namespaces) = match made {
             Ok(made) => made,
@@ -55,9 +57,8 @@ impl Pool {
                 return Err(error.to_string());
             }
         };
-        let namespaced = namespaces != Namespaces::Shared;
-        let setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path(), namespaced);
-        self.take_in(id, Setup { probe, ..setup }, spawned, group)
+        setup.isolation.namespaced = namespaces != Namespaces::Shared;
+        self.take_in(id, setup, spawned, group)
     }
 
     /// A process that nobody watches: its closed socket ends it, and as a child that is no worker it is reaped.
@@ -66,9 +67,8 @@ impl Pool {
         self.orphans.look_at(self.clock.now());
     }
 
-    fn make_group(&mut self, id: WorkerId, lane: wire::Lane) -> Result<Option<Group>, String> {
-        let setup = self.config.worker_setup(lane, String::new(), None, false);
-        let limits = group_limits(&setup, self.config.limits.processes, self.config.limits.cpus);
+    fn make_group(&mut self, id: WorkerId, setup: &Setup) -> Result<Option<Group>, String> {
+        let limits = group_limits(setup, self.config.limits.processes, self.config.limits.cpus);
         let Some(groups) = self.confinement.groups_mut() else { return Ok(None) };
         groups.make(id, &limits).map(Some).map_err(|e| e.to_string())
     }
@@ -144,15 +144,12 @@ impl Pool {
     }
 }
 
-/// What a worker's group may use. For JavaScript the engine's limits come first, which a task survives as an error, then
-/// `RLIMIT_DATA`, then this; for programs this is the one that counts the tree as a whole.
+/// What a worker's group may use. For JavaScript the engine's limits come first, then `RLIMIT_DATA`, then this; for programs this is
+/// the one that counts the tree as a whole.
 fn group_limits(setup: &Setup, processes: u64, cpus: Option<f64>) -> Limits {
-    let bodies = setup.body_bytes.saturating_mul(2).saturating_add(setup.result_bytes.saturating_mul(4));
-    let (tasks, processes) = match setup.lane {
-        // A full heap, as much again for unwinding the task that filled it, full array buffers.
-        wire::Lane::Js => (setup.memory_bytes.saturating_mul(3), JS_PROCESSES),
-        wire::Lane::Io => (setup.memory_bytes, IO_PROCESSES.saturating_add(processes)),
+    let processes = match setup.lane {
+        wire::Lane::Js => JS_PROCESSES,
+        wire::Lane::Io => IO_PROCESSES.saturating_add(processes),
     };
-    let memory_bytes = WORKER_BYTES.saturating_add(tasks).saturating_add(bodies);
-    Limits { memory_bytes, processes, cpus }
+    Limits { memory_bytes: WORKER_BYTES.saturating_add(setup.tasks_memory_bytes()), processes, cpus }
 }

@@ -182,7 +182,7 @@ impl Pool {
             return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it"));
         }
         self.check_promise(&new)?;
-        let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None, false);
+        let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);
         let group = |config: &Config| (config.limits.processes, config.limits.cpus);
         let replace = setup(&new) != setup(&self.config)
             || group(&new) != group(&self.config)

@@ -21,19 +21,10 @@ pub(super) fn set(setup: &Setup) -> io::Result<()> {
     setrlimit(Resource::NOFILE, files, files)?;
     if setup.lane == Lane::Js {
         setrlimit(Resource::FSIZE, 0, 0)?;
-        let data = data_limit(setup);
+        let data = ENGINE_BYTES.saturating_add(setup.tasks_memory_bytes());
         setrlimit(Resource::DATA, data, data)?;
     }
     Ok(())
-}
-
-/// The engine, a full heap and as much again for unwinding the task that filled it, full array buffers, and the bodies: so that the engine's own limits, which a task survives as
-/// an error, come before the kernel's, which it does not.
-fn data_limit(setup: &Setup) -> u64 {
-    ENGINE_BYTES
-        .saturating_add(setup.memory_bytes.saturating_mul(3))
-        .saturating_add(setup.body_bytes.saturating_mul(2))
-        .saturating_add(setup.result_bytes.saturating_mul(4))
 }
 
 /// `RLIMIT_CPU`, the wall behind a task's budget.

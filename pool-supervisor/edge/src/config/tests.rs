@@ -290,12 +290,12 @@ fn whoever_turns_confinement_off_is_told_what_that_means() {
 
 #[test]
 fn programs_may_write_where_they_start_unless_that_is_everywhere() {
-    let writable = |json| accept(json).worker_setup(Lane::Io, String::new(), None, false).isolation.writable;
+    let writable = |json| accept(json).worker_setup(Lane::Io, String::new(), None).isolation.writable;
     assert!(writable("{}").is_empty());
     assert_eq!(writable(r#"{"shell":{"cwd":"/usr"}}"#), ["/usr"]);
     assert_eq!(writable(r#"{"shell":{"cwd":"/","writable":["/tmp","/etc/passwd"]}}"#), ["/tmp", "/etc/passwd"]);
     let readable = accept(r#"{"shell":{"readable":["/etc/passwd"]}}"#);
-    assert_eq!(readable.worker_setup(Lane::Io, String::new(), None, false).isolation.readable, ["/etc/passwd"]);
+    assert_eq!(readable.worker_setup(Lane::Io, String::new(), None).isolation.readable, ["/etc/passwd"]);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_worker_is_told_the_file_that_was_meant_not_only_its_name() {
     let link = folder.path().join("shell");
     std::os::unix::fs::symlink("/bin/sh", &link).expect("linked");
     let config = accept(&format!(r#"{{"shell":{{"allow":[{{"program":{link:?}}}]}}}}"#));
-    let setup = config.worker_setup(Lane::Io, "w1.1".into(), None, false);
+    let setup = config.worker_setup(Lane::Io, "w1.1".into(), None);
     let program = &setup.shell.allow[0];
     assert_eq!(program.program, link.to_str().unwrap());
     assert_eq!(Path::new(&program.resolved), Path::new("/bin/sh").canonicalize().unwrap());
@@ -330,7 +330,7 @@ fn module_roots_are_made_canonical() {
     let link = folder.path().join("root");
     std::os::unix::fs::symlink("/usr", &link).expect("linked");
     let config = accept(&format!(r#"{{"js":{{"moduleRoots":[{link:?}]}}}}"#));
-    assert_eq!(config.worker_setup(Lane::Js, String::new(), None, false).js.module_roots, ["/usr"]);
+    assert_eq!(config.worker_setup(Lane::Js, String::new(), None).js.module_roots, ["/usr"]);
 }
 
 #[test]
