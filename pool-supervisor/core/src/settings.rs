@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
+use pool_protocol::limits::{DEFAULT_SPAWN_TIMEOUT_MS, DEFAULT_TIMEOUT_MS};
+
 /// What a worker may do. Untrusted JavaScript never shares a process with the network or with programs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
@@ -137,11 +139,11 @@ impl Default for Settings {
             max_worker_age_ms: 3_600_000,
             worker_idle_timeout_ms: 60_000,
             heartbeat_interval_ms: 1000,
-            spawn_timeout_ms: 10_000,
+            spawn_timeout_ms: DEFAULT_SPAWN_TIMEOUT_MS,
             drain_timeout_ms: 30_000,
             queue_size: 100_000,
             queue_bytes: 1 << 30,
-            timeout_ms: 300_000,
+            timeout_ms: DEFAULT_TIMEOUT_MS,
             cpu_ms: 60_000,
             memory_bytes: 128 << 20,
             priority_ageing_ms: 10_000,
