@@ -116,7 +116,8 @@ impl Failing {
     }
 
     fn submit(&mut self, request: u64, head: &TaskHead<'_>, body_len: usize) {
-        let task = new_task(head, body_len);
+        let realm = head.realm.unwrap_or(head.kind.default_realm());
+        let task = new_task(head, realm, body_len);
         assert_eq!(task.lane == Lane::Js, head.kind.lane() == pool_protocol::worker::Lane::Js);
         self.tell(Event::Submit { client: CLIENT, request, task });
         for _ in 0..WAKES {

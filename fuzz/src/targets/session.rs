@@ -91,6 +91,7 @@ fn settings(number: usize) -> Settings {
     Settings {
         min_workers: [1, 2, 0, 1][number],
         max_workers: [2, 3, 1, 4][number],
+        processors: [1, 2, 1, 8][number],
         auto_scale: number != 1,
         scale_up_threshold: 0.8,
         scale_down_threshold: 0.2,
@@ -211,6 +212,7 @@ impl World {
             cpu_ms: None,
             memory_bytes: None,
             body_bytes: BODY_BYTES,
+            made_ahead: shape == 3,
             cancel_with_client: shape == 4,
             body: self.core.suspects_body_of(BODY_BYTES).then_some(body),
         };

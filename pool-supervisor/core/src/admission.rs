@@ -145,6 +145,7 @@ impl Core {
             level: 0,
             crashes: 0,
             solo: false,
+            made_ahead: new.made_ahead,
             stop: None,
             max_attempts: new.max_attempts.max(1),
             body_bytes: new.body_bytes,

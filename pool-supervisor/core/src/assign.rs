@@ -50,7 +50,7 @@ impl Core {
             }
             let Some(rank) = first else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
-            let Some(w) = self.worker_for(rank.project, lane, cost_us) else { return };
+            let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
             self.assign(slot, rank, w, cost_us, out);
         }
     }
@@ -94,21 +94,45 @@ impl Core {
         (slot, cost)
     }
 
-    /// An idle worker, one with warm contexts first; else, for a tiny task, the least loaded one that has room.
-    fn worker_for(&self, project: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+    /// The worker for a task among those that may have it; idle ones of a second choice come after idle ones of the first.
+    ///
+    /// An idle worker, unless as many run tiny tasks as there are processors and this is another tiny one: then a third
+    /// process would be woken to wait for a processor, and hundreds of workers would each get one task at a time. So a tiny
+    /// task goes behind others where there is room, and wakes somebody where there is none.
+    pub(crate) fn worker_among(
+        &self,
+        slot: u32,
+        lane: Lane,
+        cost_us: u32,
+        first_choice: impl Fn(u32) -> bool,
+        second_choice: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let tiny = cost_us <= CREDIT_US;
+        let busy = || if tiny { self.least_loaded(lane, cost_us, &first_choice) } else { None };
+        let idle =
+            || self.idle_worker(slot, lane, &first_choice).or_else(|| self.idle_worker(slot, lane, &second_choice));
+        if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
+            busy().or_else(idle)
+        } else {
+            idle().or_else(busy)
+        }
+    }
+
+    fn least_loaded(&self, lane: Lane, cost_us: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
+        let open = self.workers.lanes[lane].open.as_slice().iter().copied();
+        open.filter(|w| self.workers[*w].has_room(cost_us) && may(*w)).min_by_key(|w| (self.workers[*w].load_us, *w))
+    }
+
+    /// One with warm contexts first; for a task that wants what is made ahead, the one that has had most time to.
+    fn idle_worker(&self, slot: u32, lane: Lane, may: impl Fn(u32) -> bool) -> Option<u32> {
         let workers = &self.workers.lanes[lane];
-        let warm = self.projects[project].flows[lane].warm;
-        if workers.idle.contains(&warm) {
-            return Some(warm);
+        let mut idle = workers.idle.as_slice().iter().copied().filter(|w| may(*w));
+        let task = &self.tasks[slot];
+        if task.made_ahead {
+            return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
         }
-        if let Some(idle) = workers.idle.first() {
-            return Some(*idle);
-        }
-        if workers.open == 0 || cost_us > CREDIT_US {
-            return None;
-        }
-        let with_room = self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.has_room(cost_us));
-        with_room.min_by_key(|(w, worker)| (worker.load_us, *w)).map(|(w, _)| w)
+        let warm = self.projects[task.project].flows[lane].warm;
+        if workers.idle.contains(warm) && may(warm) { Some(warm) } else { idle.next() }
     }
 
     pub(crate) fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {

@@ -37,6 +37,9 @@ pub struct NewTask<'a> {
     pub memory_bytes: Option<u64>,
     /// Bytes of its body, which the shell holds until its end.
     pub body_bytes: u32,
+    /// Whether it uses up something that a worker makes ahead in its idle time, so that who has been idle for longest serves
+    /// it soonest: a fresh context.
+    pub made_ahead: bool,
     /// Whether it is cancelled when its client goes.
     pub cancel_with_client: bool,
     /// What its body hashes to, when [`crate::Core::suspects_body_of`] says that it matters.
@@ -64,6 +67,7 @@ impl<'a> NewTask<'a> {
             cpu_ms: None,
             memory_bytes: None,
             body_bytes: 0,
+            made_ahead: false,
             cancel_with_client: false,
             body: None,
         }

@@ -116,24 +116,24 @@ impl Core {
             assert_eq!(self.lanes[lane].runnable, counted);
             let of_lane = || self.workers.iter().filter(move |(_, worker)| worker.lane == lane);
             assert_eq!(self.lanes[lane].held as usize, of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>());
-            assert_eq!(
-                self.workers.lanes[lane].open as usize,
-                of_lane().filter(|(_, worker)| worker.is_open()).count()
-            );
-            let idle: BTreeSet<u32> =
+            let open: Vec<u32> = of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();
+            assert_eq!(self.workers.lanes[lane].open.as_slice(), open, "a lane knows which workers have room");
+            let brisk = of_lane().filter(|(_, worker)| worker.is_brisk()).count();
+            assert_eq!(self.workers.lanes[lane].brisk as usize, brisk, "a lane knows how many hold tiny tasks only");
+            let idle: Vec<u32> =
                 of_lane().filter(|(_, worker)| worker.is_ready() && worker.held.is_empty()).map(|(w, _)| w).collect();
-            assert_eq!(self.workers.lanes[lane].idle, idle, "a lane knows its idle workers");
+            assert_eq!(self.workers.lanes[lane].idle.as_slice(), idle, "a lane knows its idle workers");
         }
     }
 
     fn no_worker_is_idle_while_a_task_could_run(&self) {
         for lane in Lane::ALL {
-            let idle = !self.workers.lanes[lane].idle.is_empty() && self.lanes[lane].first().is_some();
+            let idle = !self.workers.lanes[lane].idle.as_slice().is_empty() && self.lanes[lane].first().is_some();
             match self.settings.tenancy {
                 Tenancy::Shared => assert!(!idle, "no worker is idle while a task could run"),
                 Tenancy::Project => {
                     let unbound = |w: &u32| self.workers[*w].served == Served::Nobody;
-                    let serves_all = self.workers.lanes[lane].idle.iter().any(unbound);
+                    let serves_all = self.workers.lanes[lane].idle.as_slice().iter().any(unbound);
                     assert!(!(idle && serves_all), "no unbound worker is idle while a task could run");
                     assert_eq!(
                         self.best_at_home(lane),

@@ -82,6 +82,8 @@ pub struct Settings {
     pub min_workers: u32,
     /// Workers that may live at once, both lanes together; at least 1 and at least `min_workers`.
     pub max_workers: u32,
+    /// Processors that the workers share; at least 1. So many workers busy with tiny tasks keep them all busy.
+    pub processors: u32,
     /// Whether the number follows the load.
     pub auto_scale: bool,
     /// One more worker above this load.
@@ -130,6 +132,7 @@ impl Default for Settings {
         Self {
             min_workers: 1,
             max_workers: 4,
+            processors: 4,
             auto_scale: true,
             scale_up_threshold: 0.8,
             scale_down_threshold: 0.2,

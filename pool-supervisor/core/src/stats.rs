@@ -161,7 +161,7 @@ impl Core {
             let (ready, spawning, replacing) = self.workers.counts(lane);
             stats.workers += ready + spawning;
             stats.spawning += spawning + replacing;
-            stats.available += self.workers.lanes[lane].idle.len() as u32;
+            stats.available += self.workers.lanes[lane].idle.as_slice().len() as u32;
         }
         for (_, worker) in self.workers.iter() {
             stats.busy += u32::from(!worker.held.is_empty());

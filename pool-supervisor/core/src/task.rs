@@ -63,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) crashes: u8,
     /// It may have killed a worker that held others too: it runs alone, so that the next death has one suspect.
     pub(crate) solo: bool,
+    /// It uses up what a worker makes ahead; see [`crate::event::NewTask::made_ahead`].
+    pub(crate) made_ahead: bool,
     /// What its end will be called as soon as its worker lets go of it: cancelled, or past its deadline.
     pub(crate) stop: Option<ErrorCode>,
     pub(crate) max_attempts: u16,

@@ -26,7 +26,7 @@ use crate::recycle::Recycle;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
+use crate::worker::{Leaving, Manner, Worker, WorkerState};
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has none: a start costs a
 /// twentieth of that.
@@ -113,7 +113,7 @@ impl Core {
 
     /// Whether the lane could do with a worker fewer and lose nothing by it now.
     pub(crate) fn has_idle_place(&self, lane: Lane) -> bool {
-        let idle = !self.workers.lanes[lane].idle.is_empty();
+        let idle = !self.workers.lanes[lane].idle.as_slice().is_empty();
         match self.settings.tenancy {
             Tenancy::Shared | Tenancy::Project => idle,
             // The idle ones stand beside those at work.
@@ -136,7 +136,7 @@ impl Core {
     pub(crate) fn next_fresh(&self, lane: Lane) -> Option<u32> {
         let held = |lane| self.lanes[lane].held;
         let may_run = held(lane) < self.pace[lane].want && held(lane) + held(lane.other()) < self.settings.max_workers;
-        if may_run { self.workers.lanes[lane].idle.first().copied() } else { None }
+        if may_run { self.workers.lanes[lane].idle.as_slice().first().copied() } else { None }
     }
 
     /// Tenancy `task`: each task to a worker of its own.
@@ -164,7 +164,7 @@ impl Core {
         loop {
             if let Some(rank) = self.lanes[lane].first() {
                 let (slot, cost_us) = self.next_of(rank, lane);
-                if let Some(w) = self.worker_of(rank.project, lane, cost_us) {
+                if let Some(w) = self.worker_of(rank.project, slot, lane, cost_us) {
                     self.assign(slot, rank, w, cost_us, out);
                     continue;
                 }
@@ -177,23 +177,12 @@ impl Core {
         }
     }
 
-    /// A worker that takes this task of the project: an idle one of its own, warm first; an unbound one; else, for a tiny
-    /// task, the least loaded one of its own that has room.
-    fn worker_of(&self, project: u32, lane: Lane, cost_us: u32) -> Option<u32> {
-        let workers = &self.workers.lanes[lane];
-        let own = |w: &u32| self.workers[*w].served == Served::One(project) && self.is_fed(*w, cost_us);
-        let warm = self.projects[project].flows[lane].warm;
-        if workers.idle.contains(&warm) && own(&warm) {
-            return Some(warm);
-        }
-        let unbound = |w: &&u32| self.workers[**w].served == Served::Nobody;
-        let idle = workers.idle.iter().find(|w| own(w)).or_else(|| workers.idle.iter().find(unbound));
-        if idle.is_some() || workers.open == 0 || cost_us > CREDIT_US {
-            return idle.copied();
-        }
-        let takes = |(w, worker): &(u32, &Worker)| worker.lane == lane && worker.has_room(cost_us) && own(w);
-        let with_room = self.workers.iter().filter(takes);
-        with_room.min_by_key(|(w, worker)| (worker.load_us, *w)).map(|(w, _)| w)
+    /// A worker that takes this task of the project: one of its own as [`Core::worker_among`] chooses, an unbound one where
+    /// its own are busy.
+    fn worker_of(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+        let own = |w: u32| self.workers[w].served == Served::One(project) && self.is_fed(w, cost_us);
+        let unbound = |w: u32| self.workers[w].served == Served::Nobody;
+        self.worker_among(slot, lane, cost_us, own, unbound)
     }
 
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced for another project's sake
@@ -230,8 +219,8 @@ impl Core {
         let mut coming = self.unbound_to_come(lane);
         let waiting: Vec<Rank> = self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
         for rank in waiting {
-            let (_, cost_us) = self.next_of(rank, lane);
-            if self.worker_of(rank.project, lane, cost_us).is_some() {
+            let (slot, cost_us) = self.next_of(rank, lane);
+            if self.worker_of(rank.project, slot, lane, cost_us).is_some() {
                 continue;
             }
             // An unbound worker goes to who is first in line when it is ready.

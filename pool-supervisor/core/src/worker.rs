@@ -5,7 +5,7 @@
 //! nothing about how many there should be (`scale`, `recycle`, `restart`) or what they run (`assign`).
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
@@ -118,8 +118,8 @@ pub(crate) struct Worker {
     /// Heartbeats since `beats_from`.
     pub(crate) beats: u32,
     pub(crate) beats_from: Time,
-    /// It is among those that its lane counts as having room.
-    counted_open: bool,
+    /// It is among those that its lane counts as brisk.
+    counted_brisk: bool,
 }
 
 impl Worker {
@@ -168,8 +168,39 @@ impl Worker {
                 || (self.held.len() < MAX_CREDIT && self.load_us + u64::from(cost_us) <= u64::from(CREDIT_US)))
     }
 
-    pub(crate) const fn is_open(&self) -> bool {
-        self.counted_open
+    /// Whether it holds tiny tasks only, and the first has not turned out to be long: it keeps a processor busy for a moment.
+    pub(crate) fn is_brisk(&self) -> bool {
+        self.is_ready() && !self.held.is_empty() && !self.stalled && self.load_us <= u64::from(CREDIT_US)
+    }
+
+    /// Whether it holds something and takes a tiny task behind it.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.held.is_empty() && self.has_room(1)
+    }
+}
+
+/// Places in ascending order. A set that is emptied and filled again for every task must not allocate for it.
+#[derive(Default, Debug)]
+pub(crate) struct Places(Vec<u32>);
+
+impl Places {
+    /// Sees to it that the place is among them, or is not.
+    fn set(&mut self, w: u32, among: bool) {
+        match self.0.binary_search(&w) {
+            Ok(at) if !among => {
+                self.0.remove(at);
+            }
+            Err(at) if among => self.0.insert(at, w),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    pub(crate) fn contains(&self, w: u32) -> bool {
+        self.0.binary_search(&w).is_ok()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.0
     }
 }
 
@@ -177,9 +208,11 @@ impl Worker {
 #[derive(Default, Debug)]
 pub(crate) struct LaneWorkers {
     /// Ready and holding nothing.
-    pub(crate) idle: BTreeSet<u32>,
+    pub(crate) idle: Places,
     /// Those that hold something and have room for more.
-    pub(crate) open: u32,
+    pub(crate) open: Places,
+    /// How many hold tiny tasks only.
+    pub(crate) brisk: u32,
     /// Ready, or spawning in nobody's stead: what the lane has to work with.
     pub(crate) capacity: u32,
     pub(crate) ready: u32,
@@ -258,7 +291,7 @@ impl Workers {
             last_beat: now,
             beats: 0,
             beats_from: now,
-            counted_open: false,
+            counted_brisk: false,
         }));
         self.living += 1;
         id
@@ -269,20 +302,11 @@ impl Workers {
         let worker = self.places[w as usize].worker.as_mut().expect("a living worker");
         let lane = &mut self.lanes[worker.lane];
         let idle = worker.is_ready() && worker.held.is_empty();
-        let open = !idle && worker.has_room(1);
-        if idle {
-            lane.idle.insert(w);
-        } else {
-            lane.idle.remove(&w);
-        }
-        if open != worker.counted_open {
-            worker.counted_open = open;
-            if open {
-                lane.open += 1;
-            } else {
-                lane.open -= 1;
-            }
-        }
+        lane.idle.set(w, idle);
+        lane.open.set(w, worker.is_open());
+        let brisk = worker.is_brisk();
+        lane.brisk = lane.brisk + u32::from(brisk) - u32::from(worker.counted_brisk);
+        worker.counted_brisk = brisk;
     }
 
     /// Takes out a worker that is gone and holds nothing any more.
@@ -290,8 +314,9 @@ impl Workers {
         let worker = self.places[w as usize].worker.take().expect("a worker goes once");
         debug_assert!(worker.held.is_empty(), "its tasks were dealt with before");
         let lane = &mut self.lanes[worker.lane];
-        lane.idle.remove(&w);
-        lane.open -= u32::from(worker.counted_open);
+        lane.idle.set(w, false);
+        lane.open.set(w, false);
+        lane.brisk -= u32::from(worker.counted_brisk);
         self.living -= 1;
         worker
     }

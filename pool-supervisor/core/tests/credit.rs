@@ -57,6 +57,56 @@ fn tasks_spread_over_idle_workers_before_any_holds_two() {
     assert!(pool.workers.values().all(|hands| hands.tasks.len() == 3), "and evenly after that");
 }
 
+fn busy(pool: &Pool) -> usize {
+    pool.workers.values().filter(|hands| !hands.tasks.is_empty()).count()
+}
+
+#[test]
+fn tiny_tasks_wake_no_more_workers_than_there_are_processors_while_these_have_room() {
+    let mut pool = Pool::new(Settings { processors: 2, ..quiet(8) });
+    pool.teach("p", 10);
+    submit_many(&mut pool, 60);
+    assert_eq!(busy(&pool), 2);
+    submit_many(&mut pool, 1);
+    assert_eq!(busy(&pool), 3, "these two have no room");
+}
+
+#[test]
+fn tasks_that_are_not_tiny_use_every_worker_whatever_the_processors() {
+    for run_us in [301, 5_000] {
+        let mut pool = Pool::new(Settings { processors: 2, ..quiet(8) });
+        pool.teach("p", run_us);
+        submit_many(&mut pool, 8);
+        assert_eq!(busy(&pool), 8, "{run_us} µs");
+    }
+}
+
+#[test]
+fn a_task_does_not_wait_behind_one_that_runs_long_while_another_worker_is_idle() {
+    let mut pool = Pool::new(Settings { processors: 1, ..quiet(2) });
+    pool.teach("p", 10);
+    let tasks = submit_many(&mut pool, 2);
+    assert_eq!(busy(&pool), 1);
+    pool.advance_us(2_000);
+    assert_ne!(pool.worker_of(tasks[0]), pool.worker_of(tasks[1]));
+    let next = pool.submit(task("p"));
+    assert_eq!(pool.worker_of(next), pool.worker_of(tasks[1]), "the other processor is free again");
+}
+
+#[test]
+fn a_task_that_wants_what_is_made_ahead_goes_to_the_worker_that_was_idle_for_longest() {
+    let mut pool = Pool::new(quiet(3));
+    let mut workers = Vec::new();
+    for _ in 0..6 {
+        let id = pool.submit(pool_core::event::NewTask { made_ahead: true, ..task("p") });
+        workers.push(pool.worker_of(id));
+        pool.advance_us(100);
+        pool.done_after_us(id, 100);
+    }
+    assert_eq!(workers[..3], workers[3..]);
+    assert!(workers[0] != workers[1] && workers[1] != workers[2] && workers[2] != workers[0]);
+}
+
 #[test]
 fn only_the_first_task_a_worker_holds_is_running() {
     let mut pool = Pool::new(quiet(1));

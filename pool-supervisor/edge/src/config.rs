@@ -432,6 +432,7 @@ impl Config {
         pool_core::settings::Settings {
             min_workers: pool.min_workers,
             max_workers: pool.max_workers,
+            processors: file::cpus(),
             auto_scale: pool.auto_scale,
             scale_up_threshold: pool.scale_up_threshold,
             scale_down_threshold: pool.scale_down_threshold,

@@ -107,7 +107,7 @@ impl Pool {
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);
-                let mut task = client::new_task(head, body.len());
+                let mut task = client::new_task(head, realm, body.len());
                 // Rarely so: hashing every body would cost more than all decisions about it.
                 if self.core.suspects_body_of(task.body_bytes) {
                     task.body = Some(self.bodies.hash(head.project, head.kind, head.code_len, &body));

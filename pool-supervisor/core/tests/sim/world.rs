@@ -66,6 +66,7 @@ fn settings(rng: &mut Rng) -> Settings {
     Settings {
         min_workers: rng.between(0, u64::from(max_workers) + 1) as u32,
         max_workers,
+        processors: *rng.pick(&[1, 2, 64]),
         auto_scale: rng.percent(80),
         scale_cooldown_ms: rng.between(0, 200),
         max_tasks_per_worker: *rng.pick(&[0, 1, 5, 50]),
@@ -382,6 +383,7 @@ impl World {
             deadline_ms: if self.rng.percent(10) { Some(self.rng.between(0, 1000)) } else { None },
             idempotency_key: self.rng.percent(10).then_some(key.as_str()),
             body_bytes: 100,
+            made_ahead: self.rng.percent(20),
             cancel_with_client: self.rng.percent(30),
             body: (self.core.suspects_body_of(100) && self.rng.percent(90)).then_some(body),
             ..NewTask::new(lane, PROJECTS[project])

@@ -6,7 +6,7 @@ use pool_protocol::codec;
 use pool_protocol::control::{ControlRequest, HelloHead};
 use pool_protocol::frame::Kind;
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
-use pool_protocol::task::{OnDisconnect, TaskHead};
+use pool_protocol::task::{OnDisconnect, Realm, TaskHead};
 use pool_protocol::version::Mismatch;
 use pool_protocol::worker as wire;
 
@@ -40,12 +40,12 @@ pub fn hear(greeted: bool, kind: Kind, id: u64, head: &[u8]) -> Result<ClientSay
     }
 }
 
-/// What the core is told of a task whose head has been checked.
+/// What the core is told of a task whose head has been checked, and which runs in this realm.
 ///
 /// # Panics
 /// If the body is longer than a frame can be.
 #[must_use]
-pub fn new_task<'a>(head: &TaskHead<'a>, body_len: usize) -> NewTask<'a> {
+pub fn new_task<'a>(head: &TaskHead<'a>, realm: Realm, body_len: usize) -> NewTask<'a> {
     let retry = head.retry.unwrap_or_default();
     NewTask {
         lane: match head.kind.lane() {
@@ -68,6 +68,7 @@ pub fn new_task<'a>(head: &TaskHead<'a>, body_len: usize) -> NewTask<'a> {
         cpu_ms: head.cpu_ms,
         memory_bytes: head.memory_bytes,
         body_bytes: u32::try_from(body_len).expect("a frame's length is 32 bits"),
+        made_ahead: head.kind.lane() == wire::Lane::Js && realm == Realm::Fresh,
         cancel_with_client: head.on_disconnect == OnDisconnect::Cancel,
         body: None,
     }
