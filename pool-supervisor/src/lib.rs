@@ -4,5 +4,6 @@ pub mod cli;
 pub mod client;
 pub mod http;
 pub mod shell;
+mod socket;
 
 pub use pool_edge::{config, session};

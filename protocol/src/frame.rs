@@ -128,35 +128,60 @@ pub enum FrameError {
     },
 }
 
+/// A header whose lengths have been judged.
+struct Header {
+    kind: Kind,
+    id: u64,
+    head_len: usize,
+    whole: usize,
+}
+
+impl Header {
+    /// Nothing as long as the header is not whole.
+    fn read(bytes: &[u8], limits: FrameLimits) -> Result<Option<Self>, FrameError> {
+        let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let kind = Kind::from_byte(header[0]).ok_or(FrameError::UnknownKind(header[0]))?;
+        if header[1] != 0 {
+            return Err(FrameError::Reserved(header[1]));
+        }
+        let head_len = usize::from(u16::from_le_bytes([header[2], header[3]]));
+        if head_len > MAX_HEAD_BYTES {
+            return Err(FrameError::HeadTooLong { len: head_len, max: MAX_HEAD_BYTES });
+        }
+        let body_len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if body_len > limits.body_bytes {
+            return Err(FrameError::BodyTooLong { len: body_len, max: limits.body_bytes });
+        }
+        let id = u64::from_le_bytes(header[8..].try_into().expect("eight bytes are left"));
+        Ok(Some(Self { kind, id, head_len, whole: HEADER_BYTES + head_len + body_len }))
+    }
+
+    /// Cuts the frame, whose bytes these are and no others.
+    fn cut(&self, mut bytes: Bytes) -> Frame {
+        bytes.advance(HEADER_BYTES);
+        let head = bytes.split_to(self.head_len);
+        Frame { kind: self.kind, id: self.id, head, body: bytes }
+    }
+}
+
 /// Takes one frame off the front of the buffer, or says how many bytes the buffer must hold for the next one.
 ///
 /// # Errors
 /// [`FrameError`] as soon as the header is there; nothing is taken then.
 pub fn take(buffer: &mut BytesMut, limits: FrameLimits) -> Result<Taken, FrameError> {
-    let Some((header, _)) = buffer.split_first_chunk::<HEADER_BYTES>() else {
-        return Ok(Taken::Needs(HEADER_BYTES));
-    };
-    let kind = Kind::from_byte(header[0]).ok_or(FrameError::UnknownKind(header[0]))?;
-    if header[1] != 0 {
-        return Err(FrameError::Reserved(header[1]));
+    let Some(header) = Header::read(buffer, limits)? else { return Ok(Taken::Needs(HEADER_BYTES)) };
+    if buffer.len() < header.whole {
+        return Ok(Taken::Needs(header.whole));
     }
-    let head_len = usize::from(u16::from_le_bytes([header[2], header[3]]));
-    if head_len > MAX_HEAD_BYTES {
-        return Err(FrameError::HeadTooLong { len: head_len, max: MAX_HEAD_BYTES });
-    }
-    let body_len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
-    if body_len > limits.body_bytes {
-        return Err(FrameError::BodyTooLong { len: body_len, max: limits.body_bytes });
-    }
-    let id = u64::from_le_bytes(header[8..].try_into().expect("eight bytes are left"));
-    let whole = HEADER_BYTES + head_len + body_len;
-    if buffer.len() < whole {
-        return Ok(Taken::Needs(whole));
-    }
-    let mut bytes = buffer.split_to(whole).freeze();
-    bytes.advance(HEADER_BYTES);
-    let head = bytes.split_to(head_len);
-    Ok(Taken::Frame(Frame { kind, id, head, body: bytes }))
+    let bytes = buffer.split_to(header.whole).freeze();
+    Ok(Taken::Frame(header.cut(bytes)))
+}
+
+/// A frame in bytes of its own, whose header was read before.
+pub(crate) fn read(bytes: Bytes, limits: FrameLimits) -> Result<Frame, FrameError> {
+    let header = Header::read(&bytes, limits)?.expect("its header was read before");
+    debug_assert_eq!(bytes.len(), header.whole);
+    Ok(header.cut(bytes))
 }
 
 /// What [`take`] found.

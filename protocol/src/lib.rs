@@ -13,6 +13,8 @@ pub mod limits;
 pub mod outcome;
 
 #[cfg(feature = "std")]
+pub mod buffer;
+#[cfg(feature = "std")]
 pub mod codec;
 #[cfg(feature = "std")]
 pub mod control;

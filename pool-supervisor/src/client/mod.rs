@@ -13,6 +13,8 @@ use pool_protocol::frame::Kind;
 use pool_protocol::task::Task;
 use pool_protocol::version::Mismatch;
 
+use crate::socket;
+
 mod error;
 mod receive;
 mod send;
@@ -67,6 +69,7 @@ impl Connection {
     /// # Errors
     /// See [`Connection::open`].
     pub fn over(writing: UnixStream, reading: UnixStream, program: &str) -> Result<Self, ClientError> {
+        socket::widen(&writing).map_err(ClientError::Write)?;
         let mut sender = Sender::new(writing);
         let mut receiver = Receiver::new(reading);
         let mut batch = Batch::default();

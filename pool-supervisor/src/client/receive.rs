@@ -1,13 +1,15 @@
 //! The way from the supervisor: one read brings as many frames as there are, and they share its buffer.
 
-use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use pool_protocol::buffer::FrameBuffer;
 use pool_protocol::codec;
 use pool_protocol::control::{AcceptedHead, OutcomeHead, Refusal, RefusedCode, RefusedHead};
-use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::limits::MAX_BODY_BYTES;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, read};
 
 use super::ClientError;
 
@@ -92,15 +94,15 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Receiver {
     stream: UnixStream,
-    buffer: BytesMut,
-    /// Reads go here first: handing `buffer`'s spare room to the system call would need `unsafe`, and a copy costs less
-    /// than a hundredth of the call.
+    buffer: FrameBuffer,
+    /// Small frames are read here first: handing `buffer`'s spare room to the system call would need `unsafe`, and a copy
+    /// costs less than a hundredth of the call.
     scratch: Box<[u8]>,
 }
 
 impl Receiver {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), scratch: vec![0; READ_BYTES].into_boxed_slice() }
+        Self { stream, buffer: FrameBuffer::default(), scratch: vec![0; READ_BYTES].into_boxed_slice() }
     }
 
     /// Waits for the next message.
@@ -117,31 +119,29 @@ impl Receiver {
     /// # Errors
     /// [`ClientError`] when the other side breaks the protocol.
     pub fn receive_here(&mut self) -> Result<Option<Incoming>, ClientError> {
-        match frame::take(&mut self.buffer, LIMITS)? {
-            Taken::Frame(frame) => incoming(frame).map(Some),
-            Taken::Needs(_) => Ok(None),
-        }
+        self.buffer.next(LIMITS)?.map(incoming).transpose()
     }
 
     pub(super) fn frame(&mut self) -> Result<Frame, ClientError> {
         loop {
-            match frame::take(&mut self.buffer, LIMITS)? {
-                Taken::Frame(frame) => return Ok(frame),
-                Taken::Needs(_) => self.read()?,
+            match self.buffer.next(LIMITS)? {
+                Some(frame) => return Ok(frame),
+                None => self.read()?,
             }
         }
     }
 
     fn read(&mut self) -> Result<(), ClientError> {
         loop {
-            match self.stream.read(&mut self.scratch) {
+            let n = match self.buffer.room() {
+                Some(room) => read(&self.stream, spare_capacity(room)),
+                None => read(&self.stream, &mut self.scratch[..]).inspect(|n| self.buffer.push(&self.scratch[..*n])),
+            };
+            match n {
                 Ok(0) => return Err(ClientError::Closed),
-                Ok(n) => {
-                    self.buffer.extend_from_slice(&self.scratch[..n]);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::Read(error)),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(ClientError::Read(error.into())),
             }
         }
     }

@@ -4,11 +4,16 @@
 //! their heads; large ones are sent from where they lie. The outbox is bounded by its owner, who asks for its length.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::net::UnixStream;
 
-use bytes::{Buf, Bytes, BytesMut};
-use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind, Taken};
+use bytes::{Buf, Bytes};
+use pool_protocol::buffer::FrameBuffer;
+use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, read};
+
+use crate::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
 const COPY_BYTES: usize = 4096;
@@ -27,7 +32,7 @@ pub(crate) enum Received {
 
 pub(crate) struct Peer {
     pub(crate) stream: UnixStream,
-    inbox: BytesMut,
+    inbox: FrameBuffer,
     queue: VecDeque<Bytes>,
     tail: Vec<u8>,
     queued: usize,
@@ -36,7 +41,8 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, inbox: BytesMut::new(), queue: VecDeque::new(), tail: Vec::new(), queued: 0 })
+        socket::widen(&stream)?;
+        Ok(Self { stream, inbox: FrameBuffer::default(), queue: VecDeque::new(), tail: Vec::new(), queued: 0 })
     }
 
     /// Bytes that wait to be written.
@@ -44,17 +50,18 @@ impl Peer {
         self.queued + self.tail.len()
     }
 
-    /// Reads once into the inbox, through a buffer that all peers share.
+    /// Reads once into the inbox: small frames through a buffer that all peers share.
     pub(crate) fn receive(&mut self, scratch: &mut [u8]) -> Received {
         loop {
-            match self.stream.read(scratch) {
+            let n = match self.inbox.room() {
+                Some(room) => read(&self.stream, spare_capacity(room)),
+                None => read(&self.stream, &mut *scratch).inspect(|n| self.inbox.push(&scratch[..*n])),
+            };
+            match n {
                 Ok(0) => return Received::Closed,
-                Ok(n) => {
-                    self.inbox.extend_from_slice(&scratch[..n]);
-                    return Received::Bytes;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+                Ok(_) => return Received::Bytes,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Received::Nothing,
                 Err(_) => return Received::Closed,
             }
         }
@@ -62,15 +69,7 @@ impl Peer {
 
     /// The next whole frame of the inbox.
     pub(crate) fn next_frame(&mut self, limits: FrameLimits) -> Result<Option<Frame>, FrameError> {
-        match frame::take(&mut self.inbox, limits)? {
-            Taken::Frame(frame) => Ok(Some(frame)),
-            Taken::Needs(whole) => {
-                // Room grows with what has arrived, not with what is announced.
-                let missing = whole - self.inbox.len();
-                self.inbox.reserve(missing.min(self.inbox.len().max(COPY_BYTES)));
-                Ok(None)
-            }
-        }
+        self.inbox.next(limits)
     }
 
     /// Queues a frame.

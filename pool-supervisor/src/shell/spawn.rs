@@ -25,6 +25,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use pool_protocol::worker::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use crate::socket;
 use child::{Plan, Step};
 
 /// The child's own stack until `execve`: it makes a few system calls, one frame deep.
@@ -81,6 +82,8 @@ pub(crate) enum SpawnError {
 pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     let sockets = |e: rustix::io::Errno| SpawnError::Sockets(e.into());
     let (ours, theirs) = UnixStream::pair().map_err(SpawnError::Sockets)?;
+    // The worker's own filter forbids it to.
+    socket::widen(&theirs).map_err(SpawnError::Sockets)?;
     let (stderr, stderr_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(sockets)?;
     rustix::io::ioctl_fionbio(&stderr, true).map_err(sockets)?;
     let exec = |source| SpawnError::Exec { path: order.program.to_owned(), source };

@@ -42,8 +42,11 @@ impl Outbox {
         let len = parts[0].len() + parts[1].len();
         frame::put_head(&mut self.buffer, Kind::Done, id, head, len);
         if len > FULL_BYTES {
+            // A head that goes alone wakes the supervisor for nothing.
+            let (with_head, rest) = parts[0].split_at(parts[0].len().min(FULL_BYTES));
+            self.buffer.extend_from_slice(with_head);
             self.flush(socket)?;
-            for part in parts {
+            for part in [rest, parts[1]] {
                 send_all(socket, part)?;
             }
             return Ok(());

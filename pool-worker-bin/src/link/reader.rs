@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use bytes::BytesMut;
-use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Taken};
+use pool_protocol::buffer::FrameBuffer;
+use pool_protocol::frame::{Frame, FrameError, FrameLimits};
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
@@ -27,7 +28,7 @@ pub(crate) enum ReadError {
 /// The receive buffer. Its memory is shared with the frames cut from it.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    buffer: BytesMut,
+    buffer: FrameBuffer,
     chunk: Box<[u8]>,
     limits: FrameLimits,
 }
@@ -35,7 +36,7 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(body_bytes: usize) -> Self {
         Self {
-            buffer: BytesMut::new(),
+            buffer: FrameBuffer::default(),
             chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
             limits: FrameLimits { body_bytes },
         }
@@ -48,22 +49,22 @@ impl Reader {
 
     /// The next whole frame that has been received.
     pub(crate) fn take(&mut self) -> Result<Option<Frame>, FrameError> {
-        match frame::take(&mut self.buffer, self.limits)? {
-            Taken::Frame(frame) => Ok(Some(frame)),
-            Taken::Needs(_) => Ok(None),
-        }
+        self.buffer.next(self.limits)
     }
 
     /// Receives once. False when nothing was there and it should not wait.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, wait: bool) -> Result<bool, ReadError> {
         let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
-            match recv(socket, &mut self.chunk[..], flags) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(ReadError::Closed),
-                Ok((n, _)) => {
-                    self.buffer.extend_from_slice(&self.chunk[..n]);
-                    return Ok(true);
-                }
+            let received = match self.buffer.room() {
+                Some(room) => recv(socket, spare_capacity(room), flags).map(|(n, _)| n),
+                None => recv(socket, &mut self.chunk[..], flags)
+                    .map(|(n, _)| n)
+                    .inspect(|n| self.buffer.push(&self.chunk[..*n])),
+            };
+            match received {
+                Ok(0) | Err(Errno::CONNRESET) => return Err(ReadError::Closed),
+                Ok(_) => return Ok(true),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(error) => return Err(ReadError::Receive(error)),
