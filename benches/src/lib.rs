@@ -1,15 +1,20 @@
-//! The load generator: how many tasks a second the pool runs, how long one takes, and what it costs in CPU time.
+//! The load generator: how many tasks a second the pool runs, how long one takes, and what it costs in CPU time and memory.
 //!
-//! Owns measuring and nothing else: it checks every result, because a wrong one costs nothing to produce. Two loops:
-//! [`closed`] speaks the wire itself, so that the pool is what is measured; [`submit`] runs `poolctl submit` over a file
-//! from end to end, so that what a person waits for is measured. [`spinners`] measures what tasks without end cost the others. [`echo`] stands in for the pool where poolctl alone is.
+//! Owns measuring and nothing else: it checks every result, because a wrong one costs nothing to produce. What each measurement
+//! says is in its module and in `benches/README.md`. [`closed`] and [`open`] speak the wire themselves over [`clients`], so that the
+//! pool is what is measured; [`submit`] runs `poolctl submit` from end to end, so that what a person waits for is. [`echo`] stands in
+//! for the pool where the client alone is measured.
 
+pub mod clients;
 pub mod closed;
 pub mod echo;
 pub mod figures;
 pub mod isolation;
+pub mod memory;
+pub mod open;
 pub mod pool;
 pub mod spinners;
+pub mod starts;
 pub mod submit;
 pub mod usage;
 pub mod workload;

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pool_protocol::control::{ControlRequest, ReadyReply};
@@ -14,8 +15,99 @@ use tempfile::TempDir;
 
 /// From the start to ready: a cold file cache is the slowest part.
 const START: Duration = Duration::from_secs(30);
+/// And for each worker, on a busy machine.
+const START_OF_EACH: Duration = Duration::from_millis(200);
+/// More than a small task's body takes of the queue's bytes.
+const SMALL_BODY_BYTES: u64 = 1024;
 /// From asking to stop to gone.
 const STOP: Duration = Duration::from_secs(10);
+
+/// A supervisor that is started for a measurement.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Setup {
+    /// So many workers for JavaScript, no more and no fewer.
+    pub workers: u32,
+    /// Tasks until a worker is replaced; 0 is never.
+    pub recycle: u32,
+    /// `isolation`
+    pub isolation: Isolation,
+    /// `tenancy`
+    pub tenancy: Tenancy,
+    /// Programs that shell tasks may start. With some, as many workers more may live for them.
+    pub programs: &'static [&'static str],
+    /// `pool.queueSize` and room for the bodies of as many small tasks; the default without.
+    pub queue: Option<u64>,
+}
+
+/// How workers are confined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Every layer that is promised
+    Strict,
+    /// Every layer that the machine gives
+    Standard,
+    /// Limits of resources only
+    Off,
+}
+
+impl Isolation {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Standard => "standard",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What may share a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tenancy {
+    /// Tasks of all projects
+    Shared,
+    /// Tasks of one project
+    Project,
+    /// Nothing: a worker serves one task
+    Task,
+}
+
+impl Setup {
+    /// The default configuration but for a fixed number of workers, none of which is replaced: a worker's start is not what most
+    /// measurements are of.
+    #[must_use]
+    pub fn new(workers: u32) -> Self {
+        let (isolation, tenancy) = (Isolation::Standard, Tenancy::Shared);
+        Self { workers, recycle: 0, isolation, tenancy, programs: &[], queue: None }
+    }
+
+    fn config(&self) -> Value {
+        let most = if self.programs.is_empty() { self.workers } else { self.workers * 2 };
+        let allow: Vec<Value> = self.programs.iter().map(|program| json!({ "program": program })).collect();
+        let mut config = json!({
+            "pool": {
+                "minWorkers": self.workers,
+                "maxWorkers": most,
+                "autoScale": !self.programs.is_empty(),
+                "maxTasksPerWorker": self.recycle,
+            },
+            "isolation": self.isolation,
+            "tenancy": self.tenancy,
+            "shell": { "allow": allow },
+            "http": { "listen": "off" },
+            // What is missing is the measured machine's affair, not news.
+            "log": { "level": "error" },
+        });
+        if let Some(tasks) = self.queue {
+            config["pool"]["queueSize"] = json!(tasks);
+            config["pool"]["queueBytes"] = json!((tasks * SMALL_BODY_BYTES).max(1 << 30));
+        }
+        config
+    }
+}
 
 /// Where tasks go.
 #[derive(Debug)]
@@ -34,36 +126,22 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// Uses the supervisor on a socket, or starts one with so many workers.
+    /// Uses the supervisor on a socket, or starts one.
     ///
     /// # Errors
     /// When the programs are missing or do not start; says which.
-    pub fn reach(socket: Option<&Path>, workers: u32) -> anyhow::Result<Self> {
-        if let Some(socket) = socket {
-            return Ok(Self::Theirs(socket.to_owned()));
-        }
-        // A worker's start is not what is measured: none is replaced.
-        Self::start(workers, &json!({ "maxTasksPerWorker": 0 }), None)
+    pub fn reach(socket: Option<&Path>, setup: &Setup) -> anyhow::Result<Self> {
+        socket.map_or_else(|| Self::start(setup), |socket| Ok(Self::Theirs(socket.to_owned())))
     }
 
-    /// Starts a supervisor with so many workers, these settings of the pool, and this isolation.
+    /// Starts a supervisor and waits for its workers.
     ///
     /// # Errors
     /// When the programs are missing or do not start; says which.
-    pub fn start(workers: u32, more: &Value, isolation: Option<&str>) -> anyhow::Result<Self> {
+    pub fn start(setup: &Setup) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-        let mut config = json!({
-            "pool": { "minWorkers": workers, "maxWorkers": workers, "autoScale": false },
-            "isolation": isolation.unwrap_or("standard"),
-            "http": { "listen": "off" },
-            // What is missing is the measured machine's affair, not news.
-            "log": { "level": "error" },
-        });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            config["pool"][name] = value.clone();
-        }
         let path = folder.path().join("pool.json");
-        std::fs::write(&path, config.to_string()).context("failed to write the configuration")?;
+        std::fs::write(&path, setup.config().to_string()).context("failed to write the configuration")?;
         let socket = folder.path().join("pool.sock");
         let supervisor = program("pool-supervisor")?;
         let child = Command::new(&supervisor)
@@ -77,7 +155,7 @@ impl Pool {
             .spawn()
             .with_context(|| format!("failed to start {}", supervisor.display()))?;
         let mut pool = Self::Ours { socket, child, folder };
-        pool.wait_until_ready(workers)?;
+        pool.wait_until_ready(setup.workers)?;
         Ok(pool)
     }
 
@@ -90,7 +168,8 @@ impl Pool {
     }
 
     fn wait_until_ready(&mut self, workers: u32) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START;
+        let patience = START + START_OF_EACH * workers;
+        let deadline = Instant::now() + patience;
         loop {
             if let Self::Ours { child, .. } = self
                 && let Some(status) = child.try_wait().context("failed to look after the supervisor")?
@@ -102,7 +181,7 @@ impl Pool {
                 Ok(false) | Err(ClientError::NoDaemon { .. }) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Ok(false) => bail!("failed to start a supervisor: its workers were not ready after {START:?}"),
+                Ok(false) => bail!("failed to start a supervisor: its workers were not ready after {patience:?}"),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -135,19 +214,34 @@ impl Drop for Pool {
     }
 }
 
-/// One of the project's programs: beside this one, else in `target/release` below the current folder.
+/// One of the project's programs: beside this one, in the release build beside this one's, or in `target/release` below the
+/// current folder.
 ///
 /// # Errors
-/// When it is in neither place; says where it was looked for.
+/// When it is in none of these; says where it was looked for.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
-    let places = [own.with_file_name(name), Path::new("target/release").join(name)];
-    match places.iter().find(|place| place.is_file()) {
-        Some(place) => Ok(place.clone()),
-        None => bail!(
-            "failed to find {name}: it is neither {} nor {}; build it with `cargo build --release`",
-            places[0].display(),
-            places[1].display()
-        ),
+    let folder = own.parent().context("failed to find this program's own folder")?;
+    let places = [folder.join(name), folder.join("../release").join(name), Path::new("target/release").join(name)];
+    places.iter().find(|place| place.is_file()).cloned().with_context(|| {
+        let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        format!("failed to find {name} as {}; build it with scripts/build.sh", places.join(" or "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setup_becomes_the_configuration_of_its_words() {
+        let plain = Setup::new(3).config();
+        assert_eq!((&plain["pool"]["minWorkers"], &plain["pool"]["maxWorkers"]), (&json!(3), &json!(3)));
+        assert_eq!((&plain["isolation"], &plain["tenancy"]), (&json!("standard"), &json!("shared")));
+        assert_eq!(plain["pool"].get("queueSize"), None);
+        let setup = Setup { tenancy: Tenancy::Task, recycle: 100, queue: Some(2_000_000), ..Setup::new(1) };
+        let config = setup.config();
+        assert_eq!((&config["tenancy"], &config["pool"]["maxTasksPerWorker"]), (&json!("task"), &json!(100)));
+        assert_eq!(config["pool"]["queueSize"], json!(2_000_000));
     }
 }
