@@ -4,15 +4,18 @@
 //! says is in its module and in `benches/README.md`. [`closed`] and [`open`] speak the wire themselves over [`clients`], so that the
 //! pool is what is measured; [`submit`] runs `poolctl submit` from end to end, so that what a person waits for is. [`echo`] stands in
 //! for the pool where the client alone is measured.
+//! [`instructions`] counts what a task costs in [`scenarios`] without a machine's noise, for the guard in CI.
 
 pub mod clients;
 pub mod closed;
 pub mod echo;
 pub mod figures;
+pub mod instructions;
 pub mod isolation;
 pub mod memory;
 pub mod open;
 pub mod pool;
+pub mod scenarios;
 pub mod spinners;
 pub mod starts;
 pub mod submit;
