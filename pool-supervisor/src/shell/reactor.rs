@@ -223,7 +223,13 @@ impl Pool {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         self.feed(Event::Tick, &mut Carried::Nothing);
         let mut ready = [EpollEvent::empty(); MAX_READY];
-        while !self.exiting {
+        loop {
+            // INVARIANT: what was written for a peer is sent before the wait, from the first turn on: the first workers get
+            // their setup here.
+            self.end_turn();
+            if self.exiting {
+                break;
+            }
             let timeout = self.timeout();
             let n = match self.epoll.wait(&mut ready, timeout) {
                 Ok(n) => n,
@@ -233,7 +239,6 @@ impl Pool {
             for event in &ready[..n] {
                 self.dispatch(Token::unpack(event.data()), event.events());
             }
-            self.end_turn();
         }
         self.farewell();
         Ok(())
