@@ -1,7 +1,9 @@
 //! Workers that leave in good order: replaced after their count of tasks, their memory or their age; or not needed.
 //!
 //! The replacement is ready before the old one leaves, and the old one takes tasks until then: capacity never dips, and a
-//! pool whose workers are used up faster than new ones start goes on with the old ones. (A queue that waits for fresh
+//! pool whose workers are used up faster than new ones start goes on with the old ones. So a count of tasks bounds what
+//! builds up in a process, but does not make a pool of tiny tasks spend its time on starting workers: each works for 40
+//! times as long as a start takes. (A queue that waits for fresh
 //! workers while worn ones refuse tasks is where Celery and CPython's executor deadlocked.) A worker and its replacement
 //! count once towards the maximum; at most half the workers are being replaced at a time.
 
@@ -14,13 +16,20 @@ use pool_protocol::outcome::{Cause, Verdict};
 use crate::Core;
 use crate::action::Action;
 use crate::settings::Lane;
+use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{Leaving, Manner, WorkerState};
+use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
 
 /// What a retired worker gets to exit once its hands are empty, in milliseconds.
 pub(crate) const RETIRE_GRACE_MS: u64 = 2_000;
 /// What a worker gets to exit that announced it itself, in milliseconds.
 const SPOILED_GRACE_MS: u64 = 250;
+/// A worker that is used up by its count of tiny tasks works at least so many times as long as the fastest start of its lane
+/// took: so workers spend a fortieth of their time on starting, however short the tasks are. (The fastest, since others were
+/// slowed by whatever else the machine did: that is no cost of theirs.)
+const EARNED_BY: u64 = 40;
+/// But no longer than this, in microseconds: where even the fastest start took this share of it, something was wrong.
+const EARNED_AT_MOST_US: u64 = 5_000_000;
 /// So that workers of the same age are not replaced in step.
 const TASKS_JITTER: f64 = 0.1;
 
@@ -56,6 +65,12 @@ impl Core {
         }
     }
 
+    /// When the worker has worked for so long that its start was worth it: at once, if its tasks were not tiny.
+    fn earned_at(&self, worker: &Worker) -> Time {
+        let by_start_us = self.pace[worker.lane].fastest_start_us.saturating_mul(EARNED_BY).min(EARNED_AT_MOST_US);
+        worker.ready_at.plus_us(by_start_us.min(worker.tasks_ended.saturating_mul(u64::from(CREDIT_US))))
+    }
+
     /// A worker has ended a task: is it used up, or one too many?
     pub(crate) fn after_task(&mut self, w: u32, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
@@ -65,20 +80,32 @@ impl Core {
         if self.workers.lanes[worker.lane].shedding > 0 {
             self.retire_surplus(w, out);
         } else if worker.tasks_ended >= worker.tasks_limit {
-            self.want_recycled(w, Recycle::Tasks);
+            let earned_at = self.earned_at(worker);
+            if earned_at <= self.now {
+                self.want_recycled(w, Recycle::Tasks);
+            } else if worker.tasks_ended == worker.tasks_limit {
+                self.timers.arm_no_later(TimerKey::Age(w), earned_at);
+            }
         }
     }
 
+    /// It may be time to replace the worker: for its age, or for the tasks that it had run before it had earned its start.
     pub(crate) fn on_age(&mut self, w: u32) {
-        let age_ms = self.settings.max_worker_age_ms;
-        if age_ms == 0 || !self.workers[w].is_ready() {
+        let worker = &self.workers[w];
+        if !worker.is_ready() {
             return;
         }
-        let due = self.workers[w].ready_at.plus_ms(age_ms);
-        if due <= self.now {
+        let used_up_at = if worker.tasks_ended >= worker.tasks_limit { self.earned_at(worker) } else { Time::NEVER };
+        let old_at = match self.settings.max_worker_age_ms {
+            0 => Time::NEVER,
+            age_ms => worker.ready_at.plus_ms(age_ms),
+        };
+        if used_up_at <= self.now {
+            self.want_recycled(w, Recycle::Tasks);
+        } else if old_at <= self.now {
             self.want_recycled(w, Recycle::Age);
-        } else {
-            self.timers.arm(TimerKey::Age(w), due);
+        } else if used_up_at.min(old_at) != Time::NEVER {
+            self.timers.arm(TimerKey::Age(w), used_up_at.min(old_at));
         }
     }
 

@@ -178,11 +178,13 @@ impl Core {
         worker.idle_since = self.now;
         worker.last_beat = self.now;
         worker.tasks_limit = tasks_limit;
-        let lane = worker.lane;
+        let (lane, start_us) = (worker.lane, self.now.since(worker.born));
         self.arm_heartbeat_check(w);
         if age_ms > 0 {
             self.timers.arm(TimerKey::Age(w), self.now.plus_ms(age_ms));
         }
-        self.pace[lane].begin_tenure(self.now);
+        let pace = &mut self.pace[lane];
+        pace.begin_tenure(self.now);
+        pace.fastest_start_us = pace.fastest_start_us.min(start_us);
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Pace {
     steady_until: Time,
     /// Steps up in a row.
     streak: u32,
+    /// From spawn to ready, in microseconds, of the worker that took least.
+    pub(crate) fastest_start_us: u64,
 }
 
 impl Default for Pace {
@@ -61,6 +63,7 @@ impl Default for Pace {
             low_since: Time::NEVER,
             steady_until: Time(0),
             streak: 0,
+            fastest_start_us: u64::MAX,
         }
     }
 }

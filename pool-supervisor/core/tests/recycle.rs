@@ -96,6 +96,78 @@ fn workers_that_are_used_up_faster_than_new_ones_start_do_not_stall_the_queue() 
     assert!(tasks.iter().all(|id| pool.ended.contains_key(id)));
 }
 
+/// A worker whose start takes so long, ready.
+fn slow_to_start(settings: Settings, start_us: u64) -> (Pool, WorkerId) {
+    let mut pool = Pool::unstarted(settings);
+    pool.auto_ready = false;
+    pool.tick();
+    pool.advance_us(start_us);
+    pool.ready_all();
+    let worker = only_worker(&pool);
+    (pool, worker)
+}
+
+#[test]
+fn tiny_tasks_do_not_use_a_worker_up_before_it_has_worked_for_40_times_as_long_as_a_start_takes() {
+    let (mut pool, worker) = slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 4_000);
+    for _ in 0..1_599 {
+        let id = pool.submit(task("p"));
+        pool.advance_us(100);
+        pool.done_after_us(id, 100);
+    }
+    assert_eq!(pool.spawning(), [], "159.9 ms of 160");
+    pool.advance_us(99);
+    assert_eq!(pool.spawning(), []);
+    pool.advance_us(1);
+    assert_eq!(pool.spawning().len(), 1, "also when no further task ends");
+    pool.ready_all();
+    assert_eq!(pool.verdict_of(worker), Cause::Recycled);
+}
+
+#[test]
+fn tasks_that_are_not_tiny_are_counted_exactly() {
+    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 3, ..quiet(1) }, 4_000);
+    for ended in 1..=3 {
+        assert_eq!(pool.spawning(), [], "after {ended}");
+        let id = pool.submit(task("p"));
+        pool.advance_us(300);
+        pool.done_after_us(id, 300);
+    }
+    assert_eq!(pool.spawning().len(), 1);
+}
+
+#[test]
+fn a_slow_start_does_not_lengthen_a_life_where_others_were_faster() {
+    let mut pool = Pool::unstarted(Settings { max_tasks_per_worker: 1, ..quiet(2) });
+    pool.auto_ready = false;
+    pool.tick();
+    let [fast, slow] = pool.spawning()[..] else { panic!("two are started") };
+    pool.advance_us(5);
+    pool.ready(fast);
+    pool.advance_ms(1_000);
+    pool.ready(slow);
+    let tasks = [pool.submit(task("p")), pool.submit(task("p"))];
+    let id = *tasks.iter().find(|id| pool.worker_of(**id) == slow).expect("each has one");
+    pool.advance_us(199);
+    pool.done_after_us(id, 199);
+    assert_eq!(pool.spawning(), []);
+    pool.advance_us(1);
+    assert_eq!(pool.spawning().len(), 1);
+}
+
+#[test]
+fn a_start_that_took_very_long_is_no_measure() {
+    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 9_000_000);
+    for _ in 0..25_000 {
+        let id = pool.submit(task("p"));
+        pool.advance_us(199);
+        pool.done_after_us(id, 199);
+    }
+    assert_eq!(pool.spawning(), [], "4,975 ms of 5,000");
+    pool.advance_us(25_000);
+    assert_eq!(pool.spawning().len(), 1);
+}
+
 #[test]
 fn a_worker_above_its_memory_is_replaced() {
     let mut pool = Pool::new(Settings { max_memory_per_worker: 1000, ..quiet(1) });
