@@ -14,7 +14,7 @@ use pool_protocol::outcome::ErrorCode;
 use crate::Core;
 use crate::action::{Action, PoolEvent, TaskSlot};
 use crate::event::NewTask;
-use crate::task::{Task, TaskState};
+use crate::task::{Task, TaskState, Wishes};
 use crate::time::Time;
 use crate::timers::TimerKey;
 
@@ -122,7 +122,7 @@ impl Core {
             return;
         }
         self.count_waiting(slot);
-        let deadline = self.tasks[slot].deadline;
+        let deadline = self.tasks[slot].deadline();
         if deadline != Time::NEVER {
             self.timers.arm(TimerKey::Deadline(slot), deadline);
         }
@@ -137,6 +137,7 @@ impl Core {
     fn insert(&mut self, id: TaskId, new: &NewTask<'_>) -> u32 {
         let project = self.projects.place_of(new.project, &self.settings);
         let limit = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
+        let deadline = new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms));
         self.tasks.insert(Task {
             id,
             project,
@@ -160,8 +161,7 @@ impl Core {
             accepted: self.now,
             enqueued: self.now,
             started: self.now,
-            deadline: new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms)),
-            retry: new.retry,
+            wishes: Wishes { deadline, retry: new.retry }.kept(),
         })
     }
 

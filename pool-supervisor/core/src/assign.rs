@@ -145,10 +145,10 @@ impl Core {
         self.rerank_after_use(rank.project, lane);
 
         let task = &self.tasks[slot];
-        let timeout_ms = if task.deadline == Time::NEVER {
+        let timeout_ms = if task.deadline() == Time::NEVER {
             task.timeout_ms
         } else {
-            task.timeout_ms.min(task.deadline.since(self.now).div_ceil(1000)).max(1)
+            task.timeout_ms.min(task.deadline().since(self.now).div_ceil(1000)).max(1)
         };
         out.push(Action::Assign {
             worker: self.workers[w].id,

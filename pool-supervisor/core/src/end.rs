@@ -30,7 +30,7 @@ impl Core {
         let task = self.tasks.remove(slot);
         self.held_bytes -= u64::from(task.body_bytes);
         debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
-        if task.deadline != Time::NEVER {
+        if task.deadline() != Time::NEVER {
             self.timers.disarm(TimerKey::Deadline(slot));
         }
         self.projects[task.project].ended += 1;
@@ -77,8 +77,8 @@ impl Core {
         if code == ErrorCode::Cancelled {
             return "the task was cancelled".into();
         }
-        if task.deadline <= self.now {
-            let after_ms = task.deadline.since(task.accepted) / 1000;
+        if task.deadline() <= self.now {
+            let after_ms = task.deadline().since(task.accepted) / 1000;
             return format!("the task did not end before its deadline, {after_ms} ms after it was accepted");
         }
         format!("the task ran longer than its timeout of {} ms", task.timeout_ms)

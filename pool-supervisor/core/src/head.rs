@@ -111,7 +111,7 @@ impl Core {
 
 /// When a running task should have been ended by its worker.
 fn overdue_at(task: &Task) -> Time {
-    task.started.plus_ms(task.timeout_ms).min(task.deadline).plus_us(SLACK_US)
+    task.started.plus_ms(task.timeout_ms).min(task.deadline()).plus_us(SLACK_US)
 }
 
 fn refused_to_stop(id: TaskId, code: ErrorCode) -> Verdict {

@@ -221,7 +221,7 @@ impl Core {
         assert!(self.timers.is_consistent());
         for (slot, task) in self.tasks.iter() {
             let has_deadline_timer = self.timers.armed(TimerKey::Deadline(slot)).is_some();
-            assert_eq!(has_deadline_timer, task.deadline != Time::NEVER && task.deadline > self.now);
+            assert_eq!(has_deadline_timer, task.deadline() != Time::NEVER && task.deadline() > self.now);
         }
         let due = self.timers.first().filter(|(at, _)| *at <= self.now);
         assert_eq!(due, None, "what was due by {:?} has been done", self.now);

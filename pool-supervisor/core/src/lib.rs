@@ -28,6 +28,7 @@ mod end;
 mod hands;
 mod head;
 mod health;
+mod ids;
 mod invariants;
 mod keys;
 mod prng;

@@ -37,14 +37,14 @@ impl Core {
     /// How long the task waits for its next attempt.
     pub(crate) fn retry_delay_us(&mut self, slot: u32) -> u64 {
         let task = &self.tasks[slot];
-        let policy = task.retry;
+        let policy = task.retry();
         let delay_us = backoff_ms(&policy, task.attempts) * 1000;
         self.prng.vary(delay_us, policy.jitter.clamp(0.0, 1.0)).min(u64::from(policy.max_delay_ms) * 1000)
     }
 
     /// Whether an attempt after this delay would start before the task's deadline.
     pub(crate) fn in_time(&self, slot: u32, delay_us: u64) -> bool {
-        let deadline = self.tasks[slot].deadline;
+        let deadline = self.tasks[slot].deadline();
         deadline == Time::NEVER || self.now.plus_us(delay_us) < deadline
     }
 

@@ -3,6 +3,7 @@
 //! Owns every task that has not ended, each in a place that is used again. A task leaves only by [`Tasks::remove`], which
 //! hands it over whole: so it ends once. It must not decide anything about them.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
@@ -11,6 +12,7 @@ use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 use rustc_hash::FxBuildHasher;
 
+use crate::ids::Ids;
 use crate::settings::{Lane, RetryPolicy};
 use crate::time::Time;
 
@@ -50,7 +52,23 @@ pub(crate) struct Owner {
     pub(crate) next: u32,
 }
 
-/// One task. 100,000 may wait, so its size counts: see the assertion below.
+/// What few tasks ask for, kept apart so that the others do not pay for it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Wishes {
+    /// [`Time::NEVER`] when it has none.
+    pub(crate) deadline: Time,
+    pub(crate) retry: RetryPolicy,
+}
+
+impl Wishes {
+    /// Nothing, when the wishes are everybody's.
+    pub(crate) fn kept(self) -> Option<Box<Self>> {
+        let usual = Self { deadline: Time::NEVER, retry: RetryPolicy::default() };
+        (self != usual).then(|| Box::new(self))
+    }
+}
+
+/// One task. A million may wait, so its size counts: see the assertion below.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
@@ -84,12 +102,21 @@ pub(crate) struct Task {
     pub(crate) enqueued: Time,
     /// When the last attempt started.
     pub(crate) started: Time,
-    /// [`Time::NEVER`] when it has none.
-    pub(crate) deadline: Time,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) wishes: Option<Box<Wishes>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 200, "a waiting task is at most 200 bytes here");
+const _: () = assert!(size_of::<Entry>() <= 136, "a waiting task is at most 136 bytes here");
+
+impl Task {
+    /// [`Time::NEVER`] when it has none.
+    pub(crate) fn deadline(&self) -> Time {
+        self.wishes.as_ref().map_or(Time::NEVER, |wishes| wishes.deadline)
+    }
+
+    pub(crate) fn retry(&self) -> RetryPolicy {
+        self.wishes.as_ref().map_or_else(RetryPolicy::default, |wishes| wishes.retry)
+    }
+}
 
 #[derive(Debug)]
 enum Entry {
@@ -102,14 +129,14 @@ enum Entry {
 pub(crate) struct Tasks {
     places: Vec<Entry>,
     vacant: u32,
-    by_id: HashMap<TaskId, u32, FxBuildHasher>,
+    by_id: Ids,
     first: u64,
     next: u64,
 }
 
 impl Tasks {
     pub(crate) fn new(first: TaskId) -> Self {
-        Self { places: Vec::new(), vacant: NONE, by_id: HashMap::default(), first: first.0, next: first.0 }
+        Self { places: Vec::new(), vacant: NONE, by_id: Ids::default(), first: first.0, next: first.0 }
     }
 
     /// The id that the next task will have.
@@ -132,7 +159,7 @@ impl Tasks {
             self.places[slot as usize] = Entry::Occupied(task);
             slot
         };
-        self.by_id.insert(id, slot);
+        self.by_id.insert(id.0, slot);
         slot
     }
 
@@ -141,12 +168,12 @@ impl Tasks {
         let entry = core::mem::replace(&mut self.places[slot as usize], Entry::Vacant { next: self.vacant });
         let Entry::Occupied(task) = entry else { unreachable!("a task is removed once") };
         self.vacant = slot;
-        self.by_id.remove(&task.id);
+        self.by_id.remove(task.id.0);
         task
     }
 
     pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
-        self.by_id.get(&id).copied()
+        self.by_id.find(id.0)
     }
 
     /// Whether the id was ever given.
@@ -159,7 +186,7 @@ impl Tasks {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_id.len() == 0
     }
 
     /// All, in the order of their places.

@@ -181,7 +181,7 @@ impl Pool {
     fn wait_for(&mut self, id: ClientId, request: u64, task: TaskId) {
         let waiter = Waiter { client: id, request };
         if let Some(view) = self.core.task(task) {
-            self.tasks.get_mut(view.slot).waiters.push(waiter);
+            self.tasks.get_mut(view.slot).add_waiter(waiter);
         } else if !self.deliver_kept(waiter, task) {
             self.refuse_unknown(id, request, task);
         }

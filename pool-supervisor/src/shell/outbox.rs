@@ -17,6 +17,8 @@ use crate::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
 const COPY_BYTES: usize = 4096;
+/// What an empty tail may keep of its memory.
+const TAIL_BYTES: usize = 256 * 1024;
 /// Entries of one vectored write.
 const MAX_SLICES: usize = 64;
 
@@ -78,6 +80,11 @@ impl Peer {
         self.attach(body);
     }
 
+    /// Queues a frame with a body that is copied.
+    pub(crate) fn send_copy<T: bincode::Encode>(&mut self, kind: Kind, id: u64, head: &T, body: &[u8]) {
+        frame::put(&mut self.tail, kind, id, head, body);
+    }
+
     /// Queues a frame without a head.
     pub(crate) fn send_plain(&mut self, kind: Kind, id: u64, body: &[u8]) {
         frame::put_plain(&mut self.tail, kind, id, body);
@@ -109,6 +116,7 @@ impl Peer {
             };
             if written == self.tail.len() {
                 self.tail.clear();
+                self.tail.shrink_to(TAIL_BYTES);
                 return Ok(true);
             }
             self.seal_tail();

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pool_core::time::Time;
+use pool_protocol::buffer::LARGE_BYTES;
 use pool_protocol::control::OutcomeHead;
 use pool_protocol::id::{TaskId, WorkerId};
 use pool_protocol::layer::LayerSet;
@@ -42,6 +43,14 @@ impl Outcome {
             tag: self.tag.as_deref(),
             result_len: self.result_len,
         }
+    }
+
+    /// Parts with what was read together with its body.
+    fn alone(mut self) -> Self {
+        if self.body.len() < LARGE_BYTES {
+            self.body = Bytes::copy_from_slice(&self.body);
+        }
+        self
     }
 
     fn bytes(&self) -> usize {
@@ -110,7 +119,7 @@ impl Outcomes {
     /// Keeps an outcome. `received` means that a client has it.
     pub(crate) fn put(&mut self, now: Time, outcome: Outcome, received: bool) {
         let shelf = if received { &mut self.received } else { &mut self.unreceived };
-        shelf.put(now, outcome, &mut self.gone);
+        shelf.put(now, outcome.alone(), &mut self.gone);
     }
 
     pub(crate) fn get(&self, task: TaskId) -> Option<&Outcome> {

@@ -19,7 +19,7 @@ use super::clock::{Clock, rfc3339};
 use super::events::What;
 use super::outcomes::Outcome;
 use super::reactor::Pool;
-use super::tasks::{Submitted, Waiter};
+use super::tasks::{Body, Submitted, Waiter};
 
 /// Bytes that came with the event being handled, for the actions that follow from it.
 pub(super) enum Carried {
@@ -92,7 +92,7 @@ impl Pool {
         let held = self.tasks.get_mut(slot);
         held.keep |= again.keep;
         if again.want_outcome {
-            held.waiters.push(from);
+            held.add_waiter(from);
         }
         if again.ack {
             self.acknowledge(from, task);
@@ -153,7 +153,10 @@ impl Pool {
             code_len: held.code_len,
         };
         if let Some(worker) = self.workers.get_mut(id) {
-            worker.peer.send(Kind::Run, task.0, &head, &held.body);
+            match &held.body {
+                Body::Small(body) => worker.peer.send_copy(Kind::Run, task.0, &head, body),
+                Body::Large(body) => worker.peer.send(Kind::Run, task.0, &head, body),
+            }
         }
         self.mark_worker(id);
     }
@@ -169,7 +172,7 @@ impl Pool {
         if let Some(code) = ended.code {
             self.error_counts[code as usize] += 1;
         }
-        let held = self.tasks.take(slot);
+        let mut held = self.tasks.take(slot);
         let (body, result_len) = match (ended.text, &*carried) {
             (EndText::Worker, Carried::Done { body, result_len }) => (body.clone(), *result_len),
             (EndText::Worker, Carried::Nothing | Carried::Submit(_)) => {
@@ -189,13 +192,13 @@ impl Pool {
             worker: ended.worker,
             receipt: ended.receipt,
             missing_layers: self.workers.lacking(ended.worker, held.kind.lane()),
-            tag: held.tag,
+            tag: held.tag.take(),
             result_len,
             body,
         };
         let mut received = false;
-        for waiter in held.submitter.iter().chain(&held.waiters) {
-            received |= self.deliver(*waiter, &outcome);
+        for waiter in held.waiters() {
+            received |= self.deliver(waiter, &outcome);
         }
         if received || held.keep {
             self.outcomes.put(self.clock.now(), outcome, received);

@@ -1,10 +1,12 @@
 //! The bytes of tasks that have not ended, in the places that the core names.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pool_core::action::TaskSlot;
+use pool_protocol::buffer::LARGE_BYTES;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
 use rustc_hash::FxBuildHasher;
@@ -16,7 +18,31 @@ pub(crate) struct Waiter {
     pub(crate) request: u64,
 }
 
-/// A task as the shell holds it.
+/// A body that is kept. A small one is a copy: as a slice it would keep the whole of what was read with it.
+pub(crate) enum Body {
+    Small(Box<[u8]>),
+    /// It has a buffer of its own.
+    Large(Box<Bytes>),
+}
+
+impl Body {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        if bytes.len() < LARGE_BYTES { Self::Small(bytes[..].into()) } else { Self::Large(Box::new(bytes)) }
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
+/// A task as the shell holds it. A million may wait, so its size counts: see the assertion below.
 pub(crate) struct Held {
     pub(crate) id: TaskId,
     pub(crate) kind: TaskKind,
@@ -27,11 +53,31 @@ pub(crate) struct Held {
     pub(crate) code_len: u32,
     pub(crate) project: Arc<str>,
     pub(crate) tag: Option<Box<str>>,
-    pub(crate) body: Bytes,
-    /// Who submitted it, when that client wants the outcome.
-    pub(crate) submitter: Option<Waiter>,
+    pub(crate) body: Body,
+    submitter: Waiter,
+    submitter_waits: bool,
     /// Who else waits for it; rarely anybody.
-    pub(crate) waiters: Vec<Waiter>,
+    #[expect(clippy::box_collection, reason = "an empty vector is three times as large as nothing, a million times")]
+    others: Option<Box<Vec<Waiter>>>,
+}
+
+const _: () = assert!(size_of::<Option<Held>>() <= 96, "a waiting task is at most 96 bytes here, besides its body");
+
+impl Held {
+    /// One more who gets the outcome.
+    pub(crate) fn add_waiter(&mut self, waiter: Waiter) {
+        self.others.get_or_insert_default().push(waiter);
+    }
+
+    /// Who gets the outcome; first who submitted it, when that client wants it.
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = Waiter> {
+        let submitter = self.submitter_waits.then_some(self.submitter);
+        submitter.into_iter().chain(self.others.iter().flat_map(|others| others.iter().copied()))
+    }
+
+    fn is_of(&self, waiter: Waiter) -> bool {
+        self.submitter_waits && self.submitter == waiter
+    }
 }
 
 /// All of them.
@@ -71,7 +117,7 @@ impl Tasks {
     /// The task that a client submitted under a number of its own. A walk through all of them: asked for when a person
     /// presses Ctrl-C.
     pub(crate) fn submitted_as(&self, waiter: Waiter) -> Option<TaskId> {
-        self.slots.iter().flatten().find(|t| t.submitter == Some(waiter)).map(|t| t.id)
+        self.slots.iter().flatten().find(|t| t.is_of(waiter)).map(|t| t.id)
     }
 
     /// The shared text of a project's name.
@@ -135,9 +181,56 @@ impl Submitted {
             code_len: self.code_len,
             project: self.project,
             tag: self.tag,
-            body: self.body,
-            submitter: self.want_outcome.then_some(from),
-            waiters: Vec::new(),
+            body: Body::new(self.body),
+            submitter: from,
+            submitter_waits: self.want_outcome,
+            others: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_body_is_kept_without_what_was_read_with_it() {
+        let read = Bytes::from(vec![7; 256 * 1024]);
+        let body = Body::new(read.slice(1000..1100));
+        assert!(matches!(&body, Body::Small(bytes) if bytes.len() == 100));
+        assert_eq!(&*body, &read[1000..1100]);
+        assert!(read.is_unique(), "nothing holds what was read");
+    }
+
+    #[test]
+    fn a_large_body_is_kept_where_it_was_read() {
+        let read = Bytes::from(vec![7; 2 * LARGE_BYTES]);
+        let body = Body::new(read.slice(16..));
+        assert!(std::ptr::eq(&*body, &read[16..]));
+    }
+
+    #[test]
+    fn a_task_has_the_waiters_that_were_added_and_its_submitter_if_that_waits() {
+        let waiter = |request| Waiter { client: ClientId { slot: 1, generation: 1 }, request };
+        let held = |want_outcome| {
+            let submitted = Submitted {
+                kind: TaskKind::Code,
+                realm: Realm::Fresh,
+                logs: false,
+                code_len: 0,
+                keep: false,
+                ack: false,
+                want_outcome,
+                project: "p".into(),
+                tag: None,
+                body: Bytes::new(),
+            };
+            let mut held = submitted.hold(TaskId(1), waiter(1));
+            held.add_waiter(waiter(2));
+            held.add_waiter(waiter(3));
+            held.waiters().map(|waiter| waiter.request).collect::<Vec<_>>()
+        };
+        assert_eq!(held(true), [1, 2, 3]);
+        assert_eq!(held(false), [2, 3]);
     }
 }
