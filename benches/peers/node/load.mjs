@@ -1,10 +1,11 @@
 // One measurement: `node load.mjs SYSTEM KIND TASKS WINDOW [--size N] [--recycle N] [--spin-every N --timeout MS]`.
-// Prints one JSON line: {tasks, seconds, p50, p99, failed, lost}; times in seconds and microseconds. `failed` counts endless tasks that were
-// ended, `lost` others that were ended with them.
+// Prints one JSON line: {tasks, seconds, p50, p99, failed, lost, cpuSeconds, pss}; times in seconds and microseconds, memory in bytes.
+// `failed` counts endless tasks that were ended, `lost` others that were ended with them; `cpuSeconds` and `pss` are of all processes.
+// `cold` is timed from SPAWNED_NS, nanoseconds since 1970.
 import { parseArgs } from 'node:util';
 import { systems } from './systems.mjs';
+import { cpuSeconds, proportionalBytes } from './usage.mjs';
 
-const started = performance.now() - process.uptime() * 1000;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -45,19 +46,21 @@ async function round(count, timed) {
       if (latencies) latencies[at] = (performance.now() - began) * 1000;
     }
   };
+  const cpu = cpuSeconds();
   const began = performance.now();
   await Promise.all(Array.from({ length: Math.min(window, count) }, lane));
   const seconds = (performance.now() - began) / 1000;
   if (!latencies) return null;
+  const used = { cpuSeconds: cpuSeconds() - cpu, pss: proportionalBytes() };
   latencies.sort();
   const at = (q) => latencies[Math.min(count - 1, Math.floor(count * q))];
-  return { tasks: count, seconds, p50: at(0.5), p99: at(0.99), failed, lost };
+  return { tasks: count, seconds, p50: at(0.5), p99: at(0.99), failed, lost, ...used };
 }
 
 if (kind === 'cold') {
-  // From this process's start to the first result.
   await pool.run('noop', argumentsOf.noop);
-  console.log(JSON.stringify({ tasks: 1, seconds: (performance.now() - started) / 1000, p50: null, p99: null, failed: 0, lost: 0 }));
+  const spawned = Number(BigInt(process.env.SPAWNED_NS) / 1000n) / 1000;
+  console.log(JSON.stringify({ tasks: 1, seconds: (performance.timeOrigin + performance.now() - spawned) / 1000 }));
 } else {
   if (!spinEvery && !Number(values.recycle)) await round(Math.ceil(tasks / 10), false);
   console.log(JSON.stringify(await round(tasks, true)));

@@ -38,7 +38,7 @@ async function tinypool({ recycle }) {
 const workerpool = (workerType) => async ({ recycle }) => {
   const library = (await import('workerpool')).default;
   if (recycle) throw new Error('workerpool does not replace its workers after a number of tasks');
-  const options = { workerType, minWorkers: WORKERS, maxWorkers: WORKERS, workerTerminateTimeout: 1000 };
+  const options = { workerType, minWorkers: WORKERS, maxWorkers: WORKERS, workerTerminateTimeout: 1 };
   const pool = library.pool(here('workerpool-worker.mjs'), options);
   return {
     run: (kind, argument, timeout) => {
@@ -51,6 +51,7 @@ const workerpool = (workerType) => async ({ recycle }) => {
 
 // What one writes without a library: children with an IPC channel, one task at a time each. With `recycle` a child is used so often.
 async function forked({ recycle }) {
+  const READY = 0;
   const waiting = [];
   const idle = [];
   const children = new Set();
@@ -58,7 +59,12 @@ async function forked({ recycle }) {
   const start = () => {
     const child = fork(here('fork-worker.mjs'), { serialization: 'json' });
     const seat = { child, left: recycle || Infinity, job: null };
-    child.on('message', ([, result]) => {
+    child.on('message', ([number, result]) => {
+      if (number === READY) {
+        idle.push(seat);
+        next();
+        return;
+      }
       const job = seat.job;
       seat.job = null;
       clearTimeout(job.timer);
@@ -74,7 +80,6 @@ async function forked({ recycle }) {
       next();
     });
     children.add(child);
-    idle.push(seat);
   };
   const next = () => {
     while (waiting.length && idle.length) {

@@ -1,6 +1,7 @@
-"""One measurement: load.py SYSTEM KIND TASKS WINDOW [--size N] [--recycle N] [--spin-every N --timeout MS].
+"""One measurement: load.py SYSTEM KIND TASKS WINDOW [--size N] [--recycle N] [--chunk N] [--spin-every N --timeout MS].
 
-Prints one JSON line: {tasks, seconds, p50, p99, failed, lost}; times in seconds and microseconds.
+Prints one JSON line: {tasks, seconds, p50, p99, failed, lost, cpuSeconds, pss}; times in seconds and microseconds, memory in bytes.
+`cpuSeconds` and `pss` are of all processes. `cold` is timed from SPAWNED_NS, nanoseconds since 1970.
 """
 
 import argparse
@@ -11,9 +12,11 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from usage import cpu_seconds, proportional_bytes
 from work import KINDS
 
 WORKERS = 2
+EXPECTED = {"noop": 42, "burn": 5}
 
 
 class Executor:
@@ -62,9 +65,7 @@ class MultiprocessingPool:
         self.pool = get_context("fork").Pool(WORKERS, maxtasksperchild=recycle or None)
 
     def submit(self, kind, argument, _timeout, done):
-        self.pool.apply_async(
-            KINDS[kind], (argument,), callback=lambda _: done(True), error_callback=lambda _: done(False)
-        )
+        self.pool.apply_async(KINDS[kind], (argument,), callback=lambda _: done(True), error_callback=lambda _: done(False))
 
     def close(self):
         self.pool.terminate()
@@ -93,7 +94,7 @@ def closed_loop(system, arguments, count, window, spin_every=0, timeout=0):
         return done
 
     kind, argument = arguments
-    start = time.perf_counter()
+    cpu, start = cpu_seconds(), time.perf_counter()
     for at in range(count):
         room.acquire()
         spins = spin_every > 0 and at % spin_every == spin_every - 1
@@ -103,10 +104,10 @@ def closed_loop(system, arguments, count, window, spin_every=0, timeout=0):
     seconds = time.perf_counter() - start
     if figures["lost"] and not spin_every:
         raise SystemExit(f"{figures['lost']} tasks failed")
-    return summary(count, seconds, latencies, figures)
+    return summary(count, seconds, latencies, figures, cpu)
 
 
-def summary(count, seconds, latencies, figures):
+def summary(count, seconds, latencies, figures, cpu_before):
     ordered = sorted(latencies)
 
     def at(share):
@@ -120,21 +121,27 @@ def summary(count, seconds, latencies, figures):
         "p99": at(0.99) if known else None,
         "failed": figures["failed"],
         "lost": figures["lost"],
+        "cpuSeconds": cpu_seconds() - cpu_before,
+        "pss": proportional_bytes(),
     }
 
 
-def imap(kind, argument, count, recycle):
+def imap(kind, argument, count, recycle, chunk):
     """The fastest that multiprocessing.Pool has: the order of results does not matter, single tasks are not seen."""
     with get_context("fork").Pool(WORKERS, maxtasksperchild=recycle or None) as pool:
         run = KINDS[kind]
+
+        def round_of(tasks):
+            for result in pool.imap_unordered(run, (argument for _ in range(tasks)), chunk):
+                if result != EXPECTED[kind]:
+                    raise SystemExit(f"{kind} gave {result}")
+
         if not recycle:
-            for _ in pool.imap_unordered(run, (argument for _ in range(count // 10))):
-                pass
-        start = time.perf_counter()
-        for _ in pool.imap_unordered(run, (argument for _ in range(count))):
-            pass
+            round_of(count // 10)
+        cpu, start = cpu_seconds(), time.perf_counter()
+        round_of(count)
         seconds = time.perf_counter() - start
-    return summary(count, seconds, [0.0] * count, {"failed": 0, "lost": 0})
+        return summary(count, seconds, [0.0] * count, {"failed": 0, "lost": 0}, cpu)
 
 
 def main():
@@ -145,12 +152,13 @@ def main():
     parser.add_argument("window", type=int)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--recycle", type=int, default=0)
+    parser.add_argument("--chunk", type=int, default=1)
     parser.add_argument("--spin-every", type=int, default=0)
     parser.add_argument("--timeout", type=int, default=0)
     args = parser.parse_args()
     argument = {"noop": {"a": 40, "b": 2}, "echo": "x" * args.size, "burn": 5, "cold": {"a": 40, "b": 2}}[args.kind]
     if args.system == "pool-imap":
-        print(json.dumps(imap(args.kind, argument, args.tasks, args.recycle)))
+        print(json.dumps(imap(args.kind, argument, args.tasks, args.recycle, args.chunk)))
         return
     if args.system == "multiprocessing-pool":
         system = MultiprocessingPool(args.recycle)
@@ -158,15 +166,11 @@ def main():
         system = Executor(args.system, args.recycle)
     if args.kind == "cold":
         result = closed_loop(system, ("noop", argument), 1, 1)
-        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
-            began = int(stat.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
-            result["seconds"] = float(uptime.read().split()[0]) - began
+        result["seconds"] = (time.time_ns() - int(os.environ["SPAWNED_NS"])) / 1e9
     else:
         if not args.spin_every and not args.recycle:
             closed_loop(system, (args.kind, argument), max(1, args.tasks // 10), args.window)
-        result = closed_loop(
-            system, (args.kind, argument), args.tasks, args.window, args.spin_every, args.timeout
-        )
+        result = closed_loop(system, (args.kind, argument), args.tasks, args.window, args.spin_every, args.timeout)
     print(json.dumps(result), flush=True)
     system.close()
 
