@@ -19,6 +19,7 @@ counted() {
 
 section "the scripts"
 counted scripts/test-v8.sh
+counted python3 benches/test_report.py
 section "building the programs"
 scripts/build.sh
 section "building the tests"
