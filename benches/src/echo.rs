@@ -51,7 +51,9 @@ fn answer(mut stream: UnixStream) -> std::io::Result<()> {
                     let head = WelcomeHead { release: "echo", pid: 0, body_bytes: DEFAULT_BODY_BYTES as u64 };
                     frame::put(&mut out, Kind::Welcome, u64::from(CURRENT), &head, b"");
                 }
-                Kind::Submit => frame::put(&mut out, Kind::Outcome, frame.id, &outcome(frame.id), RESULT.as_bytes()),
+                Kind::Submit => {
+                    frame::put(&mut out, Kind::Outcome, frame.id, &outcome(frame.id, RESULT.len()), RESULT.as_bytes())
+                }
                 // Who its workers are, is all that is ever asked: none.
                 Kind::Control => frame::put_plain(&mut out, Kind::Reply, frame.id, b"[]"),
                 _ => {}
@@ -62,7 +64,9 @@ fn answer(mut stream: UnixStream) -> std::io::Result<()> {
     }
 }
 
-fn outcome(request: u64) -> OutcomeHead<'static> {
+/// The head of an outcome like a pool's.
+#[must_use]
+pub fn outcome(request: u64, result_bytes: usize) -> OutcomeHead<'static> {
     OutcomeHead {
         task: 1_795_540_000_000_000 + request,
         status: Status::Succeeded,
@@ -72,6 +76,6 @@ fn outcome(request: u64) -> OutcomeHead<'static> {
         receipt: Receipt { queued_us: 212, run_us: 3, cpu_us: 3, memory_bytes: 4_194_304 },
         missing_layers: pool_protocol::layer::LayerSet::NONE,
         tag: None,
-        result_len: RESULT.len() as u32,
+        result_len: result_bytes as u32,
     }
 }

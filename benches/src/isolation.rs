@@ -88,7 +88,7 @@ impl Plan {
         let rounds = self.throughput(levels, &mut say)?;
         let side = |at: usize| -> anyhow::Result<Side> {
             let round = middle(&rounds[at]).context("failed to find the middle of no rounds")?;
-            Ok(Side { round, start_ms: starts::measure(levels[at], self.starts)?.ready_ms.median })
+            Ok(Side { round, start_ms: starts::measure(levels[at], self.starts)?.median_ms })
         };
         Ok(Compared::of(side(0)?, side(1)?))
     }

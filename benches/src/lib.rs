@@ -8,13 +8,17 @@
 
 pub mod clients;
 pub mod closed;
+pub mod cold;
 pub mod echo;
 pub mod figures;
+pub mod floor;
+pub mod idle;
 pub mod instructions;
 pub mod isolation;
 pub mod memory;
 pub mod open;
 pub mod pool;
+pub mod relay;
 pub mod scenarios;
 pub mod spinners;
 pub mod starts;

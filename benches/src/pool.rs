@@ -198,20 +198,26 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let Self::Ours { child, .. } = self else { return };
-        if let Ok(pid) = i32::try_from(child.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        if let Self::Ours { child, .. } = self {
+            stop(child);
         }
-        let deadline = Instant::now() + STOP;
-        while Instant::now() < deadline {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
     }
+}
+
+/// Asks a supervisor to stop, and makes it when it does not.
+pub fn stop(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    let deadline = Instant::now() + STOP;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// One of the project's programs: beside this one, in the release build beside this one's, or in `target/release` below the

@@ -10,7 +10,7 @@ use pool_supervisor::client::{Connection, Incoming, SubmitOptions};
 use serde::Serialize;
 
 use crate::figures::Spread;
-use crate::pool::{Isolation, Pool, Setup};
+use crate::pool::{Isolation, Pool, Setup, Tenancy};
 use crate::usage::CpuSeconds;
 use crate::workload::Workload;
 
@@ -25,8 +25,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Starts {
-    /// From spawn to ready, in milliseconds.
-    pub ready_ms: Spread,
+    /// From spawn to ready, in milliseconds: the middle.
+    pub median_ms: f64,
+    /// The fastest.
+    pub min_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
     /// CPU time of a worker's whole life with one task, in milliseconds.
     pub worker_cpu_ms: f64,
     /// CPU time of the supervisor for it, in milliseconds.
@@ -40,7 +44,7 @@ pub struct Starts {
 /// # Errors
 /// When the pool does not start or does not replace its worker.
 pub fn measure(isolation: Isolation, count: u32) -> anyhow::Result<Starts> {
-    let pool = Pool::start(&Setup { recycle: 1, isolation, ..Setup::new(1) })?;
+    let pool = Pool::start(&Setup { tenancy: Tenancy::Task, isolation, ..Setup::new(1) })?;
     let mut workers = Connection::open(pool.socket(), "load")?;
     let mut events = Events { connection: Connection::open(pool.socket(), "load")?, last: 0 };
     events.starts()?;
@@ -51,8 +55,15 @@ pub fn measure(isolation: Isolation, count: u32) -> anyhow::Result<Starts> {
     let starts = (0..count).map(|_| replace(&mut workers, &mut events)).collect::<anyhow::Result<Vec<f64>>>()?;
     let cpu = CpuSeconds::now(&mut workers)?.since(&before);
     let each_ms = |seconds: f64| seconds * 1000.0 / f64::from(count);
-    let ready_ms = Spread::of(&starts).context("failed to see a worker start")?;
-    Ok(Starts { ready_ms, worker_cpu_ms: each_ms(cpu.workers), supervisor_cpu_ms: each_ms(cpu.supervisor), starts })
+    let Spread { median, min, max } = Spread::of(&starts).context("failed to see a worker start")?;
+    Ok(Starts {
+        median_ms: median,
+        min_ms: min,
+        max_ms: max,
+        worker_cpu_ms: each_ms(cpu.workers),
+        supervisor_cpu_ms: each_ms(cpu.supervisor),
+        starts,
+    })
 }
 
 /// Uses a worker up, and gives the milliseconds that its replacement's start took.

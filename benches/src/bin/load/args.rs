@@ -19,6 +19,14 @@ pub(crate) struct Cli {
 pub(crate) enum Mode {
     /// A closed or open loop over the pool's own wire
     Tasks(TasksArgs),
+    /// The closed loop over a relay that does nothing: what no pool of processes can beat
+    Floor(FloorArgs),
+    /// A process of `floor`
+    #[command(hide = true)]
+    FloorRelay,
+    /// A process of `floor`
+    #[command(hide = true)]
+    FloorEcho,
     /// `poolctl submit` over a file of small function tasks, from end to end
     Submit(SubmitArgs),
     /// Small function tasks of which some spin until their timeout; fails when the whole takes too long
@@ -27,6 +35,10 @@ pub(crate) enum Mode {
     Isolation(IsolationArgs),
     /// From a worker's spawn to ready
     Starts(StartsArgs),
+    /// From a supervisor's start to its first result
+    Cold(ColdArgs),
+    /// What a pool costs that has nothing to do
+    Idle(IdleArgs),
 }
 
 /// How much is run.
@@ -110,6 +122,15 @@ pub(crate) struct TasksArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Frames of an echo of so many bytes instead of those of a function of two numbers
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) size: Option<usize>,
+    #[command(flatten)]
+    pub(crate) amount: Amount,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// Measure poolctl alone: what answers is no pool, and answers at once
     #[arg(long, conflicts_with_all = ["socket", "workers"])]
@@ -161,6 +182,29 @@ pub(crate) struct StartsArgs {
     /// How they are confined
     #[arg(long, value_name = "LEVEL", default_value = "standard")]
     pub(crate) isolation: Isolation,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ColdArgs {
+    /// Starts, besides the first one with an empty cache folder
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// How long nothing is done
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = parser!(u64).range(1..))]
+    pub(crate) seconds: u64,
+    /// Workers of the pool
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = parser!(u32).range(1..))]
+    pub(crate) workers: u32,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pool_bench::relay;
 
 use args::{Cli, Mode};
 
@@ -15,10 +16,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let measured = may_open_many_files().and_then(|()| match &cli.mode {
         Mode::Tasks(args) => modes::tasks(args).map(|()| true),
+        Mode::Floor(args) => modes::floor(args).map(|()| true),
+        Mode::FloorRelay => relay::relay().map(|()| true),
+        Mode::FloorEcho => relay::echo().map(|()| true),
         Mode::Submit(args) => modes::submitted(args).map(|()| true),
         Mode::Spinners(args) => modes::spinners(args),
         Mode::Isolation(args) => modes::isolation(args).map(|()| true),
         Mode::Starts(args) => modes::starts(args).map(|()| true),
+        Mode::Cold(args) => modes::cold(args).map(|()| true),
+        Mode::Idle(args) => modes::idle(args).map(|()| true),
     });
     match measured {
         Ok(true) => ExitCode::SUCCESS,

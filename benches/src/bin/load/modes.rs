@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pool_bench::clients::{Clients, fitting_window};
 use pool_bench::figures::{Round, middle};
+use pool_bench::floor::{Floor, Frames};
 use pool_bench::isolation::Plan;
 use pool_bench::memory::Memory;
 use pool_bench::open::Arrivals;
@@ -12,11 +13,15 @@ use pool_bench::pool::{Pool, Setup};
 use pool_bench::spinners::{Mix, Spun};
 use pool_bench::submit::Answerer;
 use pool_bench::usage::CpuSeconds;
-use pool_bench::{closed, echo, open, submit};
+use pool_bench::workload::Workload;
+use pool_bench::{closed, cold, echo, idle, open, submit};
 use pool_supervisor::client::Connection;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::args::{Amount, IsolationArgs, SpinnersArgs, StartsArgs, SubmitArgs, TasksArgs};
+use crate::args::{
+    Amount, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, SpinnersArgs, StartsArgs, SubmitArgs, TasksArgs,
+};
 
 impl Amount {
     /// Says each round as it ends.
@@ -89,6 +94,19 @@ pub(crate) fn tasks(args: &TasksArgs) -> anyhow::Result<()> {
     amount.conclude(&what, &rounds, Some(&Memory::now(&mut usage)?))
 }
 
+pub(crate) fn floor(args: &FloorArgs) -> anyhow::Result<()> {
+    let amount = &args.amount;
+    let workload = if args.size.is_some() { Workload::Echo } else { Workload::Warm };
+    let sample = workload.sample(args.size.unwrap_or_default())?;
+    let window = fitting_window(amount.window as usize, 1, &sample);
+    let what = json!({ "floor": true, "size": args.size, "window": window, "frames": Frames::of(&sample) });
+    amount.say(&format!("{what}; the relay counts as the supervisor, two echoes as the workers"));
+    let mut floor = Floor::start(&sample)?;
+    floor.round(amount.tasks.div_ceil(10), window)?;
+    let rounds = amount.rounds(|| floor.round(amount.tasks, window))?;
+    amount.conclude(&what, &rounds, None)
+}
+
 pub(crate) fn isolation(args: &IsolationArgs) -> anyhow::Result<()> {
     let amount = &args.amount;
     let plan = Plan {
@@ -111,19 +129,51 @@ pub(crate) fn isolation(args: &IsolationArgs) -> anyhow::Result<()> {
 pub(crate) fn starts(args: &StartsArgs) -> anyhow::Result<()> {
     let starts = pool_bench::starts::measure(args.isolation, args.rounds)?;
     if args.json {
-        println!("{}", json!({ "what": { "starts": args.rounds, "isolation": args.isolation }, "median": starts }));
-        return Ok(());
+        return print_with(&json!({ "starts": args.rounds, "isolation": args.isolation }), &starts);
     }
     println!(
         "{} workers under {}: ready after {:.1} ms ({:.1} to {:.1}); CPU of a worker's life {:.1} ms, of the supervisor for it {:.1} ms",
         args.rounds,
         args.isolation.name(),
-        starts.ready_ms.median,
-        starts.ready_ms.min,
-        starts.ready_ms.max,
+        starts.median_ms,
+        starts.min_ms,
+        starts.max_ms,
         starts.worker_cpu_ms,
         starts.supervisor_cpu_ms
     );
+    Ok(())
+}
+
+pub(crate) fn cold(args: &ColdArgs) -> anyhow::Result<()> {
+    let cold = cold::measure(args.rounds)?;
+    if args.json {
+        return print_with(&json!({ "cold": true, "rounds": args.rounds }), &cold);
+    }
+    println!(
+        "first start ever {:.1} ms; {} later ones {:.1} ms ({:.1} to {:.1}), of which {:.1} ms until the supervisor answered a hello",
+        cold.first_ms, args.rounds, cold.median_ms, cold.min_ms, cold.max_ms, cold.welcome_median_ms
+    );
+    Ok(())
+}
+
+pub(crate) fn idle(args: &IdleArgs) -> anyhow::Result<()> {
+    let idle = idle::measure(args.workers, Duration::from_secs(args.seconds))?;
+    if args.json {
+        return print_with(&json!({ "idle": true, "seconds": args.seconds, "workers": args.workers }), &idle);
+    }
+    println!(
+        "{} idle workers: {:.4} % of a processor, of which the supervisor {:.4} %",
+        args.workers, idle.total_percent, idle.supervisor_percent
+    );
+    println!("{}", idle.memory.line());
+    Ok(())
+}
+
+/// One line of JSON: what was measured, and the figures beside it.
+fn print_with(what: &Value, figures: &impl Serialize) -> anyhow::Result<()> {
+    let mut all = serde_json::to_value(figures)?;
+    all["what"] = what.clone();
+    println!("{all}");
     Ok(())
 }
 
