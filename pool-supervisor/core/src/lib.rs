@@ -48,6 +48,7 @@ mod worker;
 use alloc::vec::Vec;
 
 use pool_protocol::id::TaskId;
+use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
 use crate::aside::Aside;
@@ -129,6 +130,15 @@ impl Core {
         core.pace[Lane::Js].want = core.settings.min_workers;
         core.timers.arm(TimerKey::Respawn, now);
         core
+    }
+
+    /// Makes room for a full queue and full workers at once: of addresses, while memory comes with the tasks. The table would
+    /// move as it grows, and everything would wait for it. Returns for how many tasks.
+    pub fn reserve_places(&mut self) -> usize {
+        let held = (self.settings.max_workers as usize).saturating_mul(MAX_CREDIT);
+        let most = (self.settings.queue_size as usize).saturating_add(held);
+        self.tasks.reserve(most);
+        most
     }
 
     /// Takes in what happened and appends what is to be done about it, in the order in which it is to be done.

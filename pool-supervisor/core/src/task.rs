@@ -139,6 +139,11 @@ impl Tasks {
         Self { places: Vec::new(), vacant: NONE, by_id: Ids::default(), first: first.0, next: first.0 }
     }
 
+    pub(crate) fn reserve(&mut self, count: usize) {
+        // Without the addresses it grows by and by.
+        let _reserved = self.places.try_reserve_exact(count);
+    }
+
     /// The id that the next task will have.
     pub(crate) const fn next_id(&self) -> TaskId {
         TaskId(self.next)

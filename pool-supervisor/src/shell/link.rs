@@ -11,7 +11,6 @@ use pool_protocol::limits::OUTCOME_OVERHEAD_BYTES;
 use pool_protocol::worker::{HeartbeatHead, LogLevel, ReadyHead};
 
 use super::cgroup::Group;
-use super::clock::Clock;
 use super::events::{MAX_LINE_BYTES, What};
 use super::outbox::Received;
 use super::perform::Carried;
@@ -123,7 +122,7 @@ impl Pool {
         let project = std::sync::Arc::clone(&self.tasks.get(view.slot).project);
         let line = &line[..line.len().min(MAX_LINE_BYTES)];
         let text = String::from_utf8_lossy(line).into_owned().into_boxed_str();
-        self.events.push(Clock::wall_us(), Some(project), What::Log { task, level, text });
+        self.events.push(self.wall_us, Some(project), What::Log { task, level, text });
     }
 
     /// INVARIANT: what the worker sent before it died is read first. Results in it are results; a task whose result is lost

@@ -6,6 +6,7 @@
 
 mod birth;
 mod bodies;
+mod buffers;
 mod cgroup;
 mod clients;
 mod clock;

@@ -13,6 +13,7 @@ use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read};
 
+use super::buffers::Body;
 use crate::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
@@ -80,9 +81,12 @@ impl Peer {
         self.attach(body);
     }
 
-    /// Queues a frame with a body that is copied.
-    pub(crate) fn send_copy<T: bincode::Encode>(&mut self, kind: Kind, id: u64, head: &T, body: &[u8]) {
-        frame::put(&mut self.tail, kind, id, head, body);
+    /// Queues a frame with a body that is kept.
+    pub(crate) fn send_kept<T: bincode::Encode>(&mut self, kind: Kind, id: u64, head: &T, body: &Body) {
+        match body {
+            Body::Small(body) => frame::put(&mut self.tail, kind, id, head, body),
+            Body::Large(body) => self.send(kind, id, head, body),
+        }
     }
 
     /// Queues a frame without a head.

@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pool_core::time::Time;
-use pool_protocol::buffer::LARGE_BYTES;
 use pool_protocol::control::OutcomeHead;
 use pool_protocol::id::{TaskId, WorkerId};
 use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{ErrorCode, Receipt, Status};
 use rustc_hash::FxBuildHasher;
+
+use super::buffers::{Body, BufferPool};
 
 /// An outcome with its bytes.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Outcome {
     pub(crate) missing_layers: LayerSet,
     pub(crate) tag: Option<Box<str>>,
     pub(crate) result_len: u32,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
 }
 
 impl Outcome {
@@ -43,14 +44,6 @@ impl Outcome {
             tag: self.tag.as_deref(),
             result_len: self.result_len,
         }
-    }
-
-    /// Parts with what was read together with its body.
-    fn alone(mut self) -> Self {
-        if self.body.len() < LARGE_BYTES {
-            self.body = Bytes::copy_from_slice(&self.body);
-        }
-        self
     }
 
     fn bytes(&self) -> usize {
@@ -80,7 +73,7 @@ impl Shelf {
         Self { bounds, bytes: 0, order: VecDeque::new(), by_id: HashMap::default() }
     }
 
-    fn put(&mut self, now: Time, outcome: Outcome, gone: &mut Vec<TaskId>) {
+    fn put(&mut self, now: Time, outcome: Outcome, gone: &mut Gone) {
         self.bytes += outcome.bytes();
         self.order.push_back((now, outcome.task));
         self.by_id.insert(outcome.task, outcome);
@@ -89,37 +82,50 @@ impl Shelf {
         }
     }
 
-    fn drop_oldest(&mut self, gone: &mut Vec<TaskId>) {
+    fn drop_oldest(&mut self, gone: &mut Gone) {
         let Some((_, id)) = self.order.pop_front() else { return };
         if let Some(outcome) = self.by_id.remove(&id) {
             self.bytes -= outcome.bytes();
-            gone.push(id);
+            gone.tasks.push(id);
+            gone.buffers.recycle(outcome.body);
         }
     }
 
-    fn expire(&mut self, older_than: Time, gone: &mut Vec<TaskId>) {
+    fn expire(&mut self, older_than: Time, gone: &mut Gone) {
         while self.order.front().is_some_and(|(at, _)| *at < older_than) {
             self.drop_oldest(gone);
         }
     }
 }
 
+/// What is left of outcomes that are no longer kept.
+#[derive(Default)]
+struct Gone {
+    tasks: Vec<TaskId>,
+    buffers: BufferPool,
+}
+
 /// The store.
 pub(crate) struct Outcomes {
     unreceived: Shelf,
     received: Shelf,
-    gone: Vec<TaskId>,
+    gone: Gone,
 }
 
 impl Outcomes {
     pub(crate) fn new() -> Self {
-        Self { unreceived: Shelf::new(UNRECEIVED), received: Shelf::new(RECEIVED), gone: Vec::new() }
+        Self { unreceived: Shelf::new(UNRECEIVED), received: Shelf::new(RECEIVED), gone: Gone::default() }
+    }
+
+    /// A body for an outcome.
+    pub(crate) fn body(&mut self, bytes: &Bytes) -> Body {
+        self.gone.buffers.keep(bytes)
     }
 
     /// Keeps an outcome. `received` means that a client has it.
     pub(crate) fn put(&mut self, now: Time, outcome: Outcome, received: bool) {
         let shelf = if received { &mut self.received } else { &mut self.unreceived };
-        shelf.put(now, outcome.alone(), &mut self.gone);
+        shelf.put(now, outcome, &mut self.gone);
     }
 
     pub(crate) fn get(&self, task: TaskId) -> Option<&Outcome> {
@@ -135,7 +141,7 @@ impl Outcomes {
 
     /// Tasks whose outcomes are no longer kept, for the core's memory of keys.
     pub(crate) fn drain_gone(&mut self) -> Option<TaskId> {
-        self.gone.pop()
+        self.gone.tasks.pop()
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
             missing_layers: LayerSet::NONE,
             tag: None,
             result_len: 0,
-            body: Bytes::from(vec![0; len]),
+            body: BufferPool::default().keep(&Bytes::from(vec![0; len])),
         }
     }
 

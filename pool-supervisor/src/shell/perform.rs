@@ -14,12 +14,13 @@ use pool_protocol::render::{error_body, verdict_reply};
 use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
+use super::buffers::Body;
 use super::clients::MAX_OUTBOX_BYTES;
 use super::clock::{Clock, rfc3339};
 use super::events::What;
 use super::outcomes::Outcome;
 use super::reactor::Pool;
-use super::tasks::{Body, Submitted, Waiter};
+use super::tasks::{Submitted, Waiter};
 
 /// Bytes that came with the event being handled, for the actions that follow from it.
 pub(super) enum Carried {
@@ -80,7 +81,7 @@ impl Pool {
         let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
         let submitted = submitted.take().expect("a submission is accepted once");
         let ack = submitted.ack;
-        self.tasks.put(slot, submitted.hold(task, from));
+        self.tasks.put(slot, submitted.hold(task, from, &mut self.buffers));
         if ack {
             self.acknowledge(from, task);
         }
@@ -153,10 +154,7 @@ impl Pool {
             code_len: held.code_len,
         };
         if let Some(worker) = self.workers.get_mut(id) {
-            match &held.body {
-                Body::Small(body) => worker.peer.send_copy(Kind::Run, task.0, &head, body),
-                Body::Large(body) => worker.peer.send(Kind::Run, task.0, &head, body),
-            }
+            worker.peer.send_kept(Kind::Run, task.0, &head, &held.body);
         }
         self.mark_worker(id);
     }
@@ -173,15 +171,16 @@ impl Pool {
             self.error_counts[code as usize] += 1;
         }
         let mut held = self.tasks.take(slot);
+        self.buffers.recycle(std::mem::take(&mut held.body));
         let (body, result_len) = match (ended.text, &*carried) {
-            (EndText::Worker, Carried::Done { body, result_len }) => (body.clone(), *result_len),
+            (EndText::Worker, Carried::Done { body, result_len }) => (self.outcomes.body(body), *result_len),
             (EndText::Worker, Carried::Nothing | Carried::Submit(_)) => {
                 unreachable!("a worker's text ends a task while its result is handled")
             }
             (EndText::Core { message, verdict }, _) => {
-                let body = Bytes::from(error_body(&message, verdict.as_ref()));
+                let body = error_body(&message, verdict.as_ref());
                 let len = u32::try_from(body.len()).expect("a sentence is short");
-                (body, len)
+                (Body::Small(body), len)
             }
         };
         let outcome = Outcome {
@@ -209,15 +208,15 @@ impl Pool {
 
     fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
         let held = self.tasks.get(slot);
-        let body = self.bodies.hash(&held.project, held.kind, held.code_len, &held.body);
+        let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
         let body_bytes = u32::try_from(held.body.len()).expect("a frame's length is 32 bits");
         self.follow_ups.push_back(Event::BodyHashed { body, body_bytes, verdict, certain });
     }
 
     fn find_body(&mut self, body: BodyHash, body_bytes: u32) {
         let of_length = self.tasks.iter().filter(|held| held.body.len() == body_bytes as usize);
-        let same =
-            of_length.filter(|held| self.bodies.hash(&held.project, held.kind, held.code_len, &held.body) == body);
+        let same = of_length
+            .filter(|held| self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes()) == body);
         let tasks: Vec<TaskId> = same.map(|held| held.id).collect();
         tracing::warn!(waiting = tasks.len(), "a task is set aside: it has ended its workers");
         if !tasks.is_empty() {
@@ -228,7 +227,7 @@ impl Pool {
     /// Sends an outcome. False when the client is gone.
     fn deliver(&mut self, to: Waiter, outcome: &Outcome) -> bool {
         let Some(client) = self.clients.get_mut(to.client) else { return false };
-        client.peer.send(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
+        client.peer.send_kept(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
         if client.peer.pending() > MAX_OUTBOX_BYTES && !client.own {
             client.closing = true;
         }
@@ -280,7 +279,7 @@ impl Pool {
             | PoolEvent::QueueFull
             | PoolEvent::Reloaded => None,
         };
-        self.events.push(Clock::wall_us(), project, What::Pool(event));
+        self.events.push(self.wall_us, project, What::Pool(event));
     }
 
     fn bury(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {

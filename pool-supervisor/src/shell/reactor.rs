@@ -18,6 +18,7 @@ use pool_protocol::outcome::ErrorCode;
 use rustix::event::Timespec;
 
 use super::bodies::BodyHasher;
+use super::buffers::BufferPool;
 use super::cgroup::Groups;
 use super::clients::Clients;
 use super::clock::Clock;
@@ -112,6 +113,8 @@ impl Token {
 pub(crate) struct Pool {
     pub(super) core: Core,
     pub(super) clock: Clock,
+    /// Wall time of what is handled now, for events: a task has three of them, and a clock costs more than writing one down.
+    pub(super) wall_us: u64,
     pub(super) epoll: Epoll,
     pub(super) config: Config,
     pub(super) config_path: Option<PathBuf>,
@@ -130,6 +133,8 @@ pub(crate) struct Pool {
     pub(super) probes: Probes,
     pub(super) tasks: Tasks,
     pub(super) bodies: BodyHasher,
+    /// Of tasks.
+    pub(super) buffers: BufferPool,
     pub(super) outcomes: Outcomes,
     pub(super) events: EventLog,
     /// What happened while actions were performed; fed to the core after them.
@@ -177,9 +182,13 @@ impl Pool {
         if let Some(done) = parts.snapshot.watched() {
             watch(done, Token::Snapshot)?;
         }
+        let mut core = parts.core;
+        let mut tasks = Tasks::default();
+        tasks.reserve(core.reserve_places());
         Ok(Self {
-            core: parts.core,
+            core,
             clock: parts.clock,
+            wall_us: Clock::wall_us(),
             epoll,
             config: parts.config,
             config_path: parts.config_path,
@@ -194,8 +203,9 @@ impl Pool {
             clients: Clients::default(),
             workers: Workers::default(),
             probes: Probes::default(),
-            tasks: Tasks::default(),
+            tasks,
             bodies: BodyHasher::default(),
+            buffers: BufferPool::default(),
             outcomes: Outcomes::new(),
             events: EventLog::new(),
             follow_ups: VecDeque::new(),

@@ -1,45 +1,21 @@
 //! The bytes of tasks that have not ended, in the places that the core names.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pool_core::action::TaskSlot;
-use pool_protocol::buffer::LARGE_BYTES;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
 use rustc_hash::FxBuildHasher;
+
+use super::buffers::{Body, BufferPool};
 
 /// Who gets an outcome, under which number of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Waiter {
     pub(crate) client: ClientId,
     pub(crate) request: u64,
-}
-
-/// A body that is kept. A small one is a copy: as a slice it would keep the whole of what was read with it.
-pub(crate) enum Body {
-    Small(Box<[u8]>),
-    /// It has a buffer of its own.
-    Large(Box<Bytes>),
-}
-
-impl Body {
-    pub(crate) fn new(bytes: Bytes) -> Self {
-        if bytes.len() < LARGE_BYTES { Self::Small(bytes[..].into()) } else { Self::Large(Box::new(bytes)) }
-    }
-}
-
-impl Deref for Body {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Small(bytes) => bytes,
-            Self::Large(bytes) => bytes,
-        }
-    }
 }
 
 /// A task as the shell holds it. A million may wait, so its size counts: see the assertion below.
@@ -61,7 +37,7 @@ pub(crate) struct Held {
     others: Option<Box<Vec<Waiter>>>,
 }
 
-const _: () = assert!(size_of::<Option<Held>>() <= 96, "a waiting task is at most 96 bytes here, besides its body");
+const _: () = assert!(size_of::<Option<Held>>() <= 104, "a waiting task is at most 104 bytes here, besides its body");
 
 impl Held {
     /// One more who gets the outcome.
@@ -88,6 +64,13 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// Makes room for so many tasks at once: of addresses, while memory comes with the tasks. The table would move as it
+    /// grows, and everything would wait for it.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        // Without the addresses it grows by and by.
+        let _reserved = self.slots.try_reserve_exact(count);
+    }
+
     /// Puts a new task into its place.
     pub(crate) fn put(&mut self, slot: TaskSlot, held: Held) {
         let index = slot.0 as usize;
@@ -171,7 +154,7 @@ impl Submitted {
     }
 
     /// Accepted under an id.
-    pub(crate) fn hold(self, id: TaskId, from: Waiter) -> Held {
+    pub(crate) fn hold(self, id: TaskId, from: Waiter, buffers: &mut BufferPool) -> Held {
         Held {
             id,
             kind: self.kind,
@@ -181,7 +164,7 @@ impl Submitted {
             code_len: self.code_len,
             project: self.project,
             tag: self.tag,
-            body: Body::new(self.body),
+            body: buffers.keep(&self.body),
             submitter: from,
             submitter_waits: self.want_outcome,
             others: None,
@@ -192,22 +175,6 @@ impl Submitted {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_small_body_is_kept_without_what_was_read_with_it() {
-        let read = Bytes::from(vec![7; 256 * 1024]);
-        let body = Body::new(read.slice(1000..1100));
-        assert!(matches!(&body, Body::Small(bytes) if bytes.len() == 100));
-        assert_eq!(&*body, &read[1000..1100]);
-        assert!(read.is_unique(), "nothing holds what was read");
-    }
-
-    #[test]
-    fn a_large_body_is_kept_where_it_was_read() {
-        let read = Bytes::from(vec![7; 2 * LARGE_BYTES]);
-        let body = Body::new(read.slice(16..));
-        assert!(std::ptr::eq(&*body, &read[16..]));
-    }
 
     #[test]
     fn a_task_has_the_waiters_that_were_added_and_its_submitter_if_that_waits() {
@@ -225,7 +192,7 @@ mod tests {
                 tag: None,
                 body: Bytes::new(),
             };
-            let mut held = submitted.hold(TaskId(1), waiter(1));
+            let mut held = submitted.hold(TaskId(1), waiter(1), &mut BufferPool::default());
             held.add_waiter(waiter(2));
             held.add_waiter(waiter(3));
             held.waiters().map(|waiter| waiter.request).collect::<Vec<_>>()
