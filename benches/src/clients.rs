@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use hdrhistogram::Histogram;
 use pool_protocol::task::TaskHead;
-use pool_supervisor::client::{Batch, Connection, Incoming, Receiver, Sender, SubmitOptions, now_ms};
+use pool_supervisor::client::{Batch, Connection, Incoming, Outcome, Receiver, Sender, SubmitOptions, now_ms};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
@@ -29,6 +29,15 @@ const FRAME_BYTES: usize = 160;
 pub fn fitting_window(wanted: usize, connections: usize, sample: &Sample) -> usize {
     let most_of_each = WAITING_BYTES / (sample.result_bytes() + FRAME_BYTES);
     wanted.min(most_of_each.saturating_mul(connections)).max(connections)
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Came {
+    /// Tasks that are queued now; only those that were submitted with the wish to know.
+    pub accepted: u64,
+    /// Tasks that ended.
+    pub ended: u64,
 }
 
 struct Client {
@@ -53,6 +62,7 @@ pub struct Clients {
     /// The number of the round's first task. Numbers are request numbers too, and go on from microseconds since 1970: what
     /// is new in each task is new to a pool that was measured before.
     first: u64,
+    in_flight: u64,
     latencies: Histogram<u64>,
 }
 
@@ -77,7 +87,16 @@ impl Clients {
         }
         let first = u64::try_from(now_ms()).context("failed to read the clock")? * 1000;
         let ready = Vec::with_capacity(count.min(256));
-        Ok(Self { sample: sample.clone(), clients, epoll, ready, sent: Vec::new(), first, latencies: histogram()? })
+        Ok(Self {
+            sample: sample.clone(),
+            clients,
+            epoll,
+            ready,
+            sent: Vec::new(),
+            first,
+            in_flight: 0,
+            latencies: histogram()?,
+        })
     }
 
     /// How many connections there are.
@@ -92,11 +111,12 @@ impl Clients {
         &self.sample
     }
 
-    /// Begins to count anew. Nothing may be in flight.
+    /// Begins to count anew.
     ///
     /// # Errors
-    /// When there are more tasks than can be counted.
+    /// When there are more tasks than can be counted, or some of the last round are in flight.
     pub fn begin(&mut self, tasks: u64) -> anyhow::Result<()> {
+        ensure!(self.in_flight == 0, "failed to begin a round: {} tasks are in flight", self.in_flight);
         self.first += self.sent.len() as u64;
         self.sent.clear();
         self.sent.reserve(usize::try_from(tasks).context("failed to count the tasks")?);
@@ -118,6 +138,7 @@ impl Clients {
             self.clients[client].batch.submit_parts(number, &head, &task.body)?;
             self.sent.push(Some(Sent { at, client }));
         }
+        self.in_flight += count;
         Ok(())
     }
 
@@ -151,31 +172,51 @@ impl Clients {
         self.ready.get(place).map(|event| event.data.u64() as usize)
     }
 
-    /// Reads from a connection once, waiting for a whole message, and takes all outcomes that came. How many.
+    /// Reads from a connection once, waiting for a whole message, and takes all that came.
     ///
     /// # Errors
-    /// When the connection is lost, or an outcome is not the right one of a task in flight there.
-    pub fn receive(&mut self, client: usize) -> anyhow::Result<u64> {
-        let mut came = 0;
+    /// When the connection is lost, or a message is not about a task in flight there or not its right outcome.
+    pub fn receive(&mut self, client: usize) -> anyhow::Result<Came> {
+        let mut came = Came::default();
         let mut incoming = Some(self.clients[client].receiver.receive()?);
         let now = Instant::now();
         while let Some(message) = incoming {
-            self.take(client, &message, now)?;
-            came += 1;
+            match message {
+                Incoming::Accepted { request, .. } => {
+                    self.slot(request, client)?;
+                    came.accepted += 1;
+                }
+                Incoming::Outcome(outcome) => {
+                    self.end(client, &outcome, now)?;
+                    came.ended += 1;
+                }
+                other => bail!("failed to run a task: {other:?} came instead"),
+            }
             incoming = self.clients[client].receiver.receive_here()?;
         }
         Ok(came)
     }
 
-    fn take(&mut self, client: usize, message: &Incoming, now: Instant) -> anyhow::Result<()> {
-        let Incoming::Outcome(outcome) = message else { bail!("failed to run a task: {message:?} came instead") };
+    fn end(&mut self, client: usize, outcome: &Outcome, now: Instant) -> anyhow::Result<()> {
         self.sample.check(outcome.request, outcome)?;
-        let slot = outcome.request.checked_sub(self.first).and_then(|index| self.sent.get_mut(index as usize));
-        let sent = slot.and_then(Option::take).context("failed to match an outcome with a task in flight")?;
-        ensure!(sent.client == client, "failed to match an outcome with its connection");
+        let sent = self.slot(outcome.request, client)?.take().expect("it is in flight");
+        self.in_flight -= 1;
         let took = now.saturating_duration_since(sent.at).as_nanos();
         self.latencies.record(took as u64).expect("the histogram grows with what it is given");
         Ok(())
+    }
+
+    /// The slot of a task that was submitted on this connection and has not ended.
+    fn slot(&mut self, request: u64, client: usize) -> anyhow::Result<&mut Option<Sent>> {
+        let slot = request.checked_sub(self.first).and_then(|index| self.sent.get_mut(index as usize));
+        let is_here = |slot: &&mut Option<Sent>| slot.as_ref().is_some_and(|sent| sent.client == client);
+        slot.filter(is_here).context("failed to match a message with a task in flight on its connection")
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// Of the round's tasks.

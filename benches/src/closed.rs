@@ -48,7 +48,7 @@ pub fn round(clients: &mut Clients, tasks: u64, window: usize, usage: &mut Conne
 }
 
 fn turn(clients: &mut Clients, client: usize, to_send: &mut u64) -> anyhow::Result<u64> {
-    let came = clients.receive(client)?;
+    let came = clients.receive(client)?.ended;
     let next = came.min(*to_send);
     *to_send -= next;
     follow(clients, client, next)?;

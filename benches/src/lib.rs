@@ -18,6 +18,7 @@ pub mod isolation;
 pub mod memory;
 pub mod open;
 pub mod pool;
+pub mod queued;
 pub mod relay;
 pub mod scenarios;
 pub mod spinners;

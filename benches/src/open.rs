@@ -59,7 +59,7 @@ pub fn round(clients: &mut Clients, tasks: u64, arrivals: Arrivals, usage: &mut 
         clients.wait((!full).then(|| arrivals.due(sent).saturating_sub(start.elapsed())))?;
         let mut place = 0;
         while let Some(client) = clients.ready(place) {
-            ended += clients.receive(client)?;
+            ended += clients.receive(client)?.ended;
             place += 1;
         }
     }

@@ -221,14 +221,17 @@ pub fn stop(child: &mut Child) {
 }
 
 /// One of the project's programs: beside this one, in the release build beside this one's, or in `target/release` below the
-/// current folder.
+/// current folder. A build of this program for tests looks for the release first: what is measured is what is shipped.
 ///
 /// # Errors
 /// When it is in none of these; says where it was looked for.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let folder = own.parent().context("failed to find this program's own folder")?;
-    let places = [folder.join(name), folder.join("../release").join(name), Path::new("target/release").join(name)];
+    let mut places = [folder.join(name), folder.join("../release").join(name), Path::new("target/release").join(name)];
+    if cfg!(debug_assertions) {
+        places.swap(0, 1);
+    }
     places.iter().find(|place| place.is_file()).cloned().with_context(|| {
         let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         format!("failed to find {name} as {}; build it with scripts/build.sh", places.join(" or "))

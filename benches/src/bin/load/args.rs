@@ -37,6 +37,8 @@ pub(crate) enum Mode {
     Starts(StartsArgs),
     /// From a supervisor's start to its first result
     Cold(ColdArgs),
+    /// What a long queue costs
+    Queued(QueuedArgs),
     /// What a pool costs that has nothing to do
     Idle(IdleArgs),
 }
@@ -195,6 +197,18 @@ pub(crate) struct ColdArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueuedArgs {
+    /// Tasks that wait
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = parser!(u64).range(1..=4_000_000))]
+    pub(crate) tasks: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) workers: Workers,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Mode::Isolation(args) => modes::isolation(args).map(|()| true),
         Mode::Starts(args) => modes::starts(args).map(|()| true),
         Mode::Cold(args) => modes::cold(args).map(|()| true),
+        Mode::Queued(args) => modes::queued(args).map(|()| true),
         Mode::Idle(args) => modes::idle(args).map(|()| true),
     });
     match measured {

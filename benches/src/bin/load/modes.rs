@@ -14,13 +14,13 @@ use pool_bench::spinners::{Mix, Spun};
 use pool_bench::submit::Answerer;
 use pool_bench::usage::CpuSeconds;
 use pool_bench::workload::Workload;
-use pool_bench::{closed, cold, echo, idle, open, submit};
+use pool_bench::{closed, cold, echo, idle, open, queued, submit};
 use pool_supervisor::client::Connection;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{
-    Amount, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, SpinnersArgs, StartsArgs, SubmitArgs, TasksArgs,
+    Amount, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, QueuedArgs, SpinnersArgs, StartsArgs, SubmitArgs, TasksArgs,
 };
 
 impl Amount {
@@ -166,6 +166,31 @@ pub(crate) fn idle(args: &IdleArgs) -> anyhow::Result<()> {
         args.workers, idle.total_percent, idle.supervisor_percent
     );
     println!("{}", idle.memory.line());
+    Ok(())
+}
+
+pub(crate) fn queued(args: &QueuedArgs) -> anyhow::Result<()> {
+    let queued = queued::measure(args.tasks, args.workers.count())?;
+    if args.json {
+        return print_with(&json!({ "queued": args.tasks, "workers": args.workers.count() }), &queued);
+    }
+    println!(
+        "submission: {:.0} tasks/s with an empty queue, {:.0} tasks/s with {} waiting ({:.2}); supervisor {:.0} and {:.0} ns each",
+        queued.empty_rate, queued.full_rate, args.tasks, queued.submit_ratio, queued.empty_cpu_ns, queued.full_cpu_ns
+    );
+    println!(
+        "memory: {:.0} bytes for each waiting task besides its body of {}",
+        queued.bytes_per_task, queued.body_bytes
+    );
+    println!(
+        "running: {:.0} tasks/s with few waiting, {:.0} tasks/s with all ({:.2}); supervisor {:.0} and {:.0} ns each; to the end {:.0} tasks/s",
+        queued.few_drain_rate,
+        queued.many_drain_rate,
+        queued.drain_ratio,
+        queued.few_drain_cpu_ns,
+        queued.many_drain_cpu_ns,
+        queued.drain_rate
+    );
     Ok(())
 }
 
