@@ -24,6 +24,15 @@ pub const ECHOES: usize = 2;
 const SEND_BYTES: usize = 2 * 1024 * 1024;
 const CLIENT: usize = 0;
 
+/// How an echo answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answers {
+    /// All that came in one read in one write: the least that is possible.
+    Together,
+    /// Each in a write of its own, as who ends tasks one after the other and holds no result back must.
+    OneByOne,
+}
+
 /// Writes a frame's header over these bytes.
 pub fn put_header(frame: &mut [u8], len: usize, reply: usize, number: u64) {
     frame[..4].copy_from_slice(&(len as u32).to_le_bytes());
@@ -88,7 +97,7 @@ fn inherited() -> anyhow::Result<UnixStream> {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn start(mode: &str, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
+pub fn start(mode: &str, answers: Answers, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
     let (ours, theirs) = UnixStream::pair().context("failed to make a socket pair")?;
     for end in [&ours, &theirs] {
         sockopt::set_socket_send_buffer_size(end, SEND_BYTES).context("failed to widen a socket")?;
@@ -96,6 +105,7 @@ pub fn start(mode: &str, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let child = Command::new(own)
         .arg(mode)
+        .args((answers == Answers::OneByOne).then_some("--one-by-one"))
         .stdin(OwnedFd::from(theirs))
         .stdout(stdout)
         .spawn()
@@ -107,12 +117,18 @@ pub fn start(mode: &str, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
 ///
 /// # Errors
 /// When the socket fails.
-pub fn echo() -> anyhow::Result<()> {
+pub fn echo(answers: Answers) -> anyhow::Result<()> {
     let mut stream = inherited()?;
     let mut buffer = Vec::new();
     while read_into(&stream, &mut buffer)? {
         let (requests, replies) = answer(&mut buffer);
-        stream.write_all(&buffer[..replies]).context("failed to answer")?;
+        let piece = match answers {
+            Answers::Together => replies,
+            Answers::OneByOne => header(&buffer[..replies]).map_or(replies, |(len, _, _)| len),
+        };
+        for piece in buffer[..replies].chunks(piece.max(1)) {
+            stream.write_all(piece).context("failed to answer")?;
+        }
         buffer.drain(..requests);
     }
     Ok(())
@@ -132,11 +148,11 @@ struct Peer {
 ///
 /// # Errors
 /// When an echo does not start or goes away.
-pub fn relay() -> anyhow::Result<()> {
+pub fn relay(answers: Answers) -> anyhow::Result<()> {
     let mut peers = vec![Peer::new(inherited()?)?];
     let mut echoes = Vec::new();
     for _ in 0..ECHOES {
-        let (stream, child) = start("floor-echo", Stdio::null())?;
+        let (stream, child) = start("floor-echo", answers, Stdio::null())?;
         peers.push(Peer::new(stream)?);
         echoes.push(child);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::value_parser as parser;
 use clap::{Args, Parser, Subcommand};
 use pool_bench::pool::{Isolation, Pool, Setup, Tenancy};
+use pool_bench::relay::Answers;
 use pool_bench::workload::Workload;
 
 /// Measure a process pool: tasks a second, latency, CPU time, memory.
@@ -23,10 +24,10 @@ pub(crate) enum Mode {
     Floor(FloorArgs),
     /// A process of `floor`
     #[command(hide = true)]
-    FloorRelay,
+    FloorRelay(Answering),
     /// A process of `floor`
     #[command(hide = true)]
-    FloorEcho,
+    FloorEcho(Answering),
     /// `poolctl submit` over a file of small function tasks, from end to end
     Submit(SubmitArgs),
     /// Small function tasks of which some spin until their timeout; fails when the whole takes too long
@@ -129,7 +130,24 @@ pub(crate) struct FloorArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) size: Option<usize>,
     #[command(flatten)]
+    pub(crate) answering: Answering,
+    #[command(flatten)]
     pub(crate) amount: Amount,
+}
+
+/// How the floor's echoes answer.
+#[derive(Debug, Args)]
+pub(crate) struct Answering {
+    /// Write each answer by itself, as who ends tasks one after the other and holds no result back must; otherwise all that came
+    /// in one read are answered in one write
+    #[arg(long)]
+    pub(crate) one_by_one: bool,
+}
+
+impl Answering {
+    pub(crate) const fn answers(&self) -> Answers {
+        if self.one_by_one { Answers::OneByOne } else { Answers::Together }
+    }
 }
 
 #[derive(Debug, Args)]
