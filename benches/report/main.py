@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from .machine import bytes_abroad, facts
@@ -14,6 +15,7 @@ from .plan import TITLES, Plan
 from .render import document, notes_by_letter
 from .tools import Tools
 
+STARTED = time.monotonic()
 BENCHES = Path(__file__).resolve().parent.parent
 ALWAYS_MISSING = {"BullMQ on Redis": "it is a peer for durable tasks, which this pool does not have yet"}
 
@@ -42,8 +44,8 @@ def arguments() -> argparse.Namespace:
 
 
 def say(line: str) -> None:
-    """Progress, for who watches."""
-    print(line, file=sys.stderr, flush=True)
+    """Progress, for who watches, with the seconds since the start."""
+    print(f"{time.monotonic() - STARTED:5.0f} s  {line}", file=sys.stderr, flush=True)
 
 
 def measured(asked: argparse.Namespace, tools: Tools) -> None:

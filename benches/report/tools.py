@@ -104,8 +104,10 @@ class Tools:
                 package.unlink()
             program = self.own / "parallel" / "usr" / "bin" / "parallel"
             if program.exists():
-                (self.own / "bin").mkdir(exist_ok=True)
-                (self.own / "bin" / "parallel").symlink_to(program)
+                link = self.own / "bin" / "parallel"
+                link.parent.mkdir(exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(program)
         line = self.output("parallel", "--version").split("\n")[0]
         self.note("GNU parallel", line.removeprefix("GNU parallel ") or None, said or "apt did not give it")
 
@@ -129,8 +131,12 @@ class Tools:
 
     def attempt(self, *command: str, folder: Path | None = None) -> str:
         """Nothing when the command succeeds, else why not in a line."""
+        # What cargo builds for others goes to a folder that it removes.
+        environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800, check=False)
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         if done.returncode == 0:

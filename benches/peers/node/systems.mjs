@@ -116,7 +116,7 @@ async function forked({ recycle }) {
 async function isolatedVm({ recycle }) {
   const ivm = (await import('isolated-vm')).default;
   if (recycle) throw new Error('isolated-vm has no workers');
-  const isolates = Array.from({ length: WORKERS }, () => new ivm.Isolate({ memoryLimit: 128 }));
+  const isolates = Array.from({ length: WORKERS }, () => new ivm.Isolate({ memoryLimit: 2048 }));
   let turn = 0;
   return {
     run: async (kind, argument, timeout) => {
