@@ -24,6 +24,7 @@ METRICS = {
     "coldMs": Metric("ms to the first result"),
     "startMs": Metric("ms from spawn to ready"),
     "emptyRate": Metric("submitted/s, empty queue", more_is_better=True),
+    "fillRate": Metric("submitted/s, while it fills", more_is_better=True),
     "fullRate": Metric("submitted/s, full queue", more_is_better=True),
     "bytesPerTask": Metric("bytes of overhead per waiting task"),
     "fewDrainRate": Metric("drained/s, few waiting", more_is_better=True),

@@ -251,7 +251,7 @@ class Plan:
 
     def queued(self) -> Table:
         tasks = self.count(1_000_000)
-        columns = ("emptyRate", "fullRate", "bytesPerTask", "fewDrainRate", "manyDrainRate")
+        columns = ("emptyRate", "fillRate", "fullRate", "bytesPerTask", "fewDrainRate", "manyDrainRate")
         rows = (load(OURS, "queued", "--tasks", tasks, read=readers.queued, timeout=180),)
         return Table("i", "i", f"{tasks:,} tasks waiting", columns, rows)
 

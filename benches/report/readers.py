@@ -69,7 +69,8 @@ def starts(printed: dict) -> Figures:
 
 def queued(printed: dict) -> Figures:
     """`load queued`."""
-    return {name: printed[name] for name in ("emptyRate", "fullRate", "bytesPerTask", "fewDrainRate", "manyDrainRate")}
+    names = ("emptyRate", "fillRate", "fullRate", "bytesPerTask", "fewDrainRate", "manyDrainRate")
+    return {name: printed[name] for name in names}
 
 
 def idle(printed: dict) -> Figures:
