@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::echo;
 use crate::figures::{Latency, Round, histogram};
-use crate::relay::{self, Answers, HEADER_BYTES};
+use crate::relay::{self, HEADER_BYTES, Manner};
 use crate::usage::{CpuSeconds, of_process, of_this_process};
 use crate::workload::Sample;
 
@@ -59,10 +59,10 @@ impl Floor {
     ///
     /// # Errors
     /// When they do not start, or the reply would be longer than the request: an echo answers in place.
-    pub fn start(sample: &Sample, answers: Answers) -> anyhow::Result<Self> {
+    pub fn start(sample: &Sample, manner: Manner) -> anyhow::Result<Self> {
         let frames = Frames::of(sample);
         ensure!(frames.reply_bytes <= frames.request_bytes, "failed to relay such tasks: {frames:?}");
-        let (stream, mut relay) = relay::start("floor-relay", answers, Stdio::piped())?;
+        let (stream, mut relay) = relay::start("floor-relay", manner, Stdio::piped())?;
         let echoes = relay::echoes_of(&mut relay)?;
         let request = (0..frames.request_bytes).map(|at| at as u8).collect();
         Ok(Self { stream, relay, echoes, frames, request, payload_bytes: sample.bytes() })

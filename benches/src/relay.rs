@@ -1,7 +1,7 @@
 //! The floor's processes: a relay between a client and its echoes, and an echo.
 //!
 //! What a pool cannot do without: two hops over sockets between three processes, one epoll thread in the middle that reads once and
-//! writes once for each peer in a turn, and frames whose ends it must find. No queue, no choice, no limits, no task. A frame is its own length, that of
+//! writes once for each peer in a turn, and frames whose ends it must find. No choice, no limits, no task. A frame is its own length, that of
 //! its reply (both of 4 bytes), its number (8 bytes), and filling.
 
 use std::io::{ErrorKind, Read, Write};
@@ -31,6 +31,15 @@ pub enum Answers {
     Together,
     /// Each in a write of its own, as who ends tasks one after the other and holds no result back must.
     OneByOne,
+}
+
+/// How the echoes are fed, and how they answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// Frames that an echo holds at most.
+    pub credit: u32,
+    /// See there.
+    pub answers: Answers,
 }
 
 /// Writes a frame's header over these bytes.
@@ -97,7 +106,7 @@ fn inherited() -> anyhow::Result<UnixStream> {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn start(mode: &str, answers: Answers, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
+pub fn start(mode: &str, manner: Manner, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
     let (ours, theirs) = UnixStream::pair().context("failed to make a socket pair")?;
     for end in [&ours, &theirs] {
         sockopt::set_socket_send_buffer_size(end, SEND_BYTES).context("failed to widen a socket")?;
@@ -105,7 +114,8 @@ pub fn start(mode: &str, answers: Answers, stdout: Stdio) -> anyhow::Result<(Uni
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let child = Command::new(own)
         .arg(mode)
-        .args((answers == Answers::OneByOne).then_some("--one-by-one"))
+        .args(["--credit", &manner.credit.to_string()])
+        .args((manner.answers == Answers::OneByOne).then_some("--one-by-one"))
         .stdin(OwnedFd::from(theirs))
         .stdout(stdout)
         .spawn()
@@ -148,11 +158,11 @@ struct Peer {
 ///
 /// # Errors
 /// When an echo does not start or goes away.
-pub fn relay(answers: Answers) -> anyhow::Result<()> {
+pub fn relay(manner: Manner) -> anyhow::Result<()> {
     let mut peers = vec![Peer::new(inherited()?)?];
     let mut echoes = Vec::new();
     for _ in 0..ECHOES {
-        let (stream, child) = start("floor-echo", answers, Stdio::null())?;
+        let (stream, child) = start("floor-echo", manner, Stdio::null())?;
         peers.push(Peer::new(stream)?);
         echoes.push(child);
     }
@@ -162,13 +172,13 @@ pub fn relay(answers: Answers) -> anyhow::Result<()> {
         epoll::add(&epoll, &peer.stream, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
     }
     let mut events = Vec::with_capacity(peers.len());
-    while turn(&epoll, &mut events, &mut peers)? {}
+    while turn(&epoll, &mut events, &mut peers, manner.credit as usize)? {}
     drop(peers);
     echoes.iter_mut().try_for_each(|echo| echo.wait().map(drop)).context("failed to wait for an echo")
 }
 
 /// Whether the client is still there.
-fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer]) -> anyhow::Result<bool> {
+fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer], credit: usize) -> anyhow::Result<bool> {
     events.clear();
     match epoll::wait(epoll, spare_capacity(events), None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -184,42 +194,47 @@ fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer]) -> 
         if !read_into(&peer.stream, &mut peer.inbox)? {
             return if place == CLIENT { Ok(false) } else { bail!("failed to relay: an echo went away") };
         }
-        carry(peers, place);
+        carry(peers, place, credit);
     }
+    // An echo that answered has credit again.
+    carry(peers, CLIENT, credit);
     for (place, peer) in peers.iter_mut().enumerate() {
         peer.flush(epoll, place)?;
     }
     Ok(true)
 }
 
-/// Gives the whole frames that came from a peer to those they are for.
-fn carry(peers: &mut [Peer], from: usize) {
-    let (bytes, frames) = whole_frames(&peers[from].inbox);
+/// Gives the whole frames that came from a peer to those they are for; what no echo has credit for stays.
+fn carry(peers: &mut [Peer], from: usize, credit: usize) {
     let mut came = std::mem::take(&mut peers[from].inbox);
+    let (bytes, frames) = whole_frames(&came);
     if from != CLIENT {
         peers[from].holds -= frames;
         peers[CLIENT].give(&mut came, bytes);
-    } else if frames == 1 {
+    } else if frames == 1 && peers[idlest(peers)].holds < credit {
         let echo = &mut peers[idlest(peers)];
         echo.holds += 1;
         echo.give(&mut came, bytes);
     } else {
-        deal(peers, &came[..bytes]);
-        came.drain(..bytes);
+        let dealt = deal(peers, &came[..bytes], credit);
+        came.drain(..dealt);
     }
     peers[from].inbox = came;
 }
 
-/// Gives each frame to the echo that holds the fewest, as whoever wants all of them busy must.
-fn deal(peers: &mut [Peer], frames: &[u8]) {
-    let mut rest = frames;
-    while let Some((len, _, _)) = header(rest) {
-        let (frame, others) = rest.split_at(len);
+/// Gives each frame to the echo that holds the fewest, as whoever wants all of them busy must. The bytes that found one.
+fn deal(peers: &mut [Peer], frames: &[u8], credit: usize) -> usize {
+    let mut dealt = 0;
+    while let Some((len, _, _)) = header(&frames[dealt..]) {
         let echo = &mut peers[idlest(peers)];
-        echo.outbox.extend_from_slice(frame);
+        if echo.holds >= credit {
+            break;
+        }
+        echo.outbox.extend_from_slice(&frames[dealt..dealt + len]);
         echo.holds += 1;
-        rest = others;
+        dealt += len;
     }
+    dealt
 }
 
 fn idlest(peers: &[Peer]) -> usize {
@@ -322,16 +337,31 @@ mod tests {
         let mut peers = [peer(), peer(), peer()];
         let last = frame(20, 16, 4);
         peers[CLIENT].inbox = [frame(20, 16, 1), frame(24, 16, 2), frame(20, 16, 3), last[..7].to_vec()].concat();
-        carry(&mut peers, CLIENT);
+        carry(&mut peers, CLIENT, 9);
         assert_eq!((peers[1].outbox.len(), peers[1].holds, &peers[CLIENT].inbox[..]), (40, 2, &last[..7]));
         assert_eq!((peers[2].outbox.len(), peers[2].holds), (24, 1));
         peers[CLIENT].inbox = last;
-        carry(&mut peers, CLIENT);
+        carry(&mut peers, CLIENT, 9);
         assert_eq!((peers[2].outbox.len(), peers[2].holds), (44, 2), "to the idler one");
         peers[1].inbox = [frame(16, 0, 1), frame(16, 0, 3)].concat();
         peers[2].inbox = frame(16, 0, 2);
-        carry(&mut peers, 1);
-        carry(&mut peers, 2);
+        carry(&mut peers, 1, 9);
+        carry(&mut peers, 2, 9);
         assert_eq!((peers[CLIENT].outbox.len(), peers[1].holds, peers[2].holds), (48, 0, 1));
+    }
+
+    #[test]
+    fn what_no_echo_has_credit_for_stays_until_one_has_answered() {
+        let peer = || Peer::new(UnixStream::pair().expect("a pair").0).expect("a peer");
+        let mut peers = [peer(), peer()];
+        peers[CLIENT].inbox = [frame(20, 16, 1), frame(20, 16, 2), frame(20, 16, 3)].concat();
+        carry(&mut peers, CLIENT, 2);
+        assert_eq!((peers[1].outbox.len(), &peers[CLIENT].inbox), (40, &frame(20, 16, 3)));
+        carry(&mut peers, CLIENT, 2);
+        assert_eq!(peers[1].outbox.len(), 40, "the only one left waits too");
+        peers[1].inbox = frame(16, 0, 1);
+        carry(&mut peers, 1, 2);
+        carry(&mut peers, CLIENT, 2);
+        assert_eq!((peers[1].outbox.len(), peers[CLIENT].inbox.len()), (60, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! From a worker's spawn to ready: each worker serves one task, so that the next one is started.
+//! From a worker's spawn to ready: under tenancy `task` each worker serves one, so that the next one is started.
 //!
 //! Nothing else runs meanwhile, and the times are the supervisor's own, from its events.
 

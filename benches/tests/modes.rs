@@ -47,7 +47,11 @@ fn tasks_go_over_many_connections_at_a_fixed_rate_and_to_workers_of_one_task() {
 
 #[test]
 fn the_floor_carries_small_frames_and_large_ones() {
-    for words in ["floor --tasks 200 --rounds 1", "floor --tasks 5 --rounds 1 --size 1048576"] {
+    for words in [
+        "floor --tasks 200 --rounds 1",
+        "floor --tasks 200 --rounds 1 --credit 3 --one-by-one",
+        "floor --tasks 5 --rounds 1 --size 1048576",
+    ] {
         let printed = load(words);
         positive(&printed["median"], &["tasks", "rate", "bytesPerSecond"]);
         positive(&printed["median"]["latencyUs"], &["p50"]);

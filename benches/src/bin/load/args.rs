@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::value_parser as parser;
 use clap::{Args, Parser, Subcommand};
 use pool_bench::pool::{Isolation, Pool, Setup, Tenancy};
-use pool_bench::relay::Answers;
+use pool_bench::relay::{Answers, Manner};
 use pool_bench::workload::Workload;
 
 /// Measure a process pool: tasks a second, latency, CPU time, memory.
@@ -135,18 +135,22 @@ pub(crate) struct FloorArgs {
     pub(crate) amount: Amount,
 }
 
-/// How the floor's echoes answer.
+/// How the floor's echoes are fed, and how they answer.
 #[derive(Debug, Args)]
 pub(crate) struct Answering {
     /// Write each answer by itself, as who ends tasks one after the other and holds no result back must; otherwise all that came
     /// in one read are answered in one write
     #[arg(long)]
     pub(crate) one_by_one: bool,
+    /// Frames that an echo holds at most, as a pool's workers hold few; otherwise all that come
+    #[arg(long, value_name = "N", value_parser = parser!(u32).range(1..))]
+    pub(crate) credit: Option<u32>,
 }
 
 impl Answering {
-    pub(crate) const fn answers(&self) -> Answers {
-        if self.one_by_one { Answers::OneByOne } else { Answers::Together }
+    pub(crate) fn manner(&self) -> Manner {
+        let answers = if self.one_by_one { Answers::OneByOne } else { Answers::Together };
+        Manner { credit: self.credit.unwrap_or(u32::MAX), answers }
     }
 }
 

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     let measured = may_open_many_files().and_then(|()| match &cli.mode {
         Mode::Tasks(args) => modes::tasks(args).map(|()| true),
         Mode::Floor(args) => modes::floor(args).map(|()| true),
-        Mode::FloorRelay(args) => relay::relay(args.answers()).map(|()| true),
-        Mode::FloorEcho(args) => relay::echo(args.answers()).map(|()| true),
+        Mode::FloorRelay(args) => relay::relay(args.manner()).map(|()| true),
+        Mode::FloorEcho(args) => relay::echo(args.manner().answers).map(|()| true),
         Mode::Submit(args) => modes::submitted(args).map(|()| true),
         Mode::Spinners(args) => modes::spinners(args),
         Mode::Isolation(args) => modes::isolation(args).map(|()| true),

@@ -99,9 +99,16 @@ pub(crate) fn floor(args: &FloorArgs) -> anyhow::Result<()> {
     let workload = if args.size.is_some() { Workload::Echo } else { Workload::Warm };
     let sample = workload.sample(args.size.unwrap_or_default())?;
     let window = fitting_window(amount.window as usize, 1, &sample);
-    let what = json!({ "floor": true, "oneByOne": args.answering.one_by_one, "size": args.size, "window": window, "frames": Frames::of(&sample) });
+    let what = json!({
+        "floor": true,
+        "oneByOne": args.answering.one_by_one,
+        "credit": args.answering.credit,
+        "size": args.size,
+        "window": window,
+        "frames": Frames::of(&sample),
+    });
     amount.say(&format!("{what}; the relay counts as the supervisor, two echoes as the workers"));
-    let mut floor = Floor::start(&sample, args.answering.answers())?;
+    let mut floor = Floor::start(&sample, args.answering.manner())?;
     floor.round(amount.tasks.div_ceil(10), window)?;
     let rounds = amount.rounds(|| floor.round(amount.tasks, window))?;
     amount.conclude(&what, &rounds, None)
