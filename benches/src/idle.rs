@@ -55,8 +55,12 @@ pub fn measure(count: u32, time: Duration) -> anyhow::Result<Idle> {
     let after = run_times(&pids)?;
     let seconds = start.elapsed().as_secs_f64();
     let ticks = CpuSeconds::now(&mut usage)?.since(&ticks);
-    let percent: Vec<f64> =
-        before.iter().zip(&after).map(|(b, a)| a.saturating_sub(*b) as f64 / 1e7 / seconds).collect();
+    let percent = before.iter().zip(&after).map(|(before, after)| {
+        // The time of a thread that ended goes with it.
+        let used = after.checked_sub(*before).context("failed to see an idle pool: a thread ended meanwhile")?;
+        Ok(used as f64 / 1e7 / seconds)
+    });
+    let percent: Vec<f64> = percent.collect::<anyhow::Result<_>>()?;
     Ok(Idle {
         seconds,
         supervisor_percent: percent[0],

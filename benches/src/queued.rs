@@ -15,7 +15,7 @@ use crate::clients::Clients;
 use crate::figures::Spread;
 use crate::memory::pss_of;
 use crate::pool::{Pool, Setup};
-use crate::usage::nanoseconds_of;
+use crate::usage::nanoseconds_of_first_thread;
 use crate::workload::Workload;
 
 const ROUNDS: u32 = 5;
@@ -169,7 +169,7 @@ impl Side {
     /// Does something with so many tasks, and says how fast it went.
     fn timed(&mut self, tasks: u64, work: impl FnOnce(&mut Clients) -> anyhow::Result<()>) -> anyhow::Result<Speed> {
         let pid = self.control.welcome().pid;
-        let run_time = || nanoseconds_of(pid).context("failed to read the supervisor's run time");
+        let run_time = || nanoseconds_of_first_thread(pid).context("failed to read the supervisor's run time");
         let before = run_time()?;
         let start = Instant::now();
         work(&mut self.clients)?;

@@ -85,6 +85,13 @@ pub fn nanoseconds_of(pid: u32) -> Option<u64> {
     Some(sum)
 }
 
+/// Nanoseconds that a process's first thread has run: in a supervisor the one that does the work, while others may end, whose time
+/// goes with them.
+#[must_use]
+pub fn nanoseconds_of_first_thread(pid: u32) -> Option<u64> {
+    from_schedstat(&std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?)
+}
+
 /// The first of three numbers is the time on a processor.
 fn from_schedstat(text: &str) -> Option<u64> {
     text.split_ascii_whitespace().next()?.parse().ok()
@@ -114,6 +121,9 @@ mod tests {
     fn a_thread_has_run_for_the_first_of_its_three_numbers() {
         assert_eq!(from_schedstat("123456 789 42\n"), Some(123_456));
         assert_eq!(from_schedstat(""), None);
-        assert!(nanoseconds_of(std::process::id()).is_some_and(|ns| ns > 0));
+        let own = std::process::id();
+        assert!(
+            nanoseconds_of(own).is_some_and(|ns| ns > 0) && nanoseconds_of_first_thread(own).is_some_and(|ns| ns > 0)
+        );
     }
 }
