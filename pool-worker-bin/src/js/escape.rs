@@ -1,43 +1,55 @@
 //! Text inside a JSON string.
 
-/// Characters looked at together. Long runs without a special one are by far the most of most texts, and judging a block
+/// Characters judged together. Long runs without a special one are by far the most of most texts, and judging a block
 /// without a branch per character lets the compiler use vectors.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
+/// Characters judged and then copied: the copy finds them in the first cache.
+const SEGMENT: usize = 1024;
 
-/// Whether the character stands for itself inside a JSON string and is one byte of UTF-8.
-const fn is_plain(unit: u16) -> bool {
-    unit >= 0x20 && unit < 0x80 && unit != b'"' as u16 && unit != b'\\' as u16
+/// Whether the byte stands for itself inside a JSON string, in UTF-8 and in Latin-1.
+const fn is_plain(byte: u8) -> bool {
+    // No short cut: a branch would keep the block from being judged as one.
+    (byte >= 0x20) & (byte < 0x80) & (byte != b'"') & (byte != b'\\')
+}
+
+const fn is_plain_unit(unit: u16) -> bool {
+    (unit >= 0x20) & (unit < 0x80) & (unit != b'"' as u16) & (unit != b'\\' as u16)
+}
+
+/// Whether the bytes as they are stand for a text inside a JSON string.
+pub(super) fn is_all_plain(bytes: &[u8]) -> bool {
+    plain_run(bytes, is_plain) == bytes.len()
 }
 
 /// Appends Latin-1 text as the inside of a JSON string.
 pub(super) fn write_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
     // Two more for the quotes: else the closing one would make a full vector twice as large.
     out.reserve(bytes.len() + 2);
-    let plain = |byte: &u8| is_plain(u16::from(*byte));
     let mut rest = bytes;
     while !rest.is_empty() {
-        let run = plain_run(rest, plain);
-        out.extend_from_slice(&rest[..run]);
-        let Some(byte) = rest.get(run) else { return };
+        let segment = &rest[..rest.len().min(SEGMENT)];
+        let run = plain_run(segment, is_plain);
+        out.extend_from_slice(&segment[..run]);
+        rest = &rest[run..];
+        let Some((byte, after)) = rest.split_first().filter(|_| run < segment.len()) else { continue };
         if *byte >= 0x80 {
             out.extend_from_slice(&[0xC0 | (byte >> 6), 0x80 | (byte & 0x3F)]);
         } else {
             write_escape(out, u16::from(*byte));
         }
-        rest = &rest[run + 1..];
+        rest = after;
     }
 }
 
 /// Appends UTF-16 text as the inside of a JSON string; a lone surrogate is escaped, as `JSON.stringify` does.
 pub(super) fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
     out.reserve(units.len() + 2);
-    let plain = |unit: &u16| is_plain(*unit);
     let mut rest = units;
     while !rest.is_empty() {
-        let run = plain_run(rest, plain);
+        let run = plain_run(rest, is_plain_unit);
         out.extend(rest[..run].iter().map(|unit| *unit as u8));
         rest = &rest[run..];
-        let special = rest.iter().position(plain).unwrap_or(rest.len());
+        let special = rest.iter().position(|unit| is_plain_unit(*unit)).unwrap_or(rest.len());
         for unit in char::decode_utf16(rest[..special].iter().copied()) {
             match unit {
                 Ok(char) if char >= ' ' && char != '"' && char != '\\' => {
@@ -52,11 +64,12 @@ pub(super) fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
 }
 
 /// How many plain characters there are before the first other one.
-fn plain_run<T>(text: &[T], plain: impl Fn(&T) -> bool) -> usize {
-    let blocks = text.chunks_exact(BLOCK).take_while(|block| block.iter().fold(true, |all, unit| all & plain(unit)));
-    let judged = blocks.count() * BLOCK;
+fn plain_run<T: Copy>(text: &[T], plain: impl Fn(T) -> bool) -> usize {
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    let all_plain = |block: &&[T; BLOCK]| block.iter().fold(true, |all, unit| all & plain(*unit));
+    let judged = blocks.iter().take_while(all_plain).count() * BLOCK;
     let rest = &text[judged..];
-    judged + rest.iter().position(|unit| !plain(unit)).unwrap_or(rest.len())
+    judged + rest.iter().position(|unit| !plain(*unit)).unwrap_or(rest.len())
 }
 
 fn write_escape(out: &mut Vec<u8>, unit: u16) {
@@ -93,9 +106,9 @@ mod tests {
 
     #[test]
     fn a_special_character_is_found_wherever_it_stands_in_a_block() {
-        let length = 3 * BLOCK + 5;
+        let length = SEGMENT + 2 * BLOCK + 5;
         for special in ['"', '\\', '\n', '\u{7f}', '\u{e9}', 'ß'] {
-            for at in 0..length {
+            for at in (0..2 * BLOCK).chain(SEGMENT - 2..length) {
                 let text: String = (0..length).map(|i| if i == at { special } else { 'x' }).collect();
                 let wanted = serde_json::to_string(&text).expect("a string is JSON");
                 let mut narrow = vec![b'"'];

@@ -44,6 +44,23 @@ fn what_is_not_one_function_expression_is_refused() {
 }
 
 #[test]
+fn a_lone_text_arrives_as_it_was_sent_whatever_is_in_it() {
+    let mut bench = Bench::new();
+    let long = "long ".repeat(1000);
+    for text in ["", "x", "two words", "\u{7f}", "a\"b", "back\\slash", "line\nbreak", "é", "語", "😀", "\",\"", &long]
+    {
+        let args = serde_json::json!([text]).to_string();
+        let sent = serde_json::json!(text).to_string();
+        assert_eq!(bench.function("(...all) => all.length === 1 && all[0]", &args), Ok(sent), "{args}");
+    }
+    assert_eq!(bench.function("(...all) => all.length", r#"["a","b"]"#).as_deref(), Ok("2"));
+    for args in ["[\"\n\"]", "[\"\\\"]", "[\"a\"b\"]", "[\"]", "[\"a\",]"] {
+        let result = bench.function("x => x", args);
+        assert_kind(&result, FailureKind::InvalidTask);
+    }
+}
+
+#[test]
 fn a_function_that_throws_or_rejects_fails_with_its_error() {
     let mut bench = Bench::new();
     for source in [
