@@ -179,7 +179,7 @@ class Plan:
         ]
         for peer in PEERS:
             if peer.system in wanted:
-                tasks = self.count(min(work, peer.rate / 2))
+                tasks = self.count(min(work / 2, peer.rate / 2))
                 rows.append(peer_row(peer, "echo", tasks, window, "--size", size, read=of_peer))
         columns = ("mbPerSecond", *LATENCY)
         return Table("c", f"c-{name.replace(' ', '')}", f"{name}, {window} in flight", columns, tuple(rows), "mbPerSecond")
@@ -216,7 +216,7 @@ class Plan:
         return Table("g", "g-100", "no-op tasks, workers replaced after 100, 512 in flight", ("rate", "cpuUs"), rows, "rate")
 
     def recycled_burning(self) -> Table:
-        tasks = self.count(1_000)
+        tasks = self.count(600)
         rows = (
             ours(OURS, "burn", tasks, 32),
             ours(f"{OURS}, {RECYCLED}", "burn", tasks, 32, "--recycle", 100),
@@ -232,9 +232,9 @@ class Plan:
             ours(OURS, "warm", self.count(500), 4, "--tenancy", "task"),
             python(f"{IMAP}, maxtasksperchild=1", "pool-imap", "noop", self.count(800), 4, *once),
             peer_row(named["process-pool-executor"], "noop", self.count(20), 4, *once),
-            peer_row(named["pebble"], "noop", self.count(100), 4, *once),
-            peer_row(named["fork"], "noop", self.count(60), 4, *once),
-            peer_row(named["tinypool"], "noop", self.count(60), 4, *once),
+            peer_row(named["pebble"], "noop", self.count(60), 4, *once),
+            peer_row(named["fork"], "noop", self.count(40), 4, *once),
+            peer_row(named["tinypool"], "noop", self.count(40), 4, *once),
         )
         return Table("g", "g-1", "a process for each task, 4 in flight", ("rate", "cpuUs"), rows, "rate")
 
