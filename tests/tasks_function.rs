@@ -83,6 +83,16 @@ fn a_task_can_ask_for_the_other_realm() {
     let warm = with(code("globalThis.m = (globalThis.m ?? 0) + 1"), json!({"realm": "warm"}));
     assert_eq!([result(pool.run(warm.clone())), result(pool.run(warm))], [1, 2]);
     assert_eq!(result(pool.run(code("typeof m"))), "undefined", "fresh does not see warm");
+    let frozen = with(code("globalThis.m = 1"), json!({"realm": "frozen", "maxAttempts": 1}));
+    assert_eq!(error(&pool.run(frozen)), "JS_EXCEPTION");
+    let frozen = with(function(COUNT, json!([])), json!({"realm": "frozen", "maxAttempts": 1}));
+    assert_eq!(error(&pool.run(frozen)), "JS_EXCEPTION");
+    let frozen = with(code("a + 1"), json!({"realm": "frozen", "context": {"a": 41}}));
+    assert_eq!(result(pool.run(frozen)), 42);
+    let module = json!({"type": "execute-module", "modulePath": "a.mjs", "realm": "frozen"});
+    let refused = pool.run(module);
+    assert_eq!(error(&refused), "INVALID_TASK");
+    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains("realm")), "{refused}");
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub enum Realm {
     Fresh,
     /// A context kept per project and worker.
     Warm,
+    /// A context that all projects share, in which nothing can be left behind.
+    Frozen,
 }
 
 /// When another attempt is made.

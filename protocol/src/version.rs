@@ -9,8 +9,11 @@ pub const FIRST: u32 = 1;
 /// A worker says which layers confine it, an outcome which are missing; probes of them are frames of their own.
 pub const LAYERS: u32 = 2;
 
+/// A task may run in the realm `frozen`.
+pub const FROZEN: u32 = 3;
+
 /// What this build speaks.
-pub const CURRENT: u32 = LAYERS;
+pub const CURRENT: u32 = FROZEN;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -49,8 +49,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_with_layers() {
-    assert_eq!(version::CURRENT, 2);
+fn the_version_is_the_one_with_frozen() {
+    assert_eq!(version::CURRENT, 3);
 }
 
 #[test]
@@ -173,6 +173,10 @@ fn to_the_worker() {
     let frame =
         written(Kind::Run, 7, &run, b"1", "42 00 0b00 01000000 0700000000000000 01 00 0170 00 64 32 0a 00 01 01 31");
     assert_eq!(codec::decode::<RunHead<'_>>("run", &frame.head).expect("reads back"), run);
+    let frozen = RunHead { realm: Realm::Frozen, ..run };
+    let frame =
+        written(Kind::Run, 7, &frozen, b"1", "42 00 0b00 01000000 0700000000000000 01 00 0170 02 64 32 0a 00 01 01 31");
+    assert_eq!(codec::decode::<RunHead<'_>>("run", &frame.head).expect("reads back"), frozen);
     let list = TaskList { tasks: vec![(7, 1), (300, 2)] };
     golden(Kind::TakeBack, 0, &list, b"", "43 00 0700 00000000 0000000000000000 02 0701 fb2c01 02");
     let cancel = CancelHead { attempt: 1, code: ErrorCode::Cancelled };

@@ -497,10 +497,11 @@ impl Config {
         }
     }
 
-    /// Where a task runs: what it asks for, else its project's default, else its type's.
+    /// Where a task runs: what it asks for, else its project's default, else its type's. A project's default of `frozen`
+    /// means code and functions, since a module is kept.
     ///
     /// # Errors
-    /// [`InvalidTask`] when it asks for `warm` and its project forbids that.
+    /// [`InvalidTask`] when it asks for `warm` and its project forbids that, or for a module in `frozen`.
     pub fn realm_for(&self, project: &str, kind: TaskKind, asked: Option<Realm>) -> Result<Realm, InvalidTask> {
         let settings = self.projects.get(project);
         let forbid_warm = settings.is_some_and(|p| p.forbid_warm);
@@ -509,9 +510,16 @@ impl Config {
                 "realm",
                 format!("must not be `warm`: the configuration forbids it to project {project}; use `fresh`"),
             )),
+            Some(Realm::Frozen) if kind == TaskKind::Module => Err(InvalidTask::new(
+                "realm",
+                "must not be `frozen` for a module, which keeps what it holds; use `fresh` or `warm`".to_owned(),
+            )),
             Some(realm) => Ok(realm),
-            None if forbid_warm => Ok(Realm::Fresh),
-            None => Ok(settings.and_then(|p| p.realm).unwrap_or(kind.default_realm())),
+            None => {
+                let default = settings.and_then(|p| p.realm);
+                let default = default.filter(|realm| kind != TaskKind::Module || *realm != Realm::Frozen);
+                Ok(default.unwrap_or(if forbid_warm { Realm::Fresh } else { kind.default_realm() }))
+            }
         }
     }
 

@@ -266,6 +266,8 @@ pub(super) enum Realm {
     Fresh,
     /// A context kept per project and worker
     Warm,
+    /// A context that all projects share, in which nothing can be left behind
+    Frozen,
 }
 
 /// What every task has.

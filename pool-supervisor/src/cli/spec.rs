@@ -124,6 +124,7 @@ fn js_options(spec: &mut Spec<'_>, js: &JsOptions) {
         js.realm.map(|realm| match realm {
             Realm::Fresh => "fresh",
             Realm::Warm => "warm",
+            Realm::Frozen => "frozen",
         }),
     );
     put(spec, "logs", js.logs.then_some(true));

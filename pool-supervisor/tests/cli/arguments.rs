@@ -30,7 +30,7 @@ fn a_mistake_is_named_and_exits_with_2() {
         (&["run", "code", "1", "--project", "a b"], "not ' '"),
         (&["run", "code", "1", "--memory", "much"], "not a size"),
         (&["run", "code", "1", "--deadline", "tomorrow"], "RFC 3339"),
-        (&["run", "code", "1", "--realm", "hot"], "fresh, warm"),
+        (&["run", "code", "1", "--realm", "hot"], "fresh, warm, frozen"),
         (&["run", "code", "1", "--context", "/nowhere.json"], "the context in /nowhere.json"),
         (&["run", "http", "http://x/", "--header", "no colon"], "Name: value"),
         (&["run", "http", "http://x/", "--data", "@/nowhere"], "the data in /nowhere"),

@@ -3,9 +3,7 @@
 //! Decides how a task's code is meant. Source is never pasted into other source unchecked: wherever a wrapper is needed,
 //! a second parse proves that the text cannot close the wrapper and go on outside of it.
 
-use std::collections::HashMap;
-
-use rustc_hash::FxBuildHasher;
+pub(super) mod strict;
 
 use super::errors::{self, Trouble};
 use super::host::{key, text};
@@ -13,10 +11,6 @@ use super::task::{FailureKind, JsFailure};
 
 /// Name of the user's source in stacks.
 pub(super) const SCRIPT_NAME: &str = "task.js";
-
-/// Functions that a warm context keeps compiled, and bytes of their sources.
-const MAX_CACHED: usize = 256;
-const MAX_CACHED_BYTES: usize = 4 << 20;
 
 /// Code that has been understood, ready to run.
 pub(super) enum Compiled<'s> {
@@ -124,18 +118,26 @@ pub(super) fn compile_function<'s>(
     source: &str,
 ) -> Result<v8::Local<'s, v8::Function>, Trouble> {
     let source = source.trim().trim_end_matches(';');
-    let script = match compile_expression(scope, source) {
+    let script = match as_expression(scope, "", source) {
         Ok(script) => script,
         Err(rejection) => {
             // What `toString` of a method gives: `add(a, b) {…}`.
             let as_function = method_as_function(source);
-            match as_function.map(|source| compile_expression(scope, &source)) {
+            match as_function.map(|source| as_expression(scope, "", &source)) {
                 Some(Ok(script)) => script,
                 _ => return Err(rejection.trouble),
             }
         }
     };
     let value = script.run(scope).ok_or(Trouble::Thrown)?;
+    as_function(scope, value)
+}
+
+/// What a function's source evaluates to, if it is a function.
+pub(super) fn as_function<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    value: v8::Local<'s, v8::Value>,
+) -> Result<v8::Local<'s, v8::Function>, Trouble> {
     v8::Local::<v8::Function>::try_from(value).map_err(|_| {
         let what = value.type_of(scope).to_rust_string_lossy(scope);
         let message = format!("fn must be the source of a function, but it evaluates to a value of type {what}");
@@ -219,8 +221,17 @@ fn compile_body<'s>(
     text: v8::Local<'s, v8::String>,
 ) -> Result<v8::Local<'s, v8::Function>, Rejection> {
     let origin = origin(scope, SCRIPT_NAME, 0, false);
-    let mut source = v8::script_compiler::Source::new(text, Some(&origin));
-    attempt(scope, 0, |scope| {
+    body_of(scope, text, &origin, 0)
+}
+
+fn body_of<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    text: v8::Local<'s, v8::String>,
+    origin: &v8::ScriptOrigin<'_>,
+    prefix: i32,
+) -> Result<v8::Local<'s, v8::Function>, Rejection> {
+    let mut source = v8::script_compiler::Source::new(text, Some(origin));
+    attempt(scope, prefix, |scope| {
         v8::script_compiler::compile_function(
             scope,
             &mut source,
@@ -262,13 +273,15 @@ fn has_top_level_await(scope: &mut v8::PinScope<'_, '_>, text: v8::Local<'_, v8:
         .is_ok_and(|module| module.has_top_level_await())
 }
 
-/// The text as one expression. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
-fn compile_expression<'s>(
+/// The text as one expression after a head of ours. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
+fn as_expression<'s>(
     scope: &mut v8::PinScope<'s, '_>,
+    head: &str,
     source: &str,
 ) -> Result<v8::Local<'s, v8::Script>, Rejection> {
-    let round = source_text(scope, &format!("(\n{source}\n)")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
-    let square = source_text(scope, &format!("[\n{source}\n]")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
+    let unread = |trouble| Rejection { trouble, offset: 0 };
+    let round = source_text(scope, &format!("{head}(\n{source}\n)")).map_err(unread)?;
+    let square = source_text(scope, &format!("{head}[\n{source}\n]")).map_err(unread)?;
     let script = compile_script(scope, round, 1)?;
     compile_script(scope, square, 1)?;
     Ok(script)
@@ -286,52 +299,6 @@ fn method_as_function(source: &str) -> Option<String> {
     let name_end = rest.find(|char: char| !(char.is_alphanumeric() || char == '_' || char == '$'))?;
     let is_call_like = name_end > 0 && rest[name_end..].trim_start().starts_with('(');
     (is_call_like && &rest[..name_end] != "function").then(|| format!("{is_async}function{star} {rest}"))
-}
-
-/// Compiled functions of one warm context by their source, least recently used out first.
-#[derive(Default)]
-pub(super) struct FunctionCache {
-    entries: HashMap<String, CachedFunction, FxBuildHasher>,
-    bytes: usize,
-    uses: u64,
-}
-
-struct CachedFunction {
-    function: v8::Global<v8::Function>,
-    last_use: u64,
-}
-
-impl FunctionCache {
-    /// The function with this source.
-    pub(super) fn get<'s>(
-        &mut self,
-        scope: &v8::PinScope<'s, '_>,
-        source: &str,
-    ) -> Option<v8::Local<'s, v8::Function>> {
-        self.uses += 1;
-        let cached = self.entries.get_mut(source)?;
-        cached.last_use = self.uses;
-        Some(v8::Local::new(scope, &cached.function))
-    }
-
-    /// Keeps a function.
-    pub(super) fn insert(&mut self, scope: &v8::PinScope<'_, '_>, source: &str, function: v8::Local<'_, v8::Function>) {
-        if source.len() > MAX_CACHED_BYTES / 4 {
-            return;
-        }
-        while self.entries.len() >= MAX_CACHED || self.bytes + source.len() > MAX_CACHED_BYTES {
-            let oldest = self.entries.iter().min_by_key(|(_, cached)| cached.last_use);
-            let Some(oldest) = oldest.map(|(source, _)| source.clone()) else {
-                break;
-            };
-            self.bytes -= oldest.len();
-            self.entries.remove(&oldest);
-        }
-        let cached = CachedFunction { function: v8::Global::new(scope, function), last_use: self.uses };
-        if self.entries.insert(source.to_owned(), cached).is_none() {
-            self.bytes += source.len();
-        }
-    }
 }
 
 #[cfg(test)]

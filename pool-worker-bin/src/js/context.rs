@@ -1,6 +1,7 @@
 //! Realms: the contexts that tasks run in, and what each context's global object has.
 //!
-//! Owns the context made ahead for the next fresh task and the warm contexts of projects, least recently used first out.
+//! Owns the context made ahead for the next fresh task, the warm contexts of projects, least recently used first out, and
+//! the frozen one.
 //! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
 //! queue or a security token.
 
@@ -10,8 +11,9 @@ use std::rc::Rc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::code::FunctionCache;
+use super::cache::SourceCache;
 use super::console;
+use super::frozen::{self, KnownCode};
 use super::host::key;
 use super::modules::{self, Modules};
 use super::timers;
@@ -19,8 +21,11 @@ use super::timers;
 /// A context with all that belongs to it.
 pub(super) struct RealmState {
     pub(super) context: v8::Global<v8::Context>,
-    pub(super) queue: v8::MicrotaskQueueHandle,
-    pub(super) functions: RefCell<FunctionCache>,
+    /// Taken by the running task; changed between two tasks only.
+    pub(super) queue: RefCell<v8::MicrotaskQueueHandle>,
+    pub(super) functions: RefCell<SourceCache<v8::Global<v8::Function>>>,
+    /// Of the frozen realm.
+    pub(super) known: RefCell<KnownCode>,
     pub(super) modules: Rc<Modules>,
     last_use: Cell<u64>,
 }
@@ -40,13 +45,27 @@ pub(super) struct Realms {
     max_warm: usize,
     spare: Option<Rc<RealmState>>,
     warm: HashMap<String, Rc<RealmState>, FxBuildHasher>,
+    frozen: Option<Rc<RealmState>>,
     uses: u64,
     made: i32,
 }
 
+impl RealmState {
+    /// Gives the context another microtask queue, so that what is left in this one never runs. No task may be running.
+    pub(super) fn forget_microtasks(&self, isolate: &mut v8::Isolate) {
+        let queue = v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit);
+        {
+            v8::scope!(let scope, isolate);
+            v8::Local::new(scope, &self.context).set_microtask_queue(&queue);
+        }
+        // INVARIANT: the old queue goes after the context has left it.
+        *self.queue.borrow_mut() = queue;
+    }
+}
+
 impl Realms {
     pub(super) fn new(rules: RealmRules, max_warm: usize) -> Self {
-        Self { rules, max_warm: max_warm.max(1), spare: None, warm: HashMap::default(), uses: 0, made: 0 }
+        Self { rules, max_warm: max_warm.max(1), spare: None, warm: HashMap::default(), frozen: None, uses: 0, made: 0 }
     }
 
     /// Makes the next fresh context ahead, if there is none.
@@ -94,6 +113,36 @@ impl Realms {
         self.warm.remove(project);
     }
 
+    /// The context that all tasks of this realm share, made for the first of them. `None` only if V8 is out of memory or
+    /// is being told to stop.
+    pub(super) fn frozen(&mut self, isolate: &mut v8::Isolate) -> Option<Rc<RealmState>> {
+        self.frozen_with(isolate, |_, _| {})
+    }
+
+    /// As `frozen`, with something done to the global object before it is frozen.
+    pub(super) fn frozen_with(
+        &mut self,
+        isolate: &mut v8::Isolate,
+        plant: impl for<'s> FnOnce(&mut v8::PinScope<'s, '_>, v8::Local<'s, v8::Object>),
+    ) -> Option<Rc<RealmState>> {
+        if self.frozen.is_none() {
+            let realm = self.make(isolate);
+            v8::scope!(let scope, isolate);
+            let context = v8::Local::new(scope, &realm.context);
+            let scope = &mut v8::ContextScope::new(scope, context);
+            let global = context.global(scope);
+            plant(scope, global);
+            frozen::freeze(scope, context)?;
+            self.frozen = Some(realm);
+        }
+        self.frozen.clone()
+    }
+
+    /// Forgets the frozen context, for the next task to get another one.
+    pub(super) fn discard_frozen(&mut self) {
+        self.frozen = None;
+    }
+
     fn make(&mut self, isolate: &mut v8::Isolate) -> Rc<RealmState> {
         self.made = self.made.wrapping_add(1);
         let queue = v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit);
@@ -113,8 +162,9 @@ impl Realms {
         };
         Rc::new(RealmState {
             context,
-            queue,
+            queue: RefCell::new(queue),
             functions: RefCell::default(),
+            known: RefCell::default(),
             modules: Rc::default(),
             last_use: Cell::new(0),
         })
@@ -171,7 +221,7 @@ fn globals() -> Vec<Native> {
     ]
 }
 
-fn define_function(
+pub(super) fn define_function(
     scope: &mut v8::PinScope<'_, '_>,
     target: v8::Local<'_, v8::Object>,
     name: &str,

@@ -123,6 +123,9 @@ impl Engine {
             modules: RefCell::new(None),
             roots: ModuleRoots::new(&config.module_roots),
             watch: Arc::clone(&watch),
+            random: RefCell::default(),
+            evaluated: RefCell::default(),
+            allow_code_generation: config.allow_code_generation,
             pump: config.allow_wasm,
         });
         isolate.set_slot(Rc::clone(&host));
@@ -183,27 +186,56 @@ impl Engine {
         }
         self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let realm = match task.realm {
-            Realm::Fresh => self.realms.fresh(&mut self.isolate),
-            Realm::Warm => self.realms.warm(&mut self.isolate, task.project),
+            Realm::Fresh => Some(self.realms.fresh(&mut self.isolate)),
+            Realm::Warm => Some(self.realms.warm(&mut self.isolate, task.project)),
+            Realm::Frozen => self.realms.frozen(&mut self.isolate),
         };
-        *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
-        if let Some(limit) = task.memory_limit_bytes {
-            self.memory.begin(&mut self.isolate, limit);
-        }
-        let result = self.execute(task, &realm);
+        let result = match &realm {
+            Some(realm) => self.run_in(task, realm),
+            None => Err(Trouble::Thrown),
+        };
         let ending = self.watch.end();
-        self.memory.end();
-        self.host.timers.borrow_mut().clear();
-        *self.host.modules.borrow_mut() = None;
         let result = match result {
             Ok(json) => Ok(json),
             Err(Trouble::Failed(failure)) => Err(*failure),
             Err(Trouble::Thrown) => Err(self.explain(ending)),
         };
-        if task.realm == Realm::Warm && (realm.modules.failed() || leaves_doubt(&result)) {
-            self.realms.discard_warm(task.project);
+        if let Some(realm) = &realm {
+            self.tidy(task, realm, &result);
         }
         self.outcome(result, started.elapsed())
+    }
+
+    fn run_in(&mut self, task: &JsTask<'_>, realm: &Rc<RealmState>) -> Result<Vec<u8>, Trouble> {
+        *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
+        if let Some(limit) = task.memory_limit_bytes {
+            self.memory.begin(&mut self.isolate, limit);
+        }
+        let result = self.execute(task, realm);
+        self.memory.end();
+        self.host.timers.borrow_mut().clear();
+        *self.host.modules.borrow_mut() = None;
+        result
+    }
+
+    /// Leaves nothing in a kept realm that the next task there must not meet.
+    fn tidy(&mut self, task: &JsTask<'_>, realm: &RealmState, result: &Result<Vec<u8>, JsFailure>) {
+        match task.realm {
+            Realm::Fresh => {}
+            Realm::Warm => {
+                if realm.modules.failed() || leaves_doubt(result) {
+                    self.realms.discard_warm(task.project);
+                }
+            }
+            Realm::Frozen => {
+                if result.as_ref().is_err_and(|failure| is_cut_short(failure.kind)) {
+                    self.realms.discard_frozen();
+                } else if result.is_err() {
+                    // Only a result is waited for until the queue is empty.
+                    realm.forget_microtasks(&mut self.isolate);
+                }
+            }
+        }
     }
 
     fn execute(&mut self, task: &JsTask<'_>, realm: &RealmState) -> Result<Vec<u8>, Trouble> {
@@ -255,9 +287,12 @@ impl Engine {
 
 /// Whether a task may have left its warm context in a state nobody expects.
 fn leaves_doubt(result: &Result<Vec<u8>, JsFailure>) -> bool {
-    result.as_ref().is_err_and(|failure| {
-        matches!(failure.kind, FailureKind::Terminated(_) | FailureKind::MemoryLimit | FailureKind::PromiseNeverSettled)
-    })
+    result.as_ref().is_err_and(|failure| is_cut_short(failure.kind) || failure.kind == FailureKind::PromiseNeverSettled)
+}
+
+/// Whether the task ended in the middle of anything.
+fn is_cut_short(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Terminated(_) | FailureKind::MemoryLimit)
 }
 
 fn terminated(reason: StopReason) -> JsFailure {

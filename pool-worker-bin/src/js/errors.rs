@@ -4,6 +4,7 @@
 //! `Error.prepareStackTrace` is the user's too. So names and messages are read from data properties only, and the stack
 //! is put together from the frames that V8 captured, never from the `stack` property.
 
+use super::frozen;
 use super::host::{key, text};
 use super::inspect;
 use super::task::{FailureKind, JsFailure};
@@ -66,7 +67,8 @@ pub(super) fn truncate(text: &mut String, max: usize) {
     }
 }
 
-/// An own data property, read without side effects; `None` for accessors and proxies too.
+/// An own data property, read without side effects; `None` for accessors and proxies too. An accessor by which the frozen
+/// realm lets a property be overridden counts as data.
 pub(super) fn own_data<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
@@ -79,10 +81,12 @@ pub(super) fn own_data<'s>(
     let descriptor = v8::Local::<v8::Object>::try_from(descriptor).ok()?;
     let value = key(scope, "value");
     // Without this check an accessor's descriptor would be looked up on `Object.prototype`, which is the user's.
-    if !descriptor.has_own_property(scope, value.into())? {
-        return None;
+    if descriptor.has_own_property(scope, value.into())? {
+        return descriptor.get(scope, value.into());
     }
-    descriptor.get(scope, value.into())
+    let getter = key(scope, "get");
+    let getter = descriptor.get(scope, getter.into())?;
+    frozen::value_behind(scope, v8::Local::<v8::Function>::try_from(getter).ok()?)
 }
 
 /// A data property of the object or its prototypes that is a string.
@@ -222,7 +226,7 @@ pub(super) fn write_frames(
         let Some(frame) = trace.get_frame(scope, index) else {
             continue;
         };
-        let Some(script) = frame.get_script_name(scope) else {
+        let Some(script) = frame.get_script_name_or_source_url(scope) else {
             continue;
         };
         let script = bounded(scope, script, MAX_FRAME_NAME_BYTES);
@@ -230,7 +234,8 @@ pub(super) fn write_frames(
         let function = frame
             .get_function_name(scope)
             .map(|name| bounded(scope, name, MAX_FRAME_NAME_BYTES))
-            .filter(|name| !name.is_empty());
+            // Of a script that was evaluated this is V8's name, not the user's.
+            .filter(|name| !(name.is_empty() || frame.is_eval() && name == "eval"));
         let new = if frame.is_constructor() { "new " } else { "" };
         let line = match function {
             Some(function) => write!(out, "\n    at {new}{function} ({place})"),

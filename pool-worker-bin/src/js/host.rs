@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::console::TaskLog;
 use super::modules::{ModuleRoots, Modules};
+use super::random::Random;
 use super::timers::Timers;
 use super::watch::Watch;
 
@@ -19,6 +20,10 @@ pub(super) struct Host {
     pub(super) modules: RefCell<Option<Rc<Modules>>>,
     pub(super) roots: ModuleRoots,
     pub(super) watch: Arc<Watch>,
+    pub(super) random: RefCell<Random>,
+    /// What the frozen realm's next `eval` means: our own call, before the task's code runs.
+    pub(super) evaluated: RefCell<Option<v8::Global<v8::String>>>,
+    pub(super) allow_code_generation: bool,
     /// Whether the engine must run V8's queue of posted work while a task waits.
     pub(super) pump: bool,
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::errors::{bounded, error_text, own_data, truncate};
+use super::frozen;
 use super::host::key;
 use super::number;
 
@@ -70,8 +71,11 @@ impl Inspector {
         if object.is_native_error() {
             return error_text(scope, object.into());
         }
-        if object.is_date() {
-            return detail(scope, object.into());
+        if let Ok(date) = v8::Local::<v8::Date>::try_from(object) {
+            return match frozen::date_text(scope, date) {
+                Some(text) => bounded(scope, text, MAX_STRING_BYTES),
+                None => detail(scope, object.into()),
+            };
         }
         if let Ok(pattern) = v8::Local::<v8::RegExp>::try_from(object) {
             let source = pattern.get_source(scope);

@@ -21,6 +21,7 @@
 //! - `NaN` and infinities become `null` in a result and `undefined` properties are left out, as `JSON.stringify` does.
 
 mod alloc;
+mod cache;
 mod clone;
 mod code;
 mod console;
@@ -30,6 +31,7 @@ mod errors;
 mod escape;
 #[cfg(test)]
 mod escapes;
+mod frozen;
 mod host;
 mod inspect;
 mod memory;
@@ -38,6 +40,7 @@ mod modules;
 mod number;
 mod perform;
 mod platform;
+mod random;
 mod serialize;
 mod settle;
 pub mod snapshot;

@@ -4,6 +4,7 @@ use super::code::{self, BodyChecker, Compiled};
 use super::context::RealmState;
 use super::errors::Trouble;
 use super::escape::is_all_plain;
+use super::frozen;
 use super::host::Host;
 use super::modules::{self, Callee};
 use super::serialize::serialize;
@@ -20,12 +21,13 @@ pub(super) struct Bench<'e> {
 /// Runs the work and gives its result as JSON.
 pub(super) fn perform<'s>(
     scope: &mut v8::PinScope<'s, '_>,
-    bench: Bench<'_>,
+    mut bench: Bench<'_>,
     realm: &RealmState,
     kind: Realm,
     work: &Work<'_>,
 ) -> Result<Vec<u8>, Trouble> {
     let value = match *work {
+        _ if kind == Realm::Frozen => frozen::run(scope, &mut bench, realm, work)?,
         Work::Code { source, context_json } => {
             set_globals(scope, context_json)?;
             run_code(scope, bench.checker, source, kind == Realm::Warm)?
@@ -43,11 +45,12 @@ pub(super) fn perform<'s>(
             }
         }
     };
-    let value = settle(scope, bench.host, &realm.queue, value)?;
+    let queue = realm.queue.borrow();
+    let value = settle(scope, bench.host, &queue, value)?;
     let json = serialize(scope, value, bench.result_limit, &bench.host.watch)?;
     if value.is_object() {
         // Getters and `toJSON` may have queued something: it is this task's, not the next one's.
-        realm.queue.perform_checkpoint(scope);
+        queue.perform_checkpoint(scope);
         if bench.host.watch.stopped() {
             return Err(Trouble::Thrown);
         }
@@ -80,16 +83,16 @@ fn function<'s>(
     if kind == Realm::Fresh {
         return code::compile_function(scope, source);
     }
-    if let Some(function) = realm.functions.borrow_mut().get(scope, source) {
-        return Ok(function);
+    if let Some(function) = realm.functions.borrow_mut().get(source) {
+        return Ok(v8::Local::new(scope, function));
     }
     let function = code::compile_function(scope, source)?;
-    realm.functions.borrow_mut().insert(scope, source, function);
+    realm.functions.borrow_mut().insert(source, v8::Global::new(scope, function));
     Ok(function)
 }
 
 /// Calls with the elements of a JSON array as arguments.
-fn call<'s>(
+pub(super) fn call<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     function: v8::Local<'s, v8::Function>,
     receiver: v8::Local<'s, v8::Value>,
@@ -132,22 +135,7 @@ fn set_globals(scope: &mut v8::PinScope<'_, '_>, context_json: &[u8]) -> Result<
     if context_json.is_empty() {
         return Ok(());
     }
-    let object = parse_json(scope, context_json, "context")?;
-    if object.is_array() || !object.is_object() {
-        return Err(invalid("context must be a JSON object".to_owned()));
-    }
-    let object = v8::Local::<v8::Object>::try_from(object).expect("checked above");
-    let names = object
-        .get_own_property_names(
-            scope,
-            v8::GetPropertyNamesArgs {
-                mode: v8::KeyCollectionMode::OwnOnly,
-                property_filter: v8::PropertyFilter::ALL_PROPERTIES,
-                index_filter: v8::IndexFilter::IncludeIndices,
-                key_conversion: v8::KeyConversionMode::ConvertToString,
-            },
-        )
-        .ok_or(Trouble::Thrown)?;
+    let (object, names) = context_object(scope, context_json)?;
     let global = scope.get_current_context().global(scope);
     for index in 0..names.length() {
         let name = names.get_index(scope, index).ok_or(Trouble::Thrown)?;
@@ -159,6 +147,26 @@ fn set_globals(scope: &mut v8::PinScope<'_, '_>, context_json: &[u8]) -> Result<
         }
     }
     Ok(())
+}
+
+/// A task's context, and the names in it.
+pub(super) fn context_object<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    json: &[u8],
+) -> Result<(v8::Local<'s, v8::Object>, v8::Local<'s, v8::Array>), Trouble> {
+    let object = parse_json(scope, json, "context")?;
+    if object.is_array() || !object.is_object() {
+        return Err(invalid("context must be a JSON object".to_owned()));
+    }
+    let object = v8::Local::<v8::Object>::try_from(object).expect("checked above");
+    let names = v8::GetPropertyNamesArgs {
+        mode: v8::KeyCollectionMode::OwnOnly,
+        property_filter: v8::PropertyFilter::ALL_PROPERTIES,
+        index_filter: v8::IndexFilter::IncludeIndices,
+        key_conversion: v8::KeyConversionMode::ConvertToString,
+    };
+    let names = object.get_own_property_names(scope, names).ok_or(Trouble::Thrown)?;
+    Ok((object, names))
 }
 
 fn parse_json<'s>(
@@ -176,6 +184,6 @@ fn parse_json<'s>(
     }
 }
 
-fn invalid(message: String) -> Trouble {
+pub(super) fn invalid(message: String) -> Trouble {
     JsFailure::new(FailureKind::InvalidTask, "TypeError", message).into()
 }

@@ -97,7 +97,9 @@ pub(super) fn initialize(wasm_pages: usize) {
             .expect("the locale data belongs to the ICU version that V8 was built with");
         // WebAssembly memories are mapped by V8 itself and counted by nobody, so each gets the limit of all buffers.
         let pages = wasm_pages.clamp(1, MAX_WASM_PAGES);
-        v8::V8::set_flags_from_string(&format!("--single-threaded --wasm-max-mem-pages={pages}"));
+        // A private name on a frozen object would be what a task leaves in the frozen realm: unreadable, but kept for ever.
+        let closed = "--js-nonextensible-applies-to-private";
+        v8::V8::set_flags_from_string(&format!("--single-threaded --wasm-max-mem-pages={pages} {closed}"));
         // V8's own way is to open /dev/urandom, which it would do when there is nothing to open any more.
         v8::V8::set_entropy_source(entropy);
         v8::V8::set_fatal_error_handler(fatal_error);
@@ -106,7 +108,7 @@ pub(super) fn initialize(wasm_pages: usize) {
     });
 }
 
-fn entropy(bytes: &mut [u8]) -> bool {
+pub(super) fn entropy(bytes: &mut [u8]) -> bool {
     let mut filled = 0;
     while filled < bytes.len() {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {

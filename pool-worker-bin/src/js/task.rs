@@ -7,6 +7,8 @@ pub enum Realm {
     Fresh,
     /// The project's context, kept from task to task.
     Warm,
+    /// The engine's one context in which no task can leave anything, for code and functions.
+    Frozen,
 }
 
 /// What a task asks for.

@@ -189,6 +189,7 @@ fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOut
         realm: match job.realm {
             Realm::Fresh => js::Realm::Fresh,
             Realm::Warm => js::Realm::Warm,
+            Realm::Frozen => js::Realm::Frozen,
         },
         work,
         memory_limit_bytes: usize::try_from(job.memory_bytes).ok(),

@@ -7,6 +7,7 @@ mod code;
 mod console;
 mod differential;
 mod ending;
+mod frozen;
 mod function;
 mod hostile;
 mod memory;

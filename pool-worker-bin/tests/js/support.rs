@@ -61,6 +61,11 @@ impl Bench {
         self.within(memory_limit_bytes, Realm::Warm, source)
     }
 
+    /// Runs frozen code, with a memory limit of its own.
+    pub(crate) fn frozen_code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+        self.within(memory_limit_bytes, Realm::Frozen, source)
+    }
+
     /// With somebody who looks at memory as often as a worker's watch does.
     fn within(&mut self, memory_limit_bytes: usize, realm: Realm, source: &str) -> Result<String, JsFailure> {
         let handle = self.engine.handle();
@@ -107,24 +112,43 @@ impl Bench {
         text(self.run(project, Realm::Warm, work))
     }
 
+    pub(crate) fn frozen_code(&mut self, source: &str) -> Result<String, JsFailure> {
+        self.frozen_code_with(source, "")
+    }
+
+    pub(crate) fn frozen_code_with(&mut self, source: &str, context: &str) -> Result<String, JsFailure> {
+        let work = Work::Code { source, context_json: context.as_bytes() };
+        text(self.run("default", Realm::Frozen, work))
+    }
+
+    pub(crate) fn frozen_function(&mut self, source: &str, args: &str) -> Result<String, JsFailure> {
+        let work = Work::Function { source, args_json: args.as_bytes() };
+        text(self.run("default", Realm::Frozen, work))
+    }
+
     /// Runs fresh code that somebody ends after the delay.
     pub(crate) fn code_ended_after(&mut self, source: &str, delay: Duration) -> JsFailure {
-        self.ended_after(Work::Code { source, context_json: b"" }, delay)
+        self.ended_after(Realm::Fresh, Work::Code { source, context_json: b"" }, delay)
+    }
+
+    /// Runs frozen code that somebody ends after the delay.
+    pub(crate) fn frozen_code_ended_after(&mut self, source: &str, delay: Duration) -> JsFailure {
+        self.ended_after(Realm::Frozen, Work::Code { source, context_json: b"" }, delay)
     }
 
     /// Calls a module in a fresh context that somebody ends after the delay.
     pub(crate) fn module_ended_after(&mut self, path: &str, delay: Duration) -> JsFailure {
-        self.ended_after(Work::Module { path, method: None, args_json: b"" }, delay)
+        self.ended_after(Realm::Fresh, Work::Module { path, method: None, args_json: b"" }, delay)
     }
 
-    fn ended_after(&mut self, work: Work<'_>, delay: Duration) -> JsFailure {
+    fn ended_after(&mut self, realm: Realm, work: Work<'_>, delay: Duration) -> JsFailure {
         let handle = self.engine.handle();
         let ticket = self.next_ticket();
         let ender = std::thread::spawn(move || {
             std::thread::sleep(delay);
             handle.terminate(ticket, StopReason::Timeout)
         });
-        let result = self.run("default", Realm::Fresh, work).result;
+        let result = self.run("default", realm, work).result;
         let ended = ender.join().expect("the thread does not panic");
         let failure = result.expect_err("the task never ends by itself");
         assert!(ended, "the task ended by itself: {failure:?}");

@@ -347,10 +347,8 @@ fn realm(name: &str) -> Result<Realm, InvalidTask> {
     match name {
         "fresh" => Ok(Realm::Fresh),
         "warm" => Ok(Realm::Warm),
-        "frozen" => {
-            Err(InvalidTask::new("realm", "`frozen` is not available in this version; use `fresh` or `warm`".into()))
-        }
-        other => Err(InvalidTask::new("realm", format!("must be `fresh` or `warm`, not {other:?}"))),
+        "frozen" => Ok(Realm::Frozen),
+        other => Err(InvalidTask::new("realm", format!("must be `fresh`, `warm` or `frozen`, not {other:?}"))),
     }
 }
 

@@ -56,7 +56,7 @@ pub const KEYS: &[Key] = &[
     key("projects.*.limit", "none", "tasks of the project that may run at once over the whole pool; 0 pauses it"),
     key("projects.*.weight", "1", "the project's share of worker time against others; 0.001 to 1000"),
     key("projects.*.maxQueued", "none", "tasks of the project that may wait; 0 to 10000000"),
-    key("projects.*.realm", "by the task's type", "realm of JavaScript tasks that name none: `fresh` or `warm`"),
+    key("projects.*.realm", "by the task's type", "realm of JavaScript tasks that name none: `fresh`, `warm` or `frozen` (modules stay where they are without it)"),
     key("projects.*.forbidWarm", "false", "refuses tasks that ask for realm `warm`; all others run in `fresh`"),
     key("js.moduleRoots", "[]", "folders from which modules may be loaded: absolute, existing"),
     key("js.allowCodeGeneration", "false", "whether `eval` and `new Function` work"),

@@ -256,10 +256,7 @@ fn project(mut from: Section) -> Result<ProjectConfig, Problem> {
 }
 
 fn realm(setting: &Setting, forbid_warm: bool) -> Result<Realm, Problem> {
-    if setting.text("a text") == Ok("frozen") {
-        return Err(setting.problem("\"frozen\" is not available in this version; use \"fresh\" or \"warm\""));
-    }
-    match setting.one_of(&[("fresh", Realm::Fresh), ("warm", Realm::Warm)])? {
+    match setting.one_of(&[("fresh", Realm::Fresh), ("warm", Realm::Warm), ("frozen", Realm::Frozen)])? {
         Realm::Warm if forbid_warm => Err(setting.problem("is \"warm\", which the same project's forbidWarm forbids")),
         realm => Ok(realm),
     }

@@ -147,7 +147,7 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"projects":{"a":{"limit":-1}}}"#, "projects.a.limit must be a whole number from 0"),
         (r#"{"projects":{"a.b":{"weight":0}}}"#, r#"projects."a.b".weight must be a number from 0.001 to 1000, not 0"#),
         (r#"{"projects":{"a":{"wieght":1}}}"#, "projects.a.wieght is not known; did you mean projects.a.weight?"),
-        (r#"{"projects":{"a":{"realm":"frozen"}}}"#, r#"projects.a.realm "frozen" is not available"#),
+        (r#"{"projects":{"a":{"realm":"cold"}}}"#, r#"projects.a.realm must be "fresh" or "warm" or "frozen""#),
         (r#"{"projects":{"a":{"realm":"warm","forbidWarm":true}}}"#, r#"projects.a.realm is "warm""#),
         (r#"{"js":{"moduleRoots":"/srv"}}"#, r#"js.moduleRoots must be a list of folders, not "/srv""#),
         (r#"{"js":{"moduleRoots":["srv"]}}"#, "js.moduleRoots[0] must be an absolute path"),
@@ -335,7 +335,10 @@ fn module_roots_are_made_canonical() {
 
 #[test]
 fn a_tasks_realm_is_its_own_wish_then_its_projects_then_its_types() {
-    let config = accept(r#"{"projects":{"w":{"realm":"warm"},"f":{"realm":"fresh"},"no":{"forbidWarm":true}}}"#);
+    let config = accept(
+        r#"{"projects":{"w":{"realm":"warm"},"f":{"realm":"fresh"},"no":{"forbidWarm":true},
+            "z":{"realm":"frozen"},"nz":{"realm":"frozen","forbidWarm":true}}}"#,
+    );
     let realm = |project, kind, asked| config.realm_for(project, kind, asked);
     assert_eq!(realm("x", TaskKind::Code, None), Ok(Realm::Fresh));
     assert_eq!(realm("x", TaskKind::Function, None), Ok(Realm::Warm));
@@ -345,6 +348,14 @@ fn a_tasks_realm_is_its_own_wish_then_its_projects_then_its_types() {
     assert_eq!(realm("f", TaskKind::Module, None), Ok(Realm::Fresh));
     assert_eq!(realm("no", TaskKind::Function, None), Ok(Realm::Fresh));
     let refused = realm("no", TaskKind::Function, Some(Realm::Warm)).expect_err("forbidden");
+    assert_eq!(refused.field, "realm");
+    assert_eq!(realm("z", TaskKind::Code, None), Ok(Realm::Frozen));
+    assert_eq!(realm("nz", TaskKind::Function, None), Ok(Realm::Frozen));
+    assert_eq!(realm("no", TaskKind::Function, Some(Realm::Frozen)), Ok(Realm::Frozen));
+    // A module keeps what it holds.
+    assert_eq!(realm("z", TaskKind::Module, None), Ok(Realm::Warm));
+    assert_eq!(realm("nz", TaskKind::Module, None), Ok(Realm::Fresh));
+    let refused = realm("z", TaskKind::Module, Some(Realm::Frozen)).expect_err("kept");
     assert_eq!(refused.field, "realm");
 }
 

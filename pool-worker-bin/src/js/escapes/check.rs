@@ -197,12 +197,15 @@ impl<'s, 'k> Walk<'s, 'k> {
             let Some(descriptor) = descriptor.and_then(|found| v8::Local::<v8::Object>::try_from(found).ok()) else {
                 continue;
             };
-            for part in ["value", "get", "set"] {
+            // The first is also what a getter of the frozen realm stands in for.
+            let mut parts = vec![own_data(scope, object, name)];
+            for part in ["get", "set"] {
                 let part = key(scope, part);
-                if let Some(value) = own_data(scope, descriptor, part.into()).filter(|value| value.is_object()) {
-                    let name = name.to_detail_string(scope).map(|name| name.to_rust_string_lossy(scope));
-                    self.reach(scope, &format!("{path}.{}", name.unwrap_or_default()), value);
-                }
+                parts.push(own_data(scope, descriptor, part.into()));
+            }
+            for value in parts.into_iter().flatten().filter(|value| value.is_object()) {
+                let name = name.to_detail_string(scope).map(|name| name.to_rust_string_lossy(scope));
+                self.reach(scope, &format!("{path}.{}", name.unwrap_or_default()), value);
             }
         }
     }

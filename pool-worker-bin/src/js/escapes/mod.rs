@@ -50,13 +50,18 @@ enum Form {
 const FORMS: [Form; 4] = [Form::Code, Form::Function, Form::EsModule, Form::CommonJs];
 
 /// Every realm that there is.
-const REALMS: [Realm; 2] = [Realm::Fresh, Realm::Warm];
+const REALMS: [Realm; 3] = [Realm::Fresh, Realm::Warm, Realm::Frozen];
 
 /// Native functions that modules have besides the global ones.
 const MODULE_NATIVES: &[&str] = &["require"];
 
 impl Form {
-    fn suits(self, place: Place) -> bool {
+    /// Whether the attack can be made in this form there.
+    fn suits(self, place: Place, realm: Realm) -> bool {
+        // The frozen realm has no modules, and is strict.
+        if realm == Realm::Frozen && (place == Place::Sloppy || matches!(self, Self::EsModule | Self::CommonJs)) {
+            return false;
+        }
         match place {
             Place::Any => true,
             Place::Sloppy => self != Self::EsModule,
@@ -113,16 +118,12 @@ impl Range {
     ) -> Vec<String> {
         self.ticket += 1;
         let project = format!("p{}", self.ticket);
-        let state = self.realm(realm, &project);
+        let (state, obtained) = self.realm(realm, &project);
         let known = self.inside(&state, |scope| {
             let known = check::everything(scope);
             let global = scope.get_current_context().global(scope);
-            let null = v8::null(scope).into();
-            let obtained = v8::Object::with_prototype_and_properties(scope, null, &[], &[]);
-            let name = key(scope, "obtained");
-            global.define_own_property(scope, name.into(), obtained.into(), v8::PropertyAttribute::NONE);
             plant(scope, global);
-            (known, v8::Global::new(scope, obtained))
+            known
         });
         let outcome = self.run(&form.source(attack.code), realm, form, &project);
         let failure = outcome.result.as_ref().err().map(|failure| failure.kind);
@@ -133,20 +134,33 @@ impl Range {
         );
         let names = if matches!(form, Form::EsModule | Form::CommonJs) { MODULE_NATIVES } else { &[] };
         self.inside(&state, |scope| {
-            let obtained = v8::Local::new(scope, &known.1);
+            let obtained = v8::Local::new(scope, &obtained);
             let first = key(scope, "k0");
             let is_silent = obtained.has_own_property(scope, first.into()) != Some(true);
             assert!(!is_silent || failure.is_some(), "{} as {form:?} did not run to its end", attack.source);
-            check::from_outside(scope, obtained, &known.0, names)
+            check::from_outside(scope, obtained, &known, names)
         })
     }
 
-    /// The realm that the next task of the kind will get.
-    fn realm(&mut self, realm: Realm, project: &str) -> Rc<RealmState> {
-        match realm {
+    /// The realm that the next task of the kind will get, and the object that it may hand over to.
+    fn realm(&mut self, realm: Realm, project: &str) -> (Rc<RealmState>, v8::Global<v8::Object>) {
+        let state = match realm {
             Realm::Fresh => self.engine.next_fresh(),
             Realm::Warm => self.engine.realms.warm(&mut self.engine.isolate, project),
-        }
+            Realm::Frozen => {
+                self.engine.realms.discard_frozen();
+                let mut obtained = None;
+                let state = self.engine.realms.frozen_with(&mut self.engine.isolate, |scope, global| {
+                    obtained = Some(hand_out(scope, global));
+                });
+                return (state.expect("there is room"), obtained.expect("it was just made"));
+            }
+        };
+        let obtained = self.inside(&state, |scope| {
+            let global = scope.get_current_context().global(scope);
+            hand_out(scope, global)
+        });
+        (state, obtained)
     }
 
     fn inside<T>(&mut self, state: &RealmState, look: impl FnOnce(&mut v8::PinScope<'_, '_>) -> T) -> T {
@@ -175,6 +189,18 @@ impl Range {
     }
 }
 
+/// Gives the realm an object to write to. It is a getter's result, which freezing the realm does not reach.
+fn hand_out<'s>(scope: &mut v8::PinScope<'s, '_>, global: v8::Local<'s, v8::Object>) -> v8::Global<v8::Object> {
+    let null = v8::null(scope).into();
+    let obtained = v8::Object::with_prototype_and_properties(scope, null, &[], &[]);
+    let getter = v8::Function::builder(give_data).data(obtained.into()).build(scope).expect("there is room");
+    let undefined = v8::undefined(scope).into();
+    let name = key(scope, "obtained");
+    let property = v8::PropertyDescriptor::new_from_get_set(getter.into(), undefined);
+    global.define_property(scope, name.into(), &property);
+    v8::Global::new(scope, obtained)
+}
+
 impl Engine {
     /// The context of the next fresh task.
     fn next_fresh(&mut self) -> Rc<RealmState> {
@@ -198,7 +224,7 @@ fn all_fail(attacks: &'static [Attack]) {
             let mut range = Range::new(permissive);
             for attack in attacks {
                 for realm in REALMS {
-                    for form in FORMS.into_iter().filter(|form| form.suits(attack.place)) {
+                    for form in FORMS.into_iter().filter(|form| form.suits(attack.place, realm)) {
                         let found = range.attack(attack, realm, form);
                         escapes.extend(found.iter().map(|what| {
                             format!("{} ({realm:?}, {form:?}, code generation {permissive}): {what}", attack.source)

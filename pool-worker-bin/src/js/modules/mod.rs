@@ -92,11 +92,16 @@ fn allow_global_idiom<'s>(
     source: v8::Local<'s, v8::Value>,
     _is_code_like: bool,
 ) -> v8::ModifyCodeGenerationFromStringsResult<'s> {
+    let host = host(scope);
+    if let Some(code) = host.evaluated.borrow_mut().take() {
+        let modified_source = Some(v8::Local::new(scope, code));
+        return v8::ModifyCodeGenerationFromStringsResult { codegen_allowed: true, modified_source };
+    }
     // What V8 makes of that call.
     const IDIOM: &str = "(function anonymous(\n) {\nreturn this\n})";
     let is_idiom = v8::Local::<v8::String>::try_from(source)
         .is_ok_and(|text| text.length() == IDIOM.len() && text.to_rust_string_lossy(scope) == IDIOM);
-    let codegen_allowed = scope.get_current_context().is_code_generation_from_strings_allowed()
+    let codegen_allowed = host.allow_code_generation
         // `eval` of anything but a string generates nothing, and gives it back.
         || !source.is_string()
         || (is_idiom && is_called_by_module(scope));
@@ -151,7 +156,7 @@ fn load_file<'s>(
         esm::link(scope, host, modules, &file, module).ok_or(Trouble::Thrown)?;
         let done = module.evaluate(scope).ok_or(Trouble::Thrown)?;
         let done = v8::Local::<v8::Promise>::try_from(done).expect("modules evaluate to a promise");
-        settle::wait(scope, host, &realm.queue, done)?;
+        settle::wait(scope, host, &realm.queue.borrow(), done)?;
         if done.state() == v8::PromiseState::Rejected {
             done.mark_as_handled();
             let reason = done.result(scope);

@@ -1,11 +1,15 @@
 //! What a task's JavaScript has not, or has otherwise than the bare engine, and why. `docs/javascript.md` has the same rows.
 
+use pool_worker::js::Realm;
+
 use super::Row;
 
 /// Something that is removed, added or changed on purpose.
 pub(super) struct Difference {
     /// The intrinsic, as one writes it; what it leads to belongs to it.
     pub(super) path: &'static str,
+    /// Others of which the same is true.
+    pub(super) like_it: &'static [&'static str],
     pub(super) reason: &'static str,
     pub(super) how: How,
     /// Where it applies.
@@ -31,6 +35,8 @@ pub(super) enum When {
     NotAllowed,
     /// Where it allows them.
     Allowed,
+    /// In the frozen realm.
+    Frozen,
 }
 
 impl Difference {
@@ -39,14 +45,17 @@ impl Difference {
             When::Always => true,
             When::NotAllowed => !row.permissive,
             When::Allowed => row.permissive,
+            When::Frozen => row.realm == Realm::Frozen,
         }
     }
 
     /// Whether this is why a finding differs.
     pub(super) fn explains(&self, row: Row, path: &str, bare: Option<&str>, ours: Option<&str>) -> bool {
-        let rest = path.strip_prefix(self.path);
+        let belongs_to = |listed| {
+            path.strip_prefix(listed).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['.', ' ']))
+        };
         self.is_for(row)
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
+            && (belongs_to(self.path) || self.like_it.iter().any(|listed| belongs_to(listed)))
             && match self.how {
                 How::Removed => ours.is_none(),
                 How::Added => bare.is_none(),
@@ -58,7 +67,7 @@ impl Difference {
 }
 
 const fn difference(path: &'static str, how: How, when: When, reason: &'static str) -> Difference {
-    Difference { path, reason, how, when }
+    Difference { path, like_it: &[], reason, how, when }
 }
 
 const NO_CODE: How = How::Throws("Code generation from strings disallowed");
@@ -104,4 +113,42 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         When::Always,
         "as everywhere but in the bare language; its options are ignored, since there is nothing to transfer to",
     ),
+    difference(
+        "WebAssembly",
+        How::Removed,
+        When::Frozen,
+        "a compilation that a task leaves would answer in another task's time",
+    ),
+    difference(
+        "Atomics.waitAsync",
+        How::Removed,
+        When::Frozen,
+        "an answer to a task that is over would come in another task's time",
+    ),
+    Difference {
+        path: "RegExp.$1",
+        like_it: &[
+            "RegExp.$2",
+            "RegExp.$3",
+            "RegExp.$4",
+            "RegExp.$5",
+            "RegExp.$6",
+            "RegExp.$7",
+            "RegExp.$8",
+            "RegExp.$9",
+            "RegExp.input",
+            "RegExp.$_",
+            "RegExp.lastMatch",
+            "RegExp.$&",
+            "RegExp.lastParen",
+            "RegExp.$+",
+            "RegExp.leftContext",
+            "RegExp.$`",
+            "RegExp.rightContext",
+            "RegExp.$'",
+        ],
+        reason: "as well as `RegExp.$2` to `$9`, `input`, `lastMatch`, `lastParen`, `leftContext`, `rightContext` and their short names: the last match may be another task's",
+        how: How::Removed,
+        when: When::Frozen,
+    },
 ];
