@@ -26,11 +26,15 @@ class Hung(Failed):
 def run(argv: list[str], folder: Path, timeout: float) -> dict:
     """The JSON object of the last line that a command prints.
 
-    It leads a process group of its own, which is killed when the command has ended or hangs. What it prints goes to files: a
-    child that outlives its pool would keep a pipe open.
+    It leads a process group of its own, which is killed when the command has ended or hangs, and its temporary files go with it.
+    What it prints goes to files: a child that outlives its pool would keep a pipe open.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        environment = {**os.environ, "SPAWNED_NS": str(time.time_ns())}
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    ):
+        environment = {**os.environ, "SPAWNED_NS": str(time.time_ns()), "TMPDIR": scratch}
         process = subprocess.Popen(
             argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
