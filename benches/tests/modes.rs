@@ -4,6 +4,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+const WORKLOADS: [&str; 10] =
+    ["warm", "fresh", "frozen", "code-warm", "frozen-new", "warm-new", "count", "echo", "burn", "shell"];
+
 /// The last line of what `load` prints, which must be an object.
 fn load(words: &str) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_load"))
@@ -26,7 +29,7 @@ fn positive(figures: &Value, names: &[&str]) {
 
 #[test]
 fn every_workload_gives_its_right_results() {
-    for workload in ["warm", "fresh", "code-warm", "warm-new", "count", "echo", "burn", "shell"] {
+    for workload in WORKLOADS {
         let printed = load(&format!("tasks --workload {workload} --tasks 20 --window 4 --rounds 2 --workers 2"));
         positive(&printed["median"], &["tasks", "rate", "seconds", "bytesPerSecond"]);
         positive(&printed["median"]["latencyUs"], &["p50", "p99", "max"]);
