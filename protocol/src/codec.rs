@@ -37,6 +37,8 @@ pub enum HeadError {
 pub fn encode_into<T: bincode::Encode>(head: &T, out: &mut Vec<u8>) {
     struct Append<'a>(&'a mut Vec<u8>);
     impl bincode::enc::write::Writer for Append<'_> {
+        // Nearly all writes are of a byte or of a number: inlined, their lengths are known and nothing is called.
+        #[inline(always)]
         fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
             self.0.extend_from_slice(bytes);
             Ok(())
