@@ -5,8 +5,7 @@
 //! its handler looks again and arms it anew. What must never happen is that it comes late.
 
 use alloc::collections::BTreeSet;
-use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
+use alloc::vec::Vec;
 
 use crate::settings::Lane;
 use crate::time::Time;
@@ -42,36 +41,65 @@ pub(crate) enum TimerKey {
     GiveUp,
 }
 
+/// Kinds of deadlines, with each lane's apart.
+const KINDS: usize = 15;
+
+impl TimerKey {
+    /// Its kind and its place among those of that kind.
+    const fn place(self) -> (usize, usize) {
+        match self {
+            Self::Wake(slot) => (0, slot as usize),
+            Self::Deadline(slot) => (1, slot as usize),
+            Self::Ageing(Lane::Js, project) => (2, project as usize),
+            Self::Ageing(Lane::Io, project) => (3, project as usize),
+            Self::Spawn(w) => (4, w as usize),
+            Self::Heartbeat(w) => (5, w as usize),
+            Self::Head(w) => (6, w as usize),
+            Self::Leave(w) => (7, w as usize),
+            Self::Idle(w) => (8, w as usize),
+            Self::Age(w) => (9, w as usize),
+            Self::Scale(Lane::Js) => (10, 0),
+            Self::Scale(Lane::Io) => (11, 0),
+            Self::Respawn => (12, 0),
+            Self::Drain => (13, 0),
+            Self::GiveUp => (14, 0),
+        }
+    }
+}
+
 /// The table.
 #[derive(Default, Debug)]
 pub(crate) struct Timers {
     order: BTreeSet<(Time, TimerKey)>,
-    armed: HashMap<TimerKey, Time, FxBuildHasher>,
+    /// When each key is due, by kind and place; [`Time::NEVER`] when it is not armed. Every task asks several times whether a
+    /// deadline is early enough, and places are small numbers: so this is no hash table.
+    armed: [Vec<Time>; KINDS],
 }
 
 impl Timers {
     /// Sets the deadline of this key.
     pub(crate) fn arm(&mut self, key: TimerKey, at: Time) {
-        if let Some(old) = self.armed.insert(key, at) {
-            if old == at {
-                return;
-            }
+        let old = self.set(key, at);
+        if old == at {
+            return;
+        }
+        if old != Time::NEVER {
             self.order.remove(&(old, key));
         }
-        self.order.insert((at, key));
+        if at != Time::NEVER {
+            self.order.insert((at, key));
+        }
     }
 
     /// Makes sure that this key comes up at this moment or earlier.
     pub(crate) fn arm_no_later(&mut self, key: TimerKey, at: Time) {
-        if self.armed.get(&key).is_none_or(|armed| *armed > at) {
+        if self.due(key) > at {
             self.arm(key, at);
         }
     }
 
     pub(crate) fn disarm(&mut self, key: TimerKey) {
-        if let Some(at) = self.armed.remove(&key) {
-            self.order.remove(&(at, key));
-        }
+        self.arm(key, Time::NEVER);
     }
 
     /// The earliest deadline.
@@ -86,18 +114,39 @@ impl Timers {
             return None;
         }
         self.order.pop_first();
-        self.armed.remove(&key);
+        self.set(key, Time::NEVER);
         Some((at, key))
     }
 
     /// When this key is due.
     pub(crate) fn armed(&self, key: TimerKey) -> Option<Time> {
-        self.armed.get(&key).copied()
+        let due = self.due(key);
+        (due != Time::NEVER).then_some(due)
+    }
+
+    fn due(&self, key: TimerKey) -> Time {
+        let (kind, place) = key.place();
+        self.armed[kind].get(place).copied().unwrap_or(Time::NEVER)
+    }
+
+    /// Notes when the key is due, and returns when it was.
+    fn set(&mut self, key: TimerKey, at: Time) -> Time {
+        let (kind, place) = key.place();
+        let of_kind = &mut self.armed[kind];
+        if let Some(due) = of_kind.get_mut(place) {
+            return core::mem::replace(due, at);
+        }
+        if at != Time::NEVER {
+            of_kind.resize(place + 1, Time::NEVER);
+            of_kind[place] = at;
+        }
+        Time::NEVER
     }
 
     /// Whether both views of the table are the same.
     pub(crate) fn is_consistent(&self) -> bool {
-        self.order.len() == self.armed.len() && self.order.iter().all(|(at, key)| self.armed.get(key) == Some(at))
+        let armed = self.armed.iter().flatten().filter(|due| **due != Time::NEVER).count();
+        self.order.len() == armed && self.order.iter().all(|(at, key)| self.due(*key) == *at)
     }
 }
 
@@ -124,7 +173,23 @@ mod tests {
         let mut timers = Timers::default();
         timers.arm(TimerKey::Wake(1), Time(5));
         timers.disarm(TimerKey::Wake(1));
-        assert_eq!(timers.pop_due(Time(9)), None);
+        timers.disarm(TimerKey::Wake(1_000_000));
+        assert_eq!((timers.pop_due(Time(9)), timers.armed(TimerKey::Wake(1))), (None, None));
         assert!(timers.is_consistent());
+    }
+
+    #[test]
+    fn keys_of_one_place_are_apart() {
+        let mut timers = Timers::default();
+        let lanes = Lane::ALL.into_iter().flat_map(|lane| [TimerKey::Ageing(lane, 3), TimerKey::Scale(lane)]);
+        let single = [TimerKey::Respawn, TimerKey::Drain, TimerKey::GiveUp];
+        let of_place =
+            [TimerKey::Wake, TimerKey::Deadline, TimerKey::Spawn, TimerKey::Heartbeat, TimerKey::Head, TimerKey::Leave]
+                .map(|of| of(3));
+        let more = [TimerKey::Idle(3), TimerKey::Age(3)];
+        for (key, at) in lanes.chain(single).chain(of_place).chain(more).zip(1..) {
+            timers.arm(key, Time(at));
+        }
+        assert!(timers.is_consistent() && timers.order.len() == KINDS);
     }
 }
