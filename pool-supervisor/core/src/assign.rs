@@ -37,7 +37,10 @@ impl Core {
         let mut near = self.near.filter(|w| self.workers[*w].lane == lane);
         loop {
             let first = self.lanes[lane].first();
-            let local = near.and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
+            // Without a flow at its limit nobody need be looked for who could be near.
+            let local = near
+                .filter(|_| self.lanes[lane].at_limit > 0)
+                .and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
             if let Some((w, rank)) = local
                 && first.is_none_or(|first| rank < first)
             {
@@ -80,8 +83,8 @@ impl Core {
     pub(crate) fn rank_at_limit(&self, place: u32, lane: Lane) -> Option<Rank> {
         let project = &self.projects[place];
         // A limit of 0 pauses: nothing more starts, also where it runs.
-        let at_limit = project.flows[lane].rank().is_none()
-            && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
+        let at_limit =
+            project.flows[lane].at_limit() && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
         if at_limit { self.rank_of(place, lane) } else { None }
     }
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::Core;
+use crate::queue::Flow;
 use crate::settings::{Lane, Tenancy};
 use crate::task::{NONE, TaskState};
 use crate::tenancy::Served;
@@ -114,6 +115,9 @@ impl Core {
         for lane in Lane::ALL {
             let counted: u32 = self.projects.iter().map(|(_, project)| project.flows[lane].counted()).sum();
             assert_eq!(self.lanes[lane].runnable, counted);
+            let at_limit = |flow: &Flow| flow.queued > 0 && flow.rank().is_none();
+            let flows = self.projects.iter().map(|(_, project)| &project.flows[lane]);
+            assert_eq!(self.lanes[lane].at_limit as usize, flows.filter(|flow| at_limit(flow)).count());
             let of_lane = || self.workers.iter().filter(move |(_, worker)| worker.lane == lane);
             assert_eq!(self.lanes[lane].held as usize, of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>());
             let open: Vec<u32> = of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();

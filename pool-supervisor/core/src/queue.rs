@@ -82,6 +82,8 @@ pub(crate) struct Flow {
     rank: Option<Rank>,
     /// How many of its tasks the lane counts as runnable.
     counted: u32,
+    /// It waits for its project's limit, and the lane counts it as such.
+    at_limit: bool,
     /// How long its tasks run, in microseconds, once one has: a moving mean.
     mean_us: Option<u32>,
     /// The worker that took its last task: its contexts are warm there.
@@ -97,6 +99,7 @@ impl Default for Flow {
             virtual_time: [0; LEVELS],
             rank: None,
             counted: 0,
+            at_limit: false,
             mean_us: None,
             warm: NONE,
         }
@@ -110,6 +113,10 @@ impl Flow {
 
     pub(crate) const fn counted(&self) -> u32 {
         self.counted
+    }
+
+    pub(crate) const fn at_limit(&self) -> bool {
+        self.at_limit
     }
 
     pub(crate) const fn mean_us(&self) -> Option<u32> {
@@ -152,6 +159,8 @@ pub(crate) struct LaneQueue {
     pub(crate) runnable: u32,
     /// Tasks that workers hold.
     pub(crate) held: u32,
+    /// Flows with waiting tasks that are not ready, for their projects are at their limits.
+    pub(crate) at_limit: u32,
 }
 
 impl LaneQueue {
@@ -185,7 +194,13 @@ impl Core {
     /// The first task of a flow and its key.
     pub(crate) fn first_of(&self, project: u32, lane: Lane) -> Option<(u32, i64)> {
         let ageing = self.ageing_us();
-        let heads = self.projects[project].flows[lane].heads();
+        let flow = &self.projects[project].flows[lane];
+        if flow.filled.is_power_of_two() {
+            // The usual case, without comparing.
+            let slot = flow.lists[flow.filled.trailing_zeros() as usize].head;
+            return Some((slot, self.static_key(slot, ageing)));
+        }
+        let heads = flow.heads();
         heads.map(|slot| (slot, self.static_key(slot, ageing))).min_by_key(|(slot, key)| (*key, self.tasks[*slot].id))
     }
 
@@ -253,7 +268,12 @@ impl Core {
         let flow = &mut self.projects[project].flows[lane];
         flow.filled |= 1 << priority;
         flow.queued += 1;
-        self.rerank(project, lane);
+        if prev != NONE && flow.rank.is_some() {
+            // It is not the first of its list: nothing that the flow's rank is made of has changed.
+            self.recount(project, lane);
+        } else {
+            self.rerank(project, lane);
+        }
     }
 
     /// Takes a queued task out of its list. The caller ranks the flow anew, when all it changes has changed.
@@ -313,15 +333,26 @@ impl Core {
             }
             flow.rank = rank;
         }
-        let counted = if rank.is_some() { flow.queued.min(allowance) } else { 0 };
-        queue.runnable = queue.runnable + counted - flow.counted;
-        flow.counted = counted;
+        self.recount(project, lane);
         if let (Some(key), Some(rank)) = (key, rank)
             && rank.level() < MAX_PRIORITY
         {
             let at = key.saturating_add((i64::from(rank.level()) + 1).saturating_mul(self.ageing_us()));
             self.timers.arm_no_later(TimerKey::Ageing(lane, project), Time(at.max(0) as u64));
         }
+    }
+
+    /// Counts anew how many of the flow's tasks could be taken now, or whether they wait for a limit.
+    fn recount(&mut self, project: u32, lane: Lane) {
+        let allowance = self.projects[project].allowance();
+        let flow = &mut self.projects[project].flows[lane];
+        let counted = if flow.rank.is_some() { flow.queued.min(allowance) } else { 0 };
+        let queue = &mut self.lanes[lane];
+        queue.runnable = queue.runnable + counted - flow.counted;
+        flow.counted = counted;
+        let at_limit = flow.rank.is_none() && flow.queued > 0;
+        queue.at_limit = queue.at_limit + u32::from(at_limit) - u32::from(flow.at_limit);
+        flow.at_limit = at_limit;
     }
 
     /// The first waiting task of a flow may have aged into the next priority.
