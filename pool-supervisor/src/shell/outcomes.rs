@@ -61,38 +61,48 @@ struct Bounds {
 const UNRECEIVED: Bounds = Bounds { entries: 1_000_000, bytes: 512 << 20 };
 const RECEIVED: Bounds = Bounds { entries: 10_000, bytes: 32 << 20 };
 
+/// Outcomes in the order of their coming. Those lie in a row, where the oldest, which goes when a new one comes, is near at hand;
+/// in a hash table it would have to be fetched from anywhere.
 struct Shelf {
     bounds: Bounds,
     bytes: usize,
-    order: VecDeque<(Time, TaskId)>,
-    by_id: HashMap<TaskId, Outcome, FxBuildHasher>,
+    kept: VecDeque<(Time, Outcome)>,
+    /// The number of the first of them.
+    first: u64,
+    numbers: HashMap<TaskId, u64, FxBuildHasher>,
 }
 
 impl Shelf {
     fn new(bounds: Bounds) -> Self {
-        Self { bounds, bytes: 0, order: VecDeque::new(), by_id: HashMap::default() }
+        Self { bounds, bytes: 0, kept: VecDeque::new(), first: 0, numbers: HashMap::default() }
     }
 
     fn put(&mut self, now: Time, outcome: Outcome, gone: &mut Gone) {
         self.bytes += outcome.bytes();
-        self.order.push_back((now, outcome.task));
-        self.by_id.insert(outcome.task, outcome);
-        while self.by_id.len() > self.bounds.entries || (self.bytes > self.bounds.bytes && self.by_id.len() > 1) {
+        let before = self.numbers.insert(outcome.task, self.first + self.kept.len() as u64);
+        assert!(before.is_none(), "a task ends once");
+        self.kept.push_back((now, outcome));
+        while self.kept.len() > self.bounds.entries || (self.bytes > self.bounds.bytes && self.kept.len() > 1) {
             self.drop_oldest(gone);
         }
     }
 
+    fn get(&self, task: TaskId) -> Option<&Outcome> {
+        let number = self.numbers.get(&task)?;
+        self.kept.get((number - self.first) as usize).map(|(_, outcome)| outcome)
+    }
+
     fn drop_oldest(&mut self, gone: &mut Gone) {
-        let Some((_, id)) = self.order.pop_front() else { return };
-        if let Some(outcome) = self.by_id.remove(&id) {
-            self.bytes -= outcome.bytes();
-            gone.tasks.push(id);
-            gone.buffers.recycle(outcome.body);
-        }
+        let Some((_, outcome)) = self.kept.pop_front() else { return };
+        self.first += 1;
+        self.numbers.remove(&outcome.task);
+        self.bytes -= outcome.bytes();
+        gone.tasks.push(outcome.task);
+        gone.buffers.recycle(outcome.body);
     }
 
     fn expire(&mut self, older_than: Time, gone: &mut Gone) {
-        while self.order.front().is_some_and(|(at, _)| *at < older_than) {
+        while self.kept.front().is_some_and(|(at, _)| *at < older_than) {
             self.drop_oldest(gone);
         }
     }
@@ -129,7 +139,7 @@ impl Outcomes {
     }
 
     pub(crate) fn get(&self, task: TaskId) -> Option<&Outcome> {
-        self.unreceived.by_id.get(&task).or_else(|| self.received.by_id.get(&task))
+        self.unreceived.get(task).or_else(|| self.received.get(task))
     }
 
     /// Drops what is older than `ttl_ms`.
