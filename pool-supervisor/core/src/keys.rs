@@ -49,6 +49,10 @@ impl Keys {
         Some(entry.remove().0.project)
     }
 
+    pub(crate) fn has(&self, task: TaskId) -> bool {
+        self.by_task.contains_key(&task)
+    }
+
     pub(crate) fn len(&self) -> usize {
         debug_assert_eq!(self.by_key.len(), self.by_task.len());
         self.by_key.len()

@@ -240,6 +240,13 @@ impl Core {
         self.tasks.known(id)
     }
 
+    /// Whether a task, ended or not, is known by an idempotency key: then [`crate::event::Event::Forget`] is wanted once its
+    /// outcome is not kept any more.
+    #[must_use]
+    pub fn has_key(&self, id: TaskId) -> bool {
+        self.keys.has(id)
+    }
+
     /// Whether tasks are taken and a worker is there to run them.
     #[must_use]
     pub fn is_ready(&self) -> bool {

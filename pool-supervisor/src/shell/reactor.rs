@@ -343,9 +343,12 @@ impl Pool {
         }
     }
 
-    /// Tells the core of outcomes that are no longer kept.
+    /// Tells the core of outcomes that are no longer kept, where it matters: nearly every task has one, and few have keys.
     pub(super) fn forget_outcomes(&mut self) {
         while let Some(task) = self.outcomes.drain_gone() {
+            if !self.core.has_key(task) {
+                continue;
+            }
             self.feed(Event::Forget { task }, &mut Carried::Nothing);
         }
     }
