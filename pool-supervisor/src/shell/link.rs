@@ -86,7 +86,7 @@ impl Pool {
     }
 
     fn on_worker_frame(&mut self, id: WorkerId, frame: &Frame) -> Result<(), String> {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
         match worker.session.hear(now, frame)? {
             WorkerSays::Ready { head, missing } => {
@@ -122,7 +122,7 @@ impl Pool {
         let project = std::sync::Arc::clone(&self.tasks.get(view.slot).project);
         let line = &line[..line.len().min(MAX_LINE_BYTES)];
         let text = String::from_utf8_lossy(line).into_owned().into_boxed_str();
-        self.events.push(self.wall_us, Some(project), What::Log { task, level, text });
+        self.events.push(self.clock.wall_moment_us(), Some(project), What::Log { task, level, text });
     }
 
     /// INVARIANT: what the worker sent before it died is read first. Results in it are results; a task whose result is lost

@@ -200,7 +200,7 @@ impl Pool {
             received |= self.deliver(waiter, &outcome);
         }
         if received || held.keep {
-            self.outcomes.put(self.clock.now(), outcome, received);
+            self.outcomes.put(self.clock.moment(), outcome, received);
         } else {
             self.follow_ups.push_back(Event::Forget { task });
         }
@@ -279,7 +279,7 @@ impl Pool {
             | PoolEvent::QueueFull
             | PoolEvent::Reloaded => None,
         };
-        self.events.push(self.wall_us, project, What::Pool(event));
+        self.events.push(self.clock.wall_moment_us(), project, What::Pool(event));
     }
 
     fn bury(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {

@@ -113,8 +113,6 @@ impl Token {
 pub(crate) struct Pool {
     pub(super) core: Core,
     pub(super) clock: Clock,
-    /// Wall time of what is handled now, for events: a task has three of them, and a clock costs more than writing one down.
-    pub(super) wall_us: u64,
     pub(super) epoll: Epoll,
     pub(super) config: Config,
     pub(super) config_path: Option<PathBuf>,
@@ -188,7 +186,6 @@ impl Pool {
         Ok(Self {
             core,
             clock: parts.clock,
-            wall_us: Clock::wall_us(),
             epoll,
             config: parts.config,
             config_path: parts.config_path,
@@ -270,6 +267,7 @@ impl Pool {
     }
 
     fn dispatch(&mut self, token: Token, flags: EpollFlags) {
+        self.clock.tick();
         match token {
             Token::Listener => self.accept_clients(),
             // Its socket closes here, and leaves the epoll set with that.
@@ -302,7 +300,7 @@ impl Pool {
 
     /// Timers, events for listeners, one write per peer.
     fn end_turn(&mut self) {
-        let now = self.clock.now();
+        let now = self.clock.tick();
         if self.core.next_deadline().is_some_and(|due| due <= now) {
             self.feed(Event::Tick, &mut Carried::Nothing);
         }
@@ -326,6 +324,7 @@ impl Pool {
     }
 
     fn keep_house(&mut self, now: Time) {
+        self.clock.follow_wall();
         self.oom.turn_over();
         if !self.listens {
             self.listen(true);
@@ -356,12 +355,13 @@ impl Pool {
     /// Gives the core an event, performs what follows, and what follows from that.
     pub(super) fn feed(&mut self, event: Event<'_>, carried: &mut Carried) {
         let mut actions = std::mem::take(&mut self.actions);
-        self.core.handle(self.clock.now(), event, &mut actions);
+        self.core.handle(self.clock.moment_of_event(), event, &mut actions);
         for action in actions.drain(..) {
             self.perform(action, carried);
         }
         while let Some(event) = self.follow_ups.pop_front() {
-            self.core.handle(self.clock.now(), event, &mut actions);
+            // What was performed may have taken its time: a process was started.
+            self.core.handle(self.clock.tick(), event, &mut actions);
             for action in actions.drain(..) {
                 self.perform(action, &mut Carried::Nothing);
             }
