@@ -10,6 +10,9 @@ use crate::frame::{self, Frame, FrameError, FrameLimits, Taken};
 /// From this many bytes on a frame has a vector of its own.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
+/// What is read elsewhere after a large frame, and then copied: a header and a head. The next frame may well be as large.
+const HEAD_BYTES: usize = 4 * 1024;
+
 /// Room that a header alone may ask for. It costs addresses; memory comes with the bytes that fill it.
 const EAGER_BYTES: usize = 2 * 1024 * 1024;
 
@@ -21,6 +24,8 @@ const GROWTH: usize = 4;
 pub struct FrameBuffer {
     small: BytesMut,
     large: Option<Large>,
+    /// Whether the last frame was large.
+    after_large: bool,
 }
 
 /// A large frame that is on its way, from its first byte.
@@ -31,6 +36,18 @@ struct Large {
 }
 
 impl FrameBuffer {
+    /// How much of a reader's own buffer is to be filled at most before the next [`FrameBuffer::push`].
+    #[must_use]
+    pub const fn piece(&self) -> usize {
+        if self.after_large { HEAD_BYTES } else { usize::MAX }
+    }
+
+    /// Whether the rest of a large frame is to be read into a vector of its own: see [`FrameBuffer::room`].
+    #[must_use]
+    pub const fn awaits_large(&self) -> bool {
+        self.large.is_some()
+    }
+
     /// Takes in bytes that were read elsewhere.
     pub fn push(&mut self, bytes: &[u8]) {
         match &mut self.large {
@@ -54,22 +71,24 @@ impl FrameBuffer {
     /// # Errors
     /// [`FrameError`]: see [`frame::take`].
     pub fn next(&mut self, limits: FrameLimits) -> Result<Option<Frame>, FrameError> {
-        if let Some(large) = &mut self.large {
-            if large.bytes.len() < large.whole {
-                return Ok(None);
-            }
-            self.small.extend_from_slice(&large.bytes[large.whole..]);
-            large.bytes.truncate(large.whole);
-            let bytes = Bytes::from(std::mem::take(&mut large.bytes));
-            self.large = None;
-            return frame::read(bytes, limits).map(Some);
+        if self.large.as_ref().is_some_and(|large| large.bytes.len() < large.whole) {
+            return Ok(None);
+        }
+        if let Some(Large { mut bytes, whole }) = self.large.take() {
+            self.small.extend_from_slice(&bytes[whole..]);
+            bytes.truncate(whole);
+            self.after_large = true;
+            return frame::read(Bytes::from(bytes), limits).map(Some);
         }
         match frame::take(&mut self.small, limits)? {
-            Taken::Frame(frame) => Ok(Some(frame)),
+            Taken::Frame(frame) => {
+                self.after_large = frame.whole() >= LARGE_BYTES;
+                Ok(Some(if self.after_large { frame.alone() } else { frame }))
+            }
             Taken::Needs(whole) if whole < LARGE_BYTES => {
                 // Room grows with what has arrived, not with what is announced.
                 let missing = whole - self.small.len();
-                self.small.reserve(missing.min(self.small.len().max(LARGE_BYTES / 16)));
+                self.small.reserve(missing.min(self.small.len().max(HEAD_BYTES)));
                 Ok(None)
             }
             Taken::Needs(whole) => {
@@ -110,7 +129,7 @@ mod tests {
                     n
                 }
                 None => {
-                    let n = piece.min(rest.len());
+                    let n = piece.min(rest.len()).min(buffer.piece());
                     buffer.push(&rest[..n]);
                     n
                 }
@@ -120,6 +139,7 @@ mod tests {
             while let Some(frame) = buffer.next(LIMITS).expect("well formed") {
                 assert!(frame.body.iter().all(|byte| *byte == frame.id as u8));
                 assert_eq!(crate::codec::decode::<u32>("test", &frame.head), Ok(7));
+                assert_eq!(frame.body.len() + 17 >= LARGE_BYTES, buffer.after_large);
                 seen.push((frame.id, frame.body.len()));
             }
         }
@@ -137,6 +157,17 @@ mod tests {
         room.resize(room.capacity(), 0);
         let room = buffer.room().expect("it is not whole yet");
         assert!(room.capacity() <= GROWTH * EAGER_BYTES, "{}", room.capacity());
+    }
+
+    #[test]
+    fn a_large_body_keeps_no_other_frames_bytes() {
+        let mut buffer = FrameBuffer::default();
+        let wire = [frame_of(1, LARGE_BYTES), frame_of(2, 10), frame_of(3, LARGE_BYTES)].concat();
+        buffer.push(&wire);
+        let bodies: Vec<Bytes> =
+            std::iter::from_fn(|| buffer.next(LIMITS).expect("well formed")).map(|frame| frame.body).collect();
+        assert_eq!(bodies.len(), 3);
+        assert!(bodies[0].is_unique() && bodies[2].is_unique());
     }
 
     #[test]

@@ -101,6 +101,18 @@ pub struct Frame {
     pub body: Bytes,
 }
 
+impl Frame {
+    /// Its bytes on the wire.
+    pub(crate) fn whole(&self) -> usize {
+        HEADER_BYTES + self.head.len() + self.body.len()
+    }
+
+    /// Its body without what was read together with it.
+    pub(crate) fn alone(self) -> Self {
+        Self { body: Bytes::copy_from_slice(&self.body), ..self }
+    }
+}
+
 /// A frame that breaks the rules. The connection is of no more use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {

@@ -135,7 +135,10 @@ impl Receiver {
         loop {
             let n = match self.buffer.room() {
                 Some(room) => read(&self.stream, spare_capacity(room)),
-                None => read(&self.stream, &mut self.scratch[..]).inspect(|n| self.buffer.push(&self.scratch[..*n])),
+                None => {
+                    let piece = READ_BYTES.min(self.buffer.piece());
+                    read(&self.stream, &mut self.scratch[..piece]).inspect(|n| self.buffer.push(&self.scratch[..*n]))
+                }
             };
             match n {
                 Ok(0) => return Err(ClientError::Closed),

@@ -11,7 +11,7 @@ use pool_protocol::task::{self, InvalidTask, TaskHead};
 use pool_protocol::version;
 
 use super::clients::Subscription;
-use super::outbox::Received;
+use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Submitted, Waiter};
@@ -36,7 +36,12 @@ impl Pool {
         if !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             return;
         }
-        self.read_client(id);
+        for _ in 0..MAX_READS {
+            self.read_client(id);
+            if !self.clients.get_mut(id).is_some_and(|c| !c.closing && c.peer.awaits_large()) {
+                return;
+            }
+        }
     }
 
     fn read_client(&mut self, id: ClientId) {

@@ -12,7 +12,7 @@ use pool_protocol::worker::{HeartbeatHead, LogLevel, ReadyHead};
 
 use super::cgroup::Group;
 use super::events::{MAX_LINE_BYTES, What};
-use super::outbox::Received;
+use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::verdict;
@@ -27,7 +27,11 @@ impl Pool {
             self.mark_worker(id);
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.read_link(id);
+            for _ in 0..MAX_READS {
+                if !self.read_link(id) || !self.workers.get_mut(id).is_some_and(|w| w.peer.awaits_large()) {
+                    return;
+                }
+            }
         }
     }
 

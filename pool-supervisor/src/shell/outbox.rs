@@ -18,6 +18,9 @@ use crate::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
 const COPY_BYTES: usize = 4096;
+/// Reads of one peer in one turn, where the next is the rest of a large frame. With all that a socket holds that is no more
+/// than a few large bodies.
+pub(crate) const MAX_READS: u32 = 8;
 /// What an empty tail may keep of its memory.
 const TAIL_BYTES: usize = 256 * 1024;
 /// Entries of one vectored write.
@@ -58,7 +61,10 @@ impl Peer {
         loop {
             let n = match self.inbox.room() {
                 Some(room) => read(&self.stream, spare_capacity(room)),
-                None => read(&self.stream, &mut *scratch).inspect(|n| self.inbox.push(&scratch[..*n])),
+                None => {
+                    let piece = scratch.len().min(self.inbox.piece());
+                    read(&self.stream, &mut scratch[..piece]).inspect(|n| self.inbox.push(&scratch[..*n]))
+                }
             };
             match n {
                 Ok(0) => return Received::Closed,
@@ -68,6 +74,11 @@ impl Peer {
                 Err(_) => return Received::Closed,
             }
         }
+    }
+
+    /// Whether what comes next is the rest of a large frame.
+    pub(crate) fn awaits_large(&self) -> bool {
+        self.inbox.awaits_large()
     }
 
     /// The next whole frame of the inbox.

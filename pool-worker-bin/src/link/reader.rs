@@ -58,7 +58,7 @@ impl Reader {
         loop {
             let received = match self.buffer.room() {
                 Some(room) => recv(socket, spare_capacity(room), flags).map(|(n, _)| n),
-                None => recv(socket, &mut self.chunk[..], flags)
+                None => recv(socket, &mut self.chunk[..CHUNK_BYTES.min(self.buffer.piece())], flags)
                     .map(|(n, _)| n)
                     .inspect(|n| self.buffer.push(&self.chunk[..*n])),
             };
