@@ -1,6 +1,7 @@
 //! `pool-worker`: the child process that runs tasks. Arguments → run → exit code.
 
 mod clock;
+mod heap;
 mod http;
 mod link;
 mod lockdown;
@@ -29,6 +30,7 @@ enum Order {
 
 fn main() {
     let started = std::time::Instant::now();
+    heap::keep_pages();
     // A bug must not leave a worker that answers its heartbeats and runs no tasks.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

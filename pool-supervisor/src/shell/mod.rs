@@ -13,6 +13,7 @@ mod clock;
 mod confinement;
 mod control;
 mod events;
+mod heap;
 mod link;
 mod listener;
 mod logging;

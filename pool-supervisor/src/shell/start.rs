@@ -11,6 +11,7 @@ use pool_protocol::worker::Lane;
 
 use super::cgroup::Groups;
 use super::clock::Clock;
+use super::heap;
 use super::listener::Control;
 use super::logging;
 use super::oom::OomWatch;
@@ -66,6 +67,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
+    heap::keep_pages();
     let surroundings = Surroundings::of_this_process();
     let socket = surroundings.control_socket(arguments.socket.as_deref())?;
     let worker_path = worker_path(&config)?;
