@@ -279,6 +279,7 @@ impl Engine {
             self.tasks_since_reading = 0;
             let heap = self.isolate.get_heap_statistics().used_heap_size();
             self.memory_bytes = (heap + self.buffers.used()) as u64;
+            self.memory.tidy(&mut self.isolate, heap);
         }
         let (logs, logs_truncated) = self.host.log.borrow_mut().end();
         JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes }

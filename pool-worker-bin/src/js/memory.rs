@@ -111,6 +111,8 @@ pub(super) struct MemoryGuard {
     task: Cell<Option<TaskLimit>>,
     /// About what was alive on the heap between tasks when it was cleaned last; less if less was in use since.
     floor: Cell<usize>,
+    /// With more than this in use between tasks the heap is cleaned.
+    untidy_above: Cell<usize>,
     /// Whether V8's limit was raised for the running task.
     raised: Cell<bool>,
     /// The limit that was reached last, if any was.
@@ -134,6 +136,7 @@ impl MemoryGuard {
             heap_limit,
             task: Cell::new(None),
             floor: Cell::new(floor),
+            untidy_above: Cell::new(heap_limit / 2),
             raised: Cell::new(false),
             reached: Cell::new(None),
         });
@@ -170,6 +173,19 @@ impl MemoryGuard {
             began_at: heap.total_allocated_bytes(),
             base_is_clean: base - self.floor.get() <= limit / SLACK_SHARE,
         }));
+    }
+
+    /// Between two tasks, with so many bytes in use: leaves the next one room. V8 keeps compiled code until it is old, and asks
+    /// for more room before it lets go of it; so a stream of code that is new each time would fill the heap, and end a task
+    /// that is not to blame. What is kept on purpose and fills half the heap is not collected over and over.
+    pub(super) fn tidy(&self, isolate: &mut v8::Isolate, used: usize) {
+        if used <= self.untidy_above.get() {
+            return;
+        }
+        isolate.low_memory_notification();
+        let alive = isolate.get_heap_statistics().used_heap_size();
+        self.floor.set(alive);
+        self.untidy_above.set((self.heap_limit / 2).max(alive + self.heap_limit / 4));
     }
 
     /// The task is over.

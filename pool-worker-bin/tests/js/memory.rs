@@ -29,6 +29,21 @@ fn a_heap_bomb_is_a_memory_limit_with_the_heap_figures() {
     }
 }
 
+/// V8 keeps what it has compiled, and 100,000 times that is several times this limit.
+#[test]
+fn code_that_is_new_each_time_does_not_fill_the_heap() {
+    for realm in [Realm::Warm, Realm::Frozen] {
+        let mut bench = Bench::with(|config| config.heap_limit_bytes = 32 << 20);
+        for number in 0..100_000 {
+            let source = format!("const f = (a) => a + {number}; f(1)");
+            let outcome = bench.run("default", realm, Work::Code { source: &source, context_json: b"" });
+            let result = outcome.result.unwrap_or_else(|e| panic!("{realm:?}, source {number}: {e:?}"));
+            assert_eq!(result, (number + 1).to_string().as_bytes());
+        }
+        assert!(!bench.engine.must_be_replaced());
+    }
+}
+
 /// A task's own limit in these tests; the engine's is 128 MiB.
 const OWN: usize = 16 << 20;
 
