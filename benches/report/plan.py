@@ -11,6 +11,8 @@ from . import readers
 
 OURS = "this pool"
 FLOOR = "floor relay"
+FLOOR_BATCHED = "floor relay, answers in batches of 64 at most"
+FLOOR_UNBOUND = "floor relay, answers in batches of any size"
 IMAP = "multiprocessing.Pool, imap_unordered"
 CHUNKS = "multiprocessing.Pool, imap_unordered, chunks of 100"
 APPLY = "multiprocessing.Pool, apply_async"
@@ -92,9 +94,10 @@ def ours(system: str, workload: str, tasks: int, window: int, *more: object, tim
     return load(system, "tasks", "--workload", workload, *counts, *workers, *more, timeout=timeout)
 
 
-def floor(tasks: int, window: int, *more: object) -> Row:
-    """The relay without work."""
-    return load(FLOOR, "floor", "--tasks", tasks, "--window", window, "--rounds", 1, *more)
+def floor(tasks: int, window: int, *more: object, system: str = FLOOR) -> Row:
+    """The relay without work, whose echoes answer each frame by itself unless `system` says otherwise."""
+    how = {FLOOR: ("--one-by-one",), FLOOR_BATCHED: ("--credit", 64), FLOOR_UNBOUND: ()}[system]
+    return load(system, "floor", "--tasks", tasks, "--window", window, "--rounds", 1, *how, *more)
 
 
 def peer_row(peer: Peer, kind: str, tasks: int, window: int, *more: object, read=readers.of_peer) -> Row:
@@ -147,7 +150,10 @@ class Plan:
             # All of its tasks are in flight: it takes an iterable.
             peers.append(python(IMAP, "pool-imap", "noop", self.count(50_000), window))
             peers.append(python(CHUNKS, "pool-imap", "noop", self.count(1_500_000), window, "--chunk", 100))
-        rows = (floor(self.count(count), window), ours(OURS, "warm", self.count(count), window), *peers)
+        floors = [floor(self.count(count), window)]
+        if window > 1:
+            floors += [floor(self.count(count), window, system=it) for it in (FLOOR_BATCHED, FLOOR_UNBOUND)]
+        rows = (*floors, ours(OURS, "warm", self.count(count), window), *peers)
         columns = (*LATENCY, "pssMb") if window == 512 else LATENCY
         plot = "p50Us" if window == 1 else "rate"
         return Table("a", f"a-{window}", f"{window} in flight", columns, rows, plot)

@@ -13,7 +13,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from .figures import METRICS, number, spread_of
-from .plan import FLOOR, OURS
+from .plan import FLOOR, FLOOR_BATCHED, FLOOR_UNBOUND, OURS
 
 # Text stays text, and the same figures give the same file.
 matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pool", "font.size": 10})
@@ -25,7 +25,7 @@ def colour(system: str) -> str:
     """Ours stands out, the floor stands back."""
     if system.startswith(OURS) or system.isdigit():
         return "#2458a6"
-    return "#c9c9c9" if system == FLOOR else "#e0a458"
+    return "#c9c9c9" if system in (FLOOR, FLOOR_BATCHED, FLOOR_UNBOUND) else "#e0a458"
 
 
 def draw(table: dict, folder: Path) -> None:
