@@ -59,7 +59,8 @@ struct Bounds {
 }
 
 const UNRECEIVED: Bounds = Bounds { entries: 1_000_000, bytes: 512 << 20 };
-const RECEIVED: Bounds = Bounds { entries: 10_000, bytes: 32 << 20 };
+// The memory of each large result goes round through here: more of it would fall out of the processor's caches.
+const RECEIVED: Bounds = Bounds { entries: 10_000, bytes: 8 << 20 };
 
 /// Outcomes in the order of their coming. Those lie in a row, where the oldest, which goes when a new one comes, is near at hand;
 /// in a hash table it would have to be fetched from anywhere.
@@ -191,7 +192,7 @@ mod tests {
         let mut kept = Outcomes::new();
         kept.put(Time(0), outcome(1, 10), false);
         for id in 2..12 {
-            kept.put(Time(id), outcome(id, 8 << 20), true);
+            kept.put(Time(id), outcome(id, 2 << 20), true);
         }
         assert!(kept.received.bytes <= RECEIVED.bytes);
         assert!(kept.get(TaskId(1)).is_some(), "an outcome nobody has received stays");
