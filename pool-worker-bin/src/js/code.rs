@@ -112,18 +112,28 @@ pub(super) fn compile_code<'s>(
     }
 }
 
+/// What of ours stands around an expression.
+#[derive(Clone, Copy)]
+struct Around {
+    directive: &'static str,
+    head: &'static str,
+    tail: &'static str,
+}
+
+const NOTHING_AROUND: Around = Around { directive: "", head: "", tail: "" };
+
 /// Compiles the source of a function and evaluates it to the function.
 pub(super) fn compile_function<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     source: &str,
 ) -> Result<v8::Local<'s, v8::Function>, Trouble> {
     let source = source.trim().trim_end_matches(';');
-    let script = match as_expression(scope, "", source) {
+    let script = match as_expression(scope, NOTHING_AROUND, source) {
         Ok(script) => script,
         Err(rejection) => {
             // What `toString` of a method gives: `add(a, b) {…}`.
             let as_function = method_as_function(source);
-            match as_function.map(|source| as_expression(scope, "", &source)) {
+            match as_function.map(|source| as_expression(scope, NOTHING_AROUND, &source)) {
                 Some(Ok(script)) => script,
                 _ => return Err(rejection.trouble),
             }
@@ -273,15 +283,15 @@ fn has_top_level_await(scope: &mut v8::PinScope<'_, '_>, text: v8::Local<'_, v8:
         .is_ok_and(|module| module.has_top_level_await())
 }
 
-/// The text as one expression after a head of ours. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
+/// The text as one expression with something of ours around it. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
 fn as_expression<'s>(
     scope: &mut v8::PinScope<'s, '_>,
-    head: &str,
+    Around { directive, head, tail }: Around,
     source: &str,
 ) -> Result<v8::Local<'s, v8::Script>, Rejection> {
     let unread = |trouble| Rejection { trouble, offset: 0 };
-    let round = source_text(scope, &format!("{head}(\n{source}\n)")).map_err(unread)?;
-    let square = source_text(scope, &format!("{head}[\n{source}\n]")).map_err(unread)?;
+    let round = source_text(scope, &format!("{directive}{head}(\n{source}\n){tail}")).map_err(unread)?;
+    let square = source_text(scope, &format!("{directive}[\n{source}\n]")).map_err(unread)?;
     let script = compile_script(scope, round, 1)?;
     compile_script(scope, square, 1)?;
     Ok(script)

@@ -56,7 +56,7 @@ pub(super) struct KnownCode {
     code: SourceCache<Kept>,
     /// With names from a context: they stand before the source.
     code_with_names: SourceCache<Kept>,
-    functions: SourceCache<Kept>,
+    functions: SourceCache<v8::Global<v8::Function>>,
     /// By the names they take.
     evaluators: SourceCache<v8::Global<v8::Function>>,
 }
@@ -66,7 +66,9 @@ pub(super) struct KnownCode {
 enum Kept {
     /// Gives the completion value when it is called; `eval` in it means this text.
     Script(v8::Global<v8::Function>, v8::Global<v8::String>),
-    /// Gives a new function when it is called.
+    /// Its result is the task's.
+    Body(v8::Global<v8::Function>),
+    /// Gives a body when it is called.
     Maker(v8::Global<v8::Function>),
 }
 
@@ -165,17 +167,17 @@ pub(super) fn run<'s>(
         Work::Code { source, context_json } => run_code(scope, bench, realm, source, context_json),
         Work::Function { source, args_json } => {
             let known = realm.known.borrow_mut().functions.get(source).cloned();
-            let kept = match known {
-                Some(kept) => kept,
+            let maker = match known {
+                Some(maker) => maker,
                 None => {
-                    let kept = Kept::Maker(strict::compile_function(scope, source)?);
-                    realm.known.borrow_mut().functions.insert(source, kept.clone());
-                    kept
+                    let maker = strict::compile_function(scope, source)?;
+                    realm.known.borrow_mut().functions.insert(source, maker.clone());
+                    maker
                 }
             };
-            let function = start(scope, bench.host, &kept, &[])?;
-            let function = code::as_function(scope, function)?;
             let receiver = v8::undefined(scope).into();
+            let function = v8::Local::new(scope, maker).call(scope, receiver, &[]).ok_or(Trouble::Thrown)?;
+            let function = code::as_function(scope, function)?;
             call(scope, function, receiver, args_json)
         }
         Work::Module { .. } => Err(invalid(
@@ -217,14 +219,7 @@ fn run_code<'s>(
             Some(text) => known.code_with_names.insert(text, kept.clone()),
         }
     }
-    match kept {
-        Kept::Script(..) => started,
-        Kept::Maker(_) => {
-            let body = code::as_function(scope, started?)?;
-            let receiver = v8::undefined(scope).into();
-            body.call(scope, receiver, &[]).ok_or(Trouble::Thrown)
-        }
-    }
+    started
 }
 
 fn understand(
@@ -235,7 +230,8 @@ fn understand(
     names: &str,
 ) -> Result<Kept, Trouble> {
     match strict::understand(scope, checker, source, names)? {
-        Understood::Body(maker) => Ok(Kept::Maker(maker)),
+        Understood::Body(body) => Ok(Kept::Body(body)),
+        Understood::Maker(maker) => Ok(Kept::Maker(maker)),
         Understood::Script(text) => {
             let mut known = realm.known.borrow_mut();
             let evaluator = match known.evaluators.get(names) {
@@ -251,25 +247,28 @@ fn understand(
     }
 }
 
-/// Calls what is kept.
+/// Runs what is kept.
 fn start<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
     kept: &Kept,
     values: &[v8::Local<'s, v8::Value>],
 ) -> Result<v8::Local<'s, v8::Value>, Trouble> {
-    let function = match kept {
+    let receiver = v8::undefined(scope).into();
+    let value = match kept {
         Kept::Script(evaluator, text) => {
             *host.evaluated.borrow_mut() = Some(text.clone());
-            evaluator
+            let value = v8::Local::new(scope, evaluator).call(scope, receiver, values);
+            // INVARIANT: it is there no longer when a task could call `eval`; V8 may have had no stack left to come to ours.
+            host.evaluated.borrow_mut().take();
+            value
         }
-        Kept::Maker(maker) => maker,
+        Kept::Body(body) => v8::Local::new(scope, body).call(scope, receiver, &[]),
+        Kept::Maker(maker) => {
+            let body = v8::Local::new(scope, maker).call(scope, receiver, values).ok_or(Trouble::Thrown)?;
+            code::as_function(scope, body)?.call(scope, receiver, &[])
+        }
     };
-    let function = v8::Local::new(scope, function);
-    let receiver = v8::undefined(scope).into();
-    let value = function.call(scope, receiver, values);
-    // INVARIANT: it is there no longer when a task could call `eval`; V8 may have had no stack left to come to ours.
-    host.evaluated.borrow_mut().take();
     value.ok_or(Trouble::Thrown)
 }
 

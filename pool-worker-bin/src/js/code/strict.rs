@@ -1,15 +1,15 @@
 //! Code of the frozen realm: strict, and made so that each task runs it anew.
 //!
 //! A script becomes the text of a direct `eval` in strict code, which is what the language has for it: variables of its
-//! own, and a completion value. What has a top-level `return` or `await`, and the source of a function, become functions
-//! that give a new function on each call. Names of a task's context are the parameters of the function around.
+//! own, and a completion value. What has a top-level `return` or `await` becomes a function that is called, and the
+//! source of a function one that gives a new function on each call. Names of a task's context are the parameters of a function around.
 
 use super::super::errors::Trouble;
 use super::super::host::text;
 use super::super::task::{FailureKind, JsFailure};
 use super::{
-    BodyChecker, Rejection, SCRIPT_NAME, as_expression, attempt, body_of, has_top_level_await, method_as_function,
-    origin, source_text,
+    Around, BodyChecker, Rejection, SCRIPT_NAME, as_expression, attempt, body_of, has_top_level_await,
+    method_as_function, origin, source_text,
 };
 
 const DIRECTIVE: &str = "'use strict';";
@@ -69,12 +69,15 @@ const RESERVED: &[&str] = &[
     "undefined",
 ];
 
-/// Code that has been understood.
+/// Code that has been understood. The functions here are strict and have no name, so that nothing that runs in one can
+/// take hold of it.
 pub(in super::super) enum Understood {
     /// For an evaluator. Whether it parses may not be known yet.
     Script(v8::Global<v8::String>),
-    /// Gives, when called with the context's values, a new function whose result is the task's.
+    /// Its result is the task's.
     Body(v8::Global<v8::Function>),
+    /// Gives a body, when called with the context's values.
+    Maker(v8::Global<v8::Function>),
 }
 
 /// Whether a context may have this key.
@@ -97,31 +100,35 @@ pub(in super::super) fn understand(
     if !mentions_await && !source.contains("return") {
         return script(scope, source);
     }
-    let mut best = match parse_script(scope, source) {
-        Ok(()) => {
-            let text = source_text(scope, source)?;
-            if mentions_await
-                && has_top_level_await(scope, text)
-                && let Ok(maker) = async_maker(scope, checker, source, names)
-            {
-                return Ok(Understood::Body(maker));
-            }
-            return script(scope, source);
+    if is_script(scope, source)? {
+        let text = source_text(scope, source)?;
+        if mentions_await
+            && has_top_level_await(scope, text)
+            && let Ok(body) = async_body(scope, checker, source, names)
+        {
+            return Ok(body);
         }
-        Err(rejection) => rejection,
-    };
+        return script(scope, source);
+    }
+    let mut rejections = Vec::new();
     if mentions_await {
-        match async_maker(scope, checker, source, names) {
-            Ok(maker) => return Ok(Understood::Body(maker)),
-            Err(rejection) if rejection.offset > best.offset => best = rejection,
-            Err(_) => {}
+        match async_body(scope, checker, source, names) {
+            Ok(body) => return Ok(body),
+            Err(rejection) => rejections.push(rejection),
         }
     }
-    match plain_maker(scope, source, names) {
-        Ok(maker) => Ok(Understood::Body(maker)),
-        Err(rejection) if rejection.offset > best.offset => Err(rejection.trouble),
-        Err(_) => Err(best.trouble),
+    match plain_body(scope, source, names) {
+        Ok(body) => return Ok(body),
+        Err(rejection) => rejections.push(rejection),
     }
+    // The parse that came further knows more.
+    let mut best = parse_script(scope, source).err().unwrap_or(Rejection { trouble: Trouble::Thrown, offset: 0 });
+    for rejection in rejections {
+        if rejection.offset > best.offset {
+            best = rejection;
+        }
+    }
+    Err(best.trouble)
 }
 
 /// What is wrong with a script, if it does not parse.
@@ -145,23 +152,22 @@ pub(in super::super) fn compile_evaluator(
     })
 }
 
-/// A function that evaluates the source of a function.
+/// A function that gives a new one of this source.
 pub(in super::super) fn compile_function(
     scope: &mut v8::PinScope<'_, '_>,
     source: &str,
 ) -> Result<v8::Global<v8::Function>, Trouble> {
     v8::scope!(let scope, scope);
-    let head = format!("{DIRECTIVE}() => ");
+    let around = Around { directive: DIRECTIVE, head: "(function () { return ", tail: " })" };
     let source = source.trim().trim_end_matches(';');
-    let script = match as_expression(scope, &head, source) {
+    let script = match as_expression(scope, around, source) {
         Ok(script) => script,
-        Err(rejection) => match method_as_function(source).map(|source| as_expression(scope, &head, &source)) {
+        Err(rejection) => match method_as_function(source).map(|source| as_expression(scope, around, &source)) {
             Some(Ok(script)) => script,
             _ => return Err(rejection.trouble),
         },
     };
-    let function = script.run(scope).ok_or(Trouble::Thrown)?;
-    keep(scope, function).ok_or(Trouble::Thrown)
+    script.run(scope).and_then(|function| keep(scope, function)).ok_or(Trouble::Thrown)
 }
 
 fn keep(scope: &v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>) -> Option<v8::Global<v8::Function>> {
@@ -181,6 +187,15 @@ fn parse_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<(), Re
     attempt(scope, PREFIX, |scope| v8::Script::compile(scope, text, Some(&origin))).map(|_| ())
 }
 
+/// Whether the source parses as a script. Says nothing of what is wrong: that costs as much as the parse.
+fn is_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<bool, Trouble> {
+    let origin = origin(scope, SCRIPT_NAME, 1, false);
+    let text = strict_text(scope, source).map_err(|rejection| rejection.trouble)?;
+    v8::tc_scope!(let scope, scope);
+    scope.set_capture_message(false);
+    Ok(v8::Script::compile(scope, text, Some(&origin)).is_some())
+}
+
 /// Characters before the user's first in [`strict_text`].
 const PREFIX: i32 = 14;
 
@@ -189,42 +204,52 @@ fn strict_text<'s>(scope: &mut v8::PinScope<'s, '_>, source: &str) -> Result<v8:
     source_text(scope, &format!("{DIRECTIVE}\n{source}")).map_err(|trouble| Rejection { trouble, offset: 0 })
 }
 
-fn async_maker(
+fn async_body(
     scope: &mut v8::PinScope<'_, '_>,
     checker: &mut Option<BodyChecker>,
     source: &str,
     names: &str,
-) -> Result<v8::Global<v8::Function>, Rejection> {
-    let out_of_luck = || Rejection { trouble: Trouble::Thrown, offset: i32::MAX };
-    let maker = maker(scope, &format!("{DIRECTIVE}({names}) => async function () {{\n"), source)?;
+) -> Result<Understood, Rejection> {
+    let body = wrapped(scope, "async function () {\n", source, names)?;
     if checker.is_none() {
         *checker = BodyChecker::new(scope);
     }
     let alone = strict_text(scope, source)?;
     checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, alone)?;
-    Ok(maker)
+    Ok(body)
 }
 
-fn plain_maker(
-    scope: &mut v8::PinScope<'_, '_>,
-    source: &str,
-    names: &str,
-) -> Result<v8::Global<v8::Function>, Rejection> {
+fn plain_body(scope: &mut v8::PinScope<'_, '_>, source: &str, names: &str) -> Result<Understood, Rejection> {
     let alone = strict_text(scope, source)?;
     let origin = origin(scope, SCRIPT_NAME, 1, false);
-    body_of(scope, alone, &origin, PREFIX)?;
-    maker(scope, &format!("{DIRECTIVE}({names}) => function () {{\n"), source)
+    let body = body_of(scope, alone, &origin, PREFIX)?;
+    if names.is_empty() {
+        return Ok(Understood::Body(v8::Global::new(scope, body)));
+    }
+    wrapped(scope, "function () {\n", source, names)
 }
 
-/// The source inside of a function inside of a function. Whether it stays inside is for the caller to prove.
-fn maker(scope: &mut v8::PinScope<'_, '_>, head: &str, source: &str) -> Result<v8::Global<v8::Function>, Rejection> {
+/// The source inside of a function, which is inside of another one if there are names. Whether it stays inside is for the
+/// caller to prove.
+fn wrapped(scope: &mut v8::PinScope<'_, '_>, head: &str, source: &str, names: &str) -> Result<Understood, Rejection> {
+    // V8 compiles a function that stands in brackets at once, not first for its syntax alone.
+    let (before, after) = if names.is_empty() {
+        ("(".to_owned(), "\n})")
+    } else {
+        (format!("(function ({names}) {{ return ("), "\n}) })")
+    };
+    let head = format!("{DIRECTIVE}{before}{head}");
     let origin = origin(scope, SCRIPT_NAME, 1, false);
-    let wrapped =
-        source_text(scope, &format!("{head}{source}\n}}")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
+    let text =
+        source_text(scope, &format!("{head}{source}{after}")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
     let prefix = i32::try_from(head.len()).unwrap_or(i32::MAX);
-    let script = attempt(scope, prefix, |scope| v8::Script::compile(scope, wrapped, Some(&origin)))?;
-    let out_of_luck = || Rejection { trouble: Trouble::Thrown, offset: i32::MAX };
-    script.run(scope).and_then(|function| keep(scope, function)).ok_or_else(out_of_luck)
+    let script = attempt(scope, prefix, |scope| v8::Script::compile(scope, text, Some(&origin)))?;
+    let function = script.run(scope).and_then(|function| keep(scope, function)).ok_or_else(out_of_luck)?;
+    Ok(if names.is_empty() { Understood::Body(function) } else { Understood::Maker(function) })
+}
+
+fn out_of_luck() -> Rejection {
+    Rejection { trouble: Trouble::Thrown, offset: i32::MAX }
 }
 
 #[cfg(test)]
