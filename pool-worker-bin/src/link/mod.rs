@@ -9,6 +9,7 @@
 
 mod outbox;
 mod reader;
+mod rhythm;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,9 +25,11 @@ use rustix::io::Errno;
 
 pub(crate) use pool_worker_core::inbox::{Job, Running, StopOrder, StopReason};
 pub(crate) use reader::{ReadError, Reader};
+pub(crate) use rhythm::Rhythm;
 pub(crate) use watch::{EndTask, Watch};
 
 use outbox::Outbox;
+use rhythm::MOMENT;
 
 /// Streamed console lines are sent when this much has come together; before that, with the watch's next look.
 const LOG_BYTES: usize = 16 * 1024;
@@ -118,8 +121,13 @@ impl Link {
     }
 
     /// The next task with its ticket; nothing when there will be none. The task before it is over. Waits if it must, and
-    /// calls `spare_time` before, when everything has been sent.
-    pub(crate) fn next(&self, mut spare_time: impl FnMut()) -> Result<Option<(u64, Job)>, LinkError> {
+    /// calls `spare_time` before, when everything has been sent, and after each while that it used the processor for waiting.
+    pub(crate) fn next(
+        &self,
+        rhythm: &mut Rhythm,
+        mut spare_time: impl FnMut(),
+    ) -> Result<Option<(u64, Job)>, LinkError> {
+        rhythm.count();
         if let Some(next) = lock(&self.inbox).begin(Instant::now()) {
             return Ok(Some(next));
         }
@@ -138,7 +146,11 @@ impl Link {
             lock(&self.outbox).flush(self.socket())?;
             if !self.receive(&mut reader, false)?.came {
                 spare_time();
-                self.receive(&mut reader, true)?;
+                let began = Instant::now();
+                if !(rhythm.is_brisk() && self.look_for_a_moment(&mut reader, began, &mut spare_time)?) {
+                    self.receive(&mut reader, true)?;
+                }
+                rhythm.waited(began.elapsed());
             }
         }
         if let Some(error) = lock(&self.broken).take() {
@@ -146,6 +158,23 @@ impl Link {
         }
         lock(&self.outbox).flush(self.socket())?;
         Ok(None)
+    }
+
+    /// Reads again and again for a moment, without sleeping; whether something came.
+    fn look_for_a_moment(
+        &self,
+        reader: &mut Reader,
+        began: Instant,
+        spare_time: &mut impl FnMut(),
+    ) -> Result<bool, LinkError> {
+        let mut came = false;
+        while !came && began.elapsed() < MOMENT {
+            // Who has work goes first, where processors are few.
+            std::thread::yield_now();
+            came = self.receive(reader, false)?.came;
+        }
+        spare_time();
+        Ok(came)
     }
 
     /// Reads once and hands what came to the inbox.

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use super::end::TaskEnd;
 use crate::clock::ThreadClock;
 use crate::http::{self, HttpFailure};
-use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
+use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
 use crate::lockdown::{self, CpuWall};
 use crate::shell::{self, ShellFailure, ShellTrouble, Stopped};
 
@@ -127,7 +127,9 @@ struct IoLane {
 
 impl IoLane {
     fn run(&self, link: &Link) -> Result<(), LinkError> {
-        while let Some((ticket, job)) = link.next(|| ())? {
+        // No task of this lane is so short that a sleep would count.
+        let mut rhythm = Rhythm::calm();
+        while let Some((ticket, job)) = link.next(&mut rhythm, || ())? {
             let began = Instant::now();
             self.interrupt.begin(ticket);
             let end = self.run_task(&job, began).unwrap_or_else(|end| end);

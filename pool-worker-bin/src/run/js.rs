@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::end::{TaskEnd, TaskError, bound};
 use super::last_words;
 use crate::clock::{Meter, ThreadClock};
-use crate::link::{EndTask, Job, Link, LinkError, StopOrder, StopReason, Watch};
+use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
 use crate::lockdown::CpuWall;
 
 /// A JavaScript stack in an error object.
@@ -40,11 +40,16 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
-    let mut lane = JsLane { engine, meter: Meter::new(clock), streamed };
+    let mut lane = JsLane { engine, meter: Meter::new(clock), rhythm: Rhythm::new(processors()), streamed };
     let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
     served
+}
+
+/// Processors that this process may use; one if the system does not say.
+fn processors() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count())
 }
 
 fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
@@ -125,6 +130,7 @@ impl EndTask for EndScript {
 struct JsLane {
     engine: js::Engine,
     meter: Meter,
+    rhythm: Rhythm,
     /// The id of the running task if its console lines are sent as they come.
     streamed: Rc<Cell<Option<u64>>>,
 }
@@ -133,7 +139,7 @@ impl JsLane {
     fn run(&mut self, link: &Link) -> Result<(), LinkError> {
         loop {
             let (engine, meter) = (&mut self.engine, &mut self.meter);
-            let next = link.next(|| {
+            let next = link.next(&mut self.rhythm, || {
                 engine.prepare_spare();
                 meter.rest();
             })?;
