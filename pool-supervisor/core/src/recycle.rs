@@ -2,7 +2,7 @@
 //!
 //! The replacement is ready before the old one leaves, and the old one takes tasks until then: capacity never dips, and a
 //! pool whose workers are used up faster than new ones start goes on with the old ones. So a count of tasks bounds what
-//! builds up in a process, but does not make a pool of tiny tasks spend its time on starting workers: each works for 40
+//! builds up in a process, but does not make a pool of tiny tasks spend its time on starting workers: each works for 80
 //! times as long as a start takes. (A queue that waits for fresh
 //! workers while worn ones refuse tasks is where Celery and CPython's executor deadlocked.) A worker and its replacement
 //! count once towards the maximum; at most half the workers are being replaced at a time.
@@ -25,9 +25,9 @@ pub(crate) const RETIRE_GRACE_MS: u64 = 2_000;
 /// What a worker gets to exit that announced it itself, in milliseconds.
 const SPOILED_GRACE_MS: u64 = 250;
 /// A worker that is used up by its count of tiny tasks works at least so many times as long as the fastest start of its lane
-/// took: so workers spend a fortieth of their time on starting, however short the tasks are. (The fastest, since others were
+/// took: so workers spend an eightieth of their time on starting, however short the tasks are. (The fastest, since others were
 /// slowed by whatever else the machine did: that is no cost of theirs.)
-const EARNED_BY: u64 = 40;
+const EARNED_BY: u64 = 80;
 /// But no longer than this, in microseconds: where even the fastest start took this share of it, something was wrong.
 const EARNED_AT_MOST_US: u64 = 5_000_000;
 /// So that workers of the same age are not replaced in step.

@@ -108,14 +108,14 @@ fn slow_to_start(settings: Settings, start_us: u64) -> (Pool, WorkerId) {
 }
 
 #[test]
-fn tiny_tasks_do_not_use_a_worker_up_before_it_has_worked_for_40_times_as_long_as_a_start_takes() {
+fn tiny_tasks_do_not_use_a_worker_up_before_it_has_worked_for_80_times_as_long_as_a_start_takes() {
     let (mut pool, worker) = slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 4_000);
-    for _ in 0..1_599 {
+    for _ in 0..3_199 {
         let id = pool.submit(task("p"));
         pool.advance_us(100);
         pool.done_after_us(id, 100);
     }
-    assert_eq!(pool.spawning(), [], "159.9 ms of 160");
+    assert_eq!(pool.spawning(), [], "319.9 ms of 320");
     pool.advance_us(99);
     assert_eq!(pool.spawning(), []);
     pool.advance_us(1);
@@ -142,14 +142,14 @@ fn a_slow_start_does_not_lengthen_a_life_where_others_were_faster() {
     pool.auto_ready = false;
     pool.tick();
     let [fast, slow] = pool.spawning()[..] else { panic!("two are started") };
-    pool.advance_us(5);
+    pool.advance_us(3);
     pool.ready(fast);
     pool.advance_ms(1_000);
     pool.ready(slow);
     let tasks = [pool.submit(task("p")), pool.submit(task("p"))];
     let id = *tasks.iter().find(|id| pool.worker_of(**id) == slow).expect("each has one");
-    pool.advance_us(199);
-    pool.done_after_us(id, 199);
+    pool.advance_us(239);
+    pool.done_after_us(id, 239);
     assert_eq!(pool.spawning(), []);
     pool.advance_us(1);
     assert_eq!(pool.spawning().len(), 1);
