@@ -27,7 +27,7 @@ pub const KEYS: &[Key] = &[
     key("pool.scaleUpThreshold", "0.8", "one more worker above this load, (running + waiting) / workers; over `scaleDownThreshold`, at most 1000"),
     key("pool.scaleDownThreshold", "0.2", "one fewer worker below this load; over 0"),
     key("pool.scaleCooldown", "1s", "time between two steps of scaling; 0 to 1h"),
-    key("pool.maxTasksPerWorker", "100", "tasks (± 10 %) until a worker is replaced, with tiny ones (under 300 µs each) not before it has worked for 40 times as long as a start takes (about 200 ms); 0 is never. For a process per task set `tenancy`"),
+    key("pool.maxTasksPerWorker", "100", "tasks (± 10 %) until a worker is replaced, with tiny ones (under 300 µs each) not before it has worked for 80 times as long as a start takes (about 400 ms); 0 is never. For a process per task set `tenancy`"),
     key("pool.maxMemoryPerWorker", "512MiB", "resident memory above which a worker is replaced; 0 is never, else at least 32MiB"),
     key("pool.maxWorkerAge", "1h", "age above which a worker is replaced; 0 is never"),
     key("pool.workerIdleTimeout", "60s", "idle time after which a worker above the minimum goes; 0 is never"),
