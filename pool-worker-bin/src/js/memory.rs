@@ -179,7 +179,9 @@ impl MemoryGuard {
     /// for more room before it lets go of it; so a stream of code that is new each time would fill the heap, and end a task
     /// that is not to blame. What is kept on purpose and fills half the heap is not collected over and over.
     pub(super) fn tidy(&self, isolate: &mut v8::Isolate, used: usize) {
-        if used <= self.untidy_above.get() {
+        // A heap whose limit was reached is not used again, and a collection that finds it full would end the process before
+        // the task's outcome is told.
+        if used <= self.untidy_above.get() || self.reached.get().is_some() {
             return;
         }
         isolate.low_memory_notification();

@@ -16,6 +16,7 @@ fn a_heap_bomb_is_a_memory_limit_with_the_heap_figures() {
         "let s = {}; for (let i = 0; ; i++) s['key' + i] = i",
         "const m = new Map(); for (let i = 0; ; i++) m.set(i, {i})",
         "const a = []; for (;;) a.push(new Array(1e5).fill({}))",
+        "let s = 'x'; for (;;) { s += s; s.charCodeAt(s.length - 1); globalThis[s.length] = s }",
         "let s = 'x'; const kept = []; for (;;) { kept.push((s + kept.length).repeat(1e4).split('x').join('y')) }",
         "const a = []; const f = () => { a.push(() => a); queueMicrotask(f) }; f(); await new Promise(() => {})",
     ] {
