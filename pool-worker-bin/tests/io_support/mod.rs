@@ -315,6 +315,8 @@ impl Worker {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // A read with a timeout is not begun again by the kernel when the process was stopped in between.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("failed to read from the worker in time: {error}"),
             }
         }
