@@ -8,10 +8,9 @@ use pool_protocol::codec;
 use pool_protocol::control::{AcceptedHead, OutcomeHead, Refusal, RefusedCode, RefusedHead};
 use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::limits::MAX_BODY_BYTES;
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, read};
 
 use super::ClientError;
+use crate::socket;
 
 /// Bytes asked for in one read: some hundred small outcomes.
 const READ_BYTES: usize = 128 * 1024;
@@ -132,20 +131,10 @@ impl Receiver {
     }
 
     fn read(&mut self) -> Result<(), ClientError> {
-        loop {
-            let n = match self.buffer.room() {
-                Some(room) => read(&self.stream, spare_capacity(room)),
-                None => {
-                    let piece = READ_BYTES.min(self.buffer.piece());
-                    read(&self.stream, &mut self.scratch[..piece]).inspect(|n| self.buffer.push(&self.scratch[..*n]))
-                }
-            };
-            match n {
-                Ok(0) => return Err(ClientError::Closed),
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(ClientError::Read(error.into())),
-            }
+        match socket::read_into(&self.stream, &mut self.buffer, &mut self.scratch) {
+            Ok(0) => Err(ClientError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(ClientError::Read(error.into())),
         }
     }
 }

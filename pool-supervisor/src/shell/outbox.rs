@@ -10,8 +10,7 @@ use std::os::unix::net::UnixStream;
 use bytes::{Buf, Bytes};
 use pool_protocol::buffer::FrameBuffer;
 use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind};
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, read};
+use rustix::io::Errno;
 
 use super::buffers::Body;
 use crate::socket;
@@ -58,21 +57,11 @@ impl Peer {
 
     /// Reads once into the inbox: small frames through a buffer that all peers share.
     pub(crate) fn receive(&mut self, scratch: &mut [u8]) -> Received {
-        loop {
-            let n = match self.inbox.room() {
-                Some(room) => read(&self.stream, spare_capacity(room)),
-                None => {
-                    let piece = scratch.len().min(self.inbox.piece());
-                    read(&self.stream, &mut scratch[..piece]).inspect(|n| self.inbox.push(&scratch[..*n]))
-                }
-            };
-            match n {
-                Ok(0) => return Received::Closed,
-                Ok(_) => return Received::Bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Received::Nothing,
-                Err(_) => return Received::Closed,
-            }
+        match socket::read_into(&self.stream, &mut self.inbox, scratch) {
+            Ok(0) => Received::Closed,
+            Ok(_) => Received::Bytes,
+            Err(Errno::AGAIN) => Received::Nothing,
+            Err(_) => Received::Closed,
         }
     }
 
