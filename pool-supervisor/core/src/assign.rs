@@ -53,7 +53,7 @@ impl Core {
             }
             let Some(rank) = first else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
-            let Some(w) = self.worker_among(slot, cost_us, |_| true, |_| false) else { return };
+            let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
             self.assign(slot, rank, w, cost_us, out);
         }
     }
@@ -105,14 +105,15 @@ impl Core {
     pub(crate) fn worker_among(
         &self,
         slot: u32,
+        lane: Lane,
         cost_us: u32,
         first_choice: impl Fn(u32) -> bool,
         second_choice: impl Fn(u32) -> bool,
     ) -> Option<u32> {
         let tiny = cost_us <= CREDIT_US;
-        let lane = self.tasks[slot].lane;
         let busy = || if tiny { self.least_loaded(lane, cost_us, &first_choice) } else { None };
-        let idle = || self.idle_worker(slot, &first_choice).or_else(|| self.idle_worker(slot, &second_choice));
+        let idle =
+            || self.idle_worker(slot, lane, &first_choice).or_else(|| self.idle_worker(slot, lane, &second_choice));
         if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
             busy().or_else(idle)
         } else {
@@ -126,14 +127,14 @@ impl Core {
     }
 
     /// One with warm contexts first; for a task that wants what is made ahead, the one that has had most time to.
-    fn idle_worker(&self, slot: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
-        let task = &self.tasks[slot];
-        let workers = &self.workers.lanes[task.lane];
+    fn idle_worker(&self, slot: u32, lane: Lane, may: impl Fn(u32) -> bool) -> Option<u32> {
+        let workers = &self.workers.lanes[lane];
         let mut idle = workers.idle.as_slice().iter().copied().filter(|w| may(*w));
+        let task = &self.tasks[slot];
         if task.made_ahead {
             return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
         }
-        let warm = self.projects[task.project].flows[task.lane].warm;
+        let warm = self.projects[task.project].flows[lane].warm;
         if workers.idle.contains(warm) && may(warm) { Some(warm) } else { idle.next() }
     }
 

@@ -164,7 +164,7 @@ impl Core {
         loop {
             if let Some(rank) = self.lanes[lane].first() {
                 let (slot, cost_us) = self.next_of(rank, lane);
-                if let Some(w) = self.worker_of(slot, cost_us) {
+                if let Some(w) = self.worker_of(rank.project, slot, lane, cost_us) {
                     self.assign(slot, rank, w, cost_us, out);
                     continue;
                 }
@@ -177,13 +177,12 @@ impl Core {
         }
     }
 
-    /// A worker that takes this task: one of its project's own as [`Core::worker_among`] chooses, an unbound one where
-    /// these are busy.
-    fn worker_of(&self, slot: u32, cost_us: u32) -> Option<u32> {
-        let project = self.tasks[slot].project;
+    /// A worker that takes this task of the project: one of its own as [`Core::worker_among`] chooses, an unbound one where
+    /// its own are busy.
+    fn worker_of(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
         let own = |w: u32| self.workers[w].served == Served::One(project) && self.is_fed(w, cost_us);
         let unbound = |w: u32| self.workers[w].served == Served::Nobody;
-        self.worker_among(slot, cost_us, own, unbound)
+        self.worker_among(slot, lane, cost_us, own, unbound)
     }
 
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced for another project's sake
@@ -221,7 +220,7 @@ impl Core {
         let waiting: Vec<Rank> = self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
         for rank in waiting {
             let (slot, cost_us) = self.next_of(rank, lane);
-            if self.worker_of(slot, cost_us).is_some() {
+            if self.worker_of(rank.project, slot, lane, cost_us).is_some() {
                 continue;
             }
             // An unbound worker goes to who is first in line when it is ready.
