@@ -2,27 +2,43 @@
 # Builds the pool and shows it at work: starts a supervisor on a temporary socket, runs each of the five kinds of task on something
 # real, prints every outcome with its receipt, then the pool's status, and stops it cleanly. Leaves nothing behind.
 #
-#   scripts/demo.sh            DEMO_BUILD=no uses what is built already
+#   scripts/demo.sh            DEMO_BUILD=no uses what is built already;
+#                              DEMO_NPM=no takes the package of examples/ also where npm is installed
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
-[ "${DEMO_BUILD:-yes}" = no ] || scripts/build.sh
+scripts/setup.sh build demo
+if [ "${DEMO_BUILD:-yes}" != no ]; then
+  scripts/plan.sh
+  scripts/build.sh
+fi
 bin=${CARGO_TARGET_DIR:-target}/release
 bin=$(cd "$bin" && pwd)
 poolctl=$bin/poolctl
 
 scratch=$(mktemp -d /tmp/pool-demo-XXXXXX)
-supervisor='' server=''
+supervisor='' server='' step='the preparations' failed_command=''
 bold='' dim='' plain=''
 if [ -t 1 ]; then bold=$'\033[1m' dim=$'\033[2m' plain=$'\033[0m'; fi
-title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+title() {
+  step=$*
+  printf '\n%s== %s%s\n' "$bold" "$*" "$plain"
+}
+# Says what failed, and what the programs that had a part in it wrote. A log that says nothing is not shown.
+explain() { # EXIT-CODE
+  local log
+  printf '\ndemo: failed in the step "%s" (exit code %d)%s\n' "$step" "$1" "${failed_command:+: $failed_command}" >&2
+  for log in supervisor server npm; do
+    [ -s "$scratch/$log.log" ] || continue
+    printf 'demo: the end of what %s wrote:\n' "$log" >&2
+    tail -n 40 "$scratch/$log.log" | sed 's/^/  /' >&2
+  done
+}
+trap 'failed_command=$BASH_COMMAND' ERR
 finish() {
   local code=$?
   trap - EXIT
-  if [ "$code" != 0 ]; then
-    printf '\ndemo: failed (exit %d); the end of the supervisor'\''s log:\n' "$code" >&2
-    tail -n 40 "$scratch/supervisor.log" >&2 2>/dev/null || true
-  fi
+  [ "$code" = 0 ] || explain "$code"
   for process in $supervisor $server; do
     kill -KILL "$process" 2>/dev/null || true
     wait "$process" 2>/dev/null || true
@@ -62,24 +78,26 @@ run() { # EXPECTED-JQ-TEST ARGUMENT…
   }
 }
 
-command -v jq >/dev/null || { printf 'demo: jq is needed: apt-get install jq\n' >&2; exit 1; }
-
-title "A real package: semver, from the npm registry"
-mkdir -p "$scratch/tasks"
-if command -v npm >/dev/null && (cd "$scratch/tasks" && npm install --silent --no-audit --no-fund --prefix . semver@7 >"$scratch/npm.log" 2>&1); then
-  echo "installed into $scratch/tasks/node_modules"
-elif command -v npm >/dev/null && own=$(npm root --global 2>/dev/null)/npm/node_modules/semver && [ -d "$own" ]; then
-  # npm carries the same package for its own use.
-  mkdir -p "$scratch/tasks/node_modules"
-  cp -rL "$own" "$scratch/tasks/node_modules/semver"
-  echo "the registry does not answer; copied npm's own"
+mkdir -p "$scratch/tasks/node_modules"
+npm_brings_semver() {
+  [ "${DEMO_NPM:-yes}" != no ] && command -v npm >/dev/null || return 1
+  (cd "$scratch/tasks" && npm install --silent --no-audit --no-fund --prefix . semver@7) >"$scratch/npm.log" 2>&1 && return
+  echo "npm is here, but it could not install semver: $(tail -n 1 "$scratch/npm.log")"
+  return 1
+}
+title "A package for tasks to use"
+if npm_brings_semver; then
+  echo "semver, from the npm registry, in $scratch/tasks/node_modules"
+  import="import semver from 'semver'; const newestIn = semver.maxSatisfying;"
 else
-  printf 'demo: a package is loaded with npm: apt-get install npm\n' >&2
-  exit 1
+  echo "plain-versions, from examples/ (with npm, this would be semver from the npm registry)"
+  rm -f "$scratch/npm.log"
+  cp -R examples/plain-versions "$scratch/tasks/node_modules/"
+  import="import { newest as newestIn } from 'plain-versions';"
 fi
-cat >"$scratch/tasks/releases.mjs" <<'MODULE'
-import semver from 'semver';
-export const newest = (versions, range) => semver.maxSatisfying(versions, range);
+cat >"$scratch/tasks/releases.mjs" <<MODULE
+$import
+export const newest = (versions, range) => newestIn(versions, range);
 MODULE
 
 title "A server to talk to"
@@ -99,9 +117,10 @@ server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
 open(sys.argv[1], "w").write(f"127.0.0.1:{server.server_port}\n")
 server.serve_forever()
 SERVER
-python3 "$scratch/server.py" "$scratch/address" &
+python3 "$scratch/server.py" "$scratch/address" 2>"$scratch/server.log" &
 server=$!
 for _ in $(seq 200); do [ -s "$scratch/address" ] && break; sleep 0.05; done
+[ -s "$scratch/address" ] || { echo "demo: the server did not say within 10 s where it listens" >&2; exit 1; }
 address=$(cat "$scratch/address")
 echo "listens on $address"
 
@@ -123,13 +142,14 @@ for _ in $(seq 200); do
   kill -0 "$supervisor" 2>/dev/null || { echo "demo: the supervisor ended at its start" >&2; exit 1; }
   sleep 0.05
 done
+"$poolctl" status >/dev/null || { echo "demo: the supervisor did not answer within 10 s" >&2; exit 1; }
 echo "process $supervisor, socket $POOL_SOCKET"
 
 title "1. execute-code"
 run '.result == "Hello from worker"' code 'return "Hello from worker";' --project my-project --priority 5 --timeout 30000
 title "2. execute-function"
 run '.result == 42' function '(a, b) => a + b' 40 2
-title "3. execute-module: releases.mjs, which imports semver"
+title "3. execute-module: releases.mjs, which imports that package"
 run '.result == "1.9.2"' module releases.mjs --method newest '["1.2.3","1.9.2","2.0.0","1.10.0-beta.1"]' '^1.0.0'
 title "4. http-request: an exchange with the server above"
 run '.result.status == 200 and .result.data.sum == 6' http "http://$address/sum" -X POST -H 'Content-Type: application/json' --data '{"numbers":[1,2,3]}'

@@ -3,24 +3,31 @@
 #
 #   scripts/test.sh              STRESS_SECONDS=30 for each stress run, 0 for none; TEST_THREADS=4 pools at once
 #
-# The last line counts: "N passed, N failed". What this machine cannot test says "skipped: …" and is not counted.
+# The last line counts: "N passed, N failed". What this machine cannot test says "skipped: …", which is not counted; the end of
+# the output repeats these lines.
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
 seconds=${STRESS_SECONDS:-30} threads=${TEST_THREADS:-4}
-results=$(mktemp)
-trap 'rm -f "$results"' EXIT
+scripts/setup.sh build test systemd
+results=$(mktemp) skipped=$(mktemp) output=$(mktemp)
+trap 'rm -f "$results" "$skipped" "$output"' EXIT
 failed=0
 section() { printf '\n== %s  (%s s so far)\n' "$*" "$SECONDS"; }
-# Runs a command, shows what it says, and keeps the lines that count.
+# Runs a command, shows what it says, and keeps the lines that count and those about what was skipped. All of it is read before
+# this returns: a filter in the background could lose the last lines.
 counted() {
-  "$@" 2>&1 | tee >(grep -aE '^(test result: |[0-9]+ passed, [0-9]+ failed)' >>"$results") || failed=1
+  "$@" 2>&1 | tee "$output" || failed=1
+  grep -aE '^(test result: |[0-9]+ passed, [0-9]+ failed)' "$output" >>"$results" || true
+  grep -aoE '(^|[^a-z])skipped: .*' "$output" | sed 's/^[^s]*//' >>"$skipped" || true
 }
 
 section "the scripts"
+counted scripts/test-setup.sh
 counted scripts/test-v8.sh
 counted python3 benches/test_report.py
 section "building the programs"
+scripts/plan.sh
 scripts/build.sh
 section "building the tests"
 # Dependencies with their debug assertions; what the process tests run is the release build above.
@@ -43,6 +50,7 @@ if [ "$seconds" != 0 ]; then
   done
 fi
 section "all tests"
+sort -u "$skipped"
 awk -v trouble="$failed" '
   /^test result: / { passed += $4; failed += $6 }
   /^[0-9]+ passed, / { passed += $1; failed += $3 }

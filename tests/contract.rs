@@ -38,4 +38,5 @@ mod hostile_worker;
 mod originals_bugs;
 
 mod doctor;
+mod examples;
 mod hostile_native;

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Says what a build is going to take before it starts: where V8 comes from, and time and disk of the pool's own build. Builds
+# nothing, and says nothing when the programs are built already.
+set -Eeuo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/v8-env.sh
+. "$repository/scripts/v8-env.sh"
+[ ! -x "${CARGO_TARGET_DIR:-$repository/target}/release/pool-worker" ] || exit 0
+
+# The same choice as the build's, but a build of V8 is only noted.
+found=''
+would_build() { found=build; return 1; }
+if V8_BUILD=would_build v8_choose "$repository" 2>/dev/null; then found=${RUSTY_V8_ARCHIVE:-download}; fi
+printf '== What the build is going to take\n'
+case $found in
+  build)
+    cat <<PLAN
+V8    No archive of it is at hand and its release page does not answer, so it is compiled from source, once:
+      about an hour on two cores, and 12 GB of disk in ${V8_BUILD_ROOT:-/var/tmp/process-pool-v8} meanwhile. It needs root, for a
+      Debian unstable with a newer compiler in a folder of its own. The result, 32 MB, is kept in
+      $(v8_cache_folder "$repository").
+      An archive that you have already is used when RUSTY_V8_ARCHIVE names it.
+PLAN
+    ;;
+  download) echo "V8    It is downloaded from the release page of the crate v8: about 40 MB." ;;
+  '') ;; # The build is about to say what is wrong.
+  *) echo "V8    It is there already: $found" ;;
+esac
+cat <<'PLAN'
+Pool  About 250 packages are downloaded from crates.io, and compiled in about 5 minutes of CPU time; 1.5 GB in target/.
+Tests They take another 10 minutes of CPU time to compile, and 6 GB in target/. The demonstration does not need them.
+PLAN
