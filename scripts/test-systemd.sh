@@ -47,8 +47,8 @@ if [ "${SYSTEMD_TEST:-yes}" = no ]; then
   echo "skipped: systemd in namespaces (SYSTEMD_TEST=no): scripts/test-systemd.sh"
   exit
 fi
-command -v jq >/dev/null || { echo "$0: jq is needed: apt-get install jq" >&2; exit 2; }
 machine_possible || exit 0
+scripts/setup.sh systemd
 fill_layer
 machine_root
 machine_boot "$layer"

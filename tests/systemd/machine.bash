@@ -2,7 +2,7 @@
 # A Debian with a real systemd in namespaces of its own: made once, booted in under a second, gone without a trace. Sourced.
 #
 #   machine_possible       whether this machine can; else prints why not and how to go on
-#   machine_root           makes the root when there is none; its path in $machine_root
+#   machine_root           makes the root when there is none, which wants debootstrap; its path in $machine_root
 #   machine_boot LAYER     boots it with the files in LAYER laid over it
 #   inside COMMAND…        runs a command in it as root, for a minute at most
 #   machine_end            ends it and removes what it left; may be called at any time
@@ -58,7 +58,7 @@ machine_root() {
   if [ ! -d "$machine_root" ]; then
     log=$cache/debootstrap.log
     echo "making a Debian root with systemd in $machine_root (once; about a minute; log: $log)"
-    machine_install_debootstrap >"$log" 2>&1 && machine_debootstrap "$machine_root.part" >>"$log" 2>&1 || {
+    machine_debootstrap "$machine_root.part" >"$log" 2>&1 || {
       tail -n 20 "$log" >&2
       echo "failed to make a Debian root; the whole log: $log" >&2
       return 1
@@ -66,14 +66,6 @@ machine_root() {
     mv "$machine_root.part" "$machine_root"
   fi
   exec 8>&-
-}
-
-machine_install_debootstrap() {
-  command -v debootstrap >/dev/null && return
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap || {
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap
-  }
 }
 
 machine_debootstrap() { # FOLDER
