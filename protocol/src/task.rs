@@ -17,7 +17,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use raw::parse;
+pub use raw::{FIELDS, parse};
 
 /// The five kinds of task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -83,7 +83,7 @@ pub enum Realm {
 
 /// When another attempt is made.
 #[derive(Clone, Copy, PartialEq, Debug, Encode, Decode, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default, expecting = "a JSON object")]
 pub struct RetryPolicy {
     /// Before the second attempt, in milliseconds.
     pub initial_delay: u32,

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Every field of every type; what belongs to which type is judged after.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a JSON object")]
 struct Raw<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<Cow<'a, str>>,
@@ -69,14 +69,14 @@ struct Raw<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected milliseconds from now or an RFC 3339 time")]
 enum RawDeadline<'a> {
     In(u64),
     At(#[serde(borrow)] Cow<'a, str>),
 }
 
 #[derive(Clone, Copy, Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a JSON object")]
 struct RawLimits {
     cpu_ms: Option<u64>,
     memory_bytes: Option<u64>,
@@ -113,7 +113,8 @@ fn shape_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid
     InvalidTask::new(field, format!("is malformed: {message}"))
 }
 
-const NAMES: &[&str] = &[
+/// The names of all fields, in the order of the contract; `docs/tasks.md` explains each.
+pub const FIELDS: &[&str] = &[
     "type",
     "projectId",
     "priority",
@@ -151,8 +152,10 @@ const NAMES: &[&str] = &[
 ];
 
 fn nearest(field: &str) -> String {
-    let best =
-        NAMES.iter().map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase()), name)).min();
+    let best = FIELDS
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase()), name))
+        .min();
     match best {
         // A third of the letters may be wrong: farther off it is no slip of the pen.
         Some((distance, name)) if distance * 3 <= field.len().max(3) => format!("; did you mean `{name}`?"),
