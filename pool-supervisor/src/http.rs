@@ -28,6 +28,7 @@ mod serve;
 mod tasks;
 
 pub use key::{KeyError, load_or_make_key};
+pub use routes::ROUTES;
 
 use serve::{CONNECTIONS, Listener, Serving};
 

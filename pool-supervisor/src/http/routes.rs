@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{Method, StatusCode, Uri};
 use pool_protocol::control::{ControlRequest, ReadyReply};
 use pool_protocol::id::check_project_id;
@@ -31,19 +31,34 @@ pub(super) struct Gateway {
 
 type Answer = Result<Response, Refusal>;
 
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path,)*) => {
+        /// Every route: its method and its path. `docs/http-api.md` has a section for each.
+        pub const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path),)*];
+
+        fn all() -> Router<Gateway> {
+            Router::new()$(.route($path, $method($handler)))*
+        }
+    };
+}
+
+routes! {
+    get "/api/process-pool/stats" => stats,
+    post "/api/process-pool/project-limit" => set_limit,
+    get "/api/process-pool/project-usage" => usage,
+    post "/api/tasks" => tasks::submit,
+    // A wildcard: an id such as `../x` is a bad id, not an unknown route.
+    get "/api/tasks/{*id}" => tasks::show,
+    delete "/api/tasks/{*id}" => tasks::cancel,
+    get "/api/events" => events::stream,
+    get "/healthz" => health,
+    get "/readyz" => ready,
+    get "/metrics" => metrics,
+}
+
 /// All routes behind the gate.
 pub(super) fn router(gateway: Gateway, key: Arc<str>) -> Router {
-    Router::new()
-        .route("/api/process-pool/stats", get(stats))
-        .route("/api/process-pool/project-limit", post(set_limit))
-        .route("/api/process-pool/project-usage", get(usage))
-        .route("/api/tasks", post(tasks::submit))
-        // A wildcard: an id such as `../x` is a bad id, not an unknown route.
-        .route("/api/tasks/{*id}", get(tasks::show).delete(tasks::cancel))
-        .route("/api/events", get(events::stream))
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    all()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(gateway)
