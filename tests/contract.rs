@@ -27,6 +27,9 @@ mod poolctl;
 
 mod http_api;
 
+mod page_examples;
+mod page_tables;
+
 mod bad_input;
 mod hostile_api;
 mod hostile_client;

@@ -13,6 +13,7 @@ pub mod faults;
 pub mod folder;
 pub mod http;
 pub mod names;
+pub mod page;
 pub mod pool;
 pub mod proc;
 pub mod raw;

@@ -174,6 +174,7 @@ fn task_fields(event: &PoolEvent) -> EventJson<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn events_are_numbered_from_1_and_the_oldest_goes_first() {
@@ -194,6 +195,86 @@ mod tests {
             String::from_utf8(log.json(1).expect("kept")).expect("UTF-8"),
             r#"{"seq":1,"time":"1970-01-01T00:00:00.000Z","event":"scaled-up","workers":2}"#
         );
+    }
+
+    /// One of each, with all that it can have.
+    fn one_of_each() -> Vec<What> {
+        use pool_core::action::TaskSlot;
+        use pool_core::settings::Lane;
+        use pool_protocol::id::WorkerId;
+        use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
+        let (task, slot, worker) = (TaskId(1), TaskSlot(0), WorkerId { slot: 0, generation: 1 });
+        let (run_us, code) = (1, ErrorCode::JsException);
+        let verdict = Verdict { cause: Cause::Idle, evidence: String::new() };
+        let events = [
+            PoolEvent::WorkerStarted { worker, start_us: 1 },
+            PoolEvent::WorkerTerminated { worker, lane: Lane::Js, verdict: verdict.clone(), lived_us: 1, tasks: 1 },
+            PoolEvent::WorkerError { worker, task: Some(task), verdict },
+            PoolEvent::TaskQueued { task, slot },
+            PoolEvent::TaskStarted { task, slot, worker, attempt: 1 },
+            PoolEvent::TaskComplete { task, slot, worker, run_us },
+            PoolEvent::TaskError { task, slot, worker: Some(worker), code, run_us },
+            PoolEvent::TaskRetry { task, slot, code, delay_us: 1, attempts: 1 },
+            PoolEvent::ScaledUp { workers: 1 },
+            PoolEvent::ScaledDown { workers: 1 },
+            PoolEvent::QueueFull,
+            PoolEvent::Degraded { reason: String::new() },
+            PoolEvent::Recovered,
+            PoolEvent::Reloaded,
+        ];
+        let log = What::Log { task, level: LogLevel::Log, text: "".into() };
+        events.into_iter().map(What::Pool).chain([log]).collect()
+    }
+
+    /// The number of an event's kind; a new kind does not compile before it is in [`one_of_each`].
+    fn number(what: &What) -> usize {
+        match what {
+            What::Pool(PoolEvent::WorkerStarted { .. }) => 0,
+            What::Pool(PoolEvent::WorkerTerminated { .. }) => 1,
+            What::Pool(PoolEvent::WorkerError { .. }) => 2,
+            What::Pool(PoolEvent::TaskQueued { .. }) => 3,
+            What::Pool(PoolEvent::TaskStarted { .. }) => 4,
+            What::Pool(PoolEvent::TaskComplete { .. }) => 5,
+            What::Pool(PoolEvent::TaskError { .. }) => 6,
+            What::Pool(PoolEvent::TaskRetry { .. }) => 7,
+            What::Pool(PoolEvent::ScaledUp { .. }) => 8,
+            What::Pool(PoolEvent::ScaledDown { .. }) => 9,
+            What::Pool(PoolEvent::QueueFull) => 10,
+            What::Pool(PoolEvent::Degraded { .. }) => 11,
+            What::Pool(PoolEvent::Recovered) => 12,
+            What::Pool(PoolEvent::Reloaded) => 13,
+            What::Log { .. } => 14,
+        }
+    }
+
+    /// Name and other fields of the event that this JSON is.
+    fn shape(json: &[u8]) -> (String, BTreeSet<String>) {
+        let event: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).expect("an object");
+        let fields = event.keys().filter(|name| !["seq", "time", "event"].contains(&name.as_str()));
+        (event["event"].as_str().expect("a name").to_owned(), fields.cloned().collect())
+    }
+
+    #[test]
+    fn the_page_about_the_http_api_has_every_event_with_its_fields() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md");
+        let page = std::fs::read_to_string(page).expect("the page is part of the project");
+        let table = page.split_once("| event | fields | when |\n|---|---|---|\n").expect("the table of events").1;
+        let rows = table.lines().map_while(|line| line.strip_prefix("| `"));
+        let listed = rows.map(|row| {
+            let (name, rest) = row.split_once("` |").expect("a name");
+            let fields = rest.split_once('|').expect("a cell").0;
+            (name.to_owned(), fields.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+        });
+        let kinds = one_of_each();
+        assert!(kinds.iter().map(number).eq([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]));
+        let mut log = EventLog::new();
+        for what in kinds {
+            let project = matches!(number(&what), 3..=7 | 14).then(|| Arc::from("p"));
+            log.push(0, project, what);
+        }
+        let known = (1..=log.last()).map(|seq| shape(&log.json(seq).expect("kept")));
+        let known = known.chain([shape(&super::super::replies::events_lost(1, 1))]);
+        assert_eq!(listed.collect::<BTreeMap<_, BTreeSet<_>>>(), known.collect());
     }
 
     #[test]

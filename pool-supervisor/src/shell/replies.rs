@@ -297,7 +297,7 @@ impl Pool {
 }
 
 /// Stands for events that a slow reader missed.
-fn events_lost(seq: u64, lost: u64) -> Vec<u8> {
+pub(super) fn events_lost(seq: u64, lost: u64) -> Vec<u8> {
     let event = pool_protocol::control::EventJson {
         seq,
         time: &rfc3339(Clock::wall_us()),

@@ -270,13 +270,39 @@ fn every_known_key_is_read_and_shown() {
     assert_eq!(paths, known);
 }
 
-#[test]
-fn the_page_about_the_configuration_has_every_key_as_the_code_has_it() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+/// The rows of all tables of a page with these titles.
+fn rows(page: &str, titles: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
     let page = std::fs::read_to_string(page).expect("the page is part of the project");
+    let tables = page.split(titles).skip(1).map(|rest| rest.lines().skip(2));
+    tables.flat_map(|lines| lines.take_while(|line| line.starts_with('|')).map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_page_about_the_configuration_has_every_key_as_the_code_has_it_and_no_other() {
+    let row = |key: &keys::Key| format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning);
+    let known: Vec<String> = keys::KEYS.iter().map(row).collect();
+    assert_eq!(rows("configuration.md", "| key | default | meaning |"), known);
+}
+
+#[test]
+fn the_page_about_migrating_has_every_name_of_the_original() {
+    let listed = rows("migrating.md", "| original | here | default here | difference in meaning |");
+    let names = listed.iter().map(|row| {
+        let mut cells = row.split('`').skip(1).step_by(2);
+        (cells.next().expect("a name").to_owned(), cells.next().expect("a name").to_owned())
+    });
+    let known = keys::ORIGINAL_NAMES
+        .iter()
+        .map(|(theirs, ours)| (format!("{}.{theirs}", keys::ORIGINAL), format!("pool.{ours}")));
+    assert_eq!(names.collect::<Vec<_>>(), known.collect::<Vec<_>>());
     for key in keys::KEYS {
-        let row = format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning);
-        assert!(page.contains(&row), "docs/configuration.md lacks this row:\n{row}");
+        let named = listed.iter().filter(|row| row.contains(&format!("| `{}` |", key.path)));
+        for row in named {
+            let default = row.split(" | ").nth(2).expect("a cell");
+            let ours = key.default.split(',').next().expect("a piece");
+            assert!(default.starts_with(ours), "{row}\n says {default}, the key's default is {}", key.default);
+        }
     }
 }
 
