@@ -1,7 +1,7 @@
 //! Cancel stops a waiting task at once and a running one for real.
 
 use pool_tests::tasks::{code, error, hold, program, result, with};
-use pool_tests::{Folder, Pool, Value, json, proc, until};
+use pool_tests::{Folder, Pool, Value, json, proc, until, until_some};
 
 fn narrow() -> Pool {
     Pool::start(json!({
@@ -62,16 +62,18 @@ fn a_programs_whole_process_tree_goes_setsid_children_included() {
     let pool = narrow();
     let folder = Folder::new();
     let script = format!(
-        "setsid sh -c 'trap \"\" TERM; echo > {0}/deep; sleep 1000; : {0}' & sh -c 'echo > {0}/near; sleep 1000; : {0}' & wait",
+        "setsid sh -c 'trap \"\" TERM; echo > {0}/deep; sleep 1000; :' & sh -c 'echo > {0}/near; sleep 1000; :' & wait",
         folder.text()
     );
     let id = pool.submit(program("/bin/sh", &["-c", &script]));
     until("the script runs", || folder.join("deep").exists() && folder.join("near").exists());
-    // Each of the three shells names the folder on its command line; their own numbers may be those of another namespace.
-    assert_eq!(proc::naming(&folder.text()).len(), 3);
+    let worker = pool.pid_of(&pool.task(&id)["workerId"]).expect("it runs the script");
+    let tree = until_some("three shells and two sleeps are up", || {
+        Some(proc::descendants(worker)).filter(|tree| tree.len() == 5)
+    });
     pool.cancel(&id);
     cancelled(&pool.outcome(&id));
-    until("the tree is gone", || proc::naming(&folder.text()).is_empty());
+    until("the tree is gone", || tree.iter().all(|process| !process.lives()));
 }
 
 #[test]

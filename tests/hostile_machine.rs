@@ -12,7 +12,7 @@ use pool_tests::faults::Faults;
 use pool_tests::pool::supervisor_command;
 use pool_tests::tasks::{code, error, hold, program, result, sleep, with};
 use pool_tests::wait::{now, pause};
-use pool_tests::{Client, Folder, Pool, Value, json, proc, unharmed, until};
+use pool_tests::{Client, Folder, Pool, Value, json, proc, unharmed, until, until_some};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// How long the supervisor is watched for spinning.
@@ -227,21 +227,21 @@ fn hostile_48_a_supervisor_that_is_killed_leaves_no_worker_and_no_grandchild_and
         "pool": {"minWorkers": 2, "maxWorkers": 4},
         "shell": {"allow": [{"program": "/bin/sh", "args": "(?s).*"}], "env": {"PATH": "/usr/bin:/bin"}},
     }));
-    // Each of the three shells names the folder on its command line.
-    let deepest = format!("echo > {0}/up; sleep 100; : {0}", folder.text());
-    let script = format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; : {0}' & sleep 100", folder.text());
+    let deepest = format!("echo > {}/up; sleep 100; :", folder.text());
+    let script = format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; :' & sleep 100; :");
     for task in [hold(), code("for (;;);"), program("/bin/sh", &["-c", &script])] {
         let _id = pool.submit(task);
+    let io = i32::try_from(pool.busy_worker("io")["pid"].as_i64().expect("a pid")).expect("a pid");
+    let tree =
+        until_some("three shells and two sleeps are up", || Some(proc::descendants(io)).filter(|tree| tree.len() == 5));
     }
     until("the tree is up", || folder.join("up").exists());
-    // A shell that is about to start `sleep` stands there twice for a moment.
-    until("three shells name the folder", || proc::naming(&folder.text()).len() == 3);
     until("all of them run", || pool.status()["tasks"]["running"] == 3);
     let workers = proc::workers_of(pool.pid());
     pool.signal(Signal::KILL);
     pool.wait();
     until("no worker is left", || workers.iter().all(|pid| !proc::alive(*pid)));
-    until("no grandchild is left", || proc::naming(&folder.text()).is_empty());
+    until("no grandchild is left", || tree.iter().all(|process| !process.lives()));
     let mut again = supervisor_command(pool.folder())
         .arg("--config")
         .arg(pool.config_path())

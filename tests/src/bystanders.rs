@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::pool::Pool;
-use crate::proc::{self, Stat};
+use crate::proc::Process;
 use crate::tasks::hold;
 use crate::wait::until;
 
@@ -33,24 +33,6 @@ pub fn beside<T>(pool: &Pool, held: Value, probe: Value, attack: impl FnOnce(&st
     result
 }
 
-/// A process, for good: numbers are used again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Process {
-    pid: i32,
-    started: u64,
-}
-
-impl Process {
-    fn of(pid: i32) -> Self {
-        let Stat { started, .. } = proc::stat(pid).expect("it lives");
-        Self { pid, started }
-    }
-
-    fn lives(self) -> bool {
-        proc::stat(self.pid).is_some_and(|stat| stat.state != 'Z' && stat.started == self.started)
-    }
-}
-
 /// Those who only stand by.
 #[derive(Debug)]
 struct Bystanders<'a> {
@@ -72,10 +54,10 @@ impl<'a> Bystanders<'a> {
         until("the neighbour runs", || pool.task(&task)["state"] == "running");
         until("nobody is being started", || pool.workers().iter().all(is_ready));
         let worker = pool.task(&task)["workerId"].clone();
-        let process = Process::of(pool.pid_of(&worker).expect("it runs a task"));
+        let process = Process::of(pool.pid_of(&worker).expect("it runs a task")).expect("it lives");
         let ready = pool.workers().iter().map(|row| row["workerId"].clone()).collect();
         let since = pool.events().last().and_then(|event| event["seq"].as_u64()).unwrap_or(0);
-        Self { pool, supervisor: Process::of(pool.pid()), task, worker, process, ready, since }
+        Self { pool, supervisor: Process::of(pool.pid()).expect("it lives"), task, worker, process, ready, since }
     }
 
     fn are_unharmed(self, probe: Value) {

@@ -33,6 +33,44 @@ pub fn stat(pid: i32) -> Option<Stat> {
     })
 }
 
+/// A process for good: numbers are used again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    started: u64,
+}
+
+impl Process {
+    /// The process that has this number now, zombies too.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: stat(pid)?.started })
+    }
+
+    /// Whether it is there, and no zombie.
+    #[must_use]
+    pub fn lives(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.state != 'Z' && stat.started == self.started)
+    }
+}
+
+/// All living processes below this one, whatever session they are in.
+///
+/// Between its fork and its exec a process still has its parent's command line, and a program may be in a namespace
+/// where it has another number. So a tree of processes is told by who started whom.
+#[must_use]
+pub fn descendants(ancestor: i32) -> Vec<Process> {
+    let mut found = Vec::new();
+    let mut parents = vec![ancestor];
+    while let Some(parent) = parents.pop() {
+        let below = children(parent);
+        found.extend(below.iter().filter_map(|pid| Process::of(*pid)).filter(|process| process.lives()));
+        parents.extend(below);
+    }
+    found
+}
+
 /// Whether there is such a process, and it is no zombie.
 #[must_use]
 pub fn alive(pid: i32) -> bool {
@@ -59,7 +97,8 @@ pub fn command_line(pid: i32) -> Vec<String> {
     bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
 
-/// Living processes whose command line names this text: a program in a namespace of its own knows itself by another number.
+/// Living processes whose command line names this text. How many they are says little: one that has forked, and not yet
+/// executed another program, is there twice.
 #[must_use]
 pub fn naming(text: &str) -> Vec<i32> {
     let names = |pid: &i32| alive(*pid) && command_line(*pid).iter().any(|argument| argument.contains(text));
