@@ -54,8 +54,7 @@ fn the_doctor_calls_missing_what_off_leaves_out() {
 #[test]
 fn the_doctor_fails_on_a_layer_that_is_claimed_and_not_there() {
     let folder = Folder::new();
-    let boaster = folder.join("claims-layers");
-    std::fs::copy(BAD_WORKER, &boaster).expect("copied");
+    let boaster = folder.copy_program(BAD_WORKER, "claims-layers");
     let pool = Pool::start(json!({"workerPath": boaster}));
     let answer = pool.ctl(&["doctor", "--json"]);
     let shown = answer.json();

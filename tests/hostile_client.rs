@@ -156,8 +156,7 @@ fn hostile_23_another_user_is_refused_and_logged() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
     }
     std::fs::set_permissions(pool.socket(), std::fs::Permissions::from_mode(0o666)).expect("ours");
-    let poolctl = pool.folder().join("poolctl");
-    std::fs::copy(&binaries().poolctl, &poolctl).expect("copied");
+    let poolctl = pool.folder().copy_program(&binaries().poolctl, "poolctl");
     let mut command = Command::new(poolctl);
     let asked: Ctl = command
         .arg("--socket")

@@ -106,9 +106,7 @@ fn has_recovered_with<T>(pool: &Pool, kept: T) {
 }
 
 fn copy_of_the_worker(folder: &Folder) -> PathBuf {
-    let worker = folder.join("pool-worker");
-    fs::copy(&binaries().worker, &worker).expect("copied");
-    worker
+    folder.copy_program(&binaries().worker, "pool-worker")
 }
 
 #[test]

@@ -87,8 +87,8 @@ fn hostile_34_dangerous_arguments_of_an_allowed_program_are_refused_by_its_patte
     assert_eq!(ran, "/srv -name *.rs -type f\nlog --oneline\n-tzf a.tar\n");
 }
 
-/// A shell whose child has left its session, ignores what it can, holds the pipe and has a child of its own. Each of the three names
-/// the folder on its command line, and the file `up` says that all are there.
+/// A shell whose child has left its session, ignores what it can, holds the pipe and has children of its own: two shells
+/// and a `sleep`. The two shells name the folder on their command lines, and the file `up` says that they are there.
 fn stubborn_tree(folder: &Folder, then: &str) -> String {
     let deepest = format!("echo > {0}/up; sleep 100; : {0}", folder.text());
     format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; : {0}' & {then}", folder.text())
@@ -169,9 +169,7 @@ fn running(program: &Path) -> Vec<i32> {
 
 /// A copy of the bomb of this test's own, so that it can be told from others.
 fn bomb(folder: &Folder) -> std::path::PathBuf {
-    let program = folder.join("fork_bomb");
-    std::fs::copy(FORK_BOMB, &program).expect("copied");
-    program
+    folder.copy_program(FORK_BOMB, "fork_bomb")
 }
 
 /// Each of its processes leaves the session, ignores SIGTERM, holds the pipes and forks on; so many in all, for the machine's

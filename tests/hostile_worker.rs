@@ -80,8 +80,7 @@ fn hostile_19_an_unknown_message_trailing_bytes_or_a_second_hello_is_a_crash() {
 /// A pool whose only worker is a copy of the liar under a name that tells it how to begin.
 fn at_start(name: &str) -> (Folder, Pool) {
     let folder = Folder::new();
-    let program = folder.join(name);
-    std::fs::copy(Path::new(BAD_WORKER), &program).expect("copied");
+    let program = folder.copy_program(BAD_WORKER, name);
     let pool =
         Pool::start(json!({"workerPath": program, "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 500}}));
     (folder, pool)
@@ -185,8 +184,7 @@ fn hostile_22_a_worker_that_never_reads_its_socket_is_killed_at_the_deadline() {
 #[test]
 fn hostile_22_a_worker_that_never_reads_at_all_does_not_hold_up_the_supervisor() {
     let folder = Folder::new();
-    let program = folder.join("deaf");
-    std::fs::copy(Path::new(BAD_WORKER), &program).expect("copied");
+    let program = folder.copy_program(BAD_WORKER, "deaf");
     let pool = pool_of(&program);
     let large = format!("'{}'", "x".repeat(4 << 20));
     let outcome = pool.run(with(lie(&large), json!({"timeout": 500})));

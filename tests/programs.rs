@@ -95,8 +95,7 @@ fn a_worker_started_by_hand_says_what_it_is_in_one_line_and_exits_2() {
 #[test]
 fn the_worker_is_found_beside_the_supervisor_else_by_the_configuration() {
     let folder = Folder::new();
-    let alone = folder.join("pool-supervisor");
-    std::fs::copy(&binaries().supervisor, &alone).expect("copied");
+    let alone = folder.copy_program(&binaries().supervisor, "pool-supervisor");
     let worker = binaries().worker.to_str().expect("UTF-8").to_owned();
     let elsewhere = Pool::start_with(json!({"workerPath": worker}), |c| {
         let arguments: Vec<_> = c.get_args().map(ToOwned::to_owned).collect();

@@ -6,4 +6,10 @@ pub mod http;
 pub mod shell;
 mod socket;
 
+// What tests of all packages share.
+#[cfg(test)]
+#[path = "../../tests/src/executable.rs"]
+#[expect(unreachable_pub, dead_code, reason = "the other packages use more of it")]
+mod executable;
+
 pub use pool_edge::{config, session};

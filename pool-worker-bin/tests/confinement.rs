@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use io_support::{Worker, code, setup, task};
+use io_support::{Worker, code, executable, setup, task};
 use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::TaskKind;
@@ -208,7 +208,7 @@ fn a_program_reads_and_writes_what_is_named_and_executes_nothing_that_it_may_wri
     let (open, closed) = (folder.path().join("open"), folder.path().join("closed"));
     for place in [&open, &closed] {
         fs::create_dir(place).unwrap();
-        fs::copy("/usr/bin/true", place.join("true")).unwrap();
+        executable::copy(Path::new("/usr/bin/true"), &place.join("true"));
     }
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let mut setup = find_setup();

@@ -3,10 +3,10 @@
 mod io_support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use io_support::{Ended, Worker, setup, task, until};
+use io_support::{Ended, Worker, executable, setup, task, until};
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::TaskKind;
 use pool_protocol::worker::{AllowedProgram, Lane, Setup};
@@ -302,8 +302,7 @@ fn a_program_that_was_swapped_does_not_run() {
 }
 
 fn write_script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(path, &format!("#!/bin/sh\n{text}\n"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::executable;
+
 /// Removed when it is dropped.
 #[derive(Debug)]
 pub struct Folder(tempfile::TempDir);
@@ -42,9 +44,15 @@ impl Folder {
 
     /// Writes a file that may be executed.
     pub fn write_program(&self, name: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.write(name, text);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+        let path = self.join(name);
+        executable::write(&path, text);
+        path
+    }
+
+    /// Copies a file that may be executed.
+    pub fn copy_program(&self, from: impl AsRef<Path>, name: &str) -> PathBuf {
+        let path = self.join(name);
+        executable::copy(from.as_ref(), &path);
         path
     }
 

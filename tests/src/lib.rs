@@ -9,6 +9,7 @@ pub mod arena;
 pub mod binaries;
 pub mod bystanders;
 pub mod client;
+pub mod executable;
 pub mod faults;
 pub mod folder;
 pub mod http;

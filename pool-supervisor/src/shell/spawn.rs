@@ -190,6 +190,7 @@ impl Drop for Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executable;
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
 
@@ -197,8 +198,7 @@ mod tests {
     fn said(script: &str, namespaces: Namespaces) -> Result<(Spawned, String), SpawnError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("worker");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("ours");
+        executable::write(&path, &format!("#!/bin/sh\n{script}\n"));
         let order = Order { program: &path, lane: Lane::Io, namespaces, group: None };
         let mut spawned = spawn(&order)?;
         let mut text = String::new();

@@ -3,6 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
 
+#[path = "../../../tests/src/executable.rs"]
+pub mod executable;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
