@@ -5,10 +5,13 @@
 #   scripts/test-systemd.sh      wants root, jq and the built programs (scripts/build.sh); the first run makes a Debian root (a minute);
 #                                MACHINE_SUITE=trixie takes another Debian's systemd, SYSTEMD_TEST=no leaves the test out
 #
-# The last line counts: "N passed, N failed". A machine that cannot is told so: "skipped: …".
+# The last line counts: "N passed, N failed". A machine that cannot is told so, "skipped: …", and the exit code is 77, or 1 where
+# POOL_TESTS_REQUIRE demands the test.
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
+# shellcheck source=tests/skip.bash
+. tests/skip.bash
 # shellcheck source=tests/systemd/machine.bash
 . tests/systemd/machine.bash
 # shellcheck source=tests/systemd/checks.bash
@@ -44,10 +47,9 @@ fill_layer() {
 }
 
 if [ "${SYSTEMD_TEST:-yes}" = no ]; then
-  echo "skipped: systemd in namespaces (SYSTEMD_TEST=no): scripts/test-systemd.sh"
-  exit
+  skipped systemd systemd "SYSTEMD_TEST not to be \"no\"" "scripts/test-systemd.sh" || exit
 fi
-machine_possible || exit 0
+machine_possible || exit
 scripts/setup.sh systemd
 fill_layer
 machine_root

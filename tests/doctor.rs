@@ -5,8 +5,7 @@ use pool_tests::{Folder, Pool, Value, json};
 
 const BAD_WORKER: &str = env!("CARGO_BIN_EXE_bad_worker");
 
-fn doctor(config: Value) -> (Ctl, Value) {
-    let pool = Pool::start(config);
+fn doctor(pool: &Pool) -> (Ctl, Value) {
     let answer = pool.ctl(&["doctor", "--json"]);
     let shown = answer.json();
     (answer, shown)
@@ -35,14 +34,14 @@ fn all_that_is_claimed_bites(answer: &Ctl, shown: &Value) {
 
 #[test]
 fn the_doctor_finds_that_all_that_standard_promises_bites() {
-    let (answer, shown) = doctor(json!({"isolation": "standard"}));
+    let (answer, shown) = doctor(&Pool::start(json!({"isolation": "standard"})));
     all_that_is_claimed_bites(&answer, &shown);
     assert_eq!(shown["summary"]["level"], "standard");
 }
 
 #[test]
 fn the_doctor_calls_missing_what_off_leaves_out() {
-    let (answer, shown) = doctor(json!({"isolation": "off"}));
+    let (answer, shown) = doctor(&Pool::start(json!({"isolation": "off"})));
     all_that_is_claimed_bites(&answer, &shown);
     for layer in ["seccomp", "landlock", "capabilities"] {
         let of_layer: Vec<&Value> = rows(&shown).iter().filter(|row| row["layer"] == layer).collect();
@@ -82,7 +81,8 @@ fn the_doctor_finds_that_all_that_strict_promises_bites() {
         {"program": "/bin/sh", "args": "(?s).*"}, {"program": "/bin/true"}, {"program": "/usr/bin/yes"},
         {"program": "/usr/bin/setsid"}, {"program": "/bin/sleep"},
     ]);
-    let (answer, shown) = doctor(json!({"isolation": "strict", "shell": {"allow": allow}}));
+    let Some(pool) = Pool::strict(json!({"shell": {"allow": allow}})) else { return };
+    let (answer, shown) = doctor(&pool);
     all_that_is_claimed_bites(&answer, &shown);
     let both =
         ["descriptors", "resource-limits", "no-new-privs", "not-dumpable", "capabilities", "landlock", "seccomp"];

@@ -13,7 +13,7 @@ use pool_tests::client::{RUN, SUBMIT};
 use pool_tests::pool::{Ctl, supervisor_command};
 use pool_tests::raw::{Raw, hello};
 use pool_tests::tasks::{code, hold, result, sleep};
-use pool_tests::{Client, Folder, Pool, json, proc, unharmed, until};
+use pool_tests::{Client, Folder, Pool, json, proc, skip, unharmed, until};
 use rustix::process::Signal;
 
 #[test]
@@ -82,10 +82,7 @@ fn hostile_26_a_symlink_or_a_folder_that_is_not_ours_is_refused_with_what_to_do(
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("ours");
     assert!(refused(&open.join("pool.sock")).contains("others may write"));
     if !rustix::process::geteuid().is_root() {
-        eprintln!(
-            "skipped: a folder of another user: run it as root, such as with `sudo -E cargo test -p pool-tests hostile_26`"
-        );
-        return;
+        return skip::partly_skipped(skip::ROOT, "a folder of another user");
     }
     let theirs = folder.join("theirs");
     std::fs::create_dir(&theirs).expect("ours");
@@ -147,8 +144,7 @@ fn hostile_28_who_disconnects_in_the_middle_of_anything_leaves_nothing_behind() 
 #[test]
 fn hostile_23_another_user_is_refused_and_logged() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: another user cannot be played");
-        return;
+        return skip::skipped(skip::ROOT, "another user cannot be played");
     }
     let pool = Pool::start(json!({}));
     // Wide open on purpose: what is left is the check of who is calling.

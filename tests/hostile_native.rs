@@ -5,7 +5,7 @@ use pool_protocol::control::{ControlRequest, RefusedCode};
 use pool_protocol::worker::Lane;
 use pool_supervisor::client::ClientError;
 use pool_tests::tasks::{code, result};
-use pool_tests::{Pool, Value, json, proc, until};
+use pool_tests::{Pool, Value, json, proc, skip, until};
 
 fn pool(isolation: &str) -> Pool {
     let pool = Pool::start(json!({"isolation": isolation, "pool": {"minWorkers": 1, "maxWorkers": 1}}));
@@ -34,9 +34,10 @@ fn hostile_17_native_code_let_loose_is_refused_by_the_kernel_with_verdict_sandbo
     let pool = pool("standard");
     let first = probe(&pool, Lane::Js, "execve");
     if !has(&first, "seccomp") {
-        println!("skipped: seccomp: {}", pool.status()["isolation"]);
-        println!("run it on a kernel with CONFIG_SECCOMP_FILTER: cargo test -p pool-tests hostile_17");
-        return;
+        return skip::skipped(
+            skip::SECCOMP,
+            &pool.status()["isolation"]["lanes"]["js"]["missing"]["seccomp"].to_string(),
+        );
     }
     for attack in ["execve", "open-passwd", "socket-inet", "ptrace", "signal-supervisor", "prlimit-supervisor"] {
         let reply = probe(&pool, Lane::Js, attack);

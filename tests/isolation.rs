@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pool_protocol::control::ControlRequest;
 use pool_tests::tasks::{code, program, result};
-use pool_tests::{Pool, Value, json, proc, until, until_some};
+use pool_tests::{Pool, Value, json, proc, skip, until, until_some};
 use rustix::process::Signal;
 
 const BAD_WORKER: &str = env!("CARGO_BIN_EXE_bad_worker");
@@ -26,21 +26,7 @@ fn strict_refuses_to_start_when_a_promised_layer_is_missing_and_names_it() {
 
 #[test]
 fn a_strict_pool_has_every_promised_layer_or_there_is_none() {
-    let pool = Pool::launch(json!({"isolation": "strict", "pool": {"minWorkers": 1, "maxWorkers": 1}}), |_| {});
-    until("it runs or it has given up", || {
-        !proc::alive(pool.pid()) || pool.log().contains("supervisor ended") || pool.socket().exists()
-    });
-    let ready = until_some("it is ready, or it has ended", || {
-        if !proc::alive(pool.pid()) {
-            return Some(false);
-        }
-        pool.try_status().filter(|status| status["workers"]["available"] == 1).map(|_| true)
-    });
-    if !ready {
-        assert!(pool.log().contains("as the configuration promises"), "{}", pool.log());
-        println!("skipped: a layer that strict promises; see the log:\n{}", pool.log());
-        return;
-    }
+    let Some(pool) = Pool::strict(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}})) else { return };
     let on = names(&pool.status()["isolation"]["lanes"]["js"]["on"]);
     for layer in ["seccomp", "landlock", "user-namespace", "pid-namespace", "network-namespace", "capabilities"] {
         assert!(on.iter().any(|name| name == layer), "{layer}: {on:?}");
@@ -123,12 +109,21 @@ fn a_folder_that_is_no_control_group_is_refused_naming_the_key() {
 struct Tree(PathBuf);
 
 impl Tree {
+    /// Nothing where the machine has none to give, which is said.
     fn new(name: &str) -> Option<Self> {
         let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-        let root = roots.iter().find(|root| Path::new(root).join("cgroup.subtree_control").exists())?;
+        let Some(root) = roots.iter().find(|root| Path::new(root).join("cgroup.subtree_control").exists()) else {
+            skip::skipped(skip::CGROUP_V2, "none is mounted below /sys/fs/cgroup");
+            return None;
+        };
         let path = Path::new(root).join(format!("pool-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).ok()?;
-        Some(Self(path))
+        match std::fs::create_dir(&path) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                skip::skipped(skip::CGROUP_V2, &format!("{}: {error}", path.display()));
+                None
+            }
+        }
     }
 
     fn of(&self, pid: i32) -> String {
@@ -156,13 +151,9 @@ impl Drop for Tree {
     }
 }
 
-fn no_groups() {
-    println!("skipped: cgroup v2 that can be written; run this test as root of the machine, or with a delegated group");
-}
-
 #[test]
 fn each_worker_has_a_group_of_its_own_which_goes_with_it() {
-    let Some(tree) = Tree::new("own") else { return no_groups() };
+    let Some(tree) = Tree::new("own") else { return };
     let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "cgroup": {"path": tree.0}}));
     pool.until_idle("js", 2);
     assert_eq!(tree.groups(), ["supervisor", "w0.1", "w1.1"]);
@@ -179,7 +170,7 @@ fn each_worker_has_a_group_of_its_own_which_goes_with_it() {
 
 #[test]
 fn the_groups_of_a_killed_supervisor_are_removed_by_the_next_one() {
-    let Some(tree) = Tree::new("sweep") else { return no_groups() };
+    let Some(tree) = Tree::new("sweep") else { return };
     let config = json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "cgroup": {"path": tree.0}});
     let first = Pool::start(config.clone());
     first.until_idle("js", 1);
@@ -197,7 +188,7 @@ fn the_groups_of_a_killed_supervisor_are_removed_by_the_next_one() {
 
 #[test]
 fn killing_a_worker_kills_what_it_has_started_even_in_sessions_of_their_own() {
-    let Some(tree) = Tree::new("kill") else { return no_groups() };
+    let Some(tree) = Tree::new("kill") else { return };
     let allow = json!([{"program": "/usr/bin/setsid", "args": ".*"}]);
     let pool = Pool::start(json!({
         "pool": {"minWorkers": 1, "maxWorkers": 2}, "cgroup": {"path": tree.0}, "isolation": "off", "shell": {"allow": allow},
@@ -218,7 +209,7 @@ fn killing_a_worker_kills_what_it_has_started_even_in_sessions_of_their_own() {
 
 #[test]
 fn required_groups_that_cannot_limit_are_refused_at_the_start() {
-    let Some(tree) = Tree::new("required") else { return no_groups() };
+    let Some(tree) = Tree::new("required") else { return };
     let offered = std::fs::read_to_string(tree.0.join("cgroup.controllers")).unwrap_or_default();
     let config = json!({"cgroup": {"path": tree.0, "mode": "required"}, "pool": {"minWorkers": 1, "maxWorkers": 1}});
     if offered.contains("memory") && offered.contains("pids") {
@@ -229,7 +220,7 @@ fn required_groups_that_cannot_limit_are_refused_at_the_start() {
         drop(pool);
         return;
     }
-    println!("skipped: cgroup v2 memory controller; on a machine that has it this test sees the limits written");
+    skip::partly_skipped(skip::CGROUP_V2_MEMORY, "the pool refused to start, as it should");
     let mut pool = Pool::launch(config, |_| {});
     assert_eq!(pool.wait().code(), Some(1));
     assert!(pool.log().contains("cgroup-memory") && pool.log().contains("no memory controller"), "{}", pool.log());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pool_tests::tasks::{code, error, hold, program, with};
-use pool_tests::{Pool, Value, json, proc, until, until_some};
+use pool_tests::{Pool, Value, json, proc, skip, until, until_some};
 use rustix::process::Signal;
 
 const BAD_WORKER: &str = env!("CARGO_BIN_EXE_bad_worker");
@@ -223,8 +223,7 @@ impl Drop for SmallGroup {
 #[test]
 fn kernel_oom() {
     let Some(group) = SmallGroup::new() else {
-        println!("skipped: a control group for memory that can be written; run this test as root of the machine");
-        return;
+        return skip::skipped(skip::CGROUP_V1_MEMORY, "");
     };
     let config = json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"memoryBytes": "1GiB"}, "http": {"listen": "127.0.0.1:0"}});
     let pool = Pool::start_with(config, |command| {

@@ -11,5 +11,9 @@ mod socket;
 #[path = "../../tests/src/executable.rs"]
 #[expect(unreachable_pub, dead_code, reason = "the other packages use more of it")]
 mod executable;
+#[cfg(test)]
+#[path = "../../tests/src/skip.rs"]
+#[expect(unreachable_pub, reason = "it is public in the package that owns it")]
+mod skip;
 
 pub use pool_edge::{config, session};

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use io_support::{Worker, code, executable, setup, task};
+use io_support::{Worker, code, executable, setup, skip, task};
 use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::TaskKind;
@@ -50,7 +50,7 @@ fn what_it_reports_is_what_the_kernel_says() {
         let own = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         match fs::read_link(format!("/proc/{}/ns/{name}", worker.child.id())) {
             Ok(its) => assert_eq!(layers.has(layer), its != own, "{layer}"),
-            Err(error) => println!("skipped: a look at its {name} namespace ({error}); run this test as root"),
+            Err(error) => skip::partly_skipped(skip::ROOT, &format!("a look at its {name} namespace: {error}")),
         }
     }
     for layer in LayerSet::promised(Level::Strict, Lane::Js).without(layers).iter() {
@@ -146,8 +146,7 @@ fn modules_are_found_in_the_empty_root_and_nothing_else_is() {
     let denied = worker.outcome(&task(2, TaskKind::Module, link.to_str().unwrap(), "{}")).failure();
     assert_eq!(denied.0, ErrorCode::ModuleDenied, "{denied:?}");
     if !layers.has(Layer::MountNamespace) {
-        println!("skipped: a mount namespace ({missing:?})");
-        return;
+        return skip::partly_skipped(skip::USER_NAMESPACES, &missing[Layer::MountNamespace.name()]);
     }
     let seen = |path: &Path| {
         let inside = Path::new(&format!("/proc/{}/root", worker.child.id())).join(path.strip_prefix("/").unwrap());
@@ -155,7 +154,7 @@ fn modules_are_found_in_the_empty_root_and_nothing_else_is() {
     };
     match seen(&main) {
         Ok(_) => assert!(seen(Path::new("/etc")).is_err() && seen(&folder.path().join("outside.mjs")).is_err()),
-        Err(error) => println!("skipped: a look at its root from outside ({error}); run this test as root"),
+        Err(error) => skip::partly_skipped(skip::ROOT, &format!("a look at its root from outside: {error}")),
     }
 }
 
@@ -182,8 +181,7 @@ fn find(worker: &mut Worker, args: &[&str]) -> Value {
 fn a_program_runs_programs_of_the_list_and_no_others() {
     let (mut worker, layers, missing) = Worker::start_confined(&find_setup());
     if !layers.has(Layer::Landlock) {
-        println!("skipped: Landlock ({missing:?}); run this test on Linux 6.2 or later");
-        return;
+        return skip::skipped(skip::LANDLOCK, &missing[Layer::Landlock.name()]);
     }
     let own = find(&mut worker, &["/dev/null", "-exec", "/usr/bin/find", "{}", "-printf", "found", ";"]);
     assert_eq!(own["stdout"], "found", "{own}");
@@ -215,8 +213,7 @@ fn a_program_reads_and_writes_what_is_named_and_executes_nothing_that_it_may_wri
     setup.isolation.writable = vec![text(&open)];
     let (mut worker, layers, missing) = Worker::start_confined(&setup);
     if !layers.has(Layer::Landlock) {
-        println!("skipped: Landlock ({missing:?}); run this test on Linux 6.2 or later");
-        return;
+        return skip::skipped(skip::LANDLOCK, &missing[Layer::Landlock.name()]);
     }
     let listed = find(&mut worker, &[&text(&open)]);
     assert!(listed["stdout"].as_str().unwrap().contains("open/true"), "{listed}");

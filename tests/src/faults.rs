@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::folder::Folder;
+use crate::skip;
 
 /// The faults of one supervisor.
 #[derive(Debug)]
@@ -14,14 +15,19 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// None so far; nothing, and a line on standard error, where there is no C compiler.
+    /// None so far; nothing where there is no C compiler, which is said.
     ///
     /// # Panics
     /// When the compiler does not take our file.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let library = library()?;
-        Some(Self { folder: Folder::new(), library })
+        match library() {
+            Ok(library) => Some(Self { folder: Folder::new(), library: library.clone() }),
+            Err(error) => {
+                skip::skipped(skip::CC, error);
+                None
+            }
+        }
     }
 
     /// Has the supervisor that the command starts believe in them.
@@ -46,8 +52,9 @@ impl Faults {
     }
 }
 
-fn library() -> Option<PathBuf> {
-    static BUILT: OnceLock<Option<(Folder, PathBuf)>> = OnceLock::new();
+/// The library, built once for all tests; or why there is no compiler.
+fn library() -> Result<&'static PathBuf, &'static str> {
+    static BUILT: OnceLock<Result<(Folder, PathBuf), String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let folder = Folder::new();
         let (source, library) = (folder.write("faults.c", include_str!("faults.c")), folder.join("faults.so"));
@@ -56,13 +63,10 @@ fn library() -> Option<PathBuf> {
         match compile.output() {
             Ok(output) => {
                 assert!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
-                Some((folder, library))
+                Ok((folder, library))
             }
-            Err(error) => {
-                eprintln!("skipped: a C compiler: {error}; install one (Debian's package gcc) and run the test again");
-                None
-            }
+            Err(error) => Err(error.to_string()),
         }
     });
-    built.as_ref().map(|(_, library)| library.clone())
+    built.as_ref().map(|(_, library)| library).map_err(String::as_str)
 }

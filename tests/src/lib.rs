@@ -19,6 +19,7 @@ pub mod pool;
 pub mod proc;
 pub mod raw;
 pub mod server;
+pub mod skip;
 pub mod tasks;
 pub mod wait;
 

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::folder::Folder;
 use crate::http::Api;
 use crate::proc;
+use crate::skip;
 use crate::wait::{until, until_some};
 
 /// Ended when it is dropped; a worker that outlives it fails the test.
@@ -110,6 +111,29 @@ impl Pool {
     pub fn with_http(mut config: Value) -> Self {
         config["http"]["listen"] = json!("127.0.0.1:0");
         Self::start(config)
+    }
+
+    /// Starts one whose workers have every layer that isolation `strict` promises, and waits until one of them is
+    /// ready. Nothing where the machine does not have every layer, which is said.
+    ///
+    /// # Panics
+    /// When it does not start for another reason.
+    #[must_use]
+    pub fn strict(mut config: Value) -> Option<Self> {
+        config["isolation"] = json!("strict");
+        let pool = Self::launch(config, |_| {});
+        let is_ready = until_some("a worker is ready, or the supervisor has ended", || {
+            let ended = !proc::alive(pool.pid());
+            let ready = || pool.try_status().is_some_and(|status| status["workers"]["available"].as_u64() > Some(0));
+            if ended { Some(false) } else { ready().then_some(true) }
+        });
+        if is_ready {
+            return Some(pool);
+        }
+        let log = pool.log();
+        let why = log.lines().find(|line| line.contains("as the configuration promises"));
+        skip::skipped(skip::STRICT, why.unwrap_or_else(|| panic!("the supervisor ended at its start:\n{log}")));
+        None
     }
 
     /// Starts one; the function may change the command.

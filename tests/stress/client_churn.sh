@@ -6,6 +6,7 @@
 # shellcheck source=tests/stress/lib.bash
 . "$(dirname "${BASH_SOURCE[0]}")/lib.bash"
 
+needs "stress::$name" perl perl-base
 # Two of three workers may be held by tasks that never end, so that the others are served on.
 start_pool '{"pool": {"minWorkers": 2, "maxWorkers": 3}, "projects": {"endless": {"limit": 2}}, "http": {"listen": "off"}, "log": {"level": "error"}}'
 "$poolctl" run code 1 >/dev/null
@@ -14,16 +15,13 @@ sleep 0.3
 low=$(descriptors)
 
 connect() { # BYTES: opens the socket, writes, and leaves
-  python3 - "$POOL_SOCKET" "$1" <<'CLIENT' || true
-import socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.settimeout(2)
-try:
-    s.connect(sys.argv[1])
-    s.sendall(bytes.fromhex(sys.argv[2]))
-except OSError:
-    pass
-CLIENT
+  # In Perl, which is part of every Debian. The supervisor may hang up before all is written.
+  perl -MSocket -e '
+    alarm 20;
+    socket(my $socket, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+    connect($socket, pack_sockaddr_un($ARGV[0])) or die "connect: $!";
+    $SIG{PIPE} = "IGNORE";
+    syswrite $socket, pack("H*", $ARGV[1]);' "$POOL_SOCKET" "$1" || fail "the supervisor does not listen"
 }
 
 # More than any client lives to see the end of.

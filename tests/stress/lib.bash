@@ -1,14 +1,19 @@
 # shellcheck shell=bash
 # What the stress scripts share: a pool in a temporary folder that is ended whatever happens, and a verdict. Sourced.
 #
+# The exit code is the verdict; 77 is that this machine lacks something, and nothing was tried.
+#
 # Everything is on this machine: Unix sockets, and loopback where HTTP is wanted. Only processes that were started here are signalled.
 set -Eeuo pipefail
 seed=${1:-1} seconds=${2:-30}
 case $seed$seconds in *[!0-9]*) printf 'usage: %s [SEED [SECONDS]]\n' "$0" >&2; exit 2 ;; esac
 RANDOM=$seed
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=tests/skip.bash
+. "$repository/tests/skip.bash"
 bin=${POOL_BIN_DIR:-${CARGO_TARGET_DIR:-$repository/target}/release}
 name=$(basename "$0" .sh)
+needs "stress::$name" jq jq
 for program in pool-supervisor pool-worker poolctl; do
   [ -x "$bin/$program" ] || { printf '%s: %s is not built; run scripts/build.sh\n' "$name" "$bin/$program" >&2; exit 2; }
 done

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A Debian with a real systemd in namespaces of its own: made once, booted in under a second, gone without a trace. Sourced.
 #
-#   machine_possible       whether this machine can; else prints why not and how to go on
+#   machine_possible       whether this machine can; else says why not and how to go on, and gives the exit code
 #   machine_root           makes the root when there is none, which wants debootstrap; its path in $machine_root
 #   machine_boot LAYER     boots it with the files in LAYER laid over it
 #   inside COMMAND…        runs a command in it as root, for a minute at most
@@ -14,19 +14,19 @@ machine_packages=systemd,systemd-sysv
 machine_root='' machine_init='' machine_unshare='' machine_scratch='' machine_cgroup=''
 
 machine_possible() {
-  local again='run scripts/test-systemd.sh as root on a Debian machine or in a privileged container'
+  local again='run scripts/test-systemd.sh as root on a Debian machine or in a privileged container' lacks=''
   if [ "$(id -u)" != 0 ]; then
-    echo "skipped: systemd in namespaces (it needs root): sudo scripts/test-systemd.sh"
+    lacks="to be root" again='sudo scripts/test-systemd.sh'
   elif ! unshare --mount --pid --cgroup --uts --ipc --net --fork true 2>/dev/null; then
-    echo "skipped: systemd in namespaces (this machine does not let root make them): $again"
+    lacks="namespaces, which this machine does not let root make"
   elif ! command -v debootstrap >/dev/null && ! command -v apt-get >/dev/null; then
-    echo "skipped: systemd in namespaces (no debootstrap to make a root with, and no apt-get to get it): $again"
+    lacks="debootstrap, or apt-get to get it"
   elif ! machine_make_cgroup; then
-    echo "skipped: systemd in namespaces (no writable control groups of version 2): $again"
+    lacks="control groups of version 2 that can be written"
   else
     return 0
   fi
-  return 1
+  skipped systemd systemd "$lacks" "$again"
 }
 
 # At the top of the hierarchy, because groups below a group with processes get no controllers.

@@ -190,9 +190,8 @@ impl Drop for Quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executable;
+    use crate::{executable, skip};
     use std::io::{Read, Write};
-    use std::os::unix::fs::PermissionsExt;
 
     /// What a script that stands in for a worker says on its socket.
     fn said(script: &str, namespaces: Namespaces) -> Result<(Spawned, String), SpawnError> {
@@ -245,7 +244,9 @@ mod tests {
             let order = Order { program: missing, lane: Lane::Js, namespaces, group: None };
             match spawn(&order).map(|_| ()) {
                 Err(SpawnError::Exec { path, source: Errno::ENOENT }) => assert_eq!(path, missing),
-                Err(SpawnError::Namespaces { step, source }) => println!("skipped: user namespaces ({step}: {source})"),
+                Err(error @ SpawnError::Namespaces { .. }) => {
+                    skip::partly_skipped(skip::USER_NAMESPACES, &error.to_string());
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -263,7 +264,7 @@ mod tests {
                 let map = text.lines().nth(1).expect("a map").split_whitespace().collect::<Vec<_>>();
                 assert_eq!(map, ["0", &uid, "1"], "{text}");
             }
-            Err(error @ SpawnError::Namespaces { .. }) => println!("skipped: user namespaces ({error})"),
+            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::USER_NAMESPACES, &error.to_string()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -280,9 +281,7 @@ mod tests {
                 assert!(Path::new("/proc/self/status").exists(), "our own /proc is as before");
                 assert!(std::fs::read_dir("/proc").expect("mounted").count() > 50, "our own /proc is as before");
             }
-            Err(error @ SpawnError::Namespaces { .. }) => {
-                println!("skipped: CAP_SYS_ADMIN ({error}); run this test as root of the machine");
-            }
+            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::ADMIN, &error.to_string()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -300,7 +299,7 @@ mod tests {
                 rustix::io::ioctl_fionbio(&spawned.stderr, false).expect("ours");
                 std::fs::File::from(spawned.stderr).read_to_end(&mut rest).expect("all are gone");
             }
-            Err(error @ SpawnError::Namespaces { .. }) => println!("skipped: user namespaces ({error})"),
+            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::USER_NAMESPACES, &error.to_string()),
             Err(error) => panic!("{error}"),
         }
     }

@@ -5,6 +5,8 @@
 
 #[path = "../../../tests/src/executable.rs"]
 pub mod executable;
+#[path = "../../../tests/src/skip.rs"]
+pub mod skip;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -239,7 +241,7 @@ impl Worker {
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                println!("skipped: user and process namespaces ({error}); run this test where unshare -Urp works");
+                skip::skipped(skip::USER_NAMESPACES, &error.to_string());
                 return None;
             }
         };
