@@ -1,19 +1,21 @@
 //! A thread in namespaces of its own: what it mounts and which network it sees is nobody else's business. Processes that it
 //! starts are in them too.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Runs a test with mounts of its own, or says on standard error that it was skipped.
+use crate::skip;
+
+/// Runs a test with mounts of its own, or says that it was skipped.
 ///
 /// # Panics
 /// As the test does.
 pub fn with_own_mounts(test: impl FnOnce() + Send + 'static) {
-    apart(UnshareFlags::NEWNS, "mount namespaces (CAP_SYS_ADMIN)", test);
+    apart(UnshareFlags::NEWNS, "mount namespaces", test);
 }
 
 /// Runs a test with mounts and a network of its own, in which nothing is reachable but what it adds.
@@ -21,25 +23,21 @@ pub fn with_own_mounts(test: impl FnOnce() + Send + 'static) {
 /// # Panics
 /// As the test does.
 pub fn with_own_network(test: impl FnOnce() + Send + 'static) {
-    apart(UnshareFlags::NEWNS | UnshareFlags::NEWNET, "network namespaces (CAP_SYS_ADMIN)", || {
-        ip(&["link", "set", "lo", "up"]);
+    apart(UnshareFlags::NEWNS | UnshareFlags::NEWNET, "network namespaces", || {
+        set_loopback_up();
         test();
     });
 }
 
 fn apart(what: UnshareFlags, feature: &str, test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::current();
-    let name = thread.name().unwrap_or("the test").to_owned();
-    let run = std::thread::Builder::new().name(name.clone());
+    let run = std::thread::Builder::new().name(thread.name().unwrap_or("the test").to_owned());
     let feature = feature.to_owned();
     let ended = run.spawn(move || {
         #[expect(unsafe_code, reason = "leaving a namespace")]
         // SAFETY: neither mounts nor the network are memory: nothing that other threads rely on changes.
         if let Err(error) = unsafe { unshare_unsafe(what) } {
-            eprintln!(
-                "skipped: {feature}: {error}; run it as root, such as with `sudo -E cargo test -p pool-tests {name}`"
-            );
-            return;
+            return skip::skipped(skip::ADMIN, &format!("{feature}: {error}"));
         }
         // What is mounted from here on must not come out again.
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("a namespace of our own");
@@ -78,15 +76,50 @@ pub fn cover(file: &str, with: &Path) {
     mount_bind(with, real).expect("a namespace of our own");
 }
 
-/// Gives the network another address that it answers on.
+/// Gives the network another address that it answers on, alone and not as one of a range.
 ///
 /// # Panics
-/// When the system's `ip` fails.
+/// When the kernel refuses.
 pub fn add_address(address: Ipv4Addr) {
-    ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]);
+    // An address besides the first one has a name of its own.
+    let mut interface = interface(&format!("lo:{:08x}", u32::from(address)));
+    for (request, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::BROADCAST)] {
+        interface.ifr_ifru.ifru_addr = socket_address(value);
+        configure(request, &mut interface);
+    }
 }
 
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status().expect("iproute2 is installed");
-    assert!(status.success(), "ip {arguments:?}: {status}");
+fn set_loopback_up() {
+    let mut interface = interface("lo");
+    interface.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    configure(libc::SIOCSIFFLAGS, &mut interface);
+}
+
+#[expect(unsafe_code, reason = "the C library's structure has no constructor")]
+fn interface(name: &str) -> libc::ifreq {
+    // SAFETY: numbers and an array of them, for which zeroes are valid.
+    let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in interface.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    interface
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    // After the port.
+    for (place, byte) in data[2..6].iter_mut().zip(address.octets()) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
+}
+
+/// What the program `ip` would do, which is not on every machine.
+#[expect(unsafe_code, reason = "nothing here wraps the calls that configure an interface")]
+fn configure(request: libc::Ioctl, interface: &mut libc::ifreq) {
+    // Any socket of the network's will do.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+    // SAFETY: the requests above take an `ifreq`, which lives during the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut *interface) };
+    assert_eq!(result, 0, "request {request:#x}: {}", std::io::Error::last_os_error());
 }
