@@ -22,21 +22,35 @@ churn() { # one round of everything that starts and ends processes
     kill -KILL "$pid" 2>/dev/null || true
   fi
 }
-settle() { until_status '.tasks.running == 0 and .tasks.queued == 0 and .workers.spawning == 0 and .workers.total == 2'; sleep 1; }
-children() { pgrep --parent "$supervisor" | wc -l; }
+# Of each of its threads.
+children() { cat "/proc/$supervisor/task"/*/children | wc -w; }
 threads() { find "/proc/$supervisor/task" -mindepth 1 -maxdepth 1 | wc -l; }
+held() { echo "$(descriptors) descriptors, $(children) children, $(threads) threads"; }
 
-churn; churn; settle
-before="$(descriptors) descriptors, $(children) children, $(threads) threads"
-low=$(descriptors) kids=$(children) strands=$(threads)
+# Prints what is held once nothing has changed for a second: a worker that goes and its successor may both be there.
+settled() {
+  local seen='' now
+  for _ in $(seq 60); do
+    until_status '.tasks.running == 0 and .tasks.queued == 0 and .workers.spawning == 0 and .workers.total == 2'
+    now=$(held)
+    [ "$now" != "$seen" ] || break
+    seen=$now
+    sleep 1
+  done
+  echo "$now"
+}
+
+# What leaks stays, and what is on its way out goes. One of our own connections may be on its way out.
+is_as_before() { [ "$(descriptors)" -le $((low + 2)) ] && [ "$(children)" -le "$kids" ] && [ "$(threads)" -le "$strands" ]; }
+
+churn; churn
+before=$(settled)
+read -r low _ kids _ strands _ <<<"$before"
 rounds=0
 until out_of_time; do churn; rounds=$((rounds + 1)); done
-settle
-after="$(descriptors) descriptors, $(children) children, $(threads) threads"
-# One of our own connections may be on its way out.
-[ "$(descriptors)" -le $((low + 2)) ] || fail "before: $before; after $rounds rounds: $after"
-[ "$(children)" -le "$kids" ] || fail "before: $before; after $rounds rounds: $after"
-[ "$(threads)" -le "$strands" ] || fail "before: $before; after $rounds rounds: $after"
+after=$(settled)
+for _ in $(seq 100); do ! is_as_before || break; sleep 0.2; done
+is_as_before || fail "before: $before; after $rounds rounds: $after; now: $(held)"
 ended=$("$poolctl" workers --dead --json | jq length)
 started=$("$poolctl" workers --json | jq --raw-output '[.[].workerId | split(".")[1] | tonumber] | add')
 stop_pool
