@@ -180,7 +180,7 @@ const DAY: i64 = 24 * 60 * 60;
 fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_results_hold() {
     for jump in [DAY, -DAY] {
         let Some(faults) = Faults::new() else { return };
-        let config = json!({"pool": {"minWorkers": 3, "maxWorkers": 3, "resultTtl": "60s", "heartbeatInterval": 400},
+        let config = json!({"pool": {"minWorkers": 3, "maxWorkers": 3, "resultTtl": "60s", "heartbeatInterval": 800},
             "projects": {"paused": {"limit": 0}}});
         let pool = Pool::start_with(config, |command| faults.load_into(command));
         pool.until_idle("js", 3);
@@ -188,11 +188,11 @@ fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_
         assert_eq!(result(pool.outcome(&before)), "kept");
         let mut client = pool.client();
         let start = now();
-        let times_out = client.submit(&with(sleep(60_000), json!({"timeout": 1500})));
+        let times_out = client.submit(&with(sleep(60_000), json!({"timeout": 3000})));
         let retried = client
-            .submit(&with(code("throw 1"), json!({"maxAttempts": 2, "retry": {"initialDelay": 1500, "jitter": 0}})));
-        let delayed = client.submit(&with(code("'late'"), json!({"delay": 1500})));
-        let hurried = client.submit(&with(code("1"), json!({"projectId": "paused", "deadline": 1500})));
+            .submit(&with(code("throw 1"), json!({"maxAttempts": 2, "retry": {"initialDelay": 3000, "jitter": 0}})));
+        let delayed = client.submit(&with(code("'late'"), json!({"delay": 3000})));
+        let hurried = client.submit(&with(code("1"), json!({"projectId": "paused", "deadline": 3000})));
         let patient = client.submit(&with(sleep(200), json!({"timeout": 30_000, "deadline": 30_000})));
         client.id(hurried);
         let at = wall_s(&pool.client().events(Some(0)));
@@ -203,7 +203,7 @@ fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_
         assert_eq!((error(&again), &again["attempts"]), ("JS_EXCEPTION", &json!(2)), "{again}");
         assert_eq!(result(client.outcome(delayed)), "late");
         assert_eq!(client.outcome(hurried)["status"], "timed-out");
-        assert!(start.elapsed() >= Duration::from_millis(1400), "none of them came early");
+        assert!(start.elapsed() >= Duration::from_millis(2900), "none of them came early");
         assert!(start.elapsed() < Duration::from_secs(30), "and none a day late");
         assert_eq!(result(pool.task(&before)), "kept", "a result is kept for a minute, not until the clock says so");
         let jumped = wall_s(&pool.client().events(Some(0))) - at;

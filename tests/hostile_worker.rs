@@ -16,7 +16,7 @@ fn pool() -> Pool {
 fn pool_of(worker: &Path) -> Pool {
     let pool = Pool::start(json!({
         "workerPath": worker,
-        "pool": {"minWorkers": 2, "maxWorkers": 2, "autoScale": false, "heartbeatInterval": 400},
+        "pool": {"minWorkers": 2, "maxWorkers": 2, "autoScale": false, "heartbeatInterval": 1000},
     }));
     pool.until_idle("js", 2);
     pool

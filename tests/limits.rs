@@ -88,7 +88,7 @@ fn a_heap_that_grows_too_far_is_a_memory_limit_with_figures() {
 
 #[test]
 fn array_buffers_count_too() {
-    let pool = Pool::start(json!({"limits": {"memoryBytes": "32MiB"}, "pool": {"heartbeatInterval": 100}}));
+    let pool = Pool::start(json!({"limits": {"memoryBytes": "32MiB"}}));
     for source in ["new ArrayBuffer(1e9)", "const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1))"] {
         let outcome = pool.run(with(code(source), json!({"maxAttempts": 1, "timeout": 60_000})));
         assert!(["MEMORY_LIMIT", "JS_EXCEPTION"].contains(&error(&outcome)), "{source}: {outcome}");
@@ -220,7 +220,7 @@ fn bodies_of_many_megabytes_go_there_and_back() {
 #[test]
 fn memory_of_a_task_is_given_back_to_the_next() {
     let pool = Pool::start(
-        json!({"pool": {"minWorkers": 1, "maxWorkers": 1, "heartbeatInterval": 100}, "limits": {"memoryBytes": "128MiB"}}),
+        json!({"pool": {"minWorkers": 1, "maxWorkers": 1, "heartbeatInterval": 1000}, "limits": {"memoryBytes": "128MiB"}}),
     );
     for _ in 0..12 {
         let outcome = pool.run(code("const a = []; for (let i = 0; i < 4e5; i++) a.push({i}); a.length"));

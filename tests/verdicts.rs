@@ -161,7 +161,7 @@ fn sandbox_violation() {
 
 #[test]
 fn unresponsive() {
-    let pool = pool(json!({"pool": {"heartbeatInterval": 100}}));
+    let pool = pool(json!({"pool": {"heartbeatInterval": 500}}));
     assert!(proc::signal(first(&pool), Signal::STOP));
     is_told(&pool, "unresponsive", "no heartbeat for ");
 }
