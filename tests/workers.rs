@@ -78,14 +78,22 @@ fn three_missed_heartbeats_and_the_worker_is_killed_and_its_task_handled_as_a_cr
 #[test]
 fn a_worker_is_recycled_after_its_count_of_tasks_give_or_take_a_tenth() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1, "maxTasksPerWorker": 50}}));
-    // Not too quick: what a worker does while its replacement starts comes on top, so that capacity never dips.
-    let outcomes = pool.run_all(&vec![sleep(2); 400]);
-    assert!(outcomes.iter().all(|o| o["status"] == "succeeded"));
-    until("workers were recycled", || causes(&pool).iter().filter(|c| *c == "recycled").count() >= 3);
+    // What a worker does while its replacement starts comes on top, so that capacity never dips: so there is no telling
+    // how many tasks three workers run on a busy machine.
+    until("workers were recycled", || {
+        assert!(pool.run_all(&vec![sleep(2); 100]).iter().all(|o| o["status"] == "succeeded"));
+        causes(&pool).iter().filter(|c| *c == "recycled").count() >= 3
+    });
     let counts: Vec<u64> = pool.dead_workers().iter().filter_map(|w| w["tasks"].as_u64()).collect();
     assert!(counts.iter().all(|n| *n >= 45), "none before its time: {counts:?}");
-    assert!(counts.iter().any(|n| *n < 100), "and soon after it, where the replacement starts at once: {counts:?}");
     assert!(counts.iter().any(|n| *n != counts[0]), "not all at once: {counts:?}");
+    // Each task takes 2 ms at least, so the time that the replacement took to start says how many may come on top.
+    let replacements = pool.events_named("worker-started").into_iter().skip(1);
+    for (count, started) in counts.iter().zip(replacements) {
+        let start_ms = started["duration"].as_f64().expect("it is told");
+        let most = 55.0 + start_ms / 2.0 + 2.0;
+        assert!(*count as f64 <= most, "no later than when its replacement was ready, after {start_ms} ms: {counts:?}");
+    }
 }
 
 #[test]
@@ -109,9 +117,11 @@ fn a_worker_is_recycled_above_its_age() {
 #[test]
 fn the_replacement_is_ready_before_the_old_one_leaves() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1, "maxTasksPerWorker": 20}}));
-    let outcomes = pool.run_all(&vec![sleep(2); 300]);
-    assert!(outcomes.iter().all(|o| o["status"] == "succeeded" && o["attempts"] == 1));
-    until("workers were recycled", || causes(&pool).len() >= 2);
+    until("workers were recycled", || {
+        let outcomes = pool.run_all(&vec![sleep(2); 100]);
+        assert!(outcomes.iter().all(|o| o["status"] == "succeeded" && o["attempts"] == 1));
+        causes(&pool).len() >= 2
+    });
     let mut ready = 0_i32;
     for event in pool.events() {
         match event["event"].as_str() {
