@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use pool_protocol::control::ControlRequest;
@@ -229,12 +228,12 @@ fn hostile_48_a_supervisor_that_is_killed_leaves_no_worker_and_no_grandchild_and
     let script = format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; :' & sleep 100; :");
     for task in [hold(), code("for (;;);"), program("/bin/sh", &["-c", &script])] {
         let _id = pool.submit(task);
-    let io = i32::try_from(pool.busy_worker("io")["pid"].as_i64().expect("a pid")).expect("a pid");
-    let tree =
-        until_some("three shells and two sleeps are up", || Some(proc::descendants(io)).filter(|tree| tree.len() == 5));
     }
     until("the tree is up", || folder.join("up").exists());
     until("all of them run", || pool.status()["tasks"]["running"] == 3);
+    let io = i32::try_from(pool.busy_worker("io")["pid"].as_i64().expect("a pid")).expect("a pid");
+    let tree =
+        until_some("three shells and two sleeps are up", || Some(proc::descendants(io)).filter(|tree| tree.len() == 5));
     let workers = proc::workers_of(pool.pid());
     pool.signal(Signal::KILL);
     pool.wait();
@@ -305,6 +304,12 @@ fn hostile_49_five_hundred_workers_that_die_at_once_are_reaped_and_replaced() {
     assert_eq!(proc::children(pool.pid()).len(), MANY);
 }
 
+/// All files in and below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the repository's own").map(|entry| entry.expect("readable").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 /// A number of a process may name another one when a signal is sent; a pidfd never does. So no signal goes by number, but to one's own
 /// child that has not been reaped, to oneself, or to all others in a process namespace of one's own.
 #[test]
@@ -312,15 +317,11 @@ fn hostile_50_only_pidfds_are_signalled() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     let by_number = ["kill_process(", "kill_process_group(", "libc::kill(", "signal::kill(", "Child::kill"];
     let mut found = Vec::new();
-    for folder in ["pool-supervisor/src", "pool-worker-bin/src"] {
-        let listed = Command::new("grep")
-            .args(["-rnF"])
-            .args(by_number.map(|call| ["-e", call]).concat())
-            .arg(folder)
-            .current_dir(root)
-            .output()
-            .expect("grep");
-        found.extend(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect::<Vec<_>>());
+    for file in ["pool-supervisor/src", "pool-worker-bin/src"].into_iter().flat_map(|folder| files(&root.join(folder)))
+    {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let lines = text.lines().filter(|line| by_number.iter().any(|call| line.contains(call)));
+        found.extend(lines.map(|line| format!("{}: {line}", file.display())));
     }
     assert!(!found.is_empty(), "the places below are found, so others would be");
     found.retain(|line| {
