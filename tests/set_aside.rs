@@ -3,7 +3,7 @@
 
 use pool_protocol::outcome::Cause;
 use pool_tests::tasks::{code, error, hold, result, with};
-use pool_tests::{Pool, Value, json, proc, until};
+use pool_tests::{Pool, Value, json, proc, until, until_some};
 use rustix::process::Signal;
 
 /// Ends the process from inside the engine: an allocation that it cannot refuse.
@@ -72,13 +72,12 @@ fn a_worker_that_somebody_kills_is_not_its_tasks_doing() {
     let pool = pool("10m");
     let mut client = pool.client();
     let request = client.submit(&with(hold(), json!({"maxAttempts": 3})));
+    let id = client.id(request);
     for attempt in 1..=3 {
-        let mut worker = json!(null);
-        until("it runs", || {
-            worker = pool.workers_that_are("js", "busy").into_iter().next().unwrap_or_default();
-            pool.events_named("task-started").len() == attempt && !worker.is_null()
+        let running = until_some("the attempt runs", || {
+            Some(pool.task(&id)).filter(|row| row["attempts"] == attempt && row["state"] == "running")
         });
-        let pid = i32::try_from(worker["pid"].as_i64().expect("a pid")).expect("a pid");
+        let pid = pool.pid_of(&running["workerId"]).expect("it runs a task that does not end");
         assert!(proc::signal(pid, Signal::KILL));
         until("it is gone", || !proc::alive(pid));
     }
