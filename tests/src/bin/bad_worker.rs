@@ -153,6 +153,8 @@ impl Worker {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.buffer.extend_from_slice(&scratch[..n]),
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.heartbeat()?,
+                // A read with a timeout is not begun again by the kernel when the process was stopped in between.
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
