@@ -133,7 +133,7 @@ fn ctrl_c_cancels_the_task_for_real() {
 fn submit_reads_tasks_line_by_line_and_writes_outcomes_as_they_finish() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}}));
     pool.until_idle("js", 2);
-    let slow = with(sleep(800), json!({"tag": "slow"}));
+    let slow = with(sleep(3000), json!({"tag": "slow"}));
     let quick = with(code("1"), json!({"tag": "quick"}));
     let ctl = pool.ctl_with_input(&["submit"], &format!("{slow}\n\n{quick}\n"));
     assert_eq!(ctl.code, 0, "{ctl:?}");

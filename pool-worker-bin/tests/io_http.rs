@@ -406,11 +406,11 @@ fn a_proxy_in_the_environment_is_ignored() {
 fn what_is_no_reply_is_an_http_error() {
     let cut = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort");
     let nonsense = Server::saying("SSH-2.0-OpenSSH_9.9\r\n\r\n");
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut setup = setup(Lane::Io);
     setup.http.allow = vec!["127.0.0.1".into()];
     let mut worker = Worker::start(&setup);
-    for url in [cut.url("/"), nonsense.url("/"), format!("http://{closed}/"), format!("https://{}/", cut.address)] {
+    for url in [cut.url("/"), nonsense.url("/"), "http://127.0.0.1:1/".to_owned(), format!("https://{}/", cut.address)]
+    {
         let (code, message) = failure(&mut worker, &json!({"url": url}));
         assert_eq!(code, ErrorCode::HttpError, "{url}: {message}");
     }

@@ -216,7 +216,8 @@ fn a_timeout_and_a_cancel_end_the_whole_tree() {
         let data = json!({"program": "sh", "args": ["-c", text]}).to_string();
         let mut run = task(1, TaskKind::Shell, "", &data);
         if !cancel {
-            run.head.timeout_ms = 300;
+            // Time for a busy machine to start two processes.
+            run.head.timeout_ms = 3_000;
         }
         worker.send_runs(&[run]);
         let pid = until("the program has started its child", || {
