@@ -22,7 +22,6 @@ curl                                  curl             build demo
 /etc/ssl/certs/ca-certificates.crt    ca-certificates  build
 jq                                    jq               demo test systemd ci
 python3                               python3          demo test v8
-ip                                    iproute2         test
 debootstrap                           debootstrap      systemd v8
 c++                                   g++              ci
 valgrind                              valgrind         ci

@@ -40,7 +40,7 @@ fresh_machine() {
   rm -rf "$bin" "$scratch/calls"
   mkdir -p "$bin"
   for program in bash env awk sort head cat dirname; do ln -s "$(command -v "$program")" "$bin/$program"; done
-  for program in cc curl jq python3 ip debootstrap pgrep; do stub "$program" 'exit 0'; done
+  for program in cc curl jq python3 debootstrap; do stub "$program" 'exit 0'; done
   stub cargo 'exit 0'
   stub rustc 'echo "rustc 1.95.0 (59807616e 2026-04-14)"'
   stub id 'echo 1000'
