@@ -130,7 +130,7 @@ cat >"$scratch/config.json" <<CONFIG
   "daemon": {"worker": {"minProcesses": 1, "maxProcesses": 4, "autoScale": true, "maxTasksPerWorker": 100}},
   "projects": {"my-project": {"limit": 5}},
   "js": {"moduleRoots": ["$scratch/tasks"]},
-  "shell": {"allow": [{"program": "/usr/bin/wc", "args": "-l|[A-Za-z0-9._/-]+"}], "cwd": "$repository"},
+  "shell": {"allow": [{"program": "/usr/bin/wc", "args": "-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*"}], "cwd": "$repository"},
   "http": {"listen": "127.0.0.1:0", "allow": ["$address"]}
 }
 CONFIG

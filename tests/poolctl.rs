@@ -33,7 +33,7 @@ fn run_runs_all_five_types() {
     let server = Server::start(|r| Reply::json(&json!({"method": r.method, "accept": r.header("accept")})));
     let pool = Pool::start(json!({
         "js": {"moduleRoots": [folder.path()]}, "http": {"allow": [server.address()]},
-        "shell": {"allow": [{"program": "/usr/bin/wc", "args": "^(-l|[A-Za-z0-9._/-]+)$"}]},
+        "shell": {"allow": [{"program": "/usr/bin/wc", "args": "-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*"}]},
     }));
     let context = folder.join("context.json");
     let run = |arguments: &[&str]| {

@@ -1,5 +1,7 @@
 //! `shell-command`: programs of the allow-list, without a shell.
 
+use std::path::Path;
+
 use pool_tests::tasks::{error, program, result, with};
 use pool_tests::{Folder, Pool, Value, json};
 
@@ -108,6 +110,42 @@ fn each_argument_must_match_the_pattern_whole_and_without_one_none_is_allowed() 
     assert_eq!(result(pool.run(program("/bin/true", &[])))["exitCode"], 0);
     assert_eq!(error(&pool.run(program("/bin/true", &["x"]))), "COMMAND_DENIED");
     assert_eq!(error(&pool.run(program("/usr/bin/find", &["/tmp", "-exec", "id"]))), "COMMAND_DENIED");
+}
+
+/// The patterns that a file gives `/usr/bin/wc`, in JSON or TOML.
+fn patterns_of_wc(text: &str) -> Vec<String> {
+    let entries = text.split("\"/usr/bin/wc\"").skip(1);
+    let value = |entry: &str| {
+        let entry = entry.split_once('}').expect("an entry ends").0;
+        let (_, value) = entry.split_once("args").expect("a pattern").1.split_once([':', '=']).expect("a value");
+        let (_, value) = value.split_once('"').expect("a string");
+        value.split_once('"').expect("the string ends").0.to_owned()
+    };
+    entries.map(value).collect()
+}
+
+#[test]
+fn the_patterns_that_users_copy_let_no_other_option_through() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository");
+    let readme = repository.join("README.md");
+    for file in ["README.md", "scripts/demo.sh", "deploy/config.example.toml"] {
+        let text = std::fs::read_to_string(repository.join(file)).expect("it is part of the repository");
+        let patterns = patterns_of_wc(&text);
+        assert!(!patterns.is_empty(), "{file} gives wc no pattern");
+        for pattern in patterns {
+            let pool = Pool::start(json!({"shell": {
+                "allow": [{"program": "/usr/bin/wc", "args": pattern}], "readable": [repository], "cwd": repository,
+            }}));
+            for name in ["README.md", readme.to_str().expect("UTF-8")] {
+                let counted = result(pool.run(program("/usr/bin/wc", &["-l", name])));
+                assert_eq!(counted["exitCode"], 0, "{file}: {pattern}: {counted}");
+            }
+            for option in ["--version", "-L", "--files0-from=/etc/shadow", "--", "-", "-lL", "-l --version"] {
+                let outcome = pool.run(program("/usr/bin/wc", &[option]));
+                assert_eq!(error(&outcome), "COMMAND_DENIED", "{file}: {pattern} lets {option} through");
+            }
+        }
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn allow(program: &str, args: Option<&str>) -> AllowedProgram {
 fn shell_setup() -> Setup {
     let mut setup = setup(Lane::Io);
     setup.shell.allow = vec![
-        allow("/usr/bin/wc", Some("-l|-c|[A-Za-z0-9._/-]+")),
+        allow("/usr/bin/wc", Some("-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*")),
         allow("/usr/bin/printf", Some("(?s).*")),
         allow("/usr/bin/env", None),
         allow("/usr/bin/cat", Some("[a-z./]*")),

@@ -302,7 +302,7 @@ mod tests {
 
     fn rules() -> Rules {
         let allow = vec![
-            allowed("/usr/bin/wc", Some("-l|-c|[A-Za-z0-9._/-]+")),
+            allowed("/usr/bin/wc", Some("-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*")),
             allowed("/usr/bin/true", None),
             allowed("/a/tool", Some("x")),
             allowed("/b/tool", Some("x")),
@@ -357,6 +357,10 @@ mod tests {
         for arg in ["-exec", "-l;id", "x -l", "-l\\n", "a\\nb", "-c --files0-from=x", "é"] {
             let refusal = refusal(&format!(r#"{{"program":"wc","args":["{arg}\u0021"]}}"#));
             assert!(matches!(refusal, Refusal::Denied(_)), "{arg}: {refusal}");
+        }
+        for option in ["--version", "-L", "--files0-from=/etc/shadow", "--", "-"] {
+            let refusal = refusal(&format!(r#"{{"program":"wc","args":["{option}"]}}"#));
+            assert!(matches!(refusal, Refusal::Denied(_)), "{option}: {refusal}");
         }
         assert!(matches!(refusal(r#"{"program":"find","args":["a","-exec"]}"#), Refusal::Denied(_)));
         assert!(matches!(refusal(r#"{"program":"wc","args":["-l\n"]}"#), Refusal::Denied(_)));
