@@ -1,5 +1,7 @@
 //! Every malformed task, request, frame, configuration and argument gets a clear error that names the field, and changes nothing.
 
+use std::os::unix::fs::PermissionsExt;
+
 use pool_protocol::frame::{self, Kind};
 use pool_tests::pool::{Ctl, supervisor_command};
 use pool_tests::raw::{Raw, hello};
@@ -176,4 +178,212 @@ fn malformed_arguments_are_explained() {
         assert!(tried.stderr.contains(named), "{arguments:?}: {tried:?}");
     }
     assert_eq!(pool.status()["tasks"]["total"], 0);
+}
+
+/// A phrase of four words that stands in the text twice.
+fn said_twice(text: &str) -> Option<String> {
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    words.windows(4).find(|phrase| !seen.insert(*phrase)).map(|phrase| phrase.join(" "))
+}
+
+#[track_caller]
+fn says_it_once(what: &str, text: &str) {
+    assert!(!text.trim().is_empty(), "{what} said nothing");
+    assert_eq!(said_twice(text), None, "{what}: {text}");
+}
+
+/// An outcome or a refusal without the stack, whose first line is the engine's and holds the message again.
+fn without_stack(mut answer: Value) -> String {
+    if let Some(error) = answer["error"].as_object_mut() {
+        error.remove("stack");
+    }
+    answer.to_string()
+}
+
+#[test]
+fn what_is_said_twice_is_found() {
+    for text in [
+        "failed to read x: No such file or directory (os error 2): No such file or directory (os error 2)",
+        "SyntaxError: Unexpected end of input (task.js:1:4)\nSyntaxError: Unexpected end of input\n    at task.js:1:4",
+    ] {
+        assert!(said_twice(text).is_some(), "{text}");
+    }
+    assert_eq!(said_twice("failed to read a: failed to read b"), None, "three words are no phrase");
+}
+
+#[test]
+fn a_supervisor_that_does_not_start_says_why_once() {
+    let folder = Folder::new();
+    let run = |arguments: &[&str]| -> Ctl {
+        let mut command = supervisor_command(&folder);
+        command.env("RUNTIME_DIRECTORY", folder.join("run")).args(arguments);
+        command.output().expect("it starts").into()
+    };
+    let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+    folder.write("short.key", "short");
+    std::fs::set_permissions(folder.join("short.key"), PermissionsExt::from_mode(0o600)).expect("our own file");
+    std::fs::write(folder.join("bytes.key"), [0xff; 20]).expect("our own folder");
+    std::fs::set_permissions(folder.join("bytes.key"), PermissionsExt::from_mode(0o600)).expect("our own file");
+    std::fs::write(folder.join("bytes.json"), [0xff; 20]).expect("our own folder");
+    let with_key = |key: &str| json!({"http": {"listen": "127.0.0.1:0", "keyFile": key}}).to_string();
+    let configurations = [
+        ("{ bad", "JSON"),
+        ("[1]", "one table of settings"),
+        (r#"{"poool": {}}"#, "poool"),
+        (r#"{"js": {"moduleRoots": ["/no/such/folder"]}}"#, "/no/such/folder"),
+        (r#"{"shell": {"allow": [{"program": "/usr/bin/wc", "args": "("}]}}"#, "shell.allow"),
+        (r#"{"workerPath": "/no/such/worker"}"#, "workerPath"),
+        (r#"{"http": {"listen": "off"}, "workerPath": "/usr/bin/false", "isolation": "strict"}"#, "isolation"),
+        (r#"{"http": {"listen": "off"}, "cgroup": {"mode": "required", "path": "/tmp"}}"#, "cgroup"),
+        (r#"{"http": {"socket": "/no/such/folder/api.sock"}}"#, "/no/such/folder/api.sock"),
+        (&with_key("/no/such/folder/key"), "/no/such/folder/key"),
+        (&with_key(&path("short.key")), "short.key"),
+        (&with_key(&path("bytes.key")), "bytes.key"),
+        (&with_key("/tmp"), "mode"),
+    ];
+    for (text, named) in configurations {
+        let file = folder.write("config.json", text);
+        let tried = run(&["--config", file.to_str().expect("UTF-8")]);
+        assert_ne!(tried.code, 0, "{text}");
+        assert!(tried.stderr.contains(named), "{text}: {tried:?}");
+        tried.stderr.lines().for_each(|line| says_it_once(text, line));
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it listens").to_string();
+    let pool = Pool::start(json!({}));
+    let socket = pool.socket().to_str().expect("UTF-8");
+    for arguments in [
+        &["--config", "/no/such.json"][..],
+        &["--config", "/tmp"],
+        &["--config", &path("bytes.json")],
+        &["--http", "nowhere"],
+        &["--http", &taken],
+        &["--http", "off", "--socket", socket],
+        &["--http", "off", "--socket", "/proc/no/such/pool.sock"],
+        &["--http", "off", "--socket", &format!("/{}", "x".repeat(200))],
+    ] {
+        let tried = run(arguments);
+        assert_ne!(tried.code, 0, "{arguments:?}");
+        tried.stderr.lines().for_each(|line| says_it_once(&format!("{arguments:?}"), line));
+    }
+}
+
+/// Wrong tasks as arguments of `poolctl run`, with the code or the words that they come to.
+const WRONG_RUNS: [(&[&str], &str); 24] = [
+    (&["code", "1 +"], "JS_SYNTAX"),
+    (&["code", "throw new TypeError('none of these words twice')"], "JS_EXCEPTION"),
+    (&["code", "nowhere.near.defined"], "JS_EXCEPTION"),
+    (&["code", "new Map()"], "RESULT_NOT_SERIALIZABLE"),
+    (&["code", "await new Promise(() => {})"], "PROMISE_NEVER_SETTLED"),
+    (&["code", "for (;;);", "--timeout", "50ms"], "TIMEOUT"),
+    (&["code", "const a = []; for (;;) a.push({})", "--memory", "8MiB"], "MEMORY_LIMIT"),
+    (&["code", "1", "--project", "full"], "PROJECT_QUOTA"),
+    (&["code", "1", "--project", "cold", "--realm", "warm"], "INVALID_TASK"),
+    (&["function", "x =>"], "JS_SYNTAX"),
+    (&["function", "1"], "INVALID_TASK"),
+    (&["module", "none.mjs"], "MODULE_NOT_FOUND"),
+    (&["module", "/etc/passwd"], "MODULE_DENIED"),
+    (&["module", "broken.mjs"], "JS_SYNTAX"),
+    (&["module", "lost.mjs"], "MODULE_NOT_FOUND"),
+    (&["module", "throws.mjs"], "JS_EXCEPTION"),
+    (&["module", "throws.mjs", "--method", "none"], "INVALID_TASK"),
+    (&["http", "no-url"], "INVALID_TASK"),
+    (&["http", "ftp://x/"], "URL_DENIED"),
+    (&["http", "http://127.0.0.1:9/"], "HTTP_ERROR"),
+    (&["http", "http://127.0.0.1:10/"], "URL_DENIED"),
+    (&["http", "http://no-such-host.invalid/"], "HTTP_ERROR"),
+    (&["shell", "/usr/bin/id"], "COMMAND_DENIED"),
+    (&["shell", "--cwd", "/no/such", "/usr/bin/true"], "INVALID_TASK"),
+];
+
+#[test]
+fn a_wrong_task_is_told_its_fault_once() {
+    let folder = Folder::new();
+    folder.write("broken.mjs", "export const x = ;");
+    folder.write("lost.mjs", "import './none.mjs'");
+    folder.write("throws.mjs", "export default () => { throw new RangeError('far from all of it') }");
+    let pool = Pool::with_http(json!({
+        "projects": {"full": {"limit": 0, "maxQueued": 0}, "cold": {"forbidWarm": true}},
+        "js": {"moduleRoots": [folder.path()]}, "http": {"allow": ["127.0.0.1:9"]},
+        "shell": {"allow": [{"program": "/usr/bin/true"}]},
+    }));
+    for (arguments, expected) in WRONG_RUNS {
+        let all = |json: &[&'static str]| -> Vec<&str> { [&["run", arguments[0]], json, &arguments[1..]].concat() };
+        let text = pool.ctl(&all(&[]));
+        assert!(text.code != 0 && text.stderr.contains(expected), "{arguments:?}: {text:?}");
+        says_it_once(&format!("{arguments:?}"), &text.stderr);
+        let json = pool.ctl(&all(&["--json"]));
+        says_it_once(&format!("{arguments:?} --json"), &without_stack(json.json()));
+    }
+    let lines = [
+        "not json",
+        "[1]",
+        "17",
+        r#"{"type":"execute-code""#,
+        r#"{"type":"execute-cod","code":"1"}"#,
+        r#"{"type":"execute-code","code":1}"#,
+        r#"{"type":"execute-code","code":"1","limits":{"cpu":1}}"#,
+        r#"{"type":"execute-code","code":"1","deadline":"tomorrow"}"#,
+        r#"{"type":"http-request","url":"x"}"#,
+        r#"{"type":"shell-command","command":"a 'b"}"#,
+        r#"{"type":"execute-code","code":"1","durable":true}"#,
+    ];
+    let api = pool.api();
+    for line in lines {
+        let submitted = pool.ctl_with_input(&["submit"], line);
+        assert_ne!(submitted.code, 0, "{line}");
+        submitted.stderr.lines().for_each(|said| says_it_once(line, said));
+        submitted.json_lines().into_iter().for_each(|answer| says_it_once(line, &without_stack(answer)));
+        let posted = api.with("POST", "/api/tasks?wait=30s", &[("X-API-Key", &api.key)], Some(line));
+        says_it_once(line, &without_stack(posted.json()));
+    }
+}
+
+#[test]
+fn a_wrong_request_is_told_its_fault_once() {
+    let pool = Pool::with_http(json!({}));
+    let api = pool.api();
+    let limits = [
+        "x",
+        "{}",
+        r#"{"projectId":"a b","limit":1}"#,
+        r#"{"projectId":"a"}"#,
+        r#"{"projectId":"a","limit":-1}"#,
+        r#"{"projectId":"a","limit":1,"x":1}"#,
+        r#"{"projectId":"a","limit":1,"limit":2}"#,
+    ];
+    for body in limits {
+        says_it_once(
+            body,
+            &api.with("POST", "/api/process-pool/project-limit", &[("X-API-Key", &api.key)], Some(body)).text,
+        );
+    }
+    for path in ["/api/tasks/zz", "/api/tasks/NOT", "/api/none", "/api/tasks?wait=soon", "/api/tasks?wiat=1s"] {
+        says_it_once(path, &api.call("GET", path, None).text);
+        says_it_once(path, &api.with("POST", path, &[("X-API-Key", &api.key)], Some("{}")).text);
+    }
+    for arguments in [
+        &["task", "zz"][..],
+        &["task", "NOT-AN-ID"],
+        &["cancel", "zz"],
+        &["limit", "p", "many"],
+        &["events", "--since", "x"],
+        &["submit", "/no/such/file"],
+        &["submit", "/tmp"],
+        &["run", "code", "1", "--context", "/no/such/file"],
+        &["run", "code", "1", "--timeout", "soon"],
+        &["--socket", "/no/such/pool.sock", "status"],
+        &["--socket", "/etc/passwd", "status"],
+    ] {
+        says_it_once(&format!("{arguments:?}"), &pool.ctl(arguments).stderr);
+    }
+    for text in ["{ no", r#"{"poool": 1}"#, r#"{"log": {"level": "debug"}}"#] {
+        std::fs::write(pool.config_path(), text).expect("our own file");
+        says_it_once(text, &pool.ctl(&["reload"]).stderr);
+    }
+    std::fs::remove_file(pool.config_path()).expect("our own file");
+    says_it_once("a configuration that is gone", &pool.ctl(&["reload"]).stderr);
+    pool.log().lines().for_each(|line| says_it_once("the log", line));
 }

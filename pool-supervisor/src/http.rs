@@ -75,21 +75,21 @@ impl Default for Patience {
 pub enum HttpError {
     /// The address is taken or not ours.
     #[error(
-        "failed to listen on {address} for the HTTP API: {source}; name another with http.listen or --http, or \"off\""
+        "failed to listen on {address} for the HTTP API: {reason}; name another with http.listen or --http, or \"off\""
     )]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The Unix socket cannot be made.
-    #[error("failed to listen on {path} for the HTTP API: {source}; name another with http.socket, or \"off\"")]
+    #[error("failed to listen on {path} for the HTTP API: {reason}; name another with http.socket, or \"off\"")]
     Socket {
         /// Its path.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Somebody listens on the Unix socket.
     #[error("failed to listen on {path} for the HTTP API: another program listens there")]
@@ -104,10 +104,10 @@ pub enum HttpError {
         path: PathBuf,
     },
     /// The thread or what it needs.
-    #[error("failed to start the HTTP API's thread: {source}")]
+    #[error("failed to start the HTTP API's thread: {reason}")]
     Start {
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -163,7 +163,7 @@ pub fn start(options: HttpOptions, stream: UnixStream) -> Result<HttpHandle, Htt
 /// # Errors
 /// As [`start`].
 pub fn start_with(options: HttpOptions, patience: Patience, stream: UnixStream) -> Result<HttpHandle, HttpError> {
-    let failed = |source| HttpError::Start { source };
+    let failed = |reason| HttpError::Start { reason };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
     let in_runtime = runtime.enter();
     stream.set_nonblocking(true).map_err(failed)?;
@@ -171,7 +171,7 @@ pub fn start_with(options: HttpOptions, patience: Patience, stream: UnixStream) 
     let mut listeners = Vec::new();
     let mut addr = None;
     if let Some(address) = options.listen {
-        let (listener, bound) = bind_tcp(address).map_err(|source| HttpError::Listen { address, source })?;
+        let (listener, bound) = bind_tcp(address).map_err(|reason| HttpError::Listen { address, reason })?;
         addr = Some(bound);
         listeners.push(listener);
     }
@@ -203,7 +203,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
 
 /// A socket that nobody listens on is what a killed supervisor left; anything else is not ours to remove.
 fn bind_unix(path: &Path) -> Result<Listener, HttpError> {
-    let failed = |source| HttpError::Socket { path: path.to_owned(), source };
+    let failed = |reason| HttpError::Socket { path: path.to_owned(), reason };
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(HttpError::NoSocket { path: path.to_owned() }),
         Ok(_) => match UnixStream::connect(path) {

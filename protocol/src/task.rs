@@ -251,12 +251,16 @@ pub const MIN_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A task, or what stands in its place, is not what the contract says.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("field `{field}` {problem}")]
+#[error("{} {problem}", subject(field))]
 pub struct InvalidTask {
-    /// The field's path, such as `retry.factor`.
+    /// The field's path, such as `retry.factor`; empty where the whole task is meant.
     pub field: String,
-    /// Completes "field `…` ".
+    /// Completes "field `…` " or "the task ".
     pub problem: String,
+}
+
+fn subject(field: &str) -> String {
+    if field.is_empty() { "the task".to_owned() } else { format!("field `{field}`") }
 }
 
 impl InvalidTask {
@@ -264,6 +268,12 @@ impl InvalidTask {
     #[must_use]
     pub fn new(field: &str, problem: String) -> Self {
         Self { field: field.to_owned(), problem }
+    }
+
+    /// A problem with the task as a whole.
+    #[must_use]
+    pub fn whole(problem: String) -> Self {
+        Self { field: String::new(), problem }
     }
 }
 

@@ -38,12 +38,12 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("failed to read the configuration {path}: {source}")]
+    #[error("failed to read the configuration {path}: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is too large to be one.
     #[error("failed to read the configuration {path}: it is over {} MiB", MAX_FILE_BYTES >> 20)]

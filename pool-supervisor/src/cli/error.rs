@@ -19,24 +19,24 @@ pub enum CliError {
     #[error(transparent)]
     Socket(#[from] PathTooLong),
     /// The connection ended while outcomes were due.
-    #[error("{source}; {outstanding} outstanding: what became of {them} is not known")]
+    #[error("{reason}; {outstanding} outstanding: what became of {them} is not known")]
     LostTasks {
         /// `1 task is`, `7 tasks are`.
         outstanding: String,
         /// `it`, `them`.
         them: &'static str,
         /// What ended it.
-        source: ClientError,
+        reason: ClientError,
     },
     /// A file that the arguments name.
-    #[error("failed to read {what} {path}: {source}", path = path.display())]
+    #[error("failed to read {what} {path}: {reason}", path = path.display())]
     File {
         /// What it was to be read for: `the tasks in`.
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file or stream without the text that was wanted.
     #[error("failed to read {what} {name}: {problem}")]
@@ -50,28 +50,34 @@ pub enum CliError {
     },
     /// The arguments make no task.
     #[error("INVALID_TASK: {0}")]
-    Invalid(#[from] InvalidTask),
+    Invalid(InvalidTask),
     /// The task is over the supervisor's limit.
     #[error("INVALID_TASK: the task {0}")]
     TooLong(TooLong),
     /// Our own output.
     #[error("failed to write to standard output: {0}")]
-    Output(#[source] io::Error),
+    Output(io::Error),
     /// Signals could not be watched.
     #[error("failed to watch for signals: {0}")]
-    Signals(#[source] io::Error),
+    Signals(io::Error),
     /// A thread could not be made.
     #[error("failed to start a thread: {0}")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
+}
+
+impl From<InvalidTask> for CliError {
+    fn from(invalid: InvalidTask) -> Self {
+        Self::Invalid(invalid)
+    }
 }
 
 impl CliError {
     /// The connection ended with so many tasks outstanding.
-    pub(super) fn lost(outstanding: usize, source: ClientError) -> Self {
+    pub(super) fn lost(outstanding: usize, reason: ClientError) -> Self {
         match outstanding {
-            0 => Self::Client(source),
-            1 => Self::LostTasks { outstanding: "1 task is".into(), them: "it", source },
-            n => Self::LostTasks { outstanding: format!("{n} tasks are"), them: "them", source },
+            0 => Self::Client(reason),
+            1 => Self::LostTasks { outstanding: "1 task is".into(), them: "it", reason },
+            n => Self::LostTasks { outstanding: format!("{n} tasks are"), them: "them", reason },
         }
     }
 

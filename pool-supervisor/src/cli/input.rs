@@ -10,7 +10,7 @@ use super::error::CliError;
 /// # Errors
 /// [`CliError::File`] naming it.
 pub(super) fn bytes(what: &'static str, path: &Path) -> Result<Vec<u8>, CliError> {
-    let failed = |source| CliError::File { what, path: path.to_owned(), source };
+    let failed = |reason| CliError::File { what, path: path.to_owned(), reason };
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(failed)?;

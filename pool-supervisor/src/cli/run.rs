@@ -118,14 +118,22 @@ pub(super) fn failure(head: &OutcomeHead<'_>, error: &[u8]) -> String {
     let (name, message, stack) = (text("name"), text("message"), text("stack"));
     let summary = if name.is_empty() || message.starts_with(&name) { message } else { format!("{name}: {message}") };
     let mut shown = format!("{code}: {summary}");
-    // An engine's stack repeats the summary in its first line.
-    let frames = stack.strip_prefix(&summary).unwrap_or(&stack).trim_matches('\n');
-    if !frames.trim().is_empty() {
+    let frames = frames(&stack, &summary);
+    if !frames.is_empty() {
         shown.push('\n');
         shown.push_str(frames);
     }
     shown.push_str(&details(&fields));
     shown
+}
+
+/// A stack without what its error's summary has said already: an engine's stack begins with the summary, and the message of
+/// a syntax error ends with its place, which is then the only frame.
+fn frames<'a>(stack: &'a str, summary: &str) -> &'a str {
+    let placed = summary.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+    let (said, place) = placed.unwrap_or((summary, ""));
+    let frames = stack.strip_prefix(summary).or_else(|| stack.strip_prefix(said)).unwrap_or(stack).trim_matches('\n');
+    if frames.trim() == format!("at {place}") { "" } else { frames.trim_end() }
 }
 
 fn details(fields: &Map<String, Value>) -> String {
@@ -185,6 +193,8 @@ mod tests {
             ),
             "JS_EXCEPTION: TypeError: x is null\n    at f (task:1:2)"
         );
+        let syntax = r#"{"name":"SyntaxError","message":"Unexpected token ')' (task.js:2:1)","stack":"SyntaxError: Unexpected token ')'\n    at task.js:2:1"}"#;
+        assert_eq!(failed(ErrorCode::JsSyntax, syntax), "JS_SYNTAX: SyntaxError: Unexpected token ')' (task.js:2:1)");
         assert_eq!(failed(ErrorCode::Timeout, r#"{"message":"after 30000 ms"}"#), "TIMEOUT: after 30000 ms");
         assert_eq!(
             failed(

@@ -15,40 +15,40 @@ use super::send::TooLong;
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "failed to reach a supervisor at {path}: {source}; start it with `pool-supervisor` or `systemctl start \
+        "failed to reach a supervisor at {path}: {reason}; start it with `pool-supervisor` or `systemctl start \
          process-pool`, or name its socket with --socket"
     )]
     NoDaemon {
         /// Where.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The system does not let us.
-    #[error("failed to connect to {path}: {source}; the socket belongs to the user who started the supervisor")]
+    #[error("failed to connect to {path}: {reason}; the socket belongs to the user who started the supervisor")]
     Denied {
         /// Where.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Anything else on the way to a connection.
-    #[error("failed to connect to {path}: {source}")]
+    #[error("failed to connect to {path}: {reason}")]
     Connect {
         /// Where.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The other side closed.
     #[error("failed to read from the supervisor: it closed the connection")]
     Closed,
     /// Reading failed.
     #[error("failed to read from the supervisor: {0}")]
-    Read(#[source] io::Error),
+    Read(io::Error),
     /// Writing failed.
     #[error("failed to write to the supervisor: {0}")]
-    Write(#[source] io::Error),
+    Write(io::Error),
     /// The other side speaks another version.
     #[error(transparent)]
     Version(#[from] Mismatch),
@@ -70,7 +70,7 @@ pub enum ClientError {
     #[error(
         "failed to understand the supervisor's reply: {0}; poolctl and pool-supervisor may be of different releases"
     )]
-    Reply(#[source] serde_json::Error),
+    Reply(serde_json::Error),
     /// The task's body is over the supervisor's limit.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -85,14 +85,14 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn connect(path: &Path, source: io::Error) -> Self {
+    pub(super) fn connect(path: &Path, reason: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match reason.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-                Self::NoDaemon { path, source }
+                Self::NoDaemon { path, reason }
             }
-            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
-            _ => Self::Connect { path, source },
+            io::ErrorKind::PermissionDenied => Self::Denied { path, reason },
+            _ => Self::Connect { path, reason },
         }
     }
 

@@ -17,20 +17,20 @@ const LONGEST: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// It cannot be read.
-    #[error("failed to read the API key {path}: {source}")]
+    #[error("failed to read the API key {path}: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// It cannot be made.
-    #[error("failed to make the API key {path}: {source}; make the folder, or name another file with http.keyFile")]
+    #[error("failed to make the API key {path}: {reason}; make the folder, or name another file with http.keyFile")]
     Make {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Others could have read it.
     #[error("failed to trust the API key {path}: its mode is {mode:03o}, so that others can read it; chmod 600 it")]
@@ -67,7 +67,7 @@ pub fn load_or_make_key(path: &Path) -> Result<String, KeyError> {
     match make(path) {
         Ok(key) => Ok(key),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => load(path),
-        Err(source) => Err(KeyError::Make { path: path.to_owned(), source }),
+        Err(reason) => Err(KeyError::Make { path: path.to_owned(), reason }),
     }
 }
 
@@ -87,7 +87,7 @@ fn make(path: &Path) -> Result<String, std::io::Error> {
 }
 
 fn load(path: &Path) -> Result<String, KeyError> {
-    let failed = |source| KeyError::Read { path: path.to_owned(), source };
+    let failed = |reason| KeyError::Read { path: path.to_owned(), reason };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.mode() & 0o777;

@@ -37,9 +37,9 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
     #[error("failed to talk to the supervisor: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     #[error("failed to understand the supervisor: {0}")]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     #[error(transparent)]
     Version(#[from] version::Mismatch),
     #[error("failed to talk to the supervisor: it sent a {0:?} frame instead of its welcome")]
@@ -203,13 +203,13 @@ impl Pump {
                 },
                 Some(ended) = self.ended.recv() => state.end(ended),
                 len = read_more(&mut read, &mut state.input) => {
-                    if len? == 0 {
+                    if len.map_err(LinkError::Io)? == 0 {
                         return Err(LinkError::Closed);
                     }
                     state.hand_out()?;
                 }
                 written = write_front(&mut write, state.out.front()), if !state.out.is_empty() => {
-                    state.written(written?);
+                    state.written(written.map_err(LinkError::Io)?);
                 }
                 () = super::serve::closed(&mut closing) => break,
             }
@@ -276,14 +276,15 @@ impl PumpState {
                 Ok(0) => return Ok(()),
                 Ok(_) => self.hand_out()?,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(LinkError::Io(e)),
             }
         }
     }
 
     fn hand_out(&mut self) -> Result<(), LinkError> {
         // The peer is our own process: only the wire's own bound applies.
-        while let Taken::Frame(frame) = frame::take(&mut self.input, FrameLimits { body_bytes: MAX_BODY_BYTES })? {
+        let limits = FrameLimits { body_bytes: MAX_BODY_BYTES };
+        while let Taken::Frame(frame) = frame::take(&mut self.input, limits).map_err(LinkError::Frame)? {
             if self.welcomed {
                 self.hand(frame);
             } else if frame.kind == Kind::Welcome {

@@ -115,11 +115,13 @@ fn read_limit(body: &[u8]) -> Result<NewLimit, Refusal> {
     check_json(body)?;
     let mut reader = serde_json::Deserializer::from_slice(body);
     let new: NewLimit = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let problem = error.inner().to_string();
         let field = match error.path().to_string() {
-            path if path == "." => String::new(),
+            // Serde names a field that is unknown or missing by itself.
+            path if path == "." || problem.contains(&format!("`{path}`")) => String::new(),
             path => format!("field `{path}`: "),
         };
-        Refusal::bad_request(format!("{field}{}; send {{\"projectId\": \"a-project\", \"limit\": 5}}", error.inner()))
+        Refusal::bad_request(format!("{field}{problem}; send {{\"projectId\": \"a-project\", \"limit\": 5}}"))
     })?;
     check_project_id(&new.project_id)
         .map_err(|problem| Refusal::bad_request(format!("field `projectId` {problem}")))?;
@@ -150,6 +152,7 @@ mod tests {
         ] {
             let refusal = read_limit(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was accepted"));
             assert!(refusal.error.contains(field), "{body}: {}", refusal.error);
+            assert!(refusal.error.matches(field).count() == 1, "{body} names it twice: {}", refusal.error);
         }
     }
 }

@@ -95,10 +95,10 @@ impl Pool {
         let mut order = Order { program: &self.worker_path, lane, namespaces: wanted, group };
         match spawn::spawn(&order) {
             // For programs none is promised.
-            Err(SpawnError::Namespaces { step, source })
+            Err(SpawnError::Namespaces { step, reason })
                 if self.config.isolation == Level::Standard || lane == wire::Lane::Io =>
             {
-                self.confinement.no_namespaces(lane, &SpawnError::Namespaces { step, source });
+                self.confinement.no_namespaces(lane, &SpawnError::Namespaces { step, reason });
                 order.namespaces = Namespaces::Shared;
                 spawn::spawn(&order).map(|spawned| (spawned, Namespaces::Shared))
             }

@@ -48,14 +48,14 @@ pub(crate) enum GroupError {
     Incomplete { path: PathBuf, layers: LayerSet, why: String },
     #[error("failed to use the control group of cgroup.path, {path}: it is not in a cgroup2 file system")]
     NoGroup { path: PathBuf },
-    #[error("failed to use the control group {path}: {source}; it must be the supervisor's own to write")]
-    Take { path: PathBuf, source: io::Error },
+    #[error("failed to use the control group {path}: {reason}; it must be the supervisor's own to write")]
+    Take { path: PathBuf, reason: io::Error },
     #[error(
         "failed to use the control group {path}: another supervisor uses it; give each a group of its own with cgroup.path"
     )]
     Occupied { path: PathBuf },
-    #[error("failed to make the control group {path}: {source}")]
-    Make { path: PathBuf, source: io::Error },
+    #[error("failed to make the control group {path}: {reason}")]
+    Make { path: PathBuf, reason: io::Error },
 }
 
 /// All groups of this supervisor.
@@ -107,7 +107,7 @@ impl Groups {
 
     /// Makes the tree ready, whatever file system it lies in.
     fn take(root: &Path) -> Result<Self, GroupError> {
-        let trouble = |source| GroupError::Take { path: root.to_owned(), source };
+        let trouble = |reason| GroupError::Take { path: root.to_owned(), reason };
         let lock = File::open(root).map_err(trouble)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(GroupError::Occupied { path: root.to_owned() });
@@ -173,10 +173,10 @@ impl Groups {
         let path = self.root.join(worker.to_string());
         match Group::make(&path, self.on, limits) {
             Ok(group) => Ok(group),
-            Err(source) => {
+            Err(reason) => {
                 // Half a group must not stay.
                 self.leave(path.clone(), Time::default());
-                Err(GroupError::Make { path, source })
+                Err(GroupError::Make { path, reason })
             }
         }
     }

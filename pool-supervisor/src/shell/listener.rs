@@ -31,8 +31,8 @@ pub(crate) enum ListenError {
         "failed to use the socket path {path}: it is {len} bytes long and the system allows {MAX_PATH_BYTES}; name a shorter one with --socket"
     )]
     TooLong { path: PathBuf, len: usize },
-    #[error("failed to make the folder {path}: {source}")]
-    Folder { path: PathBuf, source: io::Error },
+    #[error("failed to make the folder {path}: {reason}")]
+    Folder { path: PathBuf, reason: io::Error },
     #[error("failed to use the folder {path}: {problem}; name another with --socket")]
     UnsafeFolder { path: PathBuf, problem: String },
     #[error(
@@ -43,8 +43,8 @@ pub(crate) enum ListenError {
         "failed to listen on {path}: another supervisor serves it; stop that one (`poolctl shutdown`), or name another path with --socket"
     )]
     Occupied { path: PathBuf },
-    #[error("failed to listen on {path}: {source}")]
-    Bind { path: PathBuf, source: io::Error },
+    #[error("failed to listen on {path}: {reason}")]
+    Bind { path: PathBuf, reason: io::Error },
 }
 
 impl Control {
@@ -54,7 +54,7 @@ impl Control {
         if len > MAX_PATH_BYTES {
             return Err(ListenError::TooLong { path: path.to_owned(), len });
         }
-        let bind = |source| ListenError::Bind { path: path.to_owned(), source };
+        let bind = |reason| ListenError::Bind { path: path.to_owned(), reason };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         prepare_folder(folder)?;
         let lock = take_lock(path)?;
@@ -106,8 +106,8 @@ fn prepare_folder(folder: &Path) -> Result<(), ListenError> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(|source| ListenError::Folder { path: folder.to_owned(), source })?;
-    let about = fs::metadata(folder).map_err(|source| ListenError::Folder { path: folder.to_owned(), source })?;
+        .map_err(|reason| ListenError::Folder { path: folder.to_owned(), reason })?;
+    let about = fs::metadata(folder).map_err(|reason| ListenError::Folder { path: folder.to_owned(), reason })?;
     let own = nix::unistd::geteuid().as_raw();
     if about.uid() != own && about.uid() != 0 {
         return Err(unsafe_folder(format!("it belongs to user {}, not to this one ({own})", about.uid())));
@@ -122,7 +122,7 @@ fn prepare_folder(folder: &Path) -> Result<(), ListenError> {
 fn take_lock(path: &Path) -> Result<File, ListenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let bind = |source| ListenError::Bind { path: path.to_owned(), source };
+    let bind = |reason| ListenError::Bind { path: path.to_owned(), reason };
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -134,7 +134,7 @@ fn take_lock(path: &Path) -> Result<File, ListenError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(ListenError::Occupied { path: path.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(bind(source)),
+        Err(fs::TryLockError::Error(reason)) => Err(bind(reason)),
     }
 }
 
@@ -147,7 +147,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::Occupied { path: path.to_owned() });
     }
-    fs::remove_file(path).map_err(|source| ListenError::Bind { path: path.to_owned(), source })
+    fs::remove_file(path).map_err(|reason| ListenError::Bind { path: path.to_owned(), reason })
 }
 
 #[cfg(test)]

@@ -130,7 +130,11 @@ fn make(worker: &Path, path: &Path) -> Result<(), String> {
         return Err(format!("{} --make-snapshot did not end within {} s", worker.display(), PATIENCE.tv_sec));
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{} --make-snapshot: {}: {}", worker.display(), output.status, said.trim()))
+    let why = match said.trim() {
+        "" => output.status.to_string(),
+        said => format!("{}: {said}", output.status),
+    };
+    Err(format!("{} --make-snapshot: {why}", worker.display()))
 }
 
 /// Nothing is read from it meanwhile: what it says fits into the pipe, or it is no worker of ours.

@@ -65,17 +65,17 @@ pub(crate) struct Spawned {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
     #[error("failed to make the sockets of a worker: {0}")]
-    Sockets(#[source] io::Error),
-    #[error("failed to start the worker {path}: {source}; is `workerPath` right, and may the file be executed?")]
-    Exec { path: PathBuf, source: Errno },
+    Sockets(io::Error),
+    #[error("failed to start the worker {path}: {reason}; is `workerPath` right, and may the file be executed?")]
+    Exec { path: PathBuf, reason: Errno },
     #[error("failed to make a worker's process: {0}; is the limit of processes reached?")]
-    Process(#[source] Errno),
-    #[error("failed to give a worker namespaces of its own: {step}: {source}")]
-    Namespaces { step: &'static str, source: Errno },
+    Process(Errno),
+    #[error("failed to give a worker namespaces of its own: {step}: {reason}")]
+    Namespaces { step: &'static str, reason: Errno },
     #[error("failed to put a worker into its control group: {0}")]
-    Group(#[source] Errno),
+    Group(Errno),
     #[error("failed to give a worker its descriptors: {0}")]
-    Descriptors(#[source] Errno),
+    Descriptors(Errno),
 }
 
 /// Starts one worker.
@@ -86,7 +86,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     socket::widen(&theirs).map_err(SpawnError::Sockets)?;
     let (stderr, stderr_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(sockets)?;
     rustix::io::ioctl_fionbio(&stderr, true).map_err(sockets)?;
-    let exec = |source| SpawnError::Exec { path: order.program.to_owned(), source };
+    let exec = |reason| SpawnError::Exec { path: order.program.to_owned(), reason };
     let path = CString::new(order.program.as_os_str().as_bytes()).map_err(|_| exec(Errno::EINVAL))?;
     let lane = match order.lane {
         Lane::Js => c"js",
@@ -114,20 +114,20 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         own_proc: order.namespaces == Namespaces::PidAndMount,
         trouble: child::Trouble::default(),
     };
-    let (pid, pidfd) = clone(&plan, order.namespaces).map_err(|source| match order.namespaces {
-        Namespaces::UserAndPid | Namespaces::PidAndMount if is_refusal(source) => {
-            SpawnError::Namespaces { step: "clone", source }
+    let (pid, pidfd) = clone(&plan, order.namespaces).map_err(|reason| match order.namespaces {
+        Namespaces::UserAndPid | Namespaces::PidAndMount if is_refusal(reason) => {
+            SpawnError::Namespaces { step: "clone", reason }
         }
-        _ => SpawnError::Process(source),
+        _ => SpawnError::Process(reason),
     })?;
-    if let Some((step, source)) = plan.trouble.get() {
+    if let Some((step, reason)) = plan.trouble.get() {
         // It has ended or is about to: nothing of it may stay.
         let _reaped = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED);
         return Err(match step {
-            Step::Group => SpawnError::Group(source),
-            Step::Users | Step::Mounts => SpawnError::Namespaces { step: step.name(), source },
-            Step::Descriptors => SpawnError::Descriptors(source),
-            Step::Exec => exec(source),
+            Step::Group => SpawnError::Group(reason),
+            Step::Users | Step::Mounts => SpawnError::Namespaces { step: step.name(), reason },
+            Step::Descriptors => SpawnError::Descriptors(reason),
+            Step::Exec => exec(reason),
         });
     }
     Ok(Spawned { pid, pidfd, link: ours, stderr })
@@ -243,7 +243,7 @@ mod tests {
         for namespaces in [Namespaces::Shared, Namespaces::UserAndPid] {
             let order = Order { program: missing, lane: Lane::Js, namespaces, group: None };
             match spawn(&order).map(|_| ()) {
-                Err(SpawnError::Exec { path, source: Errno::ENOENT }) => assert_eq!(path, missing),
+                Err(SpawnError::Exec { path, reason: Errno::ENOENT }) => assert_eq!(path, missing),
                 Err(error @ SpawnError::Namespaces { .. }) => {
                     skip::partly_skipped(skip::USER_NAMESPACES, &error.to_string());
                 }

@@ -46,7 +46,7 @@ fn a_line_that_is_no_task_is_rejected_by_its_number_and_the_others_go_on() {
     let long = format!("{{\"type\":\"execute-code\",\"code\":\"{}\"}}", "1".repeat(5000));
     let lines = [
         (TASK.trim_end(), None),
-        ("not json", Some("field `task` is malformed")),
+        ("not json", Some("the task is not valid JSON")),
         ("", None),
         (
             r#"{"type":"execute-code","code":"1","prioritiy":3}"#,
@@ -54,8 +54,8 @@ fn a_line_that_is_no_task_is_rejected_by_its_number_and_the_others_go_on() {
         ),
         (r#"{"type":"execute-code","code":"1","priority":11}"#, Some("field `priority` must be 0 to 10")),
         (r#"{"type":"execute-code"}"#, Some("field `code` is missing")),
-        ("[]", Some("field `task`")),
-        (r#"{"type":"execute-code","code":"1"} trailing"#, Some("field `task`")),
+        ("[]", Some("the task is malformed: invalid type: sequence, expected a JSON object")),
+        (r#"{"type":"execute-code","code":"1"} trailing"#, Some("the task must be one JSON object")),
         (&long, Some("body of 5000 bytes; the supervisor accepts at most 4096")),
         (TASK.trim_end(), None),
     ];
@@ -126,7 +126,7 @@ fn without_waiting_it_prints_ids() {
         peer.end(task.id, Some(ErrorCode::QueueFull), r#"{"message":"100000 tasks wait"}"#, "");
     });
     let ended = start(&fake.socket, &["submit", "--no-wait"]).feed(&(TASK.repeat(3) + "bad\n")).end();
-    ended.expect(1, "11\n12\n").says("line 3: QUEUE_FULL: 100000 tasks wait").says("line 4: field `task`");
+    ended.expect(1, "11\n12\n").says("line 3: QUEUE_FULL: 100000 tasks wait").says("line 4: the task");
 }
 
 #[test]

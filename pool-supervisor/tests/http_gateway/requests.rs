@@ -116,7 +116,7 @@ fn a_malformed_task_is_refused_naming_the_field_and_changes_nothing() {
         ("".to_owned(), "JSON"),
         ("nonsense".to_owned(), "JSON"),
         ("{}".to_owned(), "`type`"),
-        ("17".to_owned(), "`task`"),
+        ("17".to_owned(), "the task is malformed"),
         (r#"{"type":"execute-code"}"#.to_owned(), "`code`"),
         (r#"{"type":"execute-code","code":"1","priority":11}"#.to_owned(), "`priority`"),
         (r#"{"type":"execute-code","code":"1","prio":1}"#.to_owned(), "`prio`"),

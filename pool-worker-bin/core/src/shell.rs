@@ -80,10 +80,10 @@ pub enum Refusal {
 
 /// An argument pattern of the configuration that is none.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read the pattern of {program} in `shell.allow`: {source}")]
+#[error("failed to read the pattern of {program} in `shell.allow`: {reason}")]
 pub struct BadPattern {
     program: String,
-    source: Box<regex::Error>,
+    reason: Box<regex::Error>,
 }
 
 /// One program of the allow-list.
@@ -134,7 +134,7 @@ impl Rules {
         let programs = setup.allow.iter().map(|listed| {
             // INVARIANT: anchored outside a group, so that no alternative in the pattern escapes the anchors.
             let args = listed.args.as_ref().map(|args| Regex::new(&format!(r"\A(?:{args})\z"))).transpose();
-            let args = args.map_err(|e| BadPattern { program: listed.program.clone(), source: Box::new(e) })?;
+            let args = args.map_err(|e| BadPattern { program: listed.program.clone(), reason: Box::new(e) })?;
             Ok(Program { listed: listed.clone(), file: open_listed(listed).ok(), args })
         });
         Ok(Self {

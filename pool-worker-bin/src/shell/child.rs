@@ -40,12 +40,12 @@ pub(super) enum StartError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The system did not start it.
-    #[error("{program} could not be started: {source}")]
+    #[error("{program} could not be started: {reason}")]
     Failed {
         /// As it is listed.
         program: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -72,7 +72,7 @@ fn is_script(file: &OwnedFd) -> bool {
 pub(super) fn start(command: &Command<'_>, file_bytes: u64, limits: Limits) -> Result<Child, StartError> {
     let file = listed_file(command.program)?;
     let listed = &command.program.listed;
-    let failed = |source: io::Error| StartError::Failed { program: listed.program.clone(), source };
+    let failed = |reason: io::Error| StartError::Failed { program: listed.program.clone(), reason };
     let keep = is_script(file).then(|| file.as_raw_fd());
     let mut starter = std::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
     starter

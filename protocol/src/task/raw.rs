@@ -1,8 +1,12 @@
 //! Reading the JSON object: every field once, known, of the right shape, and belonging to its type.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{
@@ -23,7 +27,7 @@ struct Raw<'a> {
     priority: Option<i64>,
     timeout: Option<u64>,
     max_attempts: Option<u64>,
-    retry: Option<RetryPolicy>,
+    retry: Option<Object<RetryPolicy>>,
     delay: Option<u64>,
     #[serde(borrow)]
     deadline: Option<RawDeadline<'a>>,
@@ -34,7 +38,7 @@ struct Raw<'a> {
     realm: Option<Cow<'a, str>>,
     #[serde(borrow)]
     tag: Option<Cow<'a, str>>,
-    limits: Option<RawLimits>,
+    limits: Option<Object<RawLimits>>,
     logs: Option<bool>,
     // JavaScript
     #[serde(borrow)]
@@ -82,6 +86,26 @@ struct RawLimits {
     memory_bytes: Option<u64>,
 }
 
+/// A JSON object. Derived readers take an array too, its elements as the fields in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
 /// Reads one task.
 ///
 /// # Errors
@@ -89,8 +113,8 @@ struct RawLimits {
 /// another type of task.
 pub fn parse(json: &[u8]) -> Result<Task, InvalidTask> {
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let raw: Raw<'_> = serde_path_to_error::deserialize(&mut reader).map_err(|e| shape_error(&e))?;
-    reader.end().map_err(|e| InvalidTask::new("task", format!("must be one JSON object: {e}")))?;
+    let Object(raw) = serde_path_to_error::deserialize::<_, Object<Raw<'_>>>(&mut reader).map_err(shape_error)?;
+    reader.end().map_err(|e| InvalidTask::whole(format!("must be one JSON object: {}", message(&e))))?;
     let kind = kind_of(&raw)?;
     reject_foreign_fields(&raw, kind)?;
     let (code, data) = body_of(&raw, kind)?;
@@ -98,8 +122,11 @@ pub fn parse(json: &[u8]) -> Result<Task, InvalidTask> {
 }
 
 /// Serde tells of unknown, doubled and misshapen fields; what is added is the field's own name.
-fn shape_error(error: &serde_path_to_error::Error<serde_json::Error>) -> InvalidTask {
-    let message = error.inner().to_string();
+fn shape_error(error: serde_path_to_error::Error<serde_json::Error>) -> InvalidTask {
+    let message = message(error.inner());
+    if error.inner().is_syntax() || error.inner().is_eof() {
+        return InvalidTask::whole(format!("is not valid JSON: {message}"));
+    }
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
     if message.starts_with("unknown field") {
         let field = quoted(&message).unwrap_or_default();
@@ -108,9 +135,16 @@ fn shape_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Invalid
     if message.starts_with("duplicate field") {
         return InvalidTask::new(&quoted(&message).unwrap_or_default(), "is given twice".into());
     }
-    let path = error.path().to_string();
-    let field = if path == "." || path.is_empty() { "task" } else { &path };
-    InvalidTask::new(field, format!("is malformed: {message}"))
+    let problem = format!("is malformed: {message}");
+    match error.path().to_string() {
+        path if path == "." => InvalidTask::whole(problem),
+        path => InvalidTask::new(&path, problem),
+    }
+}
+
+/// The error with its place. Most tasks are one line, and the line's number in a file is said by whoever reads it.
+fn message(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// The names of all fields, in the order of the contract; `docs/tasks.md` explains each.
@@ -315,14 +349,14 @@ fn common(raw: &Raw<'_>, kind: TaskKind, code: &str, data: &[u8]) -> Result<Task
     if let Some(n) = raw.max_attempts {
         check_attempts(n)?;
     }
-    if let Some(retry) = &raw.retry {
+    if let Some(Object(retry)) = &raw.retry {
         check_retry(retry)?;
     }
     let delay_ms = raw.delay.unwrap_or(0);
     check_duration("delay", delay_ms)?;
     check_text("idempotencyKey", raw.idempotency_key.as_deref(), limits::MAX_IDEMPOTENCY_KEY)?;
     check_text("tag", raw.tag.as_deref(), limits::MAX_TAG)?;
-    let own = raw.limits.unwrap_or_default();
+    let own = raw.limits.as_ref().map_or_else(RawLimits::default, |limits| limits.0);
     check_own_limits(own.cpu_ms, own.memory_bytes)?;
     let code_len = u32::try_from(code.len()).map_err(|_| InvalidTask::new("code", "is over 4 GiB".into()))?;
     Ok(Task {
@@ -331,7 +365,7 @@ fn common(raw: &Raw<'_>, kind: TaskKind, code: &str, data: &[u8]) -> Result<Task
         priority,
         timeout_ms: raw.timeout,
         max_attempts: raw.max_attempts.map(|n| u16::try_from(n).expect("checked above")),
-        retry: raw.retry,
+        retry: raw.retry.as_ref().map(|retry| retry.0),
         delay_ms,
         deadline: raw.deadline.as_ref().map(deadline).transpose()?,
         idempotency_key: raw.idempotency_key.as_deref().map(str::to_owned),

@@ -64,6 +64,36 @@ fn a_malformed_task_is_refused_naming_the_field() {
 }
 
 #[test]
+fn an_array_is_no_task_and_stands_for_none_of_its_objects() {
+    let mut elements = vec!["null"; 34];
+    (elements[0], elements[14]) = ("\"execute-code\"", "\"1\"");
+    for (json, subject) in [
+        (format!("[{}]", elements.join(",")), "the task"),
+        (r#"{"type":"execute-code","code":"1","limits":[1000,8000000]}"#.to_owned(), "field `limits`"),
+        (r#"{"type":"execute-code","code":"1","retry":[1000,2,9000,0]}"#.to_owned(), "field `retry`"),
+    ] {
+        let message = refused(&json);
+        assert!(message.starts_with(&format!("{subject} is malformed: ")), "{json}: {message}");
+        assert!(message.contains("expected a JSON object"), "{json}: {message}");
+    }
+}
+
+#[test]
+fn text_that_is_no_json_is_called_that_with_its_place() {
+    for (json, message) in [
+        ("", "the task is not valid JSON: EOF while parsing a value at column 0"),
+        ("nope", "the task is not valid JSON: expected ident at column 2"),
+        (
+            r#"{"type":"execute-code","limits":{"cpuMs":"#,
+            "the task is not valid JSON: EOF while parsing a value at column 41",
+        ),
+        ("{\n\"type\": x}", "the task is not valid JSON: expected value at line 2 column 9"),
+    ] {
+        assert_eq!(refused(json), message, "{json}");
+    }
+}
+
+#[test]
 fn a_deadline_is_a_time_or_milliseconds_from_now() {
     let at = parse(br#"{"type":"execute-code","code":"1","deadline":"1970-01-01T00:00:10Z"}"#).expect("valid");
     let head = |task: &Task, now| task.head(now, OnDisconnect::Keep, false, true).deadline_ms;

@@ -22,7 +22,7 @@ pub(super) fn tree(path: &Path, text: &str) -> Result<Value, ConfigError> {
 /// Reads a file, if its name tells a format.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     Format::of(path)?;
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let failed = |reason| ConfigError::Read { path: path.to_owned(), reason };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;

@@ -36,7 +36,7 @@ pub(super) struct Lines<R> {
 /// # Errors
 /// [`CliError::File`] naming it.
 pub(super) fn open(path: &Path) -> Result<Lines<File>, CliError> {
-    let failed = |source| CliError::File { what: "the tasks in", path: path.to_owned(), source };
+    let failed = |reason| CliError::File { what: "the tasks in", path: path.to_owned(), reason };
     if path != Path::new("-") {
         return Ok(Lines::new(File::open(path).map_err(failed)?));
     }
@@ -142,7 +142,7 @@ impl Feeder<'_> {
             let (number, line) = lines.next(MAX_LINE).map_err(FeedError::Input)?;
             let taken = match line {
                 Line::End => break,
-                Line::TooLong => Err(InvalidTask::new("task", format!("is longer than {MAX_LINE} bytes"))),
+                Line::TooLong => Err(InvalidTask::whole(format!("is longer than {MAX_LINE} bytes"))),
                 Line::Text(text) => self.add(number, text, &mut batch),
             };
             match taken {

@@ -109,7 +109,7 @@ impl Shared {
     fn note_broken(&self, error: FeedError, path: std::path::PathBuf) {
         let error = match error {
             FeedError::Connection => return,
-            FeedError::Input(source) => CliError::File { what: "the tasks in", path, source },
+            FeedError::Input(reason) => CliError::File { what: "the tasks in", path, reason },
             FeedError::Report(error) => error,
         };
         *self.broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

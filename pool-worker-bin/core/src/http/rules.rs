@@ -4,6 +4,7 @@
 //! is not allowed denies the name, because a name that points inward for some askers is not to be trusted for others.
 //! A name that the configuration lists is trusted whatever it resolves to.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -19,11 +20,21 @@ pub struct BadRule(String);
 
 /// Why a destination is denied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{host} is not allowed: {address} is {why}, and `http.allow` does not name it")]
 pub struct Denied {
     host: String,
     address: SocketAddr,
     why: &'static str,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, address, why } = self;
+        if host.trim_matches(['[', ']']).parse() == Ok(address.ip()) {
+            write!(f, "{address} is not allowed: it is {why}, and `http.allow` does not name it")
+        } else {
+            write!(f, "{host} is not allowed: {address} is {why}, and `http.allow` does not name it")
+        }
+    }
 }
 
 /// What may be reached besides public addresses.
@@ -133,6 +144,21 @@ mod tests {
         let rules = Rules::default();
         assert!(allows(&rules, "example.org", &["8.8.8.8:80", "[2606:4700::1]:80"]));
         assert!(!allows(&rules, "localhost", &["127.0.0.1:80"]));
+    }
+
+    #[test]
+    fn a_denial_names_the_address_once() {
+        let denied = |host: &str, address: &str| {
+            Rules::default().judge(host, &[address.parse().unwrap()]).unwrap_err().to_string()
+        };
+        for (host, address) in [("127.0.0.1", "127.0.0.1:10"), ("[::1]", "[::1]:10")] {
+            let end = "is not allowed: it is loopback, and `http.allow` does not name it";
+            assert_eq!(denied(host, address), format!("{address} {end}"));
+        }
+        assert_eq!(
+            denied("localhost", "127.0.0.1:10"),
+            "localhost is not allowed: 127.0.0.1:10 is loopback, and `http.allow` does not name it"
+        );
     }
 
     #[test]
