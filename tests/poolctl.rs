@@ -209,6 +209,58 @@ fn the_administrative_commands_do_what_they_say() {
 }
 
 #[test]
+fn events_last_prints_the_newest_and_goes_on_with_follow() {
+    let pool = Pool::start(json!({}));
+    assert!(pool.run_all(&vec![code("1"); 5]).iter().all(|o| o["status"] == "succeeded"));
+    let shown = |last: &str| pool.ctl(&["events", "--last", last, "--json"]);
+    // Workers come and go by themselves: compared is what was there before and after.
+    until("the newest three are printed", || {
+        let (before, printed, after) = (pool.events(), shown("3"), pool.events());
+        assert_eq!((printed.code, printed.stderr.as_str()), (0, ""), "{printed:?}");
+        before == after && printed.json_lines() == before[before.len() - 3..]
+    });
+    assert_eq!(shown("65536").json_lines()[0]["seq"], 1, "fewer are kept than asked for");
+    let mut child = pool
+        .ctl_command(&["events", "--last", "1", "--follow", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next =
+        || -> Value { serde_json::from_str(&lines.next().expect("it goes on").expect("text")).expect("JSON") };
+    let first = next();
+    assert!(first["seq"].as_u64() > Some(1), "{first}");
+    let id = pool.submit(code("1"));
+    let mut seq = first["seq"].as_u64().expect("a number");
+    loop {
+        let event = next();
+        seq += 1;
+        assert_eq!(event["seq"], seq, "none is left out");
+        if event["event"] == "task-complete" && event["taskId"] == *id {
+            break;
+        }
+    }
+    child.kill().expect("our own child");
+    child.wait().expect("our own child");
+}
+
+#[test]
+fn submit_tries_as_often_as_its_arguments_say_where_a_task_does_not() {
+    let pool = Pool::start(json!({}));
+    let quick = json!({"initialDelay": 1, "maxDelay": 1});
+    let failing = with(code("throw 1"), json!({"retry": quick}));
+    let lines = format!("{failing}\n{}\n", with(failing.clone(), json!({"maxAttempts": 2})));
+    let attempts = |arguments: &[&str]| {
+        let mut seen: Vec<_> =
+            pool.ctl_with_input(arguments, &lines).json_lines().iter().map(|o| o["attempts"].as_u64()).collect();
+        seen.sort_unstable();
+        seen
+    };
+    assert_eq!(attempts(&["submit"]), [Some(2), Some(3)]);
+    assert_eq!(attempts(&["submit", "--attempts", "1"]), [Some(1), Some(2)]);
+}
+
+#[test]
 fn events_follow_prints_what_comes() {
     let pool = Pool::start(json!({}));
     let mut child = pool

@@ -27,6 +27,8 @@ pub const MAX_DURATION_MS: u64 = 30 * 24 * 3600 * 1000;
 pub const DEFAULT_MAX_ATTEMPTS: u16 = 3;
 /// The most attempts a task may ask for.
 pub const MAX_ATTEMPTS: u16 = 1000;
+/// Events that the supervisor keeps for those who ask later.
+pub const MAX_EVENTS: usize = 65_536;
 /// Captured console output per task, then a mark that it was cut.
 pub const MAX_LOG_BYTES: usize = 256 * 1024;
 /// Error text in an outcome: the message and the stack together.

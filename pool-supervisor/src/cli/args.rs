@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use pool_protocol::id::{TaskId, check_project_id};
-use pool_protocol::limits::{MAX_ATTEMPTS, MAX_PRIORITY};
+use pool_protocol::limits::{DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS, MAX_EVENTS, MAX_PRIORITY};
 use pool_protocol::units::{parse_duration_ms, parse_size};
 
 /// Talk to a process pool: run tasks, watch them, administer the pool.
@@ -35,7 +35,8 @@ pub(super) enum Command {
     Projects(Form),
     /// Show a task's state, or its outcome once it has ended
     Task(TaskArgs),
-    /// Show what happened in the pool
+    /// Show what happened in the pool, oldest first
+    #[command(after_help = EVENTS_HELP)]
     Events(Events),
     /// Cancel a task, waiting or running
     Cancel {
@@ -77,6 +78,9 @@ const SUBMIT_HELP: &str = "A line that is no task is reported with its number, g
                            does not stop the others. Exits with 0 when every task succeeded, 1 when one did not, 125 when \
                            there is no supervisor or the connection breaks, 130 after Ctrl-C, which cancels what is in flight.";
 
+const EVENTS_HELP: &str = "The pool keeps up to 65536 events. Without --since and --last, `events` prints all of them, and \
+                           `events --follow` only those to come.";
+
 /// How a table is printed.
 #[derive(Clone, Copy, Debug, Arguments)]
 pub(super) struct Form {
@@ -114,6 +118,10 @@ pub(super) struct Events {
     /// Begin after the event of this number
     #[arg(long, value_name = "N")]
     pub(super) since: Option<u64>,
+    /// Begin with the newest N events; all that are kept, if they are fewer
+    #[arg(long, value_name = "N", conflicts_with = "since",
+          value_parser = clap::value_parser!(u64).range(1..=MAX_EVENTS as u64))]
+    pub(super) last: Option<u64>,
     #[command(flatten)]
     pub(super) form: Form,
 }
@@ -129,6 +137,10 @@ pub(super) struct Submit {
     /// How many tasks may be in flight at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) window: u32,
+    /// How often a task that names no maxAttempts may be tried (`run` tries once unless told otherwise)
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_ATTEMPTS,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_ATTEMPTS)))]
+    pub(super) attempts: u16,
 }
 
 #[derive(Debug, Arguments)]
@@ -282,7 +294,7 @@ pub(super) struct RunOptions {
     /// Wall time of an attempt, such as 500ms or 30s; a plain number is milliseconds
     #[arg(long, short, value_name = "TIME", value_parser = duration)]
     pub(super) timeout: Option<u64>,
-    /// How often it may be tried
+    /// How often it may be tried (a task of `submit` or of the HTTP API that names no maxAttempts: 3 times)
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_ATTEMPTS)))]
     pub(super) attempts: u16,
@@ -391,6 +403,24 @@ mod tests {
         let What::Function { args, common, .. } = run.what else { panic!() };
         assert_eq!(args, ["40", "-2", "x y"]);
         assert!(common.json && common.priority == Some(3));
+    }
+
+    #[test]
+    fn the_helps_say_how_often_a_task_is_tried_and_how_many_events_are_kept() {
+        let help = |path: &[&str]| {
+            let mut command = Args::command();
+            command.build();
+            let found = path.iter().fold(&mut command, |at, name| at.find_subcommand_mut(name).expect("a command"));
+            found.render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        for what in ["code", "function", "module", "http", "shell"] {
+            let text = help(&["run", what]);
+            let other = format!("no maxAttempts: {DEFAULT_MAX_ATTEMPTS} times) [default: 1]");
+            assert!(text.contains(&other), "{what}: {text}");
+        }
+        let text = help(&["submit"]);
+        assert!(text.contains(&format!("told otherwise) [default: {DEFAULT_MAX_ATTEMPTS}]")), "{text}");
+        assert!(help(&["events"]).contains(&format!("keeps up to {MAX_EVENTS} events")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `poolctl events`: what happened in the pool, a line each.
 
+use bytes::Bytes;
 use pool_protocol::control::{ControlRequest, EventJson, EventsStart};
 
 use super::args::Events;
@@ -14,26 +15,55 @@ use crate::client::{ClientError, Connection, Incoming};
 /// # Errors
 /// [`CliError`] when the connection or our own output broke.
 pub(super) fn events(args: &Events, connection: &mut Connection) -> Result<Exit, CliError> {
-    connection.ask(&ControlRequest::Events { since: args.since, follow: args.follow })?;
-    let start: EventsStart = match connection.receive()? {
-        Incoming::Reply { body, .. } => serde_json::from_slice(&body).map_err(ClientError::Reply)?,
-        Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
-        other => return Err(unexpected(&other)),
+    let newest = args.last.map(|_| newest(connection)).transpose()?;
+    let since = match (args.last, newest) {
+        (Some(last), Some(newest)) => Some(newest.saturating_sub(last)),
+        _ => args.since,
     };
-    if start.lost > 0 {
+    let start = ask(connection, since, args.follow)?;
+    if start.lost > 0 && args.last.is_none() {
         output::complain(&format!("{} older events are no longer kept", start.lost));
     }
-    loop {
-        match connection.receive()? {
-            Incoming::Event { body, .. } => {
-                let mut line = if args.form.json { body.to_vec() } else { line(&body)?.into_bytes() };
-                line.push(b'\n');
-                output::write(&line)?;
-            }
-            Incoming::Reply { .. } => return Ok(Exit::Ok),
-            Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
-            other => return Err(unexpected(&other)),
+    // An event that came after the newest was asked for is none of the last, but is what follows.
+    let mut left = match (newest, since) {
+        (Some(newest), Some(since)) if !args.follow => newest.saturating_sub(since + start.lost),
+        _ => u64::MAX,
+    };
+    while let Some(body) = next(connection)? {
+        if left == 0 {
+            continue;
         }
+        left -= 1;
+        let mut line = if args.form.json { body.to_vec() } else { line(&body)?.into_bytes() };
+        line.push(b'\n');
+        output::write(&line)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The newest event's number, by asking for what comes after every number.
+fn newest(connection: &mut Connection) -> Result<u64, CliError> {
+    let start = ask(connection, Some(u64::MAX), false)?;
+    while next(connection)?.is_some() {}
+    Ok(start.last)
+}
+
+fn ask(connection: &mut Connection, since: Option<u64>, follow: bool) -> Result<EventsStart, CliError> {
+    connection.ask(&ControlRequest::Events { since, follow })?;
+    match connection.receive()? {
+        Incoming::Reply { body, .. } => Ok(serde_json::from_slice(&body).map_err(ClientError::Reply)?),
+        Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }.into()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The next event of the list; none at its end.
+fn next(connection: &mut Connection) -> Result<Option<Bytes>, CliError> {
+    match connection.receive()? {
+        Incoming::Event { body, .. } => Ok(Some(body)),
+        Incoming::Reply { .. } => Ok(None),
+        Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }.into()),
+        other => Err(unexpected(&other)),
     }
 }
 

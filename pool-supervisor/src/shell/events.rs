@@ -6,14 +6,13 @@ use std::sync::Arc;
 use pool_core::action::PoolEvent;
 use pool_protocol::control::EventJson;
 use pool_protocol::id::TaskId;
+use pool_protocol::limits::MAX_EVENTS;
 use pool_protocol::render::verdict_reply;
 use pool_protocol::worker::LogLevel;
 
 use super::clock::rfc3339;
 
-/// Events that are kept.
-const MAX_EVENTS: usize = 65_536;
-/// Text that is kept with them.
+/// Text that is kept with the events.
 const MAX_TEXT_BYTES: usize = 16 << 20;
 /// One line of console output in an event; the whole is in the outcome when it was asked for.
 pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;

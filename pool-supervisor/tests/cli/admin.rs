@@ -153,3 +153,34 @@ fn events_are_listed_to_their_end() {
     let fake = serve(true);
     poolctl(&fake.socket, &["events", "--since", "5", "--follow", "--json"]).expect(0, &format!("{EVENT}\n"));
 }
+
+#[test]
+fn the_last_events_are_those_before_the_newest_of_the_moment() {
+    let numbered = |seq: u64| EVENT.replace("\"seq\":8", &format!("\"seq\":{seq}"));
+    // Asked for two, while one more comes between the two requests.
+    let serve = |wanted: u64, lost: u64, follow: bool| {
+        Fake::serving(move |peer| {
+            let all = ControlRequest::Events { since: Some(u64::MAX), follow: false };
+            let request = peer.request(|request| *request == all);
+            peer.reply(request, r#"{"last":8,"lost":0}"#);
+            peer.reply(request, r#"{"last":8,"lost":0}"#);
+            let since = Some(8_u64.saturating_sub(wanted));
+            let request = peer.request(|request| *request == ControlRequest::Events { since, follow });
+            peer.reply(request, &format!(r#"{{"last":9,"lost":{lost}}}"#));
+            for seq in 8_u64.saturating_sub(wanted) + lost + 1..=9 {
+                peer.event(request, &numbered(seq));
+            }
+            peer.reply(request, r#"{"last":9,"lost":0}"#);
+        })
+    };
+    let lines = |range: std::ops::RangeInclusive<u64>| range.map(|seq| numbered(seq) + "\n").collect::<String>();
+    for (wanted, lost, follow, shown) in [(2, 0, false, 7..=8), (2, 0, true, 7..=9), (60, 6, false, 7..=8)] {
+        let fake = serve(wanted, lost, follow);
+        let wanted = wanted.to_string();
+        let mut args = vec!["events", "--last", &wanted, "--json"];
+        args.extend(follow.then_some("--follow"));
+        let ended = poolctl(&fake.socket, &args);
+        ended.expect(0, &lines(shown));
+        assert_eq!(ended.stderr, "", "events that are gone are none of the last");
+    }
+}

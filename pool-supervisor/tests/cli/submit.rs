@@ -37,6 +37,21 @@ fn outcomes_come_as_tasks_finish_and_not_in_the_order_of_the_lines() {
 }
 
 #[test]
+fn a_task_that_names_no_attempts_gets_those_of_the_arguments() {
+    for (args, expected) in [(&["submit"][..], 3), (&["submit", "--attempts", "1"], 1)] {
+        let fake = Fake::serving(move |peer| {
+            for attempts in [expected, 7] {
+                let task = peer.task();
+                assert_eq!(head(&task).max_attempts, Some(attempts));
+                peer.succeed(task.id, "1");
+            }
+        });
+        let own = "{\"type\":\"execute-code\",\"code\":\"1\",\"maxAttempts\":7}\n";
+        assert_eq!(start(&fake.socket, args).feed(&format!("{TASK}{own}")).end().code, Some(0));
+    }
+}
+
+#[test]
 fn a_line_that_is_no_task_is_rejected_by_its_number_and_the_others_go_on() {
     let fake = Fake::serving(|peer| {
         while let Some(task) = peer.frame() {

@@ -105,6 +105,8 @@ pub(super) struct Feeder<'a> {
     pub(super) window: &'a Window,
     pub(super) sender: &'a Mutex<Sender>,
     pub(super) options: SubmitOptions,
+    /// `maxAttempts` of tasks that name none.
+    pub(super) attempts: u16,
     /// Called with the number of a line that is no task.
     pub(super) reject: &'a dyn Fn(u64, &InvalidTask) -> Result<(), CliError>,
 }
@@ -160,10 +162,9 @@ impl Feeder<'_> {
     }
 
     fn add(&self, number: u64, text: &[u8], batch: &mut Batch) -> Result<(), InvalidTask> {
-        let task = task::parse(text)?;
-        batch
-            .submit(number, &task, now_ms(), self.options)
-            .map_err(|too_long| InvalidTask::new("task", too_long.to_string()))
+        let mut task = task::parse(text)?;
+        task.max_attempts.get_or_insert(self.attempts);
+        batch.submit(number, &task, now_ms(), self.options).map_err(|too_long| InvalidTask::whole(too_long.to_string()))
     }
 
     /// Sends what is gathered; `false` if nothing may be sent any more.

@@ -37,6 +37,8 @@ struct Shared {
     sender: Mutex<Sender>,
     progress: Progress,
     no_wait: bool,
+    /// How often a task may be tried that does not say so itself.
+    attempts: u16,
     /// Lines that were no tasks.
     malformed: AtomicU64,
     /// What ended the feeding early, unless it was the connection: its reader says that better.
@@ -58,6 +60,7 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
         sender: Mutex::new(sender),
         progress: Progress::start(&args.file),
         no_wait: args.no_wait,
+        attempts: args.attempts,
         malformed: AtomicU64::new(0),
         broke: Mutex::new(None),
     });
@@ -91,7 +94,8 @@ impl Shared {
     fn feed(&self, lines: &mut feed::Lines<std::fs::File>, body_bytes: u64) -> Result<(), FeedError> {
         let options = if self.no_wait { SubmitOptions::NO_WAIT } else { SubmitOptions::SUBMIT };
         let reject = |number, invalid: &InvalidTask| self.reject(number, invalid);
-        Feeder { window: &self.window, sender: &self.sender, options, reject: &reject }.feed(lines, body_bytes)
+        let (window, sender, attempts) = (&self.window, &self.sender, self.attempts);
+        Feeder { window, sender, options, attempts, reject: &reject }.feed(lines, body_bytes)
     }
 
     /// A line that is no task: named on standard error, and an outcome like the others. Where ids are printed, an outcome
