@@ -2,6 +2,7 @@
 
 mod programs;
 
+mod globals;
 mod outcome;
 mod tasks_code;
 mod tasks_function;
