@@ -6,7 +6,7 @@
 #                                  checksum in FOLDER (default: the user's cache folder, where every
 #                                  other script finds it)
 #     --check    says what this machine lacks for it, and does nothing
-#     --yes      installs missing Debian packages without asking (so does CI=true)
+#     --yes      installs missing Debian packages without asking (scripts/setup.sh says when else)
 #
 #   V8_BUILD_ROOT=/var/tmp/process-pool-v8   the build tree; removed after success
 #   V8_BUILD_KEEP=yes                        keeps it
@@ -43,48 +43,12 @@ check_kind() {
   command -v cargo >/dev/null || die "there is no cargo: install Rust first (https://rustup.rs)"
 }
 
-missing_packages() {
-  command -v debootstrap >/dev/null || echo debootstrap
-  # The result is compiled against this machine's headers and start files.
-  { command -v cc >/dev/null && compgen -G "/usr/lib/gcc/x86_64-linux-gnu/*/crtbegin.o" >/dev/null; } || echo gcc
-  [ -f /usr/include/stdio.h ] || echo libc6-dev
-  [ -f /usr/include/linux/version.h ] || echo linux-libc-dev
-}
-
-confirmed() { # QUESTION
-  local answer
-  [ "$yes" = no ] || return 0
-  [ -t 0 ] && [ -t 1 ] || return 1
-  read -r -p "$1 [y/N] " answer || return 1
-  [[ $answer == [yY]* ]]
-}
-
-install_packages() {
-  local missing as_root=() command
-  mapfile -t missing < <(missing_packages)
-  [ "${#missing[@]}" != 0 ] || return 0
-  [ "$(id -u)" = 0 ] || as_root=(sudo)
-  command="${as_root[*]:+${as_root[*]} }apt-get install -y --no-install-recommends ${missing[*]}"
-  say "these Debian packages are missing: ${missing[*]}"
-  if ! confirmed "Run '$command' now?"; then
-    die "install them with: $command"
-  fi
-  say "running: $command"
-  export DEBIAN_FRONTEND=noninteractive
-  "${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" || {
-    say "apt's lists may be old; running: ${as_root[*]} apt-get update"
-    "${as_root[@]}" apt-get update -q
-    "${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}"
-  }
-  [ -z "$(missing_packages)" ] || die "still missing after the installation: $(missing_packages | xargs)"
-}
-
 check_disk() {
   local place=$build_root free there=0
   while [ ! -d "$place" ]; do place=$(dirname "$place"); done
   free=$(df --output=avail -BM "$place" | tail -n 1 | tr -dc 0-9)
   # What an interrupted build left there counts as free.
-  [ ! -d "$build_root" ] || there=$(du -sm "$build_root" 2>/dev/null | cut -f 1)
+  [ ! -d "$build_root" ] || there=$({ du -sm "$build_root" 2>/dev/null || true; } | cut -f 1)
   [ $((free + ${there:-0})) -ge $((disk_gb * 1024)) ] ||
     die "$place has $((free / 1024)) GB free, and $disk_gb are needed; name another place in V8_BUILD_ROOT"
 }
@@ -147,7 +111,7 @@ crate_folder() { # CRATE; the folder of the version in Cargo.lock, in cargo's re
 }
 
 compile() {
-  local engine icu file command keep=()
+  local engine icu file name command as_root=(sudo) keep=()
   say "source: cargo fetches the crates"
   cargo fetch --locked --manifest-path "$repository/Cargo.toml"
   engine=$(crate_folder v8)
@@ -159,24 +123,27 @@ compile() {
   command=("$repository/scripts/v8-compile.sh" --build-root "$build_root" --out "$out" --version "$version"
     --crate "$engine" --icu "$icu/src/icudtl.dat" --jobs "$jobs" --owner "$(id -u):$(id -g)" "${keep[@]}")
   [ "$(id -u)" != 0 ] || exec "${command[@]}"
+  # sudo drops them, and the downloads need them.
+  for name in http_proxy https_proxy no_proxy; do
+    [ -z "${!name:-}" ] || as_root+=("$name=${!name}")
+  done
+  [ "${#as_root[@]}" = 1 ] || as_root=(sudo env "${as_root[@]:1}")
   say "the compiler runs in a chroot, which needs root. This is the whole command:"
-  printf '  sudo'
-  printf ' %q' "${command[@]}"
+  printf ' '
+  printf ' %q' "${as_root[@]}" "${command[@]}"
   printf '\n'
   command -v sudo >/dev/null ||
-    die "there is no sudo; run the command above as root, without the word sudo, and then this script again"
+    die "there is no sudo; run the command above as root, without the word sudo, and then go on here"
   # sudo passes signals on and the rest is done in there, so nothing has to wait for it here.
-  exec sudo "${command[@]}" || die "sudo refused"
+  exec "${as_root[@]}" "${command[@]}"
 }
 
 main() {
-  local only_check=no
-  yes=no
-  [ -z "${CI:-}" ] || yes=yes
+  local only_check=no yes=()
   while [[ ${1:-} == -* ]]; do
     case $1 in
       --check) only_check=yes ;;
-      --yes) yes=yes ;;
+      --yes) yes=(--yes) ;;
       *) die "unknown option $1; usage: build-v8.sh [--check] [--yes] [FOLDER]" ;;
     esac
     shift
@@ -193,13 +160,13 @@ main() {
   check_disk
   choose_jobs
   if [ "$only_check" = yes ]; then
-    [ -z "$(missing_packages)" ] || die "these Debian packages are missing: $(missing_packages | xargs)"
+    "$repository/scripts/setup.sh" --check v8
     say "this machine can build V8 $version, with $jobs jobs"
     return
   fi
   say "building V8 $version from source, once. On two cores it takes about 45 minutes; it downloads" \
     "140 MB of Debian packages, and needs $disk_gb GB in $build_root. The result is kept in $out"
-  install_packages
+  "$repository/scripts/setup.sh" "${yes[@]}" v8
   mkdir -p "$out"
   compile
 }

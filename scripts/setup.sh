@@ -16,12 +16,12 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # a program. This is the only list of its kind.
 needed() {
   cat <<'TABLE'
-cc                                    gcc              build
-/usr/include/stdio.h                  libc6-dev        build
+cc                                    gcc              build v8
+/usr/include/stdio.h                  libc6-dev        build v8
 curl                                  curl             build demo
 /etc/ssl/certs/ca-certificates.crt    ca-certificates  build
 jq                                    jq               demo test systemd ci
-python3                               python3          demo test v8
+python3                               python3          demo test
 debootstrap                           debootstrap      systemd v8
 c++                                   g++              ci
 valgrind                              valgrind         ci

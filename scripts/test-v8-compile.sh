@@ -46,7 +46,7 @@ CHROOT
 fresh_machine() {
   fresh_place
   rm -rf "${scratch:?}/bin" "$scratch/tree" "$scratch/out" "$scratch/crate"
-  mkdir -p "$scratch/crate/build/linux" "$scratch/tree" "$scratch/bin"
+  mkdir -p "$scratch/crate/build/linux" "$scratch/tree" "$scratch/bin" "$scratch/out"
   echo icu >"$scratch/icudtl.dat"
   write_chroot
   printf 'clang-22\nclang-23\nclang-format\n' >"$scratch/tree/offered"
@@ -92,7 +92,7 @@ check "the result is the library, compressed" lib "$(zcat "$scratch/out/$archive
 check "its checksum lies beside it" OK "$(cd "$scratch/out" && sha256sum --check "$archive.sha256" | awk '{print $2}')"
 check "nothing half-written is left" 0 "$(find "$scratch/out" -name '*.part' | wc -l)"
 check "what is kept is named, with its size and how to remove it" 1 \
-  "$(has "kept: $scratch/tree ([0-9.]*[KMG]); remove it with: rm -rf $scratch/tree" "$text")"
+  "$(has "kept: $scratch/tree ([0-9.]*[KMG]), removed by: rm -rf $scratch/tree" "$text")"
 check "the newest clang was taken" 23 "$(cat "$scratch/tree/root/.compiler")"
 check "each overall figure is at least the one before" sorted \
   "$(grep -oE '[0-9]+ %' <<<"$text" | sort -nc 2>&1 && echo sorted)"
@@ -120,6 +120,7 @@ check "another compiler means that all is compiled anew" 1 "$(grep -c 'gn --scri
 # --- what stays behind --------------------------------------------------------------------------
 rm "$scratch/out/$archive"; echo mine >"$scratch/tree/mine"
 text=$(compile)
+check "neither the log nor the lock is left beside the archive" "$archive $archive.sha256" "$(find "$scratch/out" -type f -printf '%f\n' | sort | xargs)"
 check "the tree is removed after success, saying so" 1 "$(has "removing the build tree: $scratch/tree" "$text")"
 check "but nothing that the build did not make" "commands mine offered" \
   "$(cd "$scratch/tree" && find . -mindepth 1 -printf '%P\n' | sort | xargs)"
@@ -134,13 +135,12 @@ fresh_machine
 printf 'clang-21\nclang-22\n' >"$scratch/tree/offered"
 text=$(compile || true)
 check "what is too old is not" 1 "$(has 'offers no clang from 23 on that can be installed (it has: 22 21)' "$text")"
-check "a failure shows the log's end and how to go on" 1 "$(has 'the same command continues' "$text")"
+check "a failure shows the log's end and how to go on" 1 "$(has 'run the same command again to continue; kept for that: ' "$text")"
 check "and leaves no archive" 0 "$(find "$scratch/out" -name '*.gz' | wc -l)"
 
 # --- locks --------------------------------------------------------------------------------------
 fresh_machine
 for place in tree out; do
-  mkdir -p "$scratch/out"
   exec 7<>"$scratch/$place/.lock"
   flock 7; echo 4711 >"$scratch/$place/.lock"
   command_line --keep
@@ -169,6 +169,8 @@ while time.time() < end:
     if os.path.exists(path) and pattern in open(path).read():
         break
     time.sleep(0.1)
+else:
+    print(pattern, "never came")
 os.write(terminal, b"\x03")
 said = b""
 try:
@@ -182,10 +184,12 @@ print("ended by", signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(sta
 PRESS
 # Processes of the build that are still there.
 remaining() {
-  local file
+  local file words
   for file in /proc/[0-9]*/cmdline; do
-    ! { tr '\0' ' ' <"$file" | grep -q -- "$scratch/tree[^ ]*-sleeps\|v8-compile.sh --build-root $scratch"; } 2>/dev/null ||
-      echo "${file%/cmdline}"
+    { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
+    case "${words[*]}" in
+      "$scratch/tree"*-sleeps* | *"v8-compile.sh --build-root $scratch"*) echo "${file%/cmdline}" ;;
+    esac
   done
 }
 stop_by() { # SIGNAL FILE PATTERN; leaves what was said in said.txt
@@ -217,13 +221,13 @@ for signal in "${signals[@]}"; do
   stop_by "$signal" "$scratch/tree/root.new/half" half
   [ "$signal" = KILL ] ||
     check "stopped by $signal in debootstrap it says how to go on" 1 \
-      "$(grep -c "stopped by $signal; the same command continues. Kept for that: $scratch/tree" "$scratch/said.txt")"
+      "$(grep -A1 "stopped by SIG$signal" "$scratch/said.txt" | grep -c "the same command again to continue; kept for that: $scratch/tree")"
   [ "$signal" != INT ] || check "and ends as one that Ctrl-C ended" 1 "$(grep -c 'ended by SIGINT' "$scratch/said.txt")"
   sleep 0.3
   check "no process is left after $signal" "" "$(remaining)"
   check "and no mount" 0 "$(grep -c "$scratch" /proc/mounts || true)"
   rm "$scratch/tree/slow-root"
-  stop_by "$signal" "$scratch/out/build.log" '1/200. CXX obj/a1.o'
+  stop_by "$signal" "$scratch/out/build.log" 'CXX obj/a1.o'
   check "the half root is made anew, and the next run comes to the compiler" 1 "$(grep -c 'CXX obj/a1.o' "$scratch/out/build.log")"
   sleep 0.3
   check "no process is left after $signal in ninja" "" "$(remaining)"
@@ -232,6 +236,27 @@ for signal in "${signals[@]}"; do
   check "the run after $signal ends" 1 "$(has 'done: ' "$(compile)")"
   check "with the whole archive" lib "$(zcat "$scratch/out/$archive" || true)"
 done
+
+# --- flags of a newer clang ---------------------------------------------------------------------
+# This compiler knows neither -fnew nor, as a pair, -mllvm -x; the linker does not know --fast.
+if command -v python3 >/dev/null; then
+  mkdir -p "$scratch/flags/obj" "$scratch/bin"
+  stub clang++ 'case " $* " in
+    *" -fnew=3 "*) echo "clang++: error: unknown argument: '"'-fnew=3'"'" >&2; exit 1 ;;
+    *" -mllvm -x=1 "*) echo "clang (LLVM option parsing): Unknown command line argument '"'-x=1'"'.  Try: --help" >&2; exit 1 ;;
+    *" -Wl,--fast "*) echo "ld.lld: error: unknown argument '"'--fast'"'" >&2; exit 1 ;;
+  esac'
+  stub ninja "sed -n 's/^cflags = //p' obj/a.ninja | sed 's#^#$scratch/bin/clang++ #; s#\$# -c a.cc -o a.o#'
+    sed -n 's/^ldflags = //p' obj/a.ninja | sed 's#^#$scratch/bin/clang++ #; s#\$# -o a b.o#'"
+  printf 'cflags = -O2 -fnew=3 -Xclang -mllvm -Xclang -x=1 -mllvm -x=1 -g0\nldflags = -pthread -Wl,--fast -Wl,-z,now\n' \
+    >"$scratch/flags/obj/a.ninja"
+  text=$(cd "$scratch/flags" && PATH="$scratch/bin:$PATH" python3 "$repository/scripts/v8-flags.py" all)
+  check "flags that the compiler does not know are taken out, and no other" \
+    "cflags = -O2 -g0 ldflags = -pthread -Wl,-z,now" "$(xargs <"$scratch/flags/obj/a.ninja")"
+  check "saying so" 3 "$(has 'this compiler does not know' "$text")"
+else
+  skip "flags that a compiler does not know (apt-get install python3)"
+fi
 
 # --- progress -----------------------------------------------------------------------------------
 log=$scratch/log jobs=2

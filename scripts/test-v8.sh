@@ -123,87 +123,73 @@ machine() { # USER-ID
   stub nproc 'echo 8'
   stub df 'echo Avail; echo 90000M'
   stub sudo "echo \"sudo \$*\" >>$scratch/calls"
-  stub apt-get "echo \"apt-get \$*\" >>$scratch/calls; touch $scratch/installed"
-  stub debootstrap ''
+  stub apt-get ''
   stub cargo "[ \"\$1\" != metadata ] || echo '{\"packages\":[{\"name\":\"a\",\"version\":\"1\",\"dependencies\":[{\"name\":\"v8\",\"source\":null}],\"manifest_path\":\"/a/Cargo.toml\"},{\"name\":\"v8\",\"version\":\"1\",\"manifest_path\":\"$scratch/crates/v8/Cargo.toml\"},{\"name\":\"deno_core_icudata\",\"version\":\"1\",\"manifest_path\":\"$scratch/crates/icu/Cargo.toml\"}]}'"
-  cat >"$scratch/place/repo/scripts/v8-compile.sh" <<COMPILE
-#!/bin/bash
-echo "compile \$*" >>$scratch/calls
-COMPILE
-  chmod +x "$scratch/place/repo/scripts/v8-compile.sh"
+  local name
+  for name in setup v8-compile; do
+    printf '#!/bin/bash\necho "%s $*" >>%q\n' "$name" "$scratch/calls" >"$scratch/place/repo/scripts/$name.sh"
+    chmod +x "$scratch/place/repo/scripts/$name.sh"
+  done
 }
-build() { # [NAME=VALUE…] [--] [ARGUMENT…]
+build() { # [NAME=VALUE…] [ARGUMENT…]
   local settings=()
   while [[ ${1:-} == *=* ]]; do settings+=("$1"); shift; done
-  env -u CI -u JOBS -u V8_BUILD_KEEP -u XDG_CACHE_HOME PATH="$scratch/bin:$PATH" HOME="$scratch/place/home" \
+  env -u CI -u JOBS -u V8_BUILD_KEEP -u http_proxy -u https_proxy -u no_proxy -u XDG_CACHE_HOME PATH="$scratch/bin:$PATH" HOME="$scratch/place/home" \
     V8_BUILD_ROOT="$scratch/place/tree" V8_BUILD_MEMORY_MB=30000 "${settings[@]}" \
     "$scratch/place/repo/scripts/build-v8.sh" "$@" </dev/null 2>&1 || echo "exit code $?"
 }
 has() { grep -c -- "$1" <<<"$2" || true; }
 
-if [ ! -f /usr/include/stdio.h ] || [ ! -f /usr/include/linux/version.h ] || ! command -v cc >/dev/null; then
-  skip "what build-v8.sh asks for before it starts (apt-get install gcc libc6-dev)"
-else
-  machine 0
-  text=$(build "$scratch/out")
-  check "a build says how long it takes" 1 "$(has 'takes about 45 minutes' "$text")"
-  check "and what it needs of the disk" 1 "$(has 'needs 8 GB in' "$text")"
-  check "root needs no sudo, and the whole is handed on" \
-    "compile --build-root $scratch/place/tree --out $scratch/out --version $(v8_version "$repository") --crate $scratch/crates/v8 --icu $scratch/crates/icu/src/icudtl.dat --jobs 8 --owner 0:0" \
-    "$(called)"
-  machine 0
-  build V8_BUILD_KEEP=yes "$scratch/out" >/dev/null
-  check "a tree that is to be kept is kept" 1 "$(grep -c -- ' --keep$' "$scratch/calls")"
+machine 0
+text=$(build "$scratch/out")
+check "a build says how long it takes" 1 "$(has 'takes about 45 minutes' "$text")"
+check "and what it needs of the disk" 1 "$(has 'needs 8 GB in' "$text")"
+check "root needs no sudo, and the whole is handed on" \
+  "setup v8 v8-compile --build-root $scratch/place/tree --out $scratch/out --version $(v8_version "$repository") --crate $scratch/crates/v8 --icu $scratch/crates/icu/src/icudtl.dat --jobs 8 --owner 0:0" \
+  "$(called)"
+machine 0
+build V8_BUILD_KEEP=yes "$scratch/out" >/dev/null
+check "a tree that is to be kept is kept" 1 "$(grep -c -- ' --keep$' "$scratch/calls")"
 
-  machine 1000
-  text=$(build "$scratch/out")
-  check "an ordinary user is asked for sudo, for that part alone" "sudo $scratch/place/repo/scripts/v8-compile.sh" \
-    "$(cut -d ' ' -f 1-2 "$scratch/calls")"
-  check "the whole command is printed before" 1 "$(has "^  sudo $scratch/place/repo/scripts/v8-compile.sh --build-root .* --owner 1000:1000" "$text")"
-  check "the result is to be the user's" 1 "$(grep -c -- '--owner 1000:1000' "$scratch/calls")"
-  rm "$scratch/bin/sudo"
-  if ! command -v sudo >/dev/null; then
-    check "without sudo it says what to do as root" 1 "$(has 'there is no sudo; run the command above as root' "$(build "$scratch/out")")"
-  fi
-
-  # A missing package is one whose program is not on a PATH of links.
-  machine 0
-  rm -rf "$scratch/links" "$scratch/installed"; mkdir "$scratch/links"
-  for folder in /usr/bin /bin /usr/sbin /sbin; do
-    find "$folder" -maxdepth 1 ! -name debootstrap ! -name apt-get -exec ln -sf -t "$scratch/links" {} + 2>/dev/null || true
-  done
-  sed -i "s#^PATH=.*#PATH=$scratch/bin:$scratch/links#" "$scratch/place/repo/scripts/build-v8.sh"
-  rm "$scratch/bin/debootstrap"
-  text=$(build "$scratch/out")
-  check "a missing package is named before anything is done" 1 "$(has 'packages are missing: debootstrap' "$text")"
-  check "with the one line that installs it" 1 "$(has 'install them with: apt-get install -y --no-install-recommends debootstrap' "$text")"
-  check "and nothing is installed unasked" nothing "$(called)"
-  stub apt-get "echo \"apt-get \$*\" >>$scratch/calls; printf '#!/bin/sh\n' >$scratch/bin/debootstrap; chmod +x $scratch/bin/debootstrap"
-  text=$(build --yes "$scratch/out")
-  check "--yes installs it, saying so" 1 "$(has 'running: apt-get install -y --no-install-recommends debootstrap' "$text")"
-  check "without what it only recommends" 1 "$(grep -c 'apt-get install -y -q --no-install-recommends debootstrap' "$scratch/calls")"
-  rm -f "$scratch/bin/debootstrap" "$scratch/calls"
-  build CI=true "$scratch/out" >/dev/null
-  check "so does CI" 1 "$(grep -c 'apt-get install' "$scratch/calls")"
-
-  machine 0; stub df 'echo Avail; echo 3000M'
-  check "a disk that is too small is refused before anything is done" 1 "$(has 'has 2 GB free, and 8 are needed' "$(build "$scratch/out")")"
-  check "and nothing is started" nothing "$(called)"
-  machine 0
-  text=$(build V8_BUILD_MEMORY_MB=4000 "$scratch/out")
-  check "little memory means fewer jobs, and it says so" 1 "$(has '2 jobs instead of 8' "$text")"
-  check "which the build gets" 1 "$(grep -c -- '--jobs 2 ' "$scratch/calls")"
-  check "an explicit number stands, with a warning" 1 "$(has 'warning: JOBS=4' "$(build V8_BUILD_MEMORY_MB=4000 JOBS=4 "$scratch/out")")"
-  machine 0
-  check "too little for one job is refused" 1 "$(has 'one compiler job takes up to' "$(build V8_BUILD_MEMORY_MB=700 "$scratch/out")")"
-  check "before anything is started" nothing "$(called)"
-  check "--check says so too" 1 "$(has 'can build V8 .* with 8 jobs' "$(build --check)")"
-  check "and starts nothing" nothing "$(called)"
-  machine 1000; mkdir "$scratch/place/tree"; stub stat 'if [ "$2" = %u ]; then echo 33; else echo www-data; fi'
-  check "root does not build in a stranger's folder" 1 "$(has 'belongs to www-data' "$(build "$scratch/out")")"
-  machine 0; put_archive "$scratch/there"
-  check "an archive that is there is not built again" 1 "$(has 'already there' "$(build "$scratch/there")")"
+machine 1000
+text=$(build "$scratch/out")
+check "an ordinary user is asked for sudo, for that part alone" "sudo $scratch/place/repo/scripts/v8-compile.sh" \
+  "$(tail -n 1 "$scratch/calls" | cut -d ' ' -f 1-2)"
+check "the whole command is printed before" 1 "$(has "^  sudo $scratch/place/repo/scripts/v8-compile.sh --build-root .* --owner 1000:1000" "$text")"
+check "the result is to be the user's" 1 "$(grep -c -- '--owner 1000:1000' "$scratch/calls")"
+machine 1000
+build http_proxy=http://proxy.example:3128 "$scratch/out" >/dev/null
+check "the proxy is handed on" 1 "$(grep -c '^sudo env http_proxy=http://proxy.example:3128 /' "$scratch/calls")"
+rm "$scratch/bin/sudo"
+if ! command -v sudo >/dev/null; then
+  check "without sudo it says what to do as root" 1 "$(has 'there is no sudo; run the command above as root' "$(build "$scratch/out")")"
 fi
+
+machine 0
+build --yes "$scratch/out" >/dev/null
+check "missing packages are left to setup.sh, before anything is built" "setup --yes v8" "$(head -n 1 "$scratch/calls")"
+machine 0; echo 'exit 1' >>"$scratch/place/repo/scripts/setup.sh"
+check "when they cannot be had nothing is built" "exit code 1" "$(build "$scratch/out" | tail -n 1)"
+check "and nothing is fetched" "setup v8" "$(called)"
+
+machine 0; stub df 'echo Avail; echo 3000M'
+check "a disk that is too small is refused before anything is done" 1 "$(has 'has 2 GB free, and 8 are needed' "$(build "$scratch/out")")"
+check "and nothing is started" nothing "$(called)"
+machine 0
+text=$(build V8_BUILD_MEMORY_MB=4000 "$scratch/out")
+check "little memory means fewer jobs, and it says so" 1 "$(has '2 jobs instead of 8' "$text")"
+check "which the build gets" 1 "$(grep -c -- '--jobs 2 ' "$scratch/calls")"
+check "an explicit number stands, with a warning" 1 "$(has 'warning: JOBS=4' "$(build V8_BUILD_MEMORY_MB=4000 JOBS=4 "$scratch/out")")"
+machine 0
+check "too little for one job is refused" 1 "$(has 'one compiler job takes up to' "$(build V8_BUILD_MEMORY_MB=700 "$scratch/out")")"
+check "before anything is started" nothing "$(called)"
+machine 0
+check "--check says that all is well" 1 "$(has 'can build V8 .* with 8 jobs' "$(build --check)")"
+check "and only looks" "setup --check v8" "$(called)"
+machine 1000; mkdir "$scratch/place/tree"; stub stat 'if [ "$2" = %u ]; then echo 33; else echo www-data; fi'
+check "root does not build in a stranger's folder" 1 "$(has 'belongs to www-data' "$(build "$scratch/out")")"
+machine 0; put_archive "$scratch/there"
+check "an archive that is there is not built again" 1 "$(has 'already there' "$(build "$scratch/there")")"
 
 # --- the build itself ---------------------------------------------------------------------------
 "$repository/scripts/test-v8-compile.sh" >"$scratch/compile.txt" 2>&1 || true

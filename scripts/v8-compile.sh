@@ -392,13 +392,24 @@ all_phases() {
 
 size_of() { du -sh "$base" 2>/dev/null | cut -f 1; }
 
+# The command that removes the tree, for the user who called.
+removal() {
+  [[ ${option[owner]} == 0:* ]] || printf 'sudo '
+  printf 'rm -rf %q' "$base"
+}
+
+kept() {
+  say "run the same command again to continue; kept for that: $base ($(size_of)), removed by: $(removal)"
+}
+
 tidy() {
   if [ "$keep" = yes ]; then
-    say "kept: $base ($(size_of)); remove it with: rm -rf $base"
+    say "kept: $base ($(size_of)), removed by: $(removal)"
   else
     say "removing the build tree: $base ($(size_of))"
     rm -rf --one-file-system "$root" "$base/debs" "$base/root.new" "$base/.lock"
     rmdir "$base" 2>/dev/null || true
+    rm -f "$log" "$out/.lock"
   fi
 }
 
@@ -408,8 +419,8 @@ stop() { # SIGNAL
   kill -KILL "$namespace" 2>/dev/null || true
   wait "$namespace" 2>/dev/null || true
   rm -f "$out/.$archive.part"
-  say "stopped by $1; the same command continues. Kept for that: $base ($(size_of));" \
-    "to give up: rm -rf $base"
+  say "stopped by SIG$1"
+  kept
   trap - "$1"
   kill -s "$1" "$$"
 }
@@ -419,15 +430,17 @@ outside() {
   unshare --mount --pid --fork --mount-proc true 2>/dev/null ||
     die "root may not mount here, as in most containers, and a chroot needs it: allow it" \
       "(docker run --privileged), or set RUSTY_V8_ARCHIVE to an archive that was built elsewhere"
-  mkdir -p "$base" "$out"
+  [ -d "$out" ] || die "there is no folder $out"
+  mkdir -p "$base"
   take_lock 9 "$out/.lock" "the folder $out"
   take_lock 8 "$base/.lock" "the build folder $base"
   if (cd "$out" && sha256sum --check --status "$archive.sha256" 2>/dev/null); then
     say "already there: $out/$archive"
+    [ -e "$root" ] || { rm -f "$base/.lock" && rmdir "$base" 2>/dev/null; } || true
     return
   fi
   : >"$log"
-  chown "${option[owner]}" "$out" "$out/.lock" "$log"
+  chown "${option[owner]}" "$log"
   for signal in INT TERM HUP; do
     # shellcheck disable=SC2064 # now
     trap "stop $signal" $signal
@@ -441,7 +454,7 @@ outside() {
     rm -f "$out/.$archive.part"
     say "failed; the end of $log:"
     tail -n 20 "$log"
-    say "the same command continues. Kept for that: $base ($(size_of)); to give up: rm -rf $base"
+    kept
     return "$code"
   fi
   tidy

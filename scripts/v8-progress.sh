@@ -130,10 +130,12 @@ meter() { # EXPECTED-SECONDS
   if [ -n "$line" ]; then printf '%s\n' "$line" >>"$log"; fi
 }
 
-# Runs a command as one part of the work.
+# Runs a command as one part of the work. What was done by an earlier run takes no time now and
+# says nothing about the speed of this one.
 measured() { # EXPECTED-SECONDS COMMAND…
-  local expected=$1
+  local expected=$1 began=$SECONDS
   shift
   "$@" 2>&1 </dev/null | meter "$expected"
   progress_done=$((progress_done + expected))
+  [ $((10 * (SECONDS - began))) -ge "$expected" ] || progress_start=$((progress_start + expected))
 }
