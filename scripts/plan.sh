@@ -7,24 +7,22 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repository/scripts/v8-env.sh"
 [ ! -x "${CARGO_TARGET_DIR:-$repository/target}/release/pool-worker" ] || exit 0
 
-# The same choice as the build's, but a build of V8 is only noted.
-found=''
-would_build() { found=build; return 1; }
-if V8_BUILD=would_build v8_choose "$repository" 2>/dev/null; then found=${RUSTY_V8_ARCHIVE:-download}; fi
 printf '== What the build is going to take\n'
-case $found in
+# Where nothing can be found the build is about to say why.
+v8_find "$repository" 2>/dev/null || v8_from=''
+case $v8_from in
+  named | beside | cache) echo "V8    It is there already: $RUSTY_V8_ARCHIVE" ;;
+  download) echo "V8    It is downloaded from the release page of the crate v8: about 40 MB." ;;
   build)
     cat <<PLAN
-V8    No archive of it is at hand and its release page does not answer, so it is compiled from source, once:
-      about an hour on two cores, and 12 GB of disk in ${V8_BUILD_ROOT:-/var/tmp/process-pool-v8} meanwhile. It needs root, for a
-      Debian unstable with a newer compiler in a folder of its own. The result, 32 MB, is kept in
+V8    No archive of it is at hand and its release page does not answer, so it is compiled from
+      source, once: about 45 minutes on two cores, 140 MB of Debian packages, and 8 GB of disk in
+      ${V8_BUILD_ROOT:-/var/tmp/process-pool-v8} meanwhile. It needs root, for a Debian unstable with a newer
+      compiler in a folder of its own. The result, 32 MB, is kept in
       $(v8_cache_folder "$repository").
-      An archive that you have already is used when RUSTY_V8_ARCHIVE names it.
+      RUSTY_V8_ARCHIVE names an archive that you have already; docs/v8.md says more.
 PLAN
     ;;
-  download) echo "V8    It is downloaded from the release page of the crate v8: about 40 MB." ;;
-  '') ;; # The build is about to say what is wrong.
-  *) echo "V8    It is there already: $found" ;;
 esac
 cat <<'PLAN'
 Pool  About 250 packages are downloaded from crates.io, and compiled in about 5 minutes of CPU time; 1.5 GB in target/.
