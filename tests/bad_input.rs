@@ -120,6 +120,7 @@ fn a_malformed_configuration_names_its_key_and_starts_nothing() {
         (r#"{"shell": {"allow": [{"program": "/usr/bin/wc", "args": "("}]}}"#, "shell.allow"),
         (r#"{"http": {"listen": "nowhere"}}"#, "http.listen"),
         (r#"{"http": {"allow": ["???"]}}"#, "http.allow"),
+        (r#"{"http": {"public": "sometimes"}}"#, "http.public"),
         (r#"{"log": {"level": "loud"}}"#, "log.level"),
         (r#"{"pool": {"minWorkers": 1}, "daemon": {"worker": {"minProcesses": 1}}}"#, "minWorkers"),
     ];

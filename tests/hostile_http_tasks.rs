@@ -77,8 +77,74 @@ fn hostile_39_only_http_and_https_are_known() {
     assert!(["URL_DENIED", "INVALID_TASK"].contains(&error(&malformed)), "{malformed}");
 }
 
-/// An address of the public internet, in a network where only we answer on it.
+/// Addresses of the public internet, in a network where only we answer on them.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(8, 8, 4, 4);
+const OTHER_PUBLIC: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+#[test]
+fn where_public_addresses_are_denied_none_is_dialled_however_it_is_written_or_found() {
+    with_own_network(|| {
+        add_address(PUBLIC);
+        let public = Server::at(PUBLIC, 8080, |_| Reply::text("public"));
+        let _names = Names::start(|_, _| vec![PUBLIC]);
+        let inner = Server::at(Ipv4Addr::LOCALHOST, 8081, |request| {
+            Reply::new("302 Found", &[("Location", &format!("http:/{}:8080/", request.path))], "")
+        });
+        let pool = pool_with(json!({"public": "deny", "allow": ["127.0.0.1:8081"]}));
+        unharmed(&pool, || {
+            for host in ["8.8.4.4", "0x08080404", "8.8.1028", "134743044", "[::ffff:8.8.4.4]", "name.example"] {
+                denied(&pool, &format!("http://{host}:8080/"));
+                denied(&pool, &inner.url(&format!("/{host}")));
+            }
+        });
+        assert_eq!((public.seen().len(), inner.seen().len()), (0, 6));
+        let open = pool_with(json!({"public": "allow"}));
+        assert_eq!(result(open.run(get("http://8.8.4.4:8080/")))["data"], "public", "the server is there");
+    });
+}
+
+#[test]
+fn where_public_addresses_are_denied_exactly_what_is_listed_is_reached() {
+    with_own_network(|| {
+        for address in [PUBLIC, OTHER_PUBLIC, METADATA] {
+            add_address(address);
+        }
+        let listed = Server::at(PUBLIC, 8080, |request| match request.path.as_str() {
+            "/" => Reply::text("listed"),
+            to => Reply::new("302 Found", &[("Location", &format!("http:/{to}:8080/"))], ""),
+        });
+        let other = Server::at(OTHER_PUBLIC, 8080, |_| Reply::text("other"));
+        let metadata = Server::at(METADATA, 8080, |_| Reply::text("secret"));
+        let _names = Names::start(|name, _| match name {
+            "api.example" => vec![OTHER_PUBLIC],
+            "points-inward.example" => vec![METADATA],
+            "mixed.example" => vec![OTHER_PUBLIC, METADATA],
+            _ => vec![PUBLIC],
+        });
+        let names = ["api.example:8080", "points-inward.example", "mixed.example"];
+        let allow = [&["8.8.4.4:8080"], &names[..]].concat();
+        let pool = pool_with(json!({"public": "deny", "allow": allow}));
+        let reached = |url: &str| result(pool.run(get(url)))["data"].clone();
+        unharmed(&pool, || {
+            assert_eq!(reached("http://8.8.4.4:8080/"), "listed");
+            assert_eq!(reached("http://any.example:8080/"), "listed", "an address is listed under whatever name");
+            assert_eq!(reached("http://api.example:8080/"), "other", "a listed name opens what it resolves to");
+            assert_eq!(reached("http://8.8.4.4:8080/api.example"), "other", "by a redirect too");
+            denied(&pool, "http://8.8.4.4:8081/");
+            denied(&pool, "http://8.8.8.8:8080/");
+            denied(&pool, "http://8.8.4.4:8080/8.8.8.8");
+            let before = (other.seen().len(), metadata.seen().len());
+            for name in ["points-inward.example", "mixed.example"] {
+                denied(&pool, &format!("http://{name}:8080/"));
+                denied(&pool, &format!("http://8.8.4.4:8080/{name}"));
+            }
+            assert_eq!((other.seen().len(), metadata.seen().len()), before, "a name opens nothing inside");
+        });
+        assert_eq!((other.seen().len(), metadata.seen().len()), (2, 0));
+        assert!(!listed.seen().is_empty());
+    });
+}
 
 #[test]
 fn hostile_40_a_name_that_resolves_publicly_first_and_then_to_loopback_is_dialled_where_it_was_judged() {

@@ -12,8 +12,11 @@ pub const LAYERS: u32 = 2;
 /// A task may run in the realm `frozen`.
 pub const FROZEN: u32 = 3;
 
+/// A worker is told whether requests may reach public addresses that no list names.
+pub const PUBLIC_ADDRESSES: u32 = 4;
+
 /// What this build speaks.
-pub const CURRENT: u32 = FROZEN;
+pub const CURRENT: u32 = PUBLIC_ADDRESSES;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -160,8 +160,34 @@ pub struct AllowedProgram {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpSetup {
-    /// What may be reached besides public addresses: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`.
+    /// Whether public addresses may be reached that `allow` does not list.
+    pub public: PublicAddresses,
+    /// What may be reached besides: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`,
+    /// `NAME:PORT`.
     pub allow: Vec<String>,
+}
+
+/// What holds for an address of the public internet that no list names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PublicAddresses {
+    /// It may be reached.
+    #[default]
+    Allow,
+    /// It may not. A listed name opens the public addresses that it resolves to, and no others,
+    /// because the owner of a public name decides where it leads.
+    Deny,
+}
+
+impl PublicAddresses {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// Head of `Ready`. The frame's id is the worker's protocol version; its body is a JSON object of the layers that it could not

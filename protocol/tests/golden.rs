@@ -8,12 +8,13 @@ use pool_protocol::control::{
 };
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::id::WorkerId;
-use pool_protocol::layer::{Layer, LayerSet};
+use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
 use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HeartbeatHead, Lane, LastWordsHead, LogHead, LogLevel, ReadyHead, RunHead, TaskList,
+    AllowedProgram, CancelHead, DoneHead, HeartbeatHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead,
+    LogHead, LogLevel, ProbeSetup, PublicAddresses, ReadyHead, RunHead, Setup, ShellSetup, TaskList,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -49,8 +50,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_with_frozen() {
-    assert_eq!(version::CURRENT, 3);
+fn the_version_is_the_one_with_public_addresses() {
+    assert_eq!(version::CURRENT, 4);
 }
 
 #[test]
@@ -182,6 +183,61 @@ fn to_the_worker() {
     let cancel = CancelHead { attempt: 1, code: ErrorCode::Cancelled };
     golden(Kind::Cancel, 7, &cancel, b"", "44 00 0200 00000000 0700000000000000 01 15");
     golden(Kind::Retire, 0, &(), b"", "45 00 0000 00000000 0000000000000000");
+}
+
+/// Its body is JSON: the bytes are the text.
+#[test]
+fn the_setup_of_a_worker() {
+    let program = AllowedProgram {
+        program: "/bin/sh".into(),
+        resolved: "/usr/bin/dash".into(),
+        device: 1,
+        inode: 2,
+        args: Some("-c".into()),
+    };
+    let setup = Setup {
+        lane: Lane::Io,
+        worker: "w3.17".into(),
+        heartbeat_ms: 1000,
+        body_bytes: 2,
+        result_bytes: 3,
+        open_files: 64,
+        memory_bytes: 4,
+        js: JsSetup {
+            module_roots: vec!["/srv".into()],
+            allow_code_generation: true,
+            allow_wasm: false,
+            snapshot: None,
+        },
+        shell: ShellSetup {
+            allow: vec![program],
+            env: [("LANG".to_owned(), "C".to_owned())].into(),
+            cwd: Some("/tmp".into()),
+            file_bytes: 5,
+        },
+        http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()] },
+        isolation: IsolationSetup {
+            level: Level::Strict,
+            namespaced: true,
+            readable: vec!["/usr".into()],
+            writable: vec![],
+        },
+        probe: Some(ProbeSetup { attack: "x".into(), supervisor: 6, control_socket: "/run/pool.sock".into() }),
+    };
+    let text = serde_json::to_string(&setup).expect("strings and numbers serialise");
+    let expected = [
+        r#"{"lane":"io","worker":"w3.17","heartbeatMs":1000,"bodyBytes":2,"resultBytes":3,"openFiles":64,"memoryBytes":4,"#,
+        r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
+        r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
+        r#""env":{"LANG":"C"},"cwd":"/tmp","fileBytes":5},"#,
+        r#""http":{"public":"deny","allow":["a.example:443"]},"#,
+        r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[]},"#,
+        r#""probe":{"attack":"x","supervisor":6,"controlSocket":"/run/pool.sock"}}"#,
+    ];
+    assert_eq!(text, expected.concat());
+    assert_eq!(serde_json::from_str::<Setup>(&text).expect("it reads back"), setup);
+    let older = text.replace(r#""public":"deny","#, "");
+    assert!(serde_json::from_str::<Setup>(&older).is_err(), "nothing is guessed for what was not said");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn is_of_use(config: &Config) {
     let setup = config.worker_setup(Lane::Io, "w0.1".into(), None);
     let wire = serde_json::to_vec(&setup).expect("settings serialise");
     assert_eq!(serde_json::from_slice::<pool_protocol::worker::Setup>(&wire).ok(), Some(setup.clone()));
-    assert!(http::Rules::parse(&setup.http.allow).is_ok(), "the worker reads {:?}", setup.http.allow);
+    assert!(http::Rules::new(&setup.http).is_ok(), "the worker reads {:?}", setup.http.allow);
     assert!(shell::Rules::new(&setup.shell).is_ok(), "the worker reads {:?}", setup.shell.allow);
 
     let mut core = Core::new(Time(0), config.core_settings(), TaskId(1), 1);

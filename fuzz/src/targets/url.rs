@@ -1,8 +1,8 @@
 //! The rules for HTTP tasks: which address a URL leads to, and whether it may be reached.
 //!
 //! The judgement is compared, both ways, with lists of networks written here from IANA's registries, and a match of the allow-list
-//! written here. The two parsers that a URL goes through must agree on host and port; and a host that the C library would take
-//! for an address (`127.1`, `0x7f000001`) must be judged as that address.
+//! written here, once with public addresses allowed and once with these denied. The two parsers that a URL goes through must agree
+//! on host and port; and a host that the C library would take for an address (`127.1`, `0x7f000001`) must be judged as that address.
 //!
 //! An input is lines: the URL, a redirect's `location`, `http.allow` with commas, and what a name resolves to with commas. What
 //! comes behind them is addresses as bytes, sixteen each; with twelve zeros in front, four.
@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pool_protocol::task::HttpData;
+use pool_protocol::worker::{HttpSetup, PublicAddresses};
 use pool_worker_core::http::{Request, Rules, literal_address, redirect_target};
 use url::Url;
 
@@ -49,14 +50,16 @@ pub fn run(input: &[u8]) {
     let allow: Vec<String> =
         lines.next().unwrap_or_default().split(',').filter(|s| !s.is_empty()).map(Into::into).collect();
     let resolved: Vec<IpAddr> = lines.next().unwrap_or_default().split(',').filter_map(|s| s.parse().ok()).collect();
-    let Ok(rules) = Rules::parse(&allow) else { return };
-
     let data = HttpData { url: url.to_owned(), ..HttpData::default() };
-    let Ok(request) = Request::new(&data) else { return };
-    is_the_address_that_was_written(url, &request.url);
-    judge(&request.url, &rules, &allow, &resolved);
-    if let Ok(target) = redirect_target(&request.url, location.as_bytes()) {
-        judge(&target, &rules, &allow, &resolved);
+    let request = Request::new(&data);
+    for public in [PublicAddresses::Allow, PublicAddresses::Deny] {
+        let setup = HttpSetup { public, allow: allow.clone() };
+        let (Ok(rules), Ok(request)) = (Rules::new(&setup), &request) else { return };
+        is_the_address_that_was_written(url, &request.url);
+        judge(&request.url, &rules, &setup, &resolved);
+        if let Ok(target) = redirect_target(&request.url, location.as_bytes()) {
+            judge(&target, &rules, &setup, &resolved);
+        }
     }
 }
 
@@ -68,14 +71,17 @@ fn address(bytes: [u8; 16]) -> IpAddr {
     }
 }
 
-/// Without a rule, exactly the public addresses may be reached.
+/// Without a rule, exactly the public addresses may be reached; where these are denied, nothing.
 fn is_judged_as_listed(ip: IpAddr) {
     let judged = Rules::default().judge("name.example", &[SocketAddr::new(ip, 80)]);
     assert_eq!(judged.is_ok(), is_public(ip), "{ip}: {judged:?}");
+    let closed = HttpSetup { public: PublicAddresses::Deny, allow: Vec::new() };
+    let closed = Rules::new(&closed).expect("an empty list is sound");
+    assert!(closed.judge("name.example", &[SocketAddr::new(ip, 80)]).is_err(), "{ip}");
 }
 
 /// Everything that is true of a URL that may be fetched if its address may be reached.
-fn judge(url: &Url, rules: &Rules, allow: &[String], resolved: &[IpAddr]) {
+fn judge(url: &Url, rules: &Rules, setup: &HttpSetup, resolved: &[IpAddr]) {
     assert!(matches!(url.scheme(), "http" | "https"), "{url}");
     assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
     assert!(url.as_str().bytes().all(|b| b.is_ascii_graphic()), "nothing in {url:?} ends a line");
@@ -91,9 +97,15 @@ fn judge(url: &Url, rules: &Rules, allow: &[String], resolved: &[IpAddr]) {
     assert_eq!(literal.is_some(), is_address, "an address is judged as one: {url}");
     let addresses: Vec<IpAddr> = literal.map_or_else(|| resolved.to_vec(), |ip| vec![ip]);
     let sockets: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-    let may = addresses.iter().all(|ip| is_public(*ip) || allow.iter().any(|rule| names(rule, host, *ip, port)));
+    let may = addresses.iter().all(|ip| {
+        let by = |what| setup.allow.iter().any(|rule| names(rule, host, *ip, port) == Some(what));
+        match setup.public {
+            PublicAddresses::Allow => is_public(*ip) || by(By::Address) || by(By::Name),
+            PublicAddresses::Deny => by(By::Address) || is_public(*ip) && by(By::Name),
+        }
+    });
     let judged = rules.judge(host, &sockets);
-    assert_eq!(judged.is_ok(), may, "{url} at {addresses:?} with {allow:?}: {judged:?}");
+    assert_eq!(judged.is_ok(), may, "{url} at {addresses:?} with {setup:?}: {judged:?}");
 }
 
 /// A host that `inet_aton` understands is that address, whatever it looks like.
@@ -153,14 +165,21 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     (within("::ffff:0:0/96", ip) || within("64:ff9b::/96", ip)).then_some(low)
 }
 
-/// Whether an entry of `http.allow` names this destination.
-fn names(rule: &str, host: &str, ip: IpAddr, port: u16) -> bool {
+/// What an entry of `http.allow` names a destination by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Address,
+    Name,
+}
+
+/// Whether an entry of `http.allow` names this destination, and by what.
+fn names(rule: &str, host: &str, ip: IpAddr, port: u16) -> Option<By> {
     let plain = match ip {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
         IpAddr::V4(_) => ip,
     };
     if let Ok(net) = rule.parse::<IpNet>() {
-        return net.contains(&plain);
+        return net.contains(&plain).then_some(By::Address);
     }
     let (name, rule_port) = match rule.parse::<IpAddr>() {
         Ok(_) => (rule, None),
@@ -170,11 +189,11 @@ fn names(rule: &str, host: &str, ip: IpAddr, port: u16) -> bool {
         },
     };
     if rule_port.is_some_and(|rule_port| rule_port != port) {
-        return false;
+        return None;
     }
     match literal_of_rule(name) {
-        Some(address) => address == plain,
-        None => same_name(name, host),
+        Some(address) => (address == plain).then_some(By::Address),
+        None => same_name(name, host).then_some(By::Name),
     }
 }
 

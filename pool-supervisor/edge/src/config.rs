@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use pool_protocol::layer::Level;
 use pool_protocol::limits;
 use pool_protocol::task::{InvalidTask, Realm, TaskKind};
-use pool_protocol::worker::{AllowedProgram, HttpSetup, IsolationSetup, JsSetup, Lane, Setup, ShellSetup};
+use pool_protocol::worker::{
+    AllowedProgram, HttpSetup, IsolationSetup, JsSetup, Lane, PublicAddresses, Setup, ShellSetup,
+};
 use serde::Serialize;
 
 mod allow;
@@ -274,7 +276,9 @@ pub struct HttpConfig {
     /// See [`HttpConfig::key_file_beside`].
     #[serde(serialize_with = "effective::auto_path")]
     pub key_file: Option<PathBuf>,
-    /// What HTTP tasks may reach besides public addresses.
+    /// Whether HTTP tasks may reach public addresses that `allow` does not list.
+    pub public: PublicAddresses,
+    /// What HTTP tasks may reach besides.
     pub allow: Vec<String>,
 }
 
@@ -415,6 +419,7 @@ impl Config {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
                 socket: ApiSocket::Auto,
                 key_file: None,
+                public: PublicAddresses::Allow,
                 allow: Vec::new(),
             },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
@@ -486,7 +491,7 @@ impl Config {
                 cwd: Some(utf8(&self.shell.cwd)),
                 file_bytes: self.limits.file_bytes,
             },
-            http: HttpSetup { allow: self.http.allow.clone() },
+            http: HttpSetup { public: self.http.public, allow: self.http.allow.clone() },
             isolation: IsolationSetup {
                 level: self.isolation,
                 namespaced: false,

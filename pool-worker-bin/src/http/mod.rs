@@ -11,6 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::AcceptStatus;
+use pool_protocol::worker::HttpSetup;
 use pool_worker_core::http::{BadRedirect, Denied, Rules, literal_address, redirect_target};
 use serde::Serialize;
 use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, LOCATION};
@@ -123,9 +124,9 @@ impl Resolver for JudgingResolver {
 }
 
 impl Client {
-    /// A client that reaches public addresses and what `allow` names. Results are no longer than `result_bytes`.
-    pub(crate) fn new(allow: &[String], result_bytes: u64) -> Result<Self, BadRule> {
-        Ok(Self::with_lookup(Rules::parse(allow)?, result_bytes, system_lookup))
+    /// A client that reaches what the settings open. Results are no longer than `result_bytes`.
+    pub(crate) fn new(setup: &HttpSetup, result_bytes: u64) -> Result<Self, BadRule> {
+        Ok(Self::with_lookup(Rules::new(setup)?, result_bytes, system_lookup))
     }
 
     fn with_lookup(rules: Rules, result_bytes: u64, lookup: Lookup) -> Self {
@@ -258,6 +259,7 @@ fn redirect(request: &mut Request, status: StatusCode, target: Url) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pool_protocol::worker::PublicAddresses;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -269,6 +271,29 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> io::Result<Vec<SocketAddr>> {
         Ok(texts.iter().map(|t| t.parse().unwrap()).collect())
+    }
+
+    fn listing(public: PublicAddresses, entry: &str) -> HttpSetup {
+        HttpSetup { public, allow: vec![entry.to_owned()] }
+    }
+
+    #[test]
+    fn where_public_addresses_are_denied_none_is_dialled_by_address_or_by_name() {
+        let rules = Rules::new(&listing(PublicAddresses::Deny, "listed.example")).unwrap();
+        let client = Client::with_lookup(rules, 1000, |name, _| match name {
+            "listed.example" => addresses(&["127.0.0.1:1"]),
+            _ => addresses(&["8.8.8.8:80"]),
+        });
+        for url in [
+            "http://8.8.8.8/",
+            "http://0x08080808/",
+            "http://[2606:4700::1]/",
+            "http://other.example/",
+            "http://listed.example/",
+        ] {
+            let failure = fetch(&client, url).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::UrlDenied, "{url}: {failure:?}");
+        }
     }
 
     #[test]
@@ -301,7 +326,7 @@ mod tests {
             }
         });
         // Allowed on the first question, the metadata service's on every later one.
-        let rules = Rules::parse(&["127.0.0.1".to_owned()]).unwrap();
+        let rules = Rules::new(&listing(PublicAddresses::Allow, "127.0.0.1")).unwrap();
         let client = Client::with_lookup(rules, 1000, |_, _| match ASKED.fetch_add(1, Ordering::SeqCst) {
             0 => addresses(&[&format!("127.0.0.1:{}", PORT.load(Ordering::SeqCst))]),
             _ => addresses(&["169.254.169.254:80"]),

@@ -28,7 +28,7 @@ use crate::shell::{self, ShellFailure, ShellTrouble, Stopped};
 pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
     let link = Arc::new(link);
     let lane = IoLane {
-        client: Arc::new(http::Client::new(&setup.http.allow, setup.result_bytes)?),
+        client: Arc::new(http::Client::new(&setup.http, setup.result_bytes)?),
         rules: shell::Rules::new(&setup.shell)?,
         interrupt: Arc::new(Interrupt::new().context("failed to make a wake-up")?),
         result_bytes: usize::try_from(setup.result_bytes)?,

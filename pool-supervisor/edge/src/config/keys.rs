@@ -69,7 +69,8 @@ pub const KEYS: &[Key] = &[
     key("http.listen", "127.0.0.1:45678", "address and port of the HTTP API; `off` for none"),
     key("http.socket", "auto", "absolute path of a Unix socket with the same API; `off` for none; `auto` is `api.sock` beside the control socket when `listen` is not `off`"),
     key("http.keyFile", "auto", "absolute path of the file with the API's key, made at first start; `auto` is `api.key` beside the control socket"),
-    key("http.allow", "[]", "what `http-request` tasks may reach besides public addresses: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`"),
+    key("http.public", "allow", "whether `http-request` tasks may reach public addresses that `http.allow` does not list: `allow` or `deny`. With `deny` a NAME in the list opens the public addresses that it resolves to, and an inner address needs an entry of its own"),
+    key("http.allow", "[]", "what `http-request` tasks may reach besides public addresses, or with `http.public` `deny` at all: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`"),
     key("log.level", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
     key("log.format", "auto", "`text`, `json`, or `auto`: text, without time stamps where the journal adds them"),
 ];

@@ -6,6 +6,7 @@ use pool_protocol::id::check_project_id;
 use pool_protocol::layer::Level;
 use pool_protocol::limits::{MAX_BODY_BYTES, MAX_DURATION_MS, OUTCOME_OVERHEAD_BYTES};
 use pool_protocol::task::{MIN_MEMORY_BYTES, Realm};
+use pool_protocol::worker::PublicAddresses;
 
 use super::value::{Problem, Section, Setting, Value};
 use super::{
@@ -305,6 +306,9 @@ fn http(mut from: Section, http: &mut HttpConfig) -> Result<(), Problem> {
     })?;
     set(&mut from, "socket", &mut http.socket, allow::socket_path)?;
     set(&mut from, "keyFile", &mut http.key_file, allow::auto_or_path)?;
+    set(&mut from, "public", &mut http.public, |s| {
+        s.one_of(&[PublicAddresses::Allow, PublicAddresses::Deny].map(|public| (public.name(), public)))
+    })?;
     if let Some(setting) = from.take("allow") {
         for entry in setting.list("a list of addresses, networks and names")? {
             http.allow.push(allow::destination(&entry)?);

@@ -172,6 +172,8 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"http":{"keyFile":"api.key"}}"#, "http.keyFile must be an absolute path"),
         (r#"{"http":{"socket":"sock"}}"#, "http.socket must be an absolute path"),
         (r#"{"http":{"allow":["127.1"]}}"#, "http.allow[0] must be ADDRESS"),
+        (r#"{"http":{"public":"no"}}"#, r#"http.public must be "allow" or "deny", not "no""#),
+        (r#"{"http":{"public":false}}"#, r#"http.public must be "allow" or "deny", not false"#),
         (r#"{"log":{"level":"loud"}}"#, r#"log.level must be "error" or "warn""#),
         (r#"{"log":{"format":"xml"}}"#, r#"log.format must be "auto" or "json" or "text""#),
     ] {
@@ -243,7 +245,7 @@ const FULL: &str = r#"{
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
     "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr",
         "readable":["/usr","/etc/passwd"],"writable":["/tmp"]},
-    "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","allow":["10.1.0.0/16","a.b:1"]},
+    "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","public":"deny","allow":["10.1.0.0/16","a.b:1"]},
     "log":{"level":"debug","format":"json"}}"#;
 
 #[test]

@@ -8,6 +8,8 @@ use super::Patient;
 use super::row::{Finding, Row};
 use super::tasks::Tasks;
 
+/// Public by its prefix, and given to nobody: where this is dialled, there is no route.
+const PUBLIC_URL: (&str, &str) = ("request a public address", "http://[2d00::1]:9/");
 /// Nobody listens on these ports; that nobody does must not even be found out.
 const URLS: [(&str, &str); 4] = [
     ("request the machine itself", "http://127.0.0.1:9/"),
@@ -19,7 +21,8 @@ const URLS: [(&str, &str); 4] = [
 pub(super) fn attack(tasks: &mut Tasks<'_>, patient: &Patient, rows: &mut Vec<Row>) -> Result<(), CliError> {
     let allow = patient.setting("/http/allow");
     let is_open = allow.as_array().is_some_and(|list| !list.is_empty());
-    for (tried, url) in URLS {
+    let denies_public = patient.setting("/http/public") == "deny";
+    for (tried, url) in URLS.into_iter().chain(denies_public.then_some(PUBLIC_URL)) {
         let ended = tasks.run(json!({"type": "http-request", "url": url, "timeout": 5000, "acceptStatus": "any"}))?;
         let found = match ended.code {
             Some("URL_DENIED") => (Finding::Bites, ended.words()),

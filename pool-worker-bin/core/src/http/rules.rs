@@ -1,14 +1,20 @@
-//! What HTTP tasks may reach: the public internet, and what the configuration names besides.
+//! What HTTP tasks may reach: the public internet, unless the configuration denies it, and what the
+//! configuration lists besides.
 //!
 //! Decides about addresses, never about names alone: a name is judged by everything it resolves to, and one answer that
 //! is not allowed denies the name, because a name that points inward for some askers is not to be trusted for others.
-//! A name that the configuration lists is trusted whatever it resolves to.
+//!
+//! While public addresses are allowed, the names in the list are inner ones, and such a name is
+//! trusted whatever it resolves to. While they are denied, the list also has public names, which
+//! belong to others. Then a name opens only the public addresses that it resolves to: if it opened
+//! inner ones too, the owner of a listed name could direct requests to the metadata service.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use pool_protocol::worker::{HttpSetup, PublicAddresses};
 use url::Host;
 
 use super::address::not_public;
@@ -24,22 +30,28 @@ pub struct Denied {
     host: String,
     address: SocketAddr,
     why: &'static str,
+    but: &'static str,
 }
+
+/// Of an inner address whose name is listed.
+const ONLY_ITS_NAME: &str =
+    "while `http.public` is \"deny\" a name in `http.allow` opens public addresses only: list the address itself";
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, address, why } = self;
+        let Self { host, address, why, but } = self;
         if host.trim_matches(['[', ']']).parse() == Ok(address.ip()) {
-            write!(f, "{address} is not allowed: it is {why}, and `http.allow` does not name it")
+            write!(f, "{address} is not allowed: it is {why}, and {but}")
         } else {
-            write!(f, "{host} is not allowed: {address} is {why}, and `http.allow` does not name it")
+            write!(f, "{host} is not allowed: {address} is {why}, and {but}")
         }
     }
 }
 
-/// What may be reached besides public addresses.
+/// What may be reached.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Rules {
+    public: PublicAddresses,
     allow: Vec<Rule>,
 }
 
@@ -83,7 +95,7 @@ impl FromStr for Rule {
 }
 
 impl Rule {
-    fn allows(&self, name: &str, address: SocketAddr) -> bool {
+    fn names(&self, name: &str, address: SocketAddr) -> bool {
         if self.port.is_some_and(|port| port != address.port()) {
             return false;
         }
@@ -91,6 +103,10 @@ impl Rule {
             What::Net(net) => net.contains(&address.ip().to_canonical()),
             What::Name(allowed) => allowed == name,
         }
+    }
+
+    const fn is_name(&self) -> bool {
+        matches!(self.what, What::Name(_))
     }
 }
 
@@ -100,29 +116,45 @@ fn plain_name(name: &str) -> String {
 }
 
 impl Rules {
-    /// Reads `http.allow`.
+    /// Reads `http.public` and `http.allow`.
     ///
     /// # Errors
     /// [`BadRule`], holding the entry.
-    pub fn parse(allow: &[String]) -> Result<Self, BadRule> {
-        Ok(Self { allow: allow.iter().map(|text| text.parse()).collect::<Result<_, _>>()? })
+    pub fn new(setup: &HttpSetup) -> Result<Self, BadRule> {
+        let allow = setup.allow.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        Ok(Self { public: setup.public, allow })
     }
 
     /// Judges what a host resolved to.
     ///
     /// # Errors
-    /// [`Denied`] for the first address that is neither public nor named by a rule.
+    /// [`Denied`] for the first address that may not be reached.
     pub fn judge(&self, host: &str, addresses: &[SocketAddr]) -> Result<(), Denied> {
         let name = plain_name(host);
         for address in addresses {
-            let Some(why) = not_public(address.ip()) else {
-                continue;
-            };
-            if !self.allow.iter().any(|rule| rule.allows(&name, *address)) {
-                return Err(Denied { host: host.to_owned(), address: *address, why });
+            if let Some((why, but)) = self.denial(&name, *address) {
+                return Err(Denied { host: host.to_owned(), address: *address, why, but });
             }
         }
         Ok(())
+    }
+
+    /// What the address is and why that does not do under this name; nothing when it may be reached.
+    fn denial(&self, name: &str, address: SocketAddr) -> Option<(&'static str, &'static str)> {
+        let inner = not_public(address.ip());
+        let why = match (self.public, inner) {
+            (PublicAddresses::Allow, None) => return None,
+            (PublicAddresses::Deny, None) => "public, which `http.public` denies",
+            (PublicAddresses::Allow | PublicAddresses::Deny, Some(why)) => why,
+        };
+        let mut naming = self.allow.iter().filter(|rule| rule.names(name, address)).peekable();
+        let listed = naming.peek().is_some();
+        let names_open_it = self.public == PublicAddresses::Allow || inner.is_none();
+        if naming.any(|rule| names_open_it || !rule.is_name()) {
+            return None;
+        }
+        let but = if listed { ONLY_ITS_NAME } else { "`http.allow` does not name it" };
+        Some((why, but))
     }
 }
 
@@ -130,8 +162,16 @@ impl Rules {
 mod tests {
     use super::*;
 
+    fn setup(public: PublicAddresses, allow: &[&str]) -> HttpSetup {
+        HttpSetup { public, allow: allow.iter().map(|s| (*s).to_owned()).collect() }
+    }
+
     fn rules(allow: &[&str]) -> Rules {
-        Rules::parse(&allow.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap()
+        Rules::new(&setup(PublicAddresses::Allow, allow)).unwrap()
+    }
+
+    fn closed(allow: &[&str]) -> Rules {
+        Rules::new(&setup(PublicAddresses::Deny, allow)).unwrap()
     }
 
     fn allows(rules: &Rules, host: &str, addresses: &[&str]) -> bool {
@@ -194,7 +234,65 @@ mod tests {
     #[test]
     fn what_is_no_rule_is_refused() {
         for text in ["", "10.0.0.0/33", "a b", "name:port", "name:99999", "http://x"] {
-            assert!(Rules::parse(&[text.to_owned()]).is_err(), "{text}");
+            assert!(Rules::new(&setup(PublicAddresses::Allow, &[text])).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn where_public_addresses_are_denied_only_what_is_listed_is_reached() {
+        let none = closed(&[]);
+        for address in
+            ["8.8.8.8:80", "[2606:4700::1]:443", "[64:ff9b::808:808]:80", "[::ffff:8.8.8.8]:80", "127.0.0.1:80"]
+        {
+            assert!(!allows(&none, "any.example", &[address]), "{address}");
+        }
+        let table: &[(&str, &str, &str, bool)] = &[
+            ("8.8.8.8", "8.8.8.8", "8.8.8.8:80", true),
+            ("8.8.8.8", "8.8.4.4", "8.8.4.4:80", false),
+            ("8.8.8.8:443", "any.example", "8.8.8.8:443", true),
+            ("8.8.8.8:443", "any.example", "8.8.8.8:80", false),
+            ("8.8.0.0/16", "any.example", "8.8.4.4:80", true),
+            ("2606:4700::/32", "any.example", "[2606:4700::1]:80", true),
+            ("api.example", "API.example.", "8.8.8.8:80", true),
+            ("api.example:443", "api.example", "8.8.8.8:443", true),
+            ("api.example:443", "api.example", "8.8.8.8:80", false),
+            ("api.example", "other.example", "8.8.8.8:80", false),
+            ("api.example", "sub.api.example", "8.8.8.8:80", false),
+            ("10.1.0.0/16", "inner.example", "10.1.2.3:80", true),
+            ("127.0.0.1:8080", "localhost", "127.0.0.1:8080", true),
+        ];
+        for (rule, host, address, allowed) in table {
+            assert_eq!(allows(&closed(&[rule]), host, &[address]), *allowed, "{rule}: {host} {address}");
+        }
+    }
+
+    #[test]
+    fn a_listed_name_of_the_internet_leads_nowhere_inside() {
+        let rules = closed(&["api.example", "10.0.0.5:80"]);
+        for inner in ["127.0.0.1:80", "169.254.169.254:80", "10.0.0.1:80", "[::1]:80", "[::ffff:169.254.169.254]:80"] {
+            assert!(!allows(&rules, "api.example", &[inner]), "{inner}");
+            assert!(!allows(&rules, "api.example", &["8.8.8.8:80", inner]), "{inner} behind a public one");
+        }
+        assert!(allows(&rules, "api.example", &["8.8.8.8:80", "10.0.0.5:80"]), "each has an entry that opens it");
+    }
+
+    #[test]
+    fn a_denial_says_what_is_missing() {
+        let said = |rules: &Rules, host: &str, address: &str| {
+            rules.judge(host, &[address.parse().unwrap()]).unwrap_err().to_string()
+        };
+        assert_eq!(
+            said(&Rules::default(), "localhost", "127.0.0.1:80"),
+            "localhost is not allowed: 127.0.0.1:80 is loopback, and `http.allow` does not name it"
+        );
+        assert_eq!(
+            said(&closed(&[]), "a.example", "8.8.8.8:80"),
+            "a.example is not allowed: 8.8.8.8:80 is public, which `http.public` denies, and `http.allow` does not name it"
+        );
+        assert_eq!(
+            said(&closed(&["a.example"]), "a.example", "127.0.0.1:80"),
+            "a.example is not allowed: 127.0.0.1:80 is loopback, and while `http.public` is \"deny\" a name in `http.allow` \
+             opens public addresses only: list the address itself"
+        );
     }
 }
