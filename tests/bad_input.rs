@@ -121,6 +121,8 @@ fn a_malformed_configuration_names_its_key_and_starts_nothing() {
         (r#"{"http": {"listen": "nowhere"}}"#, "http.listen"),
         (r#"{"http": {"allow": ["???"]}}"#, "http.allow"),
         (r#"{"http": {"public": "sometimes"}}"#, "http.public"),
+        (r#"{"trust": "some"}"#, "trust"),
+        (r#"{"trust": ["untrusted"]}"#, "trust"),
         (r#"{"log": {"level": "loud"}}"#, "log.level"),
         (r#"{"pool": {"minWorkers": 1}, "daemon": {"worker": {"minProcesses": 1}}}"#, "minWorkers"),
     ];

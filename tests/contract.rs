@@ -23,6 +23,7 @@ mod workers;
 
 mod isolation;
 mod limits;
+mod trust;
 
 mod poolctl;
 

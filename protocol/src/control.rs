@@ -230,6 +230,8 @@ pub struct StatusReply {
     /// The HTTP API's address, when it listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// For whose code the pool is configured.
+    pub trust: TrustReply,
     /// How workers are confined.
     pub isolation: IsolationReply,
     /// Tasks, by their bodies, that are not run for having ended their workers.
@@ -238,6 +240,15 @@ pub struct StatusReply {
     /// The figures.
     #[serde(flatten)]
     pub stats: Stats,
+}
+
+/// For whose code the pool is configured.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TrustReply {
+    /// `trusted` or `untrusted`.
+    pub value: String,
+    /// By key, settings in force that differ from what the trust implies.
+    pub overridden: BTreeMap<String, String>,
 }
 
 /// How workers are confined, by the word of the last worker of each lane that became ready.

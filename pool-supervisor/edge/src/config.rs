@@ -24,10 +24,12 @@ pub mod paths;
 mod read;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod value;
 
 pub use allow::{is_argument_pattern, parse_listen};
 use file::cpus;
+pub use trust::{Implied, Trust};
 
 /// The most workers one pool may have.
 pub const MAX_WORKERS: u32 = 4096;
@@ -89,6 +91,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// What one task may use.
     pub limits: LimitsConfig,
+    /// Whose code runs. What it implies of other settings is in these already.
+    pub trust: Trust,
     /// How workers are confined.
     pub isolation: Level,
     /// Control groups.
@@ -206,6 +210,18 @@ pub enum Tenancy {
     Project,
     /// One attempt of one task.
     Task,
+}
+
+impl Tenancy {
+    /// The name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Project => "project",
+            Self::Task => "task",
+        }
+    }
 }
 
 /// One of `projects`.
@@ -401,6 +417,7 @@ impl Config {
                 processes: 64,
                 cpus: None,
             },
+            trust: Trust::Trusted,
             isolation: Level::Standard,
             cgroup: CgroupConfig { mode: CgroupMode::Auto, path: None },
             tenancy: Tenancy::Shared,
@@ -530,14 +547,16 @@ impl Config {
 
     /// What a person should know who has asked for it: told at start and at a reload.
     #[must_use]
-    pub fn notices(&self) -> Vec<&'static str> {
-        match self.isolation {
-            Level::Strict | Level::Standard => Vec::new(),
-            Level::Off => vec![
+    pub fn notices(&self) -> Vec<String> {
+        let off = match self.isolation {
+            Level::Strict | Level::Standard => None,
+            Level::Off => Some(
                 "isolation is \"off\": tasks are kept apart by limits of resources only, and code that breaks out of its engine \
-                 has the supervisor's rights; for code that is trusted",
-            ],
-        }
+                 has the supervisor's rights; for code that is trusted"
+                    .to_owned(),
+            ),
+        };
+        off.into_iter().chain(self.weakened()).collect()
     }
 
     /// The whole, defaults included, as a file that loads to the same again.

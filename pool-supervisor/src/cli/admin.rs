@@ -6,7 +6,7 @@ use bytes::Bytes;
 use comfy_table::Cell;
 use pool_protocol::control::{
     ControlRequest, DeadWorkerRow, Done, IsolationReply, LaneLayers, LimitReply, ProjectRow, StatusReply, TaskReply,
-    WorkerRow,
+    TrustReply, WorkerRow,
 };
 use pool_protocol::id::TaskId;
 use serde::Deserialize;
@@ -152,8 +152,21 @@ fn status_text(reply: &StatusReply) -> String {
         ("load", Some(Cell::new(format!("{:.2}", reply.stats.load)))),
         ("projects", (!usage.is_empty()).then(|| Cell::new(usage.join(", ")))),
         ("http", reply.http.as_ref().map(Cell::new)),
+        ("trust", trust_text(&reply.trust).map(Cell::new)),
         ("isolation", Some(Cell::new(isolation_text(&reply.isolation)))),
     ])
+}
+
+/// What deserves a line: that code of strangers runs here, and what was overridden for it.
+fn trust_text(trust: &TrustReply) -> Option<String> {
+    if trust.value == "trusted" {
+        return None;
+    }
+    if trust.overridden.is_empty() {
+        return Some(trust.value.clone());
+    }
+    let settings: Vec<_> = trust.overridden.iter().map(|(key, value)| format!("{key} = {value:?}")).collect();
+    Some(format!("{}, overridden by {}", trust.value, settings.join(", ")))
 }
 
 /// The level, and what each lane lacks of all layers there are.

@@ -40,10 +40,15 @@ const CONTROLLERS: [(&str, Layer); 3] =
 /// Why the control groups that were asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GroupError {
-    #[error("failed to use control groups, which cgroup.mode \"required\" asks for: {0}")]
+    #[error(
+        "failed to use control groups, which cgroup.mode \"required\" asks for: {0}; to start without the limits of a group, set \
+         cgroup.mode = \"auto\""
+    )]
     None(String),
     #[error(
-        "failed to limit workers by control groups, which cgroup.mode \"required\" asks for: {layers} cannot be had in {path}: {why}"
+        "failed to limit workers by control groups, which cgroup.mode \"required\" asks for: {layers} cannot be had in {path}: {why}; \
+         use a group whose cgroup.controllers names what is missing, or set cgroup.mode = \"auto\" to start with the limits that are \
+         there"
     )]
     Incomplete { path: PathBuf, layers: LayerSet, why: String },
     #[error("failed to use the control group of cgroup.path, {path}: it is not in a cgroup2 file system")]

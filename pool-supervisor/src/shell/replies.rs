@@ -6,7 +6,7 @@ use std::fmt::Write;
 use pool_core::stats::{TaskStatus, WorkerStatus};
 use pool_protocol::control::{
     Done, EventsStart, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply,
-    WorkerCounts, WorkerRow,
+    TrustReply, WorkerCounts, WorkerRow,
 };
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
@@ -18,6 +18,7 @@ use super::clock::{Clock, rfc3339};
 use super::perform::lane_name;
 use super::reactor::Pool;
 use super::tasks::Waiter;
+use crate::config::Implied;
 
 impl Pool {
     pub(super) fn reply<T: Serialize>(&mut self, id: ClientId, request: u64, value: &T) {
@@ -85,9 +86,18 @@ impl Pool {
             min_workers: self.config.pool.min_workers,
             max_workers: self.config.pool.max_workers,
             http: self.http.as_ref().and_then(|h| h.addr).map(|a| a.to_string()),
+            trust: self.trust(),
             isolation: self.isolation(),
             set_aside: self.core.stats().set_aside,
             stats: self.stats(),
+        }
+    }
+
+    fn trust(&self) -> TrustReply {
+        let overridden = self.config.implied().into_iter().filter(Implied::is_overridden);
+        TrustReply {
+            value: self.config.trust.name().to_owned(),
+            overridden: overridden.map(|setting| (setting.key.to_owned(), setting.actual.to_owned())).collect(),
         }
     }
 

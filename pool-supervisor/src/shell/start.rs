@@ -40,6 +40,8 @@ struct Arguments {
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Check the configuration, print the effective one, and exit.
+    ///
+    /// What `trust` implies is written to standard error.
     #[arg(long)]
     check_config: bool,
 }
@@ -61,6 +63,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = effective_config(arguments)?;
     if arguments.check_config {
         println!("{}", config.effective_json());
+        // Not to standard output: what stands there is a file that can be used again.
+        for line in config.trust_report() {
+            eprintln!("{line}");
+        }
         return Ok(());
     }
     logging::install(config.log);
@@ -74,7 +80,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let control = Control::open(&socket)?;
     // Before the supervisor goes into a group of its own.
     let oom = OomWatch::here();
-    let groups = Groups::open(&config.cgroup, config.limits.cpus.is_some())?;
+    let groups = open_groups(&config)?;
     let signals = Signals::install().context("failed to install the signal handlers")?;
     Orphans::adopt_all().context("failed to become the parent of orphans")?;
     let clock = Clock::start();
@@ -113,6 +119,18 @@ fn effective_config(arguments: &Arguments) -> anyhow::Result<Config> {
             parse_listen(text).map_err(|problem| anyhow::anyhow!("failed to read --http: {problem}"))?;
     }
     Ok(config)
+}
+
+/// The control groups. Whoever has not asked for them by name is told what did.
+fn open_groups(config: &Config) -> anyhow::Result<Result<Groups, String>> {
+    let opened = Groups::open(&config.cgroup, config.limits.cpus.is_some());
+    let implied = config.implied().into_iter().find(|setting| setting.key == "cgroup.mode" && !setting.is_overridden());
+    match implied {
+        Some(setting) => opened.with_context(|| {
+            format!("trust = {:?} implies {} = {:?}", config.trust.name(), setting.key, setting.implied)
+        }),
+        None => Ok(opened?),
+    }
 }
 
 /// As configured, else beside the supervisor's own binary.
@@ -164,6 +182,20 @@ impl Pool {
         result
     }
 
+    /// What to set when a change of the trust has changed the control groups' mode.
+    fn cgroup_hint(&self, new: &Config) -> String {
+        let (old_mode, new_mode) = (self.config.cgroup.mode, new.cgroup.mode);
+        if self.config.trust == new.trust || old_mode == new_mode {
+            return String::new();
+        }
+        format!(
+            " (trust = {:?} makes cgroup.mode {:?}), or keep the present mode with cgroup.mode = {:?}",
+            new.trust.name(),
+            new_mode.name(),
+            old_mode.name()
+        )
+    }
+
     fn try_reload(&mut self) -> Result<(), String> {
         let arguments = Arguments {
             config: self.config_path.clone(),
@@ -181,7 +213,8 @@ impl Pool {
             ("limits.bodyBytes", new.limits.body_bytes != self.config.limits.body_bytes && self.http.is_some()),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
-            return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it"));
+            let hint = if *key == "cgroup" { self.cgroup_hint(&new) } else { String::new() };
+            return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it{hint}"));
         }
         self.check_promise(&new)?;
         let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);

@@ -48,6 +48,7 @@ pub const KEYS: &[Key] = &[
     key("limits.fileBytes", "1GiB", "largest file a program may write; 0 to 1024TiB"),
     key("limits.processes", "64", "processes and threads that a program may have at once, with all its descendants, where there is a control group; 1 to 1000000"),
     key("limits.cpus", "none", "CPUs that one worker may use at once, such as `0.5` or `2`, where there is a control group; 0.01 to 4096"),
+    key("trust", "trusted", "whose code the tasks are: `trusted` implies nothing; `untrusted`, for code of strangers, implies `isolation` `strict`, `tenancy` `project`, `cgroup.mode` `required` and `http.public` `deny`, each unless it is given"),
     key("isolation", "standard", "`strict`: every layer of confinement that is promised, or no pool; `standard`: every layer that the machine gives, what is missing is said; `off`: limits of resources only"),
     key("cgroup.mode", "auto", "control groups: `auto` uses them where they are delegated to the supervisor or `path` names one; `required`: no pool without a group, `memory.max` and `pids.max` for each worker; `off`"),
     key("cgroup.path", "auto", "absolute path of a control group (version 2) that is the supervisor's to use; `auto` is the one it was started in, if that was delegated"),

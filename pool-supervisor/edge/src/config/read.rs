@@ -11,7 +11,7 @@ use pool_protocol::worker::PublicAddresses;
 use super::value::{Problem, Section, Setting, Value};
 use super::{
     CgroupConfig, CgroupMode, Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS,
-    PoolConfig, ProjectConfig, ShellConfig, Tenancy, allow, keys,
+    PoolConfig, ProjectConfig, ShellConfig, Tenancy, Trust, allow, keys,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -25,6 +25,9 @@ const LEAST_WORKER_BYTES: u64 = 32 * MIB;
 pub(super) fn config(tree: Value, cpus: u32) -> Result<Config, Problem> {
     let mut top = Section::top(tree)?;
     let mut config = Config::with_defaults(cpus);
+    if let Some(setting) = top.take("trust") {
+        config.trust_as(setting.one_of(&Trust::ALL.map(|trust| (trust.name(), trust)))?);
+    }
     let original = original(&mut top)?;
     pool(top.section("pool")?, original, &mut config.pool, cpus)?;
     limits(top.section("limits")?, &mut config.limits)?;
@@ -231,7 +234,7 @@ fn cgroup(mut from: Section, cgroup: &mut CgroupConfig) -> Result<(), Problem> {
 }
 
 fn tenancy(setting: &Setting) -> Result<Tenancy, Problem> {
-    setting.one_of(&[("shared", Tenancy::Shared), ("project", Tenancy::Project), ("task", Tenancy::Task)])
+    setting.one_of(&[Tenancy::Shared, Tenancy::Project, Tenancy::Task].map(|tenancy| (tenancy.name(), tenancy)))
 }
 
 fn projects(from: Section) -> Result<BTreeMap<String, ProjectConfig>, Problem> {

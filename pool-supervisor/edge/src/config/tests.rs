@@ -172,6 +172,11 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"http":{"keyFile":"api.key"}}"#, "http.keyFile must be an absolute path"),
         (r#"{"http":{"socket":"sock"}}"#, "http.socket must be an absolute path"),
         (r#"{"http":{"allow":["127.1"]}}"#, "http.allow[0] must be ADDRESS"),
+        (r#"{"trust":"none"}"#, r#"trust must be "trusted" or "untrusted", not "none""#),
+        (r#"{"trust":false}"#, r#"trust must be "trusted" or "untrusted", not false"#),
+        (r#"{"trust":{"untrusted":true}}"#, r#"trust must be "trusted" or "untrusted", not a table"#),
+        (r#"{"Trust":"untrusted"}"#, "Trust is not known; did you mean trust?"),
+        (r#"{"trust":"untrusted","isolation":"lax"}"#, r#"isolation must be "strict" or "standard" or "off""#),
         (r#"{"http":{"public":"no"}}"#, r#"http.public must be "allow" or "deny", not "no""#),
         (r#"{"http":{"public":false}}"#, r#"http.public must be "allow" or "deny", not false"#),
         (r#"{"log":{"level":"loud"}}"#, r#"log.level must be "error" or "warn""#),
@@ -240,7 +245,7 @@ const FULL: &str = r#"{
         "resultTtl":"2m","priorityAgeing":"20s","setAside":"1m"},
     "limits":{"timeout":"3s","cpuMs":1000,"memoryBytes":"64MiB","resultBytes":"1MiB","bodyBytes":"2MiB","openFiles":40,
         "fileBytes":"1MiB","processes":9,"cpus":1.5},
-    "isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",
+    "trust":"untrusted","isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",
     "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
     "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr",
@@ -250,9 +255,119 @@ const FULL: &str = r#"{
 
 #[test]
 fn the_effective_configuration_loads_to_the_same_again() {
-    for config in [accept("{}"), accept(FULL), accept(r#"{"http":{"listen":"off","socket":"off"}}"#)] {
-        assert_eq!(accept(&config.effective_json()), config);
+    for json in [
+        "{}",
+        FULL,
+        r#"{"http":{"listen":"off","socket":"off"}}"#,
+        r#"{"trust":"trusted"}"#,
+        r#"{"trust":"untrusted"}"#,
+        r#"{"trust":"untrusted","isolation":"standard","tenancy":"task","cgroup":{"mode":"auto"},"http":{"public":"allow"}}"#,
+    ] {
+        let config = accept(json);
+        let again = accept(&config.effective_json());
+        assert_eq!(again, config, "{json}");
+        assert_eq!(again.trust_report(), config.trust_report(), "{json}");
+        assert_eq!(again.notices(), config.notices(), "{json}");
     }
+}
+
+/// The settings that a trust decides.
+fn decided(json: &str) -> (Level, Tenancy, CgroupMode, PublicAddresses) {
+    let config = accept(json);
+    (config.isolation, config.tenancy, config.cgroup.mode, config.http.public)
+}
+
+#[test]
+fn trust_untrusted_implies_four_settings_and_trusted_none() {
+    let defaults = (Level::Standard, Tenancy::Shared, CgroupMode::Auto, PublicAddresses::Allow);
+    let strict = (Level::Strict, Tenancy::Project, CgroupMode::Required, PublicAddresses::Deny);
+    assert_eq!(decided("{}"), defaults);
+    assert_eq!(decided(r#"{"trust":"trusted"}"#), defaults);
+    assert_eq!(accept(r#"{"trust":"trusted"}"#), accept("{}"));
+    assert_eq!(decided(r#"{"trust":"untrusted"}"#), strict);
+    // Nothing else changes.
+    let (mut untrusted, plain) = (accept(r#"{"trust":"untrusted"}"#), accept("{}"));
+    untrusted.trust = plain.trust;
+    (untrusted.isolation, untrusted.tenancy) = (plain.isolation, plain.tenancy);
+    (untrusted.cgroup.mode, untrusted.http.public) = (plain.cgroup.mode, plain.http.public);
+    assert_eq!(untrusted, plain);
+}
+
+#[test]
+fn each_setting_that_trust_implies_is_overridden_by_giving_it_wherever_it_stands_in_the_file() {
+    let strict = decided(r#"{"trust":"untrusted"}"#);
+    for (given, expected) in [
+        (r#""isolation":"standard""#, (Level::Standard, strict.1, strict.2, strict.3)),
+        (r#""tenancy":"shared""#, (strict.0, Tenancy::Shared, strict.2, strict.3)),
+        (r#""tenancy":"task""#, (strict.0, Tenancy::Task, strict.2, strict.3)),
+        (r#""cgroup":{"mode":"auto"}"#, (strict.0, strict.1, CgroupMode::Auto, strict.3)),
+        (r#""http":{"public":"allow"}"#, (strict.0, strict.1, strict.2, PublicAddresses::Allow)),
+        (r#""isolation":"strict""#, strict),
+        (r#""cgroup":{"path":"/usr"}"#, strict),
+        (r#""http":{"allow":["a.example"]}"#, strict),
+    ] {
+        assert_eq!(decided(&format!(r#"{{"trust":"untrusted",{given}}}"#)), expected, "{given}");
+        assert_eq!(decided(&format!(r#"{{{given},"trust":"untrusted"}}"#)), expected, "{given}");
+    }
+}
+
+#[test]
+fn what_trust_implies_is_told_with_what_overrides_it() {
+    assert!(accept("{}").trust_report().is_empty());
+    assert_eq!(
+        accept(r#"{"trust":"untrusted"}"#).trust_report(),
+        [
+            r#"trust = "untrusted" implies:"#,
+            r#"  isolation = "strict""#,
+            r#"  tenancy = "project""#,
+            r#"  cgroup.mode = "required""#,
+            r#"  http.public = "deny""#,
+        ]
+    );
+    let overridden = accept(r#"{"trust":"untrusted","cgroup":{"mode":"off"},"tenancy":"task"}"#);
+    assert_eq!(
+        overridden.trust_report()[2..4],
+        [
+            r#"  tenancy = "project", overridden by "task", which is stricter"#,
+            r#"  cgroup.mode = "required", overridden by "off", which is weaker"#,
+        ]
+    );
+    let keys: Vec<_> = overridden.implied().into_iter().filter(Implied::is_overridden).map(|s| s.key).collect();
+    assert_eq!(keys, ["tenancy", "cgroup.mode"]);
+    for implied in overridden.implied() {
+        assert!(keys::KEYS.iter().any(|key| key.path == implied.key), "{}", implied.key);
+    }
+}
+
+#[test]
+fn the_example_is_one_for_strangers_by_its_one_line() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config.example.toml"));
+    let text = std::fs::read_to_string(path).expect("the example is part of the project");
+    let untrusted = text.replace("# trust = \"untrusted\"", "trust = \"untrusted\"");
+    assert_ne!(untrusted, text);
+    let config = Config::from_text(path, &untrusted).expect("it is sound");
+    assert!(!config.implied().iter().any(Implied::is_overridden), "{:?}", config.trust_report());
+    assert_eq!(config.trust, Trust::Untrusted);
+}
+
+#[test]
+fn whoever_weakens_what_trust_implies_is_warned_for_each_setting() {
+    assert!(accept(r#"{"trust":"untrusted"}"#).notices().is_empty());
+    assert!(accept(r#"{"trust":"untrusted","tenancy":"task"}"#).notices().is_empty(), "stricter is no trouble");
+    let weak = accept(
+        r#"{"trust":"untrusted","isolation":"standard","tenancy":"shared","cgroup":{"mode":"auto"},"http":{"public":"allow"}}"#,
+    );
+    let notices = weak.notices();
+    assert_eq!(notices.len(), 4, "{notices:?}");
+    assert_eq!(
+        notices[3],
+        r#"trust is "untrusted", but http.public is "allow" instead of the implied "deny", so requests reach every public address"#
+    );
+    assert_eq!(accept(r#"{"trust":"untrusted","isolation":"off"}"#).notices().len(), 2);
+    let programs = r#""shell":{"allow":[{"program":"/bin/sh"}]}"#;
+    let notices = accept(&format!(r#"{{"trust":"untrusted",{programs}}}"#)).notices();
+    assert!(notices.len() == 1 && notices[0].contains("shell.allow lists programs"), "{notices:?}");
+    assert!(accept(&format!("{{{programs}}}")).notices().is_empty());
 }
 
 #[test]
