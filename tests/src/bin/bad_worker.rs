@@ -95,7 +95,7 @@ impl Worker {
     }
 
     fn serve(&mut self, name: &str) -> std::io::Result<()> {
-        let setup = self.next()?;
+        let setup = self.next_with(|_| Ok(()))?;
         let setup: Setup = serde_json::from_slice(&setup.body).map_err(std::io::Error::other)?;
         self.start(name)?;
         if setup.probe.is_some() {
@@ -143,6 +143,11 @@ impl Worker {
 
     /// The next frame; heartbeats go out while there is none.
     fn next(&mut self) -> std::io::Result<Frame> {
+        self.next_with(Self::heartbeat)
+    }
+
+    /// The next frame; this is done now and then while there is none. No worker sends heartbeats before it is ready.
+    fn next_with(&mut self, meanwhile: fn(&mut Self) -> std::io::Result<()>) -> std::io::Result<Frame> {
         let limits = FrameLimits { body_bytes: pool_protocol::limits::MAX_BODY_BYTES };
         let mut scratch = vec![0; 65536];
         loop {
@@ -152,7 +157,7 @@ impl Worker {
             match self.stream.read(&mut scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.buffer.extend_from_slice(&scratch[..n]),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => self.heartbeat()?,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => meanwhile(self)?,
                 // A read with a timeout is not begun again by the kernel when the process was stopped in between.
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
