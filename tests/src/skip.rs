@@ -101,7 +101,7 @@ fn say(verb: &str, need: Need, why: &str) {
     let Need { name, what, remedy } = need;
     let said = if why.is_empty() { String::new() } else { format!(": {why}") };
     let line = format!("{verb}{test}: needs {what}{said} ({remedy})");
-    assert!(!is_demanded(name), "{line}; POOL_TESTS_REQUIRE demands {name}");
+    assert!(!is_demanded(name), "POOL_TESTS_REQUIRE demands {name}, so this is a failure: {line}");
     // Not `eprintln!`, whose words are thrown away when the test passes. In one piece, and on a line of its own: with
     // `--quiet` dots stand before it.
     let _ = std::io::stderr().write_all(format!("\n{line}\n").as_bytes());
