@@ -47,7 +47,7 @@ fill_layer() {
 }
 
 if [ "${SYSTEMD_TEST:-yes}" = no ]; then
-  skipped systemd systemd "SYSTEMD_TEST not to be \"no\"" "scripts/test-systemd.sh" || exit
+  skipped systemd systemd "another SYSTEMD_TEST than \"no\"" "scripts/test-systemd.sh" || exit
 fi
 machine_possible || exit
 scripts/setup.sh systemd
