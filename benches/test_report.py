@@ -140,13 +140,13 @@ class RenderTest(unittest.TestCase):
         self.RESULTS["tables"][0]["rows"][2]["failures"] = ["did not end", "did not end"]
         text = document(self.RESULTS, {"a": "Our words."}, {"a-512"})
         for part in (
-            "|  | tasks/s |\n| --- | ---: |\n| this pool | 305,000 (300,000–310,000) |\n| loky | 10 (9–11) |\n",
+            "| system | tasks/s |\n| --- | ---: |\n| this pool | 305,000 (300,000–310,000) |\n| loky | 10 (9–11) |\n",
             "| (a) tasks a second, 512 in flight | ≥ 200,000 | 305,000 (300,000–310,000) | met |",
             "- pebble: no figure: did not end\n",
             "![so many](plots/a-512.svg)",
             "run this pool\nrun loky\nrun pebble",
             "Our words.",
-            "| Node | v20 |",
+            "| program | version |\n| --- | ---: |\n| Node | v20 |",
             "- pueue: no network",
         ):
             self.assertIn(part, text)
@@ -157,7 +157,7 @@ class RenderTest(unittest.TestCase):
         self.assertIn("Its figures prove nothing", document({**self.RESULTS, "quick": True}, {}, set()))
 
     def test_a_table_has_as_many_columns_as_its_head(self):
-        self.assertEqual(markdown_table(("", "x"), [("a", "1")]), "|  | x |\n| --- | ---: |\n| a | 1 |\n")
+        self.assertEqual(markdown_table(("system", "x"), [("a", "1")]), "| system | x |\n| --- | ---: |\n| a | 1 |\n")
 
     def test_notes_stand_under_their_letter(self):
         self.assertEqual(notes_by_letter("# Notes\nfor all\n\n## a\n\none\n\n## c\ntwo\n"), {"a": "one", "c": "two"})

@@ -28,8 +28,8 @@ def document(results: dict, notes: dict[str, str], drawn: set[str]) -> str:
         aims(judge(tables)),
         *(workload(letter, tables, notes.get(letter, ""), drawn) for letter in letters),
         "## Machine and versions\n",
-        facts(results["machine"]),
-        facts(results["versions"]),
+        facts("machine", results["machine"]),
+        facts("program", results["versions"]),
         not_measured(results["notMeasured"]),
     ]
     return "\n".join(part for part in parts if part)
@@ -54,7 +54,7 @@ def aims(verdicts: list[Verdict]) -> str:
         (f"({v.aim.letter}) {v.aim.says}", f"{'≥' if v.aim.at_least else '≤'} {number(v.aim.bound)}", cell(v.figure), met(v))
         for v in verdicts
     ]
-    return markdown_table(("what", "aim", "measured", ""), rows)
+    return markdown_table(("what", "aim", "measured", "result"), rows)
 
 
 def met(verdict: Verdict) -> str:
@@ -90,7 +90,7 @@ def figures(table: dict) -> str:
     rows = [
         (row["system"], *(cell(spread_of(row["rounds"], column)) for column in shown)) for row in table["rows"] if row["rounds"]
     ]
-    return markdown_table(("", *(METRICS[column].title for column in shown)), rows)
+    return markdown_table(("system", *(METRICS[column].title for column in shown)), rows)
 
 
 def failures(table: dict) -> str:
@@ -110,9 +110,10 @@ def commands(table: dict) -> str:
     return f"<details><summary>commands</summary>\n\n```\n{lines}\n```\n</details>\n"
 
 
-def facts(named: dict[str, str]) -> str:
-    """Names and values."""
-    return markdown_table(("", ""), sorted(named.items(), key=lambda item: item[0].lower()))
+def facts(what: str, named: dict[str, str]) -> str:
+    """Names and values; `what` is what has them."""
+    value = "version" if what == "program" else "value"
+    return markdown_table((what, value), sorted(named.items(), key=lambda item: item[0].lower()))
 
 
 def not_measured(reasons: dict[str, str]) -> str:
