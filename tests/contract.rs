@@ -26,6 +26,7 @@ mod limits;
 mod trust;
 
 mod poolctl;
+mod tour;
 
 mod http_api;
 

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod server;
 pub mod skip;
 pub mod tasks;
+pub mod tour;
 pub mod wait;
 
 pub use arena::Arena;
