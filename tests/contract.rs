@@ -31,6 +31,7 @@ mod tour;
 mod http_api;
 
 mod page_examples;
+mod page_form;
 mod page_tables;
 
 mod bad_input;

@@ -93,6 +93,16 @@ impl Page {
         })
     }
 
+    /// Lines that are neither code nor of a table, with their numbers from 1.
+    #[must_use]
+    pub fn prose(&self) -> Vec<(usize, &str)> {
+        let numbered = self.lines().enumerate().filter_map(|(at, line)| match line {
+            Line::Text(text) if !text.starts_with('|') => Some((at + 1, text)),
+            _ => None,
+        });
+        numbered.collect()
+    }
+
     /// The blocks of code, in their order.
     #[must_use]
     pub fn blocks(&self) -> Vec<Block> {
@@ -132,7 +142,7 @@ impl Page {
             };
             if inside {
                 tables.last_mut().expect("it is open").rows.push(cells);
-            } else if text.starts_with("|---") {
+            } else if above.is_some() && is_rule(text) {
                 let titles = above.take().unwrap_or_default();
                 tables.push(Table { heading: heading.clone(), titles, rows: Vec::new() });
                 inside = true;
@@ -215,5 +225,12 @@ fn heading_of(line: &str) -> Option<&str> {
 
 fn cells(line: &str) -> Option<Vec<String>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
-    Some(inner.split('|').map(|cell| cell.trim().to_owned()).collect())
+    // A bar that belongs to a cell is escaped.
+    let cells = inner.replace("\\|", "\0");
+    Some(cells.split('|').map(|cell| cell.trim().replace('\0', "\\|")).collect())
+}
+
+/// The line between a table's titles and its rows.
+fn is_rule(line: &str) -> bool {
+    line.starts_with('|') && line.contains("---") && line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '))
 }
