@@ -32,6 +32,7 @@ mod http_api;
 
 mod page_examples;
 mod page_form;
+mod page_links;
 mod page_tables;
 
 mod bad_input;
