@@ -28,7 +28,8 @@ hostname bare
 # Not chroot: the kernel makes no user namespace for a process whose root is not its mount namespace's.
 mkdir -p mnt
 pivot_root . mnt
+# The command is not process 1, to which Ctrl-C means nothing.
 # shellcheck disable=SC2016 # for the shell inside
 exec /usr/sbin/chroot . /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
   PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-  /bin/bash -c 'umount -l /mnt && cd /root/process-pool && exec "$@"' bare "$@"
+  /bin/bash -c 'umount -l /mnt && cd /root/process-pool && "$@"; exit $?' bare "$@"
