@@ -24,7 +24,7 @@ version=$(v8_version "$repository")
 build_root=${V8_BUILD_ROOT:-/var/tmp/process-pool-v8}
 # What a build from nothing takes, and the most that one compiler job was seen to take.
 disk_gb=8
-job_mb=1500
+job_mb=1000
 # debootstrap and its like lie where an ordinary user's PATH does not lead.
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -61,7 +61,8 @@ available_mb() {
   while [[ $group == /sys/fs/cgroup* ]]; do
     limit=$(cat "$group/memory.max" 2>/dev/null || echo max)
     if [ "$limit" != max ]; then
-      used=$(cat "$group/memory.current")
+      # The page cache is given back when memory is wanted.
+      used=$(($(cat "$group/memory.current") - $(awk '$1 == "inactive_file" { print $2 }' "$group/memory.stat")))
       limit=$(((limit - used) / 1048576))
       [ "$limit" -ge "$mb" ] || mb=$limit
     fi
@@ -79,7 +80,8 @@ choose_jobs() {
   jobs=${JOBS:-$processors}
   if [ -z "${JOBS:-}" ] && [ $((mb / job_mb)) -lt "$jobs" ]; then
     jobs=$((mb / job_mb))
-    say "$mb MB of memory are free and a compiler job takes up to $job_mb: $jobs jobs instead of $processors"
+    say "compiler jobs: $jobs instead of $processors, because $mb MB of memory are free and a job" \
+      "takes up to $job_mb"
   elif [ $((mb / job_mb)) -lt "$jobs" ]; then
     say "warning: JOBS=$jobs may need $((jobs * job_mb)) MB of memory, and $mb are free"
   fi
@@ -153,6 +155,7 @@ main() {
   out=$(realpath --canonicalize-missing "$out")
   if [ "$only_check" = no ] && v8_archive_in "$out"; then
     say "already there: $out/$(v8_archive_name)"
+    [ ! -d "$build_root/root" ] || say "a build tree is there as well: $build_root"
     return
   fi
   check_kind
@@ -161,7 +164,7 @@ main() {
   choose_jobs
   if [ "$only_check" = yes ]; then
     "$repository/scripts/setup.sh" --check v8
-    say "this machine can build V8 $version, with $jobs jobs"
+    say "this machine can build V8 $version; compiler jobs: $jobs"
     return
   fi
   say "building V8 $version from source, once. On two cores it takes about 45 minutes; it downloads" \

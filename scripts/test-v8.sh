@@ -176,15 +176,15 @@ machine 0; stub df 'echo Avail; echo 3000M'
 check "a disk that is too small is refused before anything is done" 1 "$(has 'has 2 GB free, and 8 are needed' "$(build "$scratch/out")")"
 check "and nothing is started" nothing "$(called)"
 machine 0
-text=$(build V8_BUILD_MEMORY_MB=4000 "$scratch/out")
-check "little memory means fewer jobs, and it says so" 1 "$(has '2 jobs instead of 8' "$text")"
+text=$(build V8_BUILD_MEMORY_MB=2500 "$scratch/out")
+check "little memory means fewer jobs, and it says so" 1 "$(has 'compiler jobs: 2 instead of 8' "$text")"
 check "which the build gets" 1 "$(grep -c -- '--jobs 2 ' "$scratch/calls")"
-check "an explicit number stands, with a warning" 1 "$(has 'warning: JOBS=4' "$(build V8_BUILD_MEMORY_MB=4000 JOBS=4 "$scratch/out")")"
+check "an explicit number stands, with a warning" 1 "$(has 'warning: JOBS=4' "$(build V8_BUILD_MEMORY_MB=2500 JOBS=4 "$scratch/out")")"
 machine 0
 check "too little for one job is refused" 1 "$(has 'one compiler job takes up to' "$(build V8_BUILD_MEMORY_MB=700 "$scratch/out")")"
 check "before anything is started" nothing "$(called)"
 machine 0
-check "--check says that all is well" 1 "$(has 'can build V8 .* with 8 jobs' "$(build --check)")"
+check "--check says that all is well" 1 "$(has 'can build V8 .*; compiler jobs: 8' "$(build --check)")"
 check "and only looks" "setup --check v8" "$(called)"
 machine 1000; mkdir "$scratch/place/tree"; stub stat 'if [ "$2" = %u ]; then echo 33; else echo www-data; fi'
 check "root does not build in a stranger's folder" 1 "$(has 'belongs to www-data' "$(build "$scratch/out")")"

@@ -97,9 +97,10 @@ find_mirror() {
 make_root() {
   local mirror include=() kind=${container:-}
   [ ! -e "$root/.complete" ] || return 0
+  # What is here without that mark is what a removal left that was interrupted.
+  rm -rf --one-file-system "$root" "$base/root.new"
   mirror=$(find_mirror)
   [[ $mirror != https:* ]] || include=(--include=ca-certificates)
-  rm -rf --one-file-system "$base/root.new"
   mkdir -p "$base/root.new" "$base/debs"
   # Where device files cannot be made, debootstrap binds those of this machine when it takes the
   # place for an lxc container.
@@ -407,6 +408,7 @@ tidy() {
     say "kept: $base ($(size_of)), removed by: $(removal)"
   else
     say "removing the build tree: $base ($(size_of))"
+    rm -f "$root/.complete"
     rm -rf --one-file-system "$root" "$base/debs" "$base/root.new" "$base/.lock"
     rmdir "$base" 2>/dev/null || true
     rm -f "$log" "$out/.lock"
@@ -416,8 +418,10 @@ tidy() {
 stop() { # SIGNAL
   trap '' INT TERM HUP
   # Whoever leads the process namespace takes everything in it along.
-  kill -KILL "$namespace" 2>/dev/null || true
-  wait "$namespace" 2>/dev/null || true
+  if [ -n "$namespace" ]; then
+    kill -KILL "$namespace" 2>/dev/null || true
+    wait "$namespace" 2>/dev/null || true
+  fi
   rm -f "$out/.$archive.part"
   say "stopped by SIG$1"
   kept
@@ -427,6 +431,7 @@ stop() { # SIGNAL
 
 outside() {
   local code=0
+  namespace=''
   unshare --mount --pid --fork --mount-proc true 2>/dev/null ||
     die "root may not mount here, as in most containers, and a chroot needs it: allow it" \
       "(docker run --privileged), or set RUSTY_V8_ARCHIVE to an archive that was built elsewhere"
@@ -449,7 +454,7 @@ outside() {
     bash "${BASH_SOURCE[0]}" "${arguments[@]}" --inside &
   namespace=$!
   wait "$namespace" || code=$?
-  trap - INT TERM HUP
+  namespace=''
   if [ "$code" != 0 ]; then
     rm -f "$out/.$archive.part"
     say "failed; the end of $log:"

@@ -25,8 +25,23 @@ say() {
 
 # The cost of one step, in hundredths of a second of the reference machine, left in `step`.
 step_cost() { # DESCRIPTION PATH
-  step=100
-  [[ $1 != STAMP ]] || step=1
+  case $1 in
+    CXX | CC | ASM) ;;
+    ACTION | LINK) step=100 && return ;;
+    *) step=10 && return ;;
+  esac
+  case $2 in
+    obj/v8/v8_base_without_compiler/*) step=95 ;;
+    obj/v8/v8_compiler/*) step=140 ;;
+    obj/v8/torque_generated_initializers/* | obj/v8/v8_initializers/*) step=160 ;;
+    obj/v8/torque_base/* | obj/v8/mksnapshot/*) step=200 ;;
+    obj/v8/cppgc_base/*) step=130 ;;
+    obj/third_party/abseil-cpp/*) step=50 ;;
+    obj/v8/torque_generated_definitions/*) step=40 ;;
+    obj/third_party/icu/*) step=25 ;;
+    obj/buildtools/*) step=10 ;;
+    *) step=60 ;;
+  esac
 }
 
 # Adds up the steps that `ninja -n` lists on standard input; leaves the seconds and their number in
