@@ -88,21 +88,35 @@ done
 
 find_missing
 [ "${#missing_packages[@]}" != 0 ] || exit 0
-install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing_packages[@]}")
-update=(apt-get update)
-if [ "$(id -u)" != 0 ]; then
-  install=(sudo "${install[@]}") update=(sudo "${update[@]}")
+as_root=() noninteractive=(env DEBIAN_FRONTEND=noninteractive)
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+repair=("${as_root[@]}" "${noninteractive[@]}" dpkg --configure -a)
+update=("${as_root[@]}" apt-get update)
+install=("${as_root[@]}" "${noninteractive[@]}" apt-get install -y --no-install-recommends)
+commands=(update install)
+# An installation that was interrupted, here or elsewhere, has to be finished before apt does anything else.
+if [ -n "$(dpkg --audit 2>/dev/null)" ] || [ -n "$(ls "${DPKG_ADMINDIR:-/var/lib/dpkg}/updates" 2>/dev/null)" ]; then
+  commands=(repair update install)
+  install+=(--fix-broken)
 fi
+install+=("${missing_packages[@]}")
 {
   printf 'setup: this machine lacks %d things that are needed:\n' "${#missing_things[@]}"
   printf '  %s\n' "${missing_things[@]}"
 } >&2
 command -v apt-get >/dev/null || die "there is no apt-get here; install these programs by this system's own means"
-printf 'setup: the command that installs them:\n  %s && %s\n' "${update[*]}" "${install[*]}" >&2
-may_install || die "nothing was installed; run the command above, or this script with --yes"
-for command in update install; do
+line=''
+for command in "${commands[@]}"; do
   declare -n words=$command
-  "${words[@]}" -q >&2 || die "failed to install the packages: ${words[*]}"
+  line+="${line:+ && }${words[*]}"
+done
+printf 'setup: the command that installs them:\n  %s\n' "$line" >&2
+may_install || die "nothing was installed; run the command above, or this script with --yes"
+trap 'die "interrupted; run the same command again, it continues"' INT TERM
+for command in "${commands[@]}"; do
+  declare -n words=$command
+  # What dpkg cannot finish yet, for want of other packages, the installation finishes.
+  "${words[@]}" >&2 || [ "$command" = repair ] || die "failed to install the packages: ${words[*]}"
 done
 find_missing
 [ "${#missing_things[@]}" = 0 ] || die "still missing after the installation: ${missing_things[*]}"

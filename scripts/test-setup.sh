@@ -39,11 +39,14 @@ fresh_machine() {
   local program
   rm -rf "$bin" "$scratch/calls"
   mkdir -p "$bin"
-  for program in bash env awk sort head cat dirname; do ln -s "$(command -v "$program")" "$bin/$program"; done
+  for program in bash env awk sort head cat dirname ls; do ln -s "$(command -v "$program")" "$bin/$program"; done
   for program in cc curl jq python3 debootstrap; do stub "$program" 'exit 0'; done
   stub cargo 'exit 0'
   stub rustc 'echo "rustc 1.95.0 (59807616e 2026-04-14)"'
   stub id 'echo 1000'
+  stub dpkg "[ \"\$1\" = --audit ] || echo \"dpkg \$*\" >>$scratch/calls"
+  mkdir -p "$scratch/dpkg/updates"
+  rm -f "$scratch/dpkg/updates/0001"
   # It brings each program that a package of this list is named after.
   stub apt-get "echo \"apt-get \$* \${DEBIAN_FRONTEND:-}\" >>$scratch/calls
     [ \"\$1\" = install ] || exit 0
@@ -57,7 +60,7 @@ setup() { # [NAME=VALUE…] [ARGUMENT…]
   local settings=()
   while [[ ${1:-} == *=* ]]; do settings+=("$1"); shift; done
   code=0
-  said=$(env -i PATH="$bin" HOME="$scratch" ${settings[@]+"${settings[@]}"} "$BASH" "$repository/scripts/setup.sh" "$@" 2>&1 </dev/null) || code=$?
+  said=$(env -i PATH="$bin" HOME="$scratch" DPKG_ADMINDIR="$scratch/dpkg" ${settings[@]+"${settings[@]}"} "$BASH" "$repository/scripts/setup.sh" "$@" 2>&1 </dev/null) || code=$?
 }
 # The same on a terminal whose user types ANSWER.
 setup_on_terminal() { # ANSWER
@@ -88,8 +91,13 @@ check "also with CI" "1 " "$code $(calls .)"
 setup CI=true
 check "with CI it installs through sudo" "0 1" "$code $(calls 'sudo env .*install')"
 check "without recommended packages, asking nothing" 1 \
-  "$(calls '^apt-get install -y --no-install-recommends jq python3 -q noninteractive')"
+  "$(calls '^apt-get install -y --no-install-recommends jq python3 noninteractive')"
 
+fresh_machine; rm "$bin/jq"; touch "$scratch/dpkg/updates/0001"
+setup --yes
+check "an installation that was interrupted is finished first" "0 1" \
+  "$code $(calls '^dpkg --configure -a')"
+check "and what it broke is mended" 1 "$(calls '^apt-get install -y --no-install-recommends --fix-broken jq')"
 fresh_machine; rm "$bin/jq"
 setup --yes
 check "so it does with --yes" "0 1" "$code $(calls 'sudo env .*install')"
