@@ -90,7 +90,10 @@ find_missing
 [ "${#missing_packages[@]}" != 0 ] || exit 0
 as_root=() noninteractive=(env DEBIAN_FRONTEND=noninteractive)
 [ "$(id -u)" = 0 ] || as_root=(sudo)
+# The commands are used by their names below.
+# shellcheck disable=SC2034
 repair=("${as_root[@]}" "${noninteractive[@]}" dpkg --configure -a)
+# shellcheck disable=SC2034
 update=("${as_root[@]}" apt-get update)
 install=("${as_root[@]}" "${noninteractive[@]}" apt-get install -y --no-install-recommends)
 commands=(update install)
