@@ -23,8 +23,8 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 version=$(v8_version "$repository")
 build_root=${V8_BUILD_ROOT:-/var/tmp/process-pool-v8}
 # What a build from nothing takes, and the most that one compiler job was seen to take.
-disk_gb=8
-job_mb=1000
+disk_gb=4
+job_mb=1300
 # debootstrap and its like lie where an ordinary user's PATH does not lead.
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -16,7 +16,7 @@ case $v8_from in
   build)
     cat <<PLAN
 V8    No archive of it is at hand and its release page does not answer, so it is compiled from
-      source, once: about 45 minutes on two cores, 140 MB of Debian packages, and 8 GB of disk in
+      source, once: about 45 minutes on two cores, 140 MB of Debian packages, and 4 GB of disk in
       ${V8_BUILD_ROOT:-/var/tmp/process-pool-v8} meanwhile. It needs root, for a Debian unstable with a newer
       compiler in a folder of its own. The result, 32 MB, is kept in
       $(v8_cache_folder "$repository").
