@@ -58,7 +58,7 @@ use crate::keys::Keys;
 use crate::prng::Prng;
 use crate::project::Projects;
 use crate::queue::{LaneQueue, PerLane};
-use crate::restart::Restart;
+use crate::restart::{MOST_STARTS, Restart};
 use crate::scale::Pace;
 use crate::settings::{Lane, Settings};
 use crate::stats::Tally;
@@ -87,6 +87,8 @@ pub struct Core {
     near: Option<u32>,
     pace: PerLane<Pace>,
     restart: Restart,
+    /// Processes that may be ordered before the next tick.
+    starts_left: u32,
     timers: Timers,
     prng: Prng,
     /// Tasks that wait, over all projects.
@@ -99,8 +101,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders `min_workers` of them. Task
-    /// ids count up from `first_task`. `seed` is for jitter only.
+    /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders the first of `min_workers`, and
+    /// further ticks the others. Task ids count up from `first_task`. `seed` is for jitter only.
     #[must_use]
     pub fn new(now: Time, settings: Settings, first_task: TaskId, seed: u64) -> Self {
         let mut projects = Projects::default();
@@ -119,6 +121,7 @@ impl Core {
             near: None,
             pace: PerLane::default(),
             restart: Restart::default(),
+            starts_left: MOST_STARTS,
             timers: Timers::default(),
             prng: Prng::new(seed),
             waiting: 0,
@@ -148,6 +151,9 @@ impl Core {
     /// decided on both. A time before that of an earlier event counts as that one's.
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
+        if matches!(event, Event::Tick) {
+            self.starts_left = MOST_STARTS;
+        }
         self.on_event(event, actions);
         while let Some((at, key)) = self.timers.pop_due(self.now) {
             self.on_timer(at, key, actions);

@@ -125,7 +125,7 @@ impl Core {
             if !waits || worker.lane != lane {
                 continue;
             }
-            if self.workers.counts(lane).2 >= at_once || !self.may_spawn() {
+            if self.workers.counts(lane).2 >= at_once || !self.may_spawn() || !self.take_start() {
                 return;
             }
             self.spawn(lane, Some(w), out);

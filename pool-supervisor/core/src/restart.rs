@@ -25,6 +25,9 @@ const BACKOFF_MOST_MS: u64 = 30_000;
 const BACKOFF_JITTER: f64 = 0.2;
 /// Failed starts in a row after which the pool is degraded though other workers live.
 const DEGRADED_AFTER: u32 = 3;
+/// Processes that are ordered from one tick to the next. Making one holds up the shell for as long as the machine takes for
+/// it, and what others have said lies unread meanwhile: of five hundred at once the first would be late before it is heard.
+pub(crate) const MOST_STARTS: u32 = 32;
 /// A worker that lives this long after it was ready, in microseconds, was started well.
 pub(crate) const PROOF_US: u64 = 1_000_000;
 
@@ -66,6 +69,16 @@ impl Core {
         self.now >= self.restart.not_before
             && !probing
             && self.workers.living() < self.settings.max_workers.saturating_mul(self.most_per_place())
+    }
+
+    /// Whether one more process may be ordered before the next tick, which is asked for otherwise.
+    pub(crate) fn take_start(&mut self) -> bool {
+        if self.starts_left == 0 {
+            self.timers.arm_no_later(TimerKey::Respawn, self.now.plus_us(1));
+            return false;
+        }
+        self.starts_left -= 1;
+        true
     }
 
     /// Counts a failed start.

@@ -306,7 +306,7 @@ impl Core {
         let mut missing = self.pace[lane].want.saturating_sub(self.workers.lanes[lane].capacity);
         while missing > 0 && self.may_spawn() {
             let counted = self.workers.iter().filter(|(_, worker)| worker.counts()).count();
-            if counted >= self.settings.max_workers as usize {
+            if counted >= self.settings.max_workers as usize || !self.take_start() {
                 return;
             }
             self.spawn(lane, None, out);

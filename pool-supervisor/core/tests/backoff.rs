@@ -131,9 +131,27 @@ fn a_worker_that_dies_under_a_task_is_no_failed_start() {
         let id = pool.submit(pool_core::event::NewTask { max_attempts: 1, ..task("p") });
         let worker = pool.worker_of(id);
         pool.gone(worker, Cause::EngineFatal);
+        // As the shell does at the end of each turn.
+        pool.tick();
     }
     assert_eq!(pool.core.degraded(), None);
     assert_eq!(pool.core.stats().available, 1, "replaced at once");
+}
+
+#[test]
+fn a_large_pool_is_started_a_part_at_a_tick() {
+    let mut pool = Pool::unstarted(quiet(100));
+    pool.auto_ready = false;
+    let mut ordered = Vec::new();
+    while ordered.last() != Some(&100) {
+        pool.tick();
+        ordered.push(pool.spawning().len());
+        assert!(ordered.len() < 10, "no more are ordered: {ordered:?}");
+        let next = pool.core.next_deadline().expect("the spawn timeouts");
+        assert!(ordered.last() == Some(&100) || next.0 <= pool.now_us + 1, "the next part is due at once");
+        pool.now_us += 1;
+    }
+    assert_eq!(ordered, [32, 64, 96, 100]);
 }
 
 #[test]
