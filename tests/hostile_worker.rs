@@ -242,7 +242,7 @@ fn a_result_that_is_no_json_does_not_reach_the_client_as_one() {
 #[test]
 fn a_program_that_only_hangs_does_not_keep_the_supervisor_from_starting() {
     let folder = Folder::new();
-    let hangs = folder.write_program("hangs", "#!/bin/sh\nexec sleep 1000\n");
+    let hangs = folder.write_program("hangs", "#!/bin/sh\nexec sleep 60\n");
     let pool =
         Pool::start(json!({"workerPath": hangs, "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 300}}));
     until("it says that it cannot run tasks", || pool.status()["state"] == "degraded");

@@ -34,7 +34,7 @@ fn a_worker_is_spawning_then_idle_then_busy() {
 #[test]
 fn a_worker_that_does_not_shake_hands_in_time_is_killed() {
     let folder = Folder::new();
-    let silent = folder.write_program("silent", "#!/bin/sh\n[ \"$1\" = --make-snapshot ] && exit 1\nexec sleep 1000\n");
+    let silent = folder.write_program("silent", "#!/bin/sh\n[ \"$1\" = --make-snapshot ] && exit 1\nexec sleep 60\n");
     let pool =
         Pool::start(json!({"workerPath": silent, "pool": {"spawnTimeout": 300, "minWorkers": 1, "maxWorkers": 1}}));
     let first = until_some("a process is started", || pool.workers().into_iter().next());

@@ -22,6 +22,14 @@ use pool_protocol::worker::{DoneHead, HeartbeatHead, ProbeReport, ReadyHead, Run
 use pool_tests::wait::pause;
 
 fn main() -> ExitCode {
+    // It makes no snapshot, and has no socket when it is asked for one.
+    if std::env::args().any(|argument| argument == "--make-snapshot") {
+        return ExitCode::FAILURE;
+    }
+    // One that does not look at its socket would outlive its supervisor, which it may not.
+    if rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_err() {
+        return ExitCode::FAILURE;
+    }
     let name = std::env::current_exe().ok().and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     // SAFETY: the supervisor put the worker's end of the socket pair on descriptor 3, and nothing else here owns it.
     #[expect(unsafe_code, reason = "an inherited descriptor has no owner yet")]
