@@ -15,6 +15,8 @@ use crate::{Client, Pool, proc};
 /// Within this time a worker that ended is replaced by one that is ready. On a busy machine single starts take longer, so
 /// it is held against the median of a test's attacks.
 const REPLACED_WITHIN: Duration = Duration::from_secs(1);
+/// The same on a machine so busy that an ordinary start takes long, in starts of the same pool.
+const REPLACED_STARTS: u32 = 5;
 
 /// The pool, the neighbour, and how long replacements took.
 #[derive(Debug)]
@@ -117,6 +119,14 @@ impl Arena {
         );
     }
 
+    /// The median of what all its workers took to start.
+    fn ordinary_start(&self) -> Duration {
+        let started = self.pool.events_named("worker-started");
+        let mut starts_ms: Vec<f64> = started.iter().filter_map(|event| event["duration"].as_f64()).collect();
+        starts_ms.sort_unstable_by(f64::total_cmp);
+        Duration::from_secs_f64(starts_ms[starts_ms.len() / 2] / 1000.0)
+    }
+
     /// Ends the neighbour, which must be where it was, and says how fast replacements were there.
     ///
     /// # Panics
@@ -132,7 +142,8 @@ impl Arena {
                 "{} workers replaced; ready after {median:?} (median), {slowest:?} (slowest)",
                 self.replaced.len()
             );
-            assert!(*median < REPLACED_WITHIN, "replacements take {median:?}");
+            let allowed = REPLACED_WITHIN.max(self.ordinary_start() * REPLACED_STARTS);
+            assert!(*median < allowed, "replacements take {median:?}, {allowed:?} are allowed");
         }
     }
 }
