@@ -288,7 +288,7 @@ fn hostile_49_five_hundred_workers_that_die_at_once_are_reaped_and_replaced() {
     const MANY: usize = 500;
     let pool = Pool::start(json!({
         "workerPath": env!("CARGO_BIN_EXE_bad_worker"),
-        "pool": {"minWorkers": MANY, "maxWorkers": MANY, "autoScale": false, "heartbeatInterval": 10_000},
+        "pool": {"minWorkers": MANY, "maxWorkers": MANY, "autoScale": false, "heartbeatInterval": 10_000, "spawnTimeout": 60_000},
     }));
     let all_are_ready = || {
         // Each fifty have a deadline of their own: a busy machine takes its time for five hundred.

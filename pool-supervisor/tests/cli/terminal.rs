@@ -76,7 +76,8 @@ fn a_terminal_gets_a_bar_and_a_summary() {
     drop(command);
     let shown = screen.join().expect("it only reads");
     assert_eq!(output.expect("poolctl").stdout.iter().filter(|byte| **byte == b'\n').count(), 4);
-    assert!(shown.contains("2/4"), "{shown:?}");
+    // On a busy machine not each step is drawn.
+    assert!(["1/4", "2/4", "3/4"].iter().any(|step| shown.contains(step)), "{shown:?}");
     assert!(shown.contains("4 succeeded in "), "{shown:?}");
 }
 

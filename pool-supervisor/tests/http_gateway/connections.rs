@@ -128,8 +128,10 @@ fn a_subscriber_that_does_not_read_is_disconnected_and_others_are_not_held_up() 
 fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let api = impatient();
     let mut stream = api.connect();
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", api.addr);
-    let until = Instant::now() + Duration::from_secs(20);
+    // The answer names the path, so that few of them fill the megabytes that the system keeps for a socket.
+    let path = "x".repeat(4000);
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {KEY}\r\n\r\n", api.addr);
+    let until = Instant::now() + Duration::from_secs(60);
     // Pipelined until both directions are full and the other side has had enough.
     stream.set_write_timeout(Some(Duration::from_millis(100))).expect("set");
     loop {
