@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# What a test script says that cannot be run on this machine, in the words of tests/src/skip.rs. Sourced.
+# What a test script says that cannot be run on this machine, in the words of tests/src/skip.rs.
+# Sourced.
 #
-# `POOL_TESTS_REQUIRE=all` demands every need, and `POOL_TESTS_REQUIRE=jq,systemd` these ones: then the script fails.
+# `POOL_TESTS_REQUIRE=all` demands every need, and `POOL_TESTS_REQUIRE=jq,systemd` these ones: then
+# the script fails.
 
 # Whether the environment demands the need.
 is_demanded() { # NEED
@@ -11,7 +13,8 @@ is_demanded() { # NEED
   esac
 }
 
-# Says the line, and the exit code that the script should end with: 77, or 1 where the need is demanded.
+# Says the line, and the exit code that the script should end with: 77, or 1 where the need is
+# demanded.
 skipped() { # TEST NEED WHAT REMEDY
   printf 'skipped: %s: needs %s (%s)\n' "$1" "$3" "$4"
   is_demanded "$2" || return 77

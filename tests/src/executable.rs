@@ -1,8 +1,9 @@
 //! Files that may be executed at once.
 //!
-//! The kernel refuses to execute a file that anybody has open for writing ("Text file busy"). A test program has many
-//! threads: while one of them writes a program, another may fork, and its child holds the descriptor until its own exec.
-//! So another process writes the file, and only that has it open.
+//! The kernel refuses to execute a file that anybody has open for writing ("Text file busy"). A
+//! test program has many threads: while one of them writes a program, another may fork, and its
+//! child holds the descriptor until its own exec. So another process writes the file, and only that
+//! has it open.
 //!
 //! Depends on the standard library only: the packages below `pool-tests` include this file.
 

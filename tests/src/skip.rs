@@ -1,7 +1,7 @@
 //! What a test says that cannot be run on this machine.
 //!
-//! A test that looks at nothing must not pass in silence. So a test that lacks something says a line
-//! which `cargo test` does not capture, and fails instead where the need is demanded:
+//! A test that looks at nothing must not pass in silence. So a test that lacks something says a
+//! line which `cargo test` does not capture, and fails instead where the need is demanded:
 //!
 //! - `POOL_TESTS_REQUIRE=all` demands everything; `POOL_TESTS_REQUIRE=root,cc` demands these needs.
 //! - `skipped: TEST: needs WHAT (HOW TO GET IT)` is a test of which nothing was tried.
@@ -79,7 +79,8 @@ pub const CGROUP_V1_MEMORY: Need = Need {
     remedy: "run the tests as root of a machine with the old hierarchy",
 };
 
-/// The running test cannot be run at all; the caller returns. `why` is what the system said, or empty.
+/// The running test cannot be run at all; the caller returns. `why` is what the system said, or
+/// empty.
 ///
 /// # Panics
 /// Where `POOL_TESTS_REQUIRE` demands the need.
@@ -102,8 +103,8 @@ fn say(verb: &str, need: Need, why: &str) {
     let said = if why.is_empty() { String::new() } else { format!(": {why}") };
     let line = format!("{verb}{test}: needs {what}{said} ({remedy})");
     assert!(!is_demanded(name), "POOL_TESTS_REQUIRE demands {name}, so this is a failure: {line}");
-    // Not `eprintln!`, whose words are thrown away when the test passes. In one piece, and on a line of its own: with
-    // `--quiet` dots stand before it.
+    // Not `eprintln!`, whose words are thrown away when the test passes. In one piece, and on a
+    // line of its own: with `--quiet` dots stand before it.
     let _ = std::io::stderr().write_all(format!("\n{line}\n").as_bytes());
 }
 
