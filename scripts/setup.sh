@@ -11,6 +11,8 @@
 # apt-get line and exits with 1. It uses sudo when it does not run as root. demo.sh, test.sh and .ci/run call it first.
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# debootstrap lies where an ordinary user's PATH does not lead.
+PATH=$PATH:/usr/sbin:/sbin
 
 # What is needed, the package that brings it on Debian 12, and the groups that need it. A name with a slash is a file, any other
 # a program. This is the only list of its kind.
