@@ -9,6 +9,8 @@
 #   --keep              leave the machine's root where it is, and say where; --root FOLDER goes on in such a root
 #   COMMAND             what to run in the clone instead of the two scripts, for instance: bash
 #
+# tests/bare/interrupt.py types Ctrl-C into the demonstration in each of its phases, in such a root.
+#
 # Wants root and debootstrap. The machine has its own files, processes and mounts. It shares the network, because it installs
 # packages; how this machine reaches registries (name servers, certificates, settings of apt and cargo) is copied into it.
 set -Eeuo pipefail
