@@ -17,7 +17,7 @@ fn answered(args: &[&str], wanted: fn(&ControlRequest<'_>) -> bool, json: &'stat
     ended
 }
 
-const STATUS: &str = r#"{"release":"0.1.0","pid":7,"state":"degraded","degraded":"workers do not start","minWorkers":1,"maxWorkers":4,"http":"127.0.0.1:45678","workers":{"total":3,"available":1,"busy":2,"spawning":0},"tasks":{"queued":12,"running":2,"total":1021,"completed":1004,"failed":3,"avgTime":1.234},"load":4.667,"projectUsage":{"a":1,"b":1},"uptime":192.4,"isolation":{"level":"standard","lanes":{"io":{"on":["landlock"],"missing":{}},"js":{"on":[],"missing":{"cgroup":"not delegated"}}}}}"#;
+const STATUS: &str = r#"{"release":"0.1.0","pid":7,"state":"degraded","degraded":"workers do not start","minWorkers":1,"maxWorkers":4,"http":"127.0.0.1:45678","workers":{"total":3,"available":1,"busy":2,"spawning":0},"tasks":{"queued":12,"running":2,"total":1021,"completed":1004,"failed":3,"avgTime":1.234},"load":4.667,"projectUsage":{"a":1,"b":1},"uptime":192.4,"isolation":{"level":"standard","lanes":{"io":{"on":["landlock"],"missing":{}},"js":{"on":[],"missing":{"cgroup":"not delegated"}}}},"trust":{"value":"trusted","overridden":{}}}"#;
 
 #[test]
 fn status_is_a_page_or_the_supervisors_json() {
@@ -37,6 +37,25 @@ fn status_is_a_page_or_the_supervisors_json() {
          isolation  standard: io has every layer; js lacks cgroup (not delegated)\n",
     );
     answered(&["status", "--json"], ask, STATUS).expect(0, &format!("{STATUS}\n"));
+}
+
+/// What the page says of the trust in a reply.
+#[track_caller]
+fn trust_line(trust: &str) -> Option<String> {
+    let ask: fn(&ControlRequest<'_>) -> bool = |request| *request == ControlRequest::Status;
+    let reply = STATUS.replace(r#"{"value":"trusted","overridden":{}}"#, trust);
+    let page = answered(&["status"], ask, reply.leak()).stdout;
+    page.lines().find(|line| line.starts_with("trust")).map(str::to_owned)
+}
+
+#[test]
+fn status_says_when_the_code_is_not_trusted_and_what_weakens_that() {
+    assert_eq!(trust_line(r#"{"value":"trusted","overridden":{}}"#), None);
+    assert_eq!(trust_line(r#"{"value":"untrusted","overridden":{}}"#).as_deref(), Some("trust      untrusted"));
+    assert_eq!(
+        trust_line(r#"{"value":"untrusted","overridden":{"tenancy":"shared"}}"#).as_deref(),
+        Some("trust      untrusted, overridden by tenancy = \"shared\""),
+    );
 }
 
 const WORKERS: &str = r#"[{"workerId":"w0.2","pid":4321,"lane":"js","state":"busy","tasks":17,"memoryBytes":75497472,"cpuMs":1234.5,"age":61.2,"taskId":"1a","projectId":"p"},{"workerId":"w1.1","pid":99,"lane":"io","state":"idle","tasks":0,"memoryBytes":1024,"cpuMs":3.25,"age":4.0}]"#;
