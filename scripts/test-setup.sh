@@ -5,19 +5,11 @@
 # The last line counts: "N passed, N failed".
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-passed=0 failed=0 said='' code=0
+# shellcheck source=scripts/stubs.sh
+. "$repository/scripts/stubs.sh"
+said='' code=0
 bin=$scratch/bin
 
-check() { # NAME EXPECTED ACTUAL
-  if [ "$2" = "$3" ]; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED %s\n  expected: %s\n  found:    %s\n' "$1" "$2" "$3"
-  fi
-}
 check_says() { # NAME PHRASE
   case $said in
     *"$2"*) passed=$((passed + 1)) ;;
@@ -26,12 +18,6 @@ check_says() { # NAME PHRASE
       printf 'FAILED %s\n  expected to read: %s\n  found: %s\n' "$1" "$2" "$said"
       ;;
   esac
-}
-
-stub() { # NAME BODY
-  rm -f "$bin/$1"
-  printf '#!/bin/bash\n%s\n' "$2" >"$bin/$1"
-  chmod +x "$bin/$1"
 }
 
 # A machine that has everything, seen by an ordinary user.
@@ -135,7 +121,7 @@ if command -v script >/dev/null; then
   setup_on_terminal ''
   check "and an empty answer is a yes" "0 1" "$code $(calls 'sudo env .*install')"
 else
-  echo "skipped: setup.sh on a terminal: it needs script (apt-get install bsdutils)"
+  skip "setup.sh on a terminal: it needs script (apt-get install bsdutils)"
 fi
 
 # A demonstration whose supervisor ends at its start, and one that does not answer.
@@ -159,7 +145,6 @@ if "$repository/scripts/setup.sh" --check demo 2>/dev/null; then
     *) check "a log that says nothing is not shown" 1 "$code" ;;
   esac
 else
-  echo "skipped: what a failing demonstration says: it needs more programs (scripts/setup.sh demo)"
+  skip "what a failing demonstration says: it needs more programs (scripts/setup.sh demo)"
 fi
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+verdict

@@ -6,6 +6,8 @@
 #
 # Called by scripts/test-bare.sh inside `unshare --mount --pid --uts --ipc --fork`. Every mount ends with the namespace.
 set -Eeuo pipefail
+# shellcheck source=tests/devices.bash
+. "$(dirname "${BASH_SOURCE[0]}")/../devices.bash"
 root=$1
 shift
 mount --bind "$root" "$root"
@@ -14,16 +16,7 @@ mount -t proc -o nosuid,nodev,noexec proc proc
 # Control groups are the host's, as they are in a privileged container.
 mount --rbind /sys sys
 mount --make-rslave sys
-mount -t tmpfs -o mode=755,nosuid tmpfs dev
-for device in null zero full random urandom tty; do
-  : >"dev/$device"
-  mount --bind "/dev/$device" "dev/$device"
-done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
-mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs dev/shm
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
+small_machine_devices
 hostname bare
 # Not chroot: the kernel makes no user namespace for a process whose root is not its mount namespace's.
 mkdir -p mnt

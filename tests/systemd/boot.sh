@@ -5,6 +5,8 @@
 #
 # Called by machine.bash inside `unshare --mount --pid --cgroup --uts --ipc --net --fork`. Every mount dies with the namespace.
 set -Eeuo pipefail
+# shellcheck source=tests/devices.bash
+. "$(dirname "${BASH_SOURCE[0]}")/../devices.bash"
 root=$1 layer=$2 place=$3
 
 mount -t tmpfs -o mode=755 changes "$place"
@@ -25,16 +27,7 @@ mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs tmp
-mount -t tmpfs -o mode=755,nosuid tmpfs dev
-for device in null zero full random urandom tty; do
-  : >"dev/$device"
-  mount --bind "/dev/$device" "dev/$device"
-done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
-mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs dev/shm
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
+small_machine_devices
 # What systemd says before there is a journal.
 : >dev/console
 # What would reach for the host's kernel or for the network's packages.
