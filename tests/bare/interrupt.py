@@ -3,11 +3,11 @@
 
     interrupt.py ROOT LOG
 
-ROOT is what `scripts/test-bare.sh --keep --without-archive -- true` leaves. The demonstration runs on
-a terminal of its own, so Ctrl-C reaches what a person's would reach. After each, LOG says how long it
-took to end, what it said, which processes and mounts it left, and how many steps of the V8 build the
-next run found. Fails if a run did not end within two minutes of its Ctrl-C or left something, or if
-the last run failed.
+ROOT is what `scripts/test-bare.sh --keep --without-archive -- true` leaves. The demonstration
+runs on a terminal of its own, so Ctrl-C reaches what a person's would reach. After each, LOG says
+how long it took to end, what it said, which processes and mounts it left, and how many steps of
+the V8 build the next run found. Fails if a run did not end within two minutes of its Ctrl-C or
+left something, or if the last run failed.
 """
 
 import os
