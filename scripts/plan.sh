@@ -26,5 +26,5 @@ PLAN
 esac
 cat <<'PLAN'
 Pool  About 250 packages are downloaded from crates.io, and compiled in about 5 minutes of CPU time; 1.5 GB in target/.
-Tests They take another 10 minutes of CPU time to compile, and 6 GB in target/. The demonstration does not need them.
+Tests They take another 10 to 15 minutes, and another 5 GB in target/. The demonstration does not need them.
 PLAN
