@@ -144,13 +144,15 @@ for place in tree out; do
   exec 7<>"$scratch/$place/.lock"
   flock 7; echo 4711 >"$scratch/$place/.lock"
   command_line --keep
-  "${line[@]}" >"$scratch/waits.txt" 2>&1 </dev/null 7<&- & waiter=$!
-  until_file "$scratch/waits.txt" waiting || true
+  # A file of its own: the one of the turn before would be read until the background has emptied it.
+  waits=$scratch/waits-$place.txt
+  "${line[@]}" >"$waits" 2>&1 </dev/null 7<&- & waiter=$!
+  until_file "$waits" waiting || true
   check "a second build waits for the one in $place, saying so" 1 \
-    "$(grep -c "waiting for another build that uses .*$scratch/$place (process 4711)" "$scratch/waits.txt")"
+    "$(grep -c "waiting for another build that uses .*$scratch/$place (process 4711)" "$waits")"
   exec 7<&-
   wait "$waiter" || true
-  check "and goes on when that one has ended" 1 "$(grep -c 'done: ' "$scratch/waits.txt")"
+  check "and goes on when that one has ended" 1 "$(grep -c 'done: ' "$waits")"
   rm -f "$scratch/out/$archive"
 done
 
@@ -192,6 +194,16 @@ remaining() {
     esac
   done
 }
+mounts() { grep -c "$scratch" /proc/mounts || true; }
+# The kernel ends what a namespace held by and by.
+until_gone() {
+  local try
+  for try in $(seq 100); do
+    [ -n "$(remaining)" ] || [ "$(mounts)" != 0 ] || return 0
+    sleep 0.1
+  done
+  echo "waited $try times for processes and mounts to go"
+}
 stop_by() { # SIGNAL FILE PATTERN; leaves what was said in said.txt
   local line
   command_line --keep
@@ -223,15 +235,15 @@ for signal in "${signals[@]}"; do
     check "stopped by $signal in debootstrap it says how to go on" 1 \
       "$(grep -A1 "stopped by SIG$signal" "$scratch/said.txt" | grep -c "the same command again to continue; kept for that: $scratch/tree")"
   [ "$signal" != INT ] || check "and ends as one that Ctrl-C ended" 1 "$(grep -c 'ended by SIGINT' "$scratch/said.txt")"
-  sleep 0.3
+  until_gone
   check "no process is left after $signal" "" "$(remaining)"
-  check "and no mount" 0 "$(grep -c "$scratch" /proc/mounts || true)"
+  check "and no mount" 0 "$(mounts)"
   rm "$scratch/tree/slow-root"
   stop_by "$signal" "$scratch/out/build.log" 'CXX obj/a1.o'
   check "the half root is made anew, and the next run comes to the compiler" 1 "$(grep -c 'CXX obj/a1.o' "$scratch/out/build.log")"
-  sleep 0.3
+  until_gone
   check "no process is left after $signal in ninja" "" "$(remaining)"
-  check "and no mount of the root's /proc" 0 "$(grep -c "$scratch" /proc/mounts || true)"
+  check "and no mount of the root's /proc" 0 "$(mounts)"
   rm "$scratch/tree/slow"
   check "the run after $signal ends" 1 "$(has 'done: ' "$(compile)")"
   check "with the whole archive" lib "$(zcat "$scratch/out/$archive" || true)"
