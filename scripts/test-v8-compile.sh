@@ -275,7 +275,7 @@ log=$scratch/log jobs=2
 # shellcheck source=scripts/v8-progress.sh
 . "$repository/scripts/v8-progress.sh"
 progress_silence=1 progress_total=1000 progress_label=step
-quiet() { sleep 4; }
+quiet() { sleep 6; }
 lines=$(measured 100 quiet | wc -l)
 check "a command that says nothing is no reason to be silent" yes "$([ "$lines" -ge 3 ] && echo yes || echo "$lines lines")"
 ninja_of() { for n in 1 2 3; do echo "[$n/3] CXX obj/a.o"; sleep 1.2; done; }
