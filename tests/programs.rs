@@ -14,6 +14,22 @@ fn check_config(folder: &Folder, file: &Path) -> Ctl {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_bug_of_the_program() {
+    let folder = Folder::new();
+    let bad = folder.write("bad.json", r#"{"pool":{"maxWorker":7}}"#);
+    let gone = || std::io::pipe().expect("a pipe").1;
+    let checked = supervisor_command(&folder).arg("--check-config").stdout(gone()).output().expect("it starts");
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
+    let mut refused = supervisor_command(&folder);
+    let refused = refused.arg("--check-config").arg("--config").arg(bad).stderr(gone()).output().expect("it starts");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let version = Command::new(&binaries().worker).arg("--version").stdout(gone()).output().expect("it starts");
+    assert_eq!(version.status.code(), Some(1), "{version:?}");
+    assert_eq!(String::from_utf8_lossy(&version.stderr), "");
+}
+
+#[test]
 fn check_config_prints_the_effective_whole_and_starts_nothing() {
     let folder = Folder::new();
     let file = folder.write("c.json", r#"{"pool":{"maxWorkers":7},"limits":{"timeout":"30s"}}"#);

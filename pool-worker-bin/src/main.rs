@@ -10,6 +10,7 @@ mod run;
 mod shell;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::abort;
 
@@ -41,8 +42,8 @@ fn main() {
         Order::Serve { lane, parent } => serve(started, lane, parent),
         Order::MakeSnapshot(path) => finish(run::make_snapshot(&path)),
         Order::Version => {
-            println!("pool-worker {} (V8 {})", env!("CARGO_PKG_VERSION"), pool_worker::js::v8_version());
-            0
+            let (own, engine) = (env!("CARGO_PKG_VERSION"), pool_worker::js::v8_version());
+            i32::from(writeln!(std::io::stdout(), "pool-worker {own} (V8 {engine})").is_err())
         }
         Order::Explain => explain(),
     };
@@ -56,18 +57,23 @@ fn serve(started: std::time::Instant, lane: Lane, parent: Option<u32>) -> i32 {
     finish(run::serve(socket, started, lane, parent))
 }
 
+/// Writes a line to standard error. Not `eprintln!`, which panics where nobody reads: that would abort.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn finish(result: anyhow::Result<()>) -> i32 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("pool-worker: {error:#}");
+            say(&format!("pool-worker: {error:#}"));
             1
         }
     }
 }
 
 fn explain() -> i32 {
-    eprintln!("pool-worker is started by pool-supervisor, which hands it its work; there is nothing to start by hand");
+    say("pool-worker is started by pool-supervisor, which hands it its work; there is nothing to start by hand");
     2
 }
 

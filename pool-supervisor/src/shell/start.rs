@@ -1,5 +1,6 @@
 //! From the command line to a running pool, and back to an exit code.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -53,19 +54,34 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pool-supervisor: {error:#}");
+            say(&format!("pool-supervisor: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Writes a text and a line's end to standard output. A reader that has seen enough (`| head`) is no
+/// failure; `println!` would panic.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Writes a line to standard error. With that closed there is nobody left to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = effective_config(arguments)?;
     if arguments.check_config {
-        println!("{}", config.effective_json());
+        print(&config.effective_json()).context("failed to print the configuration")?;
         // Not to standard output: what stands there is a file that can be used again.
         for line in config.trust_report() {
-            eprintln!("{line}");
+            say(&line);
         }
         return Ok(());
     }
