@@ -58,7 +58,7 @@ use crate::keys::Keys;
 use crate::prng::Prng;
 use crate::project::Projects;
 use crate::queue::{LaneQueue, PerLane};
-use crate::restart::{MOST_STARTS, Restart};
+use crate::restart::Restart;
 use crate::scale::Pace;
 use crate::settings::{Lane, Settings};
 use crate::stats::Tally;
@@ -87,8 +87,6 @@ pub struct Core {
     near: Option<u32>,
     pace: PerLane<Pace>,
     restart: Restart,
-    /// Processes that may be ordered before the next tick.
-    starts_left: u32,
     timers: Timers,
     prng: Prng,
     /// Tasks that wait, over all projects.
@@ -121,7 +119,6 @@ impl Core {
             near: None,
             pace: PerLane::default(),
             restart: Restart::default(),
-            starts_left: MOST_STARTS,
             timers: Timers::default(),
             prng: Prng::new(seed),
             waiting: 0,
@@ -151,9 +148,6 @@ impl Core {
     /// decided on both. A time before that of an earlier event counts as that one's.
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
-        if matches!(event, Event::Tick) {
-            self.starts_left = MOST_STARTS;
-        }
         self.on_event(event, actions);
         while let Some((at, key)) = self.timers.pop_due(self.now) {
             self.on_timer(at, key, actions);
@@ -191,7 +185,7 @@ impl Core {
                 self.on_body_hashed(body, body_bytes, verdict, certain, out);
             }
             Event::SameBody { body, tasks } => self.on_same_body(body, &tasks, out),
-            Event::Tick => {}
+            Event::Tick => self.restart.on_tick(),
         }
     }
 

@@ -27,7 +27,7 @@ const BACKOFF_JITTER: f64 = 0.2;
 const DEGRADED_AFTER: u32 = 3;
 /// Processes that are ordered from one tick to the next. Making one holds up the shell for as long as the machine takes for
 /// it, and what others have said lies unread meanwhile: of five hundred at once the first would be late before it is heard.
-pub(crate) const MOST_STARTS: u32 = 32;
+const MOST_STARTS: u32 = 32;
 /// A worker that lives this long after it was ready, in microseconds, was started well.
 pub(crate) const PROOF_US: u64 = 1_000_000;
 
@@ -44,6 +44,8 @@ pub(crate) struct Restart {
     proof_needed: bool,
     /// Why the pool is degraded, when it is.
     degraded: Option<String>,
+    /// Processes that were ordered since the last tick.
+    ordered: u32,
 }
 
 impl Restart {
@@ -53,6 +55,11 @@ impl Restart {
 
     pub(crate) fn degraded(&self) -> Option<&str> {
         self.degraded.as_deref()
+    }
+
+    /// More processes may be ordered.
+    pub(crate) const fn on_tick(&mut self) {
+        self.ordered = 0;
     }
 
     pub(crate) const fn need_proof(&mut self) {
@@ -73,11 +80,11 @@ impl Core {
 
     /// Whether one more process may be ordered before the next tick, which is asked for otherwise.
     pub(crate) fn take_start(&mut self) -> bool {
-        if self.starts_left == 0 {
+        if self.restart.ordered >= MOST_STARTS {
             self.timers.arm_no_later(TimerKey::Respawn, self.now.plus_us(1));
             return false;
         }
-        self.starts_left -= 1;
+        self.restart.ordered += 1;
         true
     }
 
