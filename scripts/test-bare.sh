@@ -16,6 +16,8 @@
 set -Eeuo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
+# shellcheck source=scripts/debian-mirror.sh
+. scripts/debian-mirror.sh
 suite=bookworm
 archive=yes keep=no root=''
 while [ "$#" != 0 ]; do
@@ -60,11 +62,8 @@ copy() { # FILE-OR-FOLDER…   to its own place in the root, where it is there
 }
 
 make_root() {
-  local mirror
-  # shellcheck disable=SC2016 # apt's own placeholder
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -E '/debian/?$' | sort -u | awk 'NR == 1' || true)
   say "a Debian $suite, variant minbase, in $root"
-  unshare --mount debootstrap --variant=minbase "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" >"$root.log" ||
+  unshare --mount debootstrap --variant=minbase "$suite" "$root" "$(debian_mirror)" >"$root.log" ||
     { tail -n 20 "$root.log" >&2; exit 1; }
   rm -f "$root.log"
   cp -a "$(rustc --print sysroot)" "$root/opt/rust"

@@ -20,6 +20,8 @@ export LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/v8-progress.sh
 . "$scripts/v8-progress.sh"
+# shellcheck source=scripts/debian-mirror.sh
+. "$scripts/debian-mirror.sh"
 # shellcheck source=scripts/v8-phases.sh
 . "$scripts/v8-phases.sh"
 arguments=("$@") keep=no inside=no

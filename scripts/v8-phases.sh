@@ -19,14 +19,6 @@ write_changed() { # FILE, text on standard input
 
 # --- the compiler -------------------------------------------------------------------------------
 
-find_mirror() {
-  local found
-  # shellcheck disable=SC2016 # apt's own placeholder
-  found=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -E '/debian/?$' | sort -u |
-    awk 'NR == 1' || true)
-  printf '%s' "${found:-http://deb.debian.org/debian}"
-}
-
 # The root is made under another name: what is interrupted is removed and made anew from the
 # packages that were downloaded already.
 make_root() {
@@ -34,7 +26,7 @@ make_root() {
   [ ! -e "$root/.complete" ] || return 0
   # What is here without that mark is what a removal left that was interrupted.
   rm -rf --one-file-system "$root" "$base/root.new"
-  mirror=$(find_mirror)
+  mirror=$(debian_mirror)
   [[ $mirror != https:* ]] || include=(--include=ca-certificates)
   mkdir -p "$base/root.new" "$base/debs"
   # Where device files cannot be made, debootstrap binds those of this machine when it takes the

@@ -8,7 +8,7 @@
 fresh_place() {
   rm -rf "$scratch/place" "$scratch/calls"
   mkdir -p "$scratch/place/repo/scripts" "$scratch/place/home"
-  cp "$repository"/scripts/{v8-env,v8-progress,v8-phases,build-v8,v8-compile}.sh "$repository/scripts/v8-flags.py" \
+  cp "$repository"/scripts/{debian-mirror,v8-env,v8-progress,v8-phases,build-v8,v8-compile}.sh "$repository/scripts/v8-flags.py" \
     "$scratch/place/repo/scripts/"
   cp "$repository/Cargo.lock" "$scratch/place/repo/"
 }

@@ -8,6 +8,8 @@
 #   machine_end            ends it and removes what it left; may be called at any time
 #
 # Nothing in it can reach the host or the network: it has its own processes, mounts, network, users' sockets and control groups.
+# shellcheck source=scripts/debian-mirror.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../scripts/debian-mirror.sh"
 machine_suite=${MACHINE_SUITE:-bookworm}
 # Only what the checks use; each package more is time on a fresh machine.
 machine_packages=systemd,systemd-sysv
@@ -40,14 +42,6 @@ machine_make_cgroup() {
   }
 }
 
-# Where apt itself gets Debian from.
-machine_mirror() {
-  local mirror
-  # shellcheck disable=SC2016 # apt's own placeholder
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -E '/debian/?$' | sort -u | awk 'NR == 1' || true)
-  printf '%s' "${mirror:-http://deb.debian.org/debian}"
-}
-
 machine_root() {
   local cache=${XDG_CACHE_HOME:-$HOME/.cache}/process-pool/systemd log
   machine_root=$cache/$machine_suite-$(tr , - <<<"$machine_packages")
@@ -74,7 +68,7 @@ machine_debootstrap() { # FOLDER
   # A root that a crash of the machine spoils is made anew: dpkg need not wait for the disk, and nobody reads manuals here.
   printf '%s\n' force-unsafe-io path-exclude=/usr/share/{doc,man,locale,info}/'*' >"$1/etc/dpkg/dpkg.cfg.d/quick"
   # In a mount namespace, so that what it mounts does not outlive it.
-  timeout -k 10 600 unshare --mount debootstrap --variant=minbase --include="$machine_packages" "$machine_suite" "$1" "$(machine_mirror)" || return
+  timeout -k 10 600 unshare --mount debootstrap --variant=minbase --include="$machine_packages" "$machine_suite" "$1" "$(debian_mirror)" || return
   rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*
 }
 
