@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_protocol::control::OutcomeHead;
@@ -142,7 +143,7 @@ struct Cycles {
 impl Cycles {
     /// With its workers ready, its window full, and the tasks' run time learned.
     fn new(shape: &Shape) -> Self {
-        let mut core = Core::new(Time(0), shape.settings(), TaskId(1), 1);
+        let mut core = Core::new(Time(0), shape.settings(), TaskId(1), Seeds::fixed(1));
         let mut actions = Vec::new();
         core.handle(Time(0), Event::Tick, &mut actions);
         let spawned: Vec<WorkerId> = actions

@@ -127,6 +127,11 @@ pub enum ControlRequest<'a> {
     },
     /// The configuration in force, as `pool-supervisor --check-config` prints it.
     Config,
+    /// [`LimitReply`]: what `SetLimit` has set holds no more, and what the configuration says holds again.
+    LiftLimit {
+        /// The project.
+        project: &'a str,
+    },
 }
 
 /// Why an administrative request failed: head of `Refused`.
@@ -387,8 +392,8 @@ pub struct LimitReply {
     pub message: String,
     /// The project.
     pub project_id: String,
-    /// Its limit now.
-    pub limit: u32,
+    /// Its limit now; `null` is none.
+    pub limit: Option<u32>,
 }
 
 /// The two ends of a list of events.

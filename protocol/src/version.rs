@@ -15,8 +15,11 @@ pub const FROZEN: u32 = 3;
 /// A worker is told whether requests may reach public addresses that no list names.
 pub const PUBLIC_ADDRESSES: u32 = 4;
 
+/// A limit that was set at run time can be lifted.
+pub const TENANTS: u32 = 5;
+
 /// What this build speaks.
-pub const CURRENT: u32 = PUBLIC_ADDRESSES;
+pub const CURRENT: u32 = TENANTS;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -149,6 +149,7 @@ fn control_requests() {
         (ControlRequest::Ready, "0d"),
         (ControlRequest::Probe { lane: Lane::Io, attack: "x" }, "0e010178"),
         (ControlRequest::Config, "0f"),
+        (ControlRequest::LiftLimit { project: "p" }, "100170"),
     ] {
         let mut head = Vec::new();
         codec::encode_into(&request, &mut head);

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use pool_core::Core;
 use pool_core::event::Event;
+use pool_core::seeds::Seeds;
 use pool_core::time::Time;
 use pool_edge::config::{Config, ConfigError, MAX_WORKERS};
 use pool_protocol::id::TaskId;
@@ -83,7 +84,7 @@ fn is_of_use(config: &Config) {
     assert!(http::Rules::new(&setup.http).is_ok(), "the worker reads {:?}", setup.http.allow);
     assert!(shell::Rules::new(&setup.shell).is_ok(), "the worker reads {:?}", setup.shell.allow);
 
-    let mut core = Core::new(Time(0), config.core_settings(), TaskId(1), 1);
+    let mut core = Core::new(Time(0), config.core_settings(), TaskId(1), Seeds::fixed(1));
     let mut actions = Vec::new();
     core.handle(Time(0), Event::Tick, &mut actions);
     core.check_invariants();

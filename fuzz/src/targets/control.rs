@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{AttemptEnd, Event};
+use pool_core::seeds::Seeds;
 use pool_core::settings::Lane;
 use pool_core::time::Time;
 use pool_edge::config::Config;
@@ -109,7 +110,7 @@ struct Failing {
 impl Failing {
     fn new() -> Self {
         let config = Config::load(None).expect("the defaults are sound");
-        let core = Core::new(Time(0), config.core_settings(), TaskId(1), 1);
+        let core = Core::new(Time(0), config.core_settings(), TaskId(1), Seeds::fixed(1));
         let mut pool = Self { config, core, now: Time(0) };
         pool.tell(Event::Tick);
         pool

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{BodyHash, Event, NewTask};
+use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_edge::session::worker::{MAX_LAST_WORDS, MAX_REASON_CHARS, MAY_SAY, WorkerSays, WorkerSession};
@@ -67,7 +68,7 @@ pub fn run(input: &[u8]) {
     let settings = settings(number);
     let mut world = World {
         ledger: Ledger::new(settings.max_workers),
-        core: Core::new(Time(0), settings, TaskId(1), 7),
+        core: Core::new(Time(0), settings, TaskId(1), Seeds::fixed(7)),
         now: 0,
         workers: BTreeMap::new(),
         requests: 0,
@@ -157,9 +158,8 @@ impl World {
                 let body = self.ledger.body(slot);
                 self.follow_ups.push_back(Event::BodyHashed { body, body_bytes: BODY_BYTES, verdict, certain });
             }
-            Action::SetAside { body, body_bytes } => {
-                assert_eq!(body_bytes, BODY_BYTES);
-                self.follow_ups.push_back(Event::SameBody { body, tasks: self.ledger.with_body(body) });
+            Action::CheckBody { task, slot } => {
+                self.follow_ups.push_back(Event::BodyChecked { task, body: self.ledger.body(slot) });
             }
             _ => {}
         }
@@ -178,7 +178,7 @@ impl World {
             b'x' => self.failing_start = true,
             b'L' => {
                 let (project, limit) = (PROJECTS[script.number(3)], script.number(3) as u32);
-                self.tell(Event::SetLimit { project, limit });
+                self.tell(Event::SetLimit { project, limit: Some(limit) });
             }
             b'R' => {
                 self.settings = script.number(4);

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
-use crate::event::BodyHash;
 use crate::settings::Lane;
 
 /// Where a task's bytes lie in the shell: places are small numbers, used again after [`Action::End`].
@@ -147,12 +146,13 @@ pub enum Action {
         /// To be given back.
         certain: bool,
     },
-    /// A body is set aside: answer with [`crate::event::Event::SameBody`], if there are tasks that have it.
-    SetAside {
-        /// The body.
-        body: BodyHash,
-        /// Its length.
-        body_bytes: u32,
+    /// The task's turn has come, and a body of its length is set aside: answer with [`crate::event::Event::BodyChecked`], now
+    /// or in one of the next turns. It waits until then.
+    CheckBody {
+        /// The task.
+        task: TaskId,
+        /// Its place, for as long as the task has not ended.
+        slot: TaskSlot,
     },
     /// Answer to a cancel.
     CancelAnswer {

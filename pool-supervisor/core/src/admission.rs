@@ -20,13 +20,14 @@ use crate::timers::TimerKey;
 
 impl Core {
     pub(crate) fn on_submit(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
+        let project = self.projects.find(new.project);
         if let Some(key) = new.idempotency_key
-            && let Some(task) = self.projects.find(new.project).and_then(|project| self.keys.find(project, key))
+            && let Some(task) = project.and_then(|project| self.keys.find(project, key))
         {
             self.accept_known(client, request, task, new.cancel_with_client, out);
             return;
         }
-        match self.refusal(new) {
+        match self.refusal(new, project) {
             Some((code, message)) => {
                 if code == ErrorCode::QueueFull && !self.told_queue_full {
                     self.told_queue_full = true;
@@ -34,7 +35,7 @@ impl Core {
                 }
                 out.push(Action::Refuse { client, request, code, message });
             }
-            None => self.accept(client, request, new, out),
+            None => self.accept(client, request, new, project, out),
         }
     }
 
@@ -60,7 +61,7 @@ impl Core {
     }
 
     /// Why the task cannot come in, if so.
-    fn refusal(&self, new: &NewTask<'_>) -> Option<(ErrorCode, String)> {
+    fn refusal(&self, new: &NewTask<'_>, project: Option<u32>) -> Option<(ErrorCode, String)> {
         if !self.takes_tasks() {
             return Some((ErrorCode::ShuttingDown, "the pool is stopping and takes no new tasks".into()));
         }
@@ -74,6 +75,10 @@ impl Core {
                 return Some((ErrorCode::DeadlineUnreachable, message));
             }
         }
+        self.no_room_in_the_queue(new).or_else(|| self.no_room_of_the_project(new, project))
+    }
+
+    fn no_room_in_the_queue(&self, new: &NewTask<'_>) -> Option<(ErrorCode, String)> {
         let queue_size = self.settings.queue_size;
         if self.waiting >= queue_size {
             return Some((ErrorCode::QueueFull, format!("{queue_size} tasks are waiting, which is the queue's bound")));
@@ -86,23 +91,46 @@ impl Core {
             );
             return Some((ErrorCode::QueueFull, message));
         }
-        let (waiting, most) = match self.projects.find(new.project) {
-            Some(project) => (self.projects[project].waiting, self.projects[project].max_queued),
-            None => (0, self.settings.projects.get(new.project).and_then(|settings| settings.max_queued)),
-        };
-        match most {
-            Some(most) if waiting >= most => {
-                let message = format!("{waiting} tasks of project {} are waiting, which is its bound", new.project);
-                Some((ErrorCode::ProjectQuota, message))
-            }
-            _ => None,
-        }
+        None
     }
 
-    fn accept(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
+    /// One project cannot fill the queue for all: without a bound of its own it gets half of the places, and in any case
+    /// half of the bytes.
+    fn no_room_of_the_project(&self, new: &NewTask<'_>, project: Option<u32>) -> Option<(ErrorCode, String)> {
+        let (waiting, held_bytes, own_most) = match project.map(|project| &self.projects[project]) {
+            Some(project) => (project.waiting, project.held_bytes, project.max_queued),
+            None => (0, 0, self.settings.projects.get(new.project).and_then(|settings| settings.max_queued)),
+        };
+        let most = own_most.unwrap_or_else(|| self.settings.queue_size.div_ceil(2));
+        if waiting >= most {
+            let whose = if own_most.is_some() { "its bound" } else { "its share of the queue, one half" };
+            let message = format!("{waiting} tasks of project {} are waiting, which is {whose}", new.project);
+            return Some((ErrorCode::ProjectQuota, message));
+        }
+        let (bytes, most_bytes) = (held_bytes + u64::from(new.body_bytes), self.settings.queue_bytes / 2);
+        // A single task is refused by the whole queue only.
+        if held_bytes > 0 && bytes > most_bytes {
+            let message = format!(
+                "with this one the tasks of project {} that have not ended would hold {bytes} bytes, more than its share \
+                 of the queue, {most_bytes}",
+                new.project
+            );
+            return Some((ErrorCode::ProjectQuota, message));
+        }
+        None
+    }
+
+    fn accept(
+        &mut self,
+        client: ClientId,
+        request: u64,
+        new: &NewTask<'_>,
+        project: Option<u32>,
+        out: &mut Vec<Action>,
+    ) {
         let id = self.tasks.next_id();
-        let slot = self.insert(id, new);
-        let project = self.tasks[slot].project;
+        let project = project.unwrap_or_else(|| self.projects.make(new.project, &self.settings));
+        let slot = self.insert(id, new, project);
         if let Some(key) = new.idempotency_key {
             self.keys.insert(project, key, id);
             self.projects[project].keys += 1;
@@ -112,6 +140,7 @@ impl Core {
         }
         self.told_queue_full = false;
         self.held_bytes += u64::from(new.body_bytes);
+        self.projects[project].held_bytes += u64::from(new.body_bytes);
         self.tally.accepted += 1;
         out.push(Action::Accept { client, request, task: id, slot: TaskSlot(slot) });
         out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot: TaskSlot(slot) }));
@@ -134,8 +163,7 @@ impl Core {
         }
     }
 
-    fn insert(&mut self, id: TaskId, new: &NewTask<'_>) -> u32 {
-        let project = self.projects.place_of(new.project, &self.settings);
+    fn insert(&mut self, id: TaskId, new: &NewTask<'_>, project: u32) -> u32 {
         let limit = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
         let deadline = new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms));
         self.tasks.insert(Task {
@@ -146,6 +174,7 @@ impl Core {
             level: 0,
             crashes: 0,
             solo: false,
+            checked: false,
             made_ahead: new.made_ahead,
             stop: None,
             max_attempts: new.max_attempts.max(1),

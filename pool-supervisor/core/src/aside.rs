@@ -19,6 +19,7 @@ use rustc_hash::FxBuildHasher;
 use crate::Core;
 use crate::action::{Action, EndText, TaskSlot};
 use crate::event::BodyHash;
+use crate::seeds::KeyedHash;
 use crate::task::TaskState;
 use crate::time::Time;
 
@@ -34,33 +35,61 @@ struct Body {
     verdict: Verdict,
 }
 
+/// Tasks that are looked at at a time. The shell takes its time for large bodies.
+pub(crate) const MOST_CHECKING: u32 = 64;
+
+/// What is known of the body of a task whose turn has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// It may run.
+    Runs,
+    /// It has left the queue until the shell has looked.
+    Asked,
+    /// The shell has enough to look at.
+    Later,
+}
+
 /// The bodies that have ended workers.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Aside {
     bodies: HashMap<BodyHash, Body, FxBuildHasher>,
     /// In the order in which they are forgotten. An entry whose time is not its body's is stale.
     order: VecDeque<(Time, BodyHash)>,
+    /// How many of them are set aside; the others are suspects.
+    set_aside: u32,
     /// How many bodies there are of each length.
-    lengths: HashMap<u32, u32, FxBuildHasher>,
+    lengths: HashMap<u32, u32, KeyedHash>,
 }
 
 impl Aside {
-    /// Notes that a worker ended under this body. Says whether that sets it aside now.
-    fn record(&mut self, until: Time, hash: BodyHash, bytes: u32, verdict: Verdict, certain: bool) -> bool {
+    pub(crate) fn new(hash: KeyedHash) -> Self {
+        let lengths = HashMap::with_hasher(hash);
+        Self { bodies: HashMap::default(), order: VecDeque::new(), set_aside: 0, lengths }
+    }
+
+    fn clear(&mut self) {
+        self.bodies.clear();
+        self.order.clear();
+        self.lengths.clear();
+        self.set_aside = 0;
+    }
+
+    /// Notes that a worker ended under this body, which may set it aside.
+    fn record(&mut self, until: Time, hash: BodyHash, bytes: u32, verdict: Verdict, certain: bool) {
         let before = self.bodies.get(&hash).map(|body| body.set_aside);
         if before == Some(true) {
-            return false;
+            return;
         }
         let set_aside = certain || before.is_some();
         if before.is_none() {
             *self.lengths.entry(bytes).or_default() += 1;
         }
+        self.set_aside += u32::from(set_aside);
         self.bodies.insert(hash, Body { bytes, until, set_aside, verdict });
         self.order.push_back((until, hash));
         while self.bodies.len() > MOST || self.order.len() > 2 * MOST {
             self.forget_first();
         }
-        set_aside
     }
 
     fn forget_first(&mut self) {
@@ -69,6 +98,7 @@ impl Aside {
             return;
         }
         let body = self.bodies.remove(&hash).expect("just seen");
+        self.set_aside -= u32::from(body.set_aside);
         let of_length = self.lengths.get_mut(&body.bytes).expect("counted when it came in");
         *of_length -= 1;
         if *of_length == 0 {
@@ -90,12 +120,19 @@ impl Aside {
 
     /// Bodies that are not run now.
     pub(crate) fn count(&self, now: Time) -> u32 {
-        self.bodies.values().filter(|body| body.set_aside && body.until > now).count() as u32
+        // Those whose time is over are in front, and are forgotten when something is looked up next.
+        let over = self.order.iter().take_while(|(until, _)| *until <= now);
+        let over = over.filter_map(|(until, hash)| self.bodies.get(hash).filter(|body| body.until == *until));
+        self.set_aside - over.filter(|body| body.set_aside).count() as u32
     }
 
     pub(crate) fn is_consistent(&self) -> bool {
         let counted: u32 = self.lengths.values().sum();
-        self.bodies.len() <= MOST && counted as usize == self.bodies.len() && self.bodies.len() <= self.order.len()
+        let set_aside = self.bodies.values().filter(|body| body.set_aside).count();
+        self.set_aside as usize == set_aside
+            && self.bodies.len() <= MOST
+            && counted as usize == self.bodies.len()
+            && self.bodies.len() <= self.order.len()
     }
 }
 
@@ -103,7 +140,7 @@ impl Core {
     /// Whether a new task with a body of this length may be one that is set aside: then its hash is wanted with it.
     #[must_use]
     pub fn suspects_body_of(&self, bytes: u32) -> bool {
-        self.aside.lengths.contains_key(&bytes)
+        !self.aside.lengths.is_empty() && self.aside.lengths.contains_key(&bytes)
     }
 
     /// Asks for the hash of a task's body whose worker ended under it.
@@ -117,36 +154,50 @@ impl Core {
         out.push(Action::Suspect { slot: TaskSlot(slot), verdict: verdict.clone(), certain });
     }
 
-    pub(crate) fn on_body_hashed(
-        &mut self,
-        body: BodyHash,
-        bytes: u32,
-        verdict: Verdict,
-        certain: bool,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn on_body_hashed(&mut self, body: BodyHash, bytes: u32, verdict: Verdict, certain: bool) {
         self.aside.expire(self.now);
         let for_ms = self.settings.set_aside_ms;
         // The death may have been that of the last worker: then there is no task to look for, and nothing is said after the end.
-        if for_ms > 0 && self.runs_tasks() && self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain)
-        {
-            out.push(Action::SetAside { body, body_bytes: bytes });
+        if for_ms > 0 && self.runs_tasks() {
+            self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain);
         }
     }
 
-    /// The tasks that are there have a body which was set aside: those that wait end. Those that a worker holds go on: their
-    /// number is small, and a worker may have started them.
-    pub(crate) fn on_same_body(&mut self, body: BodyHash, tasks: &[TaskId], out: &mut Vec<Action>) {
-        for task in tasks {
-            let Some(slot) = self.tasks.find(*task) else { continue };
-            match self.tasks[slot].state {
-                TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying => {
-                    let Some(text) = self.why_set_aside(body) else { return };
-                    self.stop_waiting(slot);
-                    self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
-                }
-                TaskState::Held { .. } | TaskState::LetGo => {}
-            }
+    /// Whether the task, whose turn has come, may run as far as its body is concerned.
+    ///
+    /// Tasks that wait are looked at when it is their turn, and not when a body like theirs is set aside: a death would
+    /// cost a look at everything that waits.
+    pub(crate) fn look_at_body(&mut self, slot: u32, out: &mut Vec<Action>) -> Look {
+        let task = &self.tasks[slot];
+        if task.checked || !self.suspects_body_of(task.body_bytes) {
+            return Look::Runs;
+        }
+        if self.checking >= MOST_CHECKING {
+            return Look::Later;
+        }
+        let (id, project, lane) = (task.id, task.project, task.lane);
+        self.unlink(slot);
+        self.tasks[slot].state = TaskState::Checking;
+        self.checking += 1;
+        self.rerank(project, lane);
+        out.push(Action::CheckBody { task: id, slot: TaskSlot(slot) });
+        Look::Asked
+    }
+
+    /// The shell says what the task's body is: it ends, or waits where it was.
+    pub(crate) fn on_body_checked(&mut self, task: TaskId, body: BodyHash, out: &mut Vec<Action>) {
+        // It may have been cancelled meanwhile.
+        let Some(slot) = self.tasks.find(task) else { return };
+        if self.tasks[slot].state != TaskState::Checking {
+            return;
+        }
+        if let Some(text) = self.why_set_aside(body) {
+            self.stop_waiting(slot);
+            self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
+        } else {
+            self.checking -= 1;
+            self.tasks[slot].checked = true;
+            self.enqueue_again(slot);
         }
     }
 
@@ -165,7 +216,7 @@ impl Core {
 
     /// All may be tried again.
     pub(crate) fn forget_set_aside(&mut self) {
-        self.aside = Aside::default();
+        self.aside.clear();
     }
 }
 
@@ -176,10 +227,10 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_forgets_the_oldest() {
-        let mut aside = Aside::default();
+        let mut aside = Aside::new(KeyedHash::default());
         let verdict = || Verdict { cause: Cause::EngineFatal, evidence: "seen".into() };
         for number in 0..10_000 {
-            assert!(aside.record(Time(number + 1000), BodyHash(number.into()), 1, verdict(), true));
+            aside.record(Time(number + 1000), BodyHash(number.into()), 1, verdict(), true);
             assert!(aside.is_consistent());
         }
         assert_eq!(aside.count(Time(0)) as usize, MOST);

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use crate::Core;
 use crate::action::{Action, TaskSlot};
+use crate::aside::Look;
 use crate::queue::Rank;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
@@ -46,7 +47,11 @@ impl Core {
             {
                 let (slot, cost_us) = self.next_of(rank, lane);
                 if self.workers[w].has_room(cost_us) {
-                    self.assign(slot, rank, w, cost_us, out);
+                    match self.look_at_body(slot, out) {
+                        Look::Runs => self.assign(slot, rank, w, cost_us, out),
+                        Look::Asked => {}
+                        Look::Later => return,
+                    }
                     continue;
                 }
                 near = None;
@@ -54,7 +59,11 @@ impl Core {
             let Some(rank) = first else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
             let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
-            self.assign(slot, rank, w, cost_us, out);
+            match self.look_at_body(slot, out) {
+                Look::Runs => self.assign(slot, rank, w, cost_us, out),
+                Look::Asked => {}
+                Look::Later => return,
+            }
         }
     }
 
@@ -139,6 +148,7 @@ impl Core {
     }
 
     pub(crate) fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+        self.tasks[slot].checked = false;
         let lane = self.tasks[slot].lane;
         let mean = self.projects[rank.project].flows[lane].mean_us();
         self.take_first(slot, rank, mean.unwrap_or(UNKNOWN_CHARGE_US));
@@ -174,11 +184,17 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_set_limit(&mut self, name: &str, limit: u32, out: &mut Vec<Action>) {
-        let project = self.projects.place_of(name, &self.settings);
-        self.projects[project].limit_by_hand(limit);
-        self.rerank_project(project);
-        self.take_back_over_limit(project, out);
+    pub(crate) fn on_set_limit(&mut self, name: &str, limit: Option<u32>, out: &mut Vec<Action>) {
+        let project = match (self.projects.find(name), limit) {
+            (Some(project), _) => project,
+            (None, Some(_)) => self.projects.make(name, &self.settings),
+            // Nobody knows it, so there is nothing to lift.
+            (None, None) => return,
+        };
+        if self.projects.set_limit(project, limit, &self.settings) {
+            self.rerank_project(project);
+            self.take_back_over_limit(project, out);
+        }
     }
 
     /// If more workers hold tasks of the project than its limit allows, takes back what has not been started.

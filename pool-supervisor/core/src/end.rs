@@ -33,7 +33,9 @@ impl Core {
         if task.deadline() != Time::NEVER {
             self.timers.disarm(TimerKey::Deadline(slot));
         }
-        self.projects[task.project].ended += 1;
+        let project = &mut self.projects[task.project];
+        project.ended += 1;
+        project.held_bytes -= u64::from(task.body_bytes);
 
         let began = if task.ran_on.is_some() { task.started } else { self.now };
         let receipt = Receipt {
@@ -99,6 +101,10 @@ impl Core {
             }
             TaskState::Delayed | TaskState::Retrying => {
                 self.timers.disarm(TimerKey::Wake(slot));
+                self.tasks[slot].state = TaskState::LetGo;
+            }
+            TaskState::Checking => {
+                self.checking -= 1;
                 self.tasks[slot].state = TaskState::LetGo;
             }
             TaskState::Held { .. } | TaskState::LetGo => unreachable!("the caller knows that it waits"),

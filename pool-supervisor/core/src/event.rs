@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
@@ -113,12 +112,13 @@ pub enum Event<'a> {
         /// Whom to answer, under which number.
         asked_by: Option<(ClientId, u64)>,
     },
-    /// A project's limit is set by hand; it outlives a reload that does not name the project.
+    /// A project's limit is set by hand, if [`crate::Core::may_set_limit`] says so; it outlives a reload that does not name
+    /// the project. Or it is lifted: what the configuration says holds again.
     SetLimit {
         /// The project.
         project: &'a str,
-        /// How many at once; 0 pauses it.
-        limit: u32,
+        /// How many at once; 0 pauses it; `None` lifts what was set.
+        limit: Option<u32>,
     },
     /// A new configuration is in force.
     Reload(Box<Settings>),
@@ -211,12 +211,12 @@ pub enum Event<'a> {
         /// Whether this alone sets the body aside.
         certain: bool,
     },
-    /// Tasks that have this body. Answers [`crate::action::Action::SetAside`].
-    SameBody {
-        /// The body.
+    /// What the body of a task hashes to whose turn has come. Answers [`crate::action::Action::CheckBody`].
+    BodyChecked {
+        /// The task.
+        task: TaskId,
+        /// Its body.
         body: BodyHash,
-        /// The tasks.
-        tasks: Vec<TaskId>,
     },
     /// The time has come that [`crate::Core::next_deadline`] named; or any other time, which changes nothing.
     Tick,

@@ -62,6 +62,7 @@ impl Core {
         }
         if started {
             project.running -= 1;
+            self.running -= 1;
             worker.kill_at = Time::NEVER;
             worker.stalled = false;
         }

@@ -34,6 +34,7 @@ impl Core {
             task.started = self.now;
             task.ran_on = Some(holder);
             self.projects[task.project].running += 1;
+            self.running += 1;
             let (id, attempt) = (task.id, task.attempts + 1);
             let stop = task.stop;
             out.push(Action::Emit(PoolEvent::TaskStarted { task: id, slot: TaskSlot(slot), worker: holder, attempt }));

@@ -10,6 +10,8 @@ use hashbrown::{HashMap, HashTable};
 use pool_protocol::id::TaskId;
 use rustc_hash::FxBuildHasher;
 
+use crate::seeds::KeyedHash;
+
 #[derive(Debug)]
 struct Known {
     hash: u64,
@@ -19,25 +21,26 @@ struct Known {
 }
 
 /// All keys that are in use.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Keys {
+    hash: KeyedHash,
     by_key: HashTable<Known>,
     /// The hash under which a task's key is found.
     by_task: HashMap<TaskId, u64, FxBuildHasher>,
 }
 
-fn hash_of(project: u32, key: &str) -> u64 {
-    FxBuildHasher.hash_one((project, key))
-}
-
 impl Keys {
+    pub(crate) fn new(hash: KeyedHash) -> Self {
+        Self { hash, by_key: HashTable::default(), by_task: HashMap::default() }
+    }
+
     pub(crate) fn find(&self, project: u32, key: &str) -> Option<TaskId> {
         let is_it = |known: &Known| known.project == project && &*known.key == key;
-        self.by_key.find(hash_of(project, key), is_it).map(|known| known.task)
+        self.by_key.find(self.hash.hash_one((project, key)), is_it).map(|known| known.task)
     }
 
     pub(crate) fn insert(&mut self, project: u32, key: &str, task: TaskId) {
-        let hash = hash_of(project, key);
+        let hash = self.hash.hash_one((project, key));
         self.by_key.insert_unique(hash, Known { hash, project, key: key.into(), task }, |known| known.hash);
         self.by_task.insert(task, hash);
     }

@@ -15,6 +15,7 @@ extern crate alloc;
 
 pub mod action;
 pub mod event;
+pub mod seeds;
 pub mod settings;
 pub mod time;
 
@@ -45,9 +46,10 @@ mod tenancy;
 mod timers;
 mod worker;
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use pool_protocol::id::TaskId;
+use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
@@ -60,6 +62,7 @@ use crate::project::Projects;
 use crate::queue::{LaneQueue, PerLane};
 use crate::restart::Restart;
 use crate::scale::Pace;
+use crate::seeds::{KeyedHash, Seeds};
 use crate::settings::{Lane, Settings};
 use crate::stats::Tally;
 use crate::task::{Owners, Tasks};
@@ -76,6 +79,8 @@ pub struct Core {
     phase: Phase,
     tasks: Tasks,
     owners: Owners,
+    /// Clients that have gone, and whose tasks are being cancelled.
+    gone_clients: VecDeque<ClientId>,
     keys: Keys,
     aside: Aside,
     projects: Projects,
@@ -89,6 +94,10 @@ pub struct Core {
     restart: Restart,
     timers: Timers,
     prng: Prng,
+    /// Tasks whose bodies are being compared with those that are set aside.
+    checking: u32,
+    /// Tasks that run.
+    running: u32,
     /// Tasks that wait, over all projects.
     waiting: u32,
     /// Bytes of the bodies of all tasks that have not ended.
@@ -100,18 +109,20 @@ pub struct Core {
 
 impl Core {
     /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders the first of `min_workers`, and
-    /// further ticks the others. Task ids count up from `first_task`. `seed` is for jitter only.
+    /// further ticks the others. Task ids count up from `first_task`.
     #[must_use]
-    pub fn new(now: Time, settings: Settings, first_task: TaskId, seed: u64) -> Self {
-        let mut projects = Projects::default();
+    pub fn new(now: Time, settings: Settings, first_task: TaskId, seeds: Seeds) -> Self {
+        let hash = KeyedHash::new(seeds);
+        let mut projects = Projects::new(hash);
         projects.configure(&settings);
         let mut core = Self {
             now,
             phase: Phase::Open,
             tasks: Tasks::new(first_task),
             owners: Owners::default(),
-            keys: Keys::default(),
-            aside: Aside::default(),
+            gone_clients: VecDeque::new(),
+            keys: Keys::new(hash),
+            aside: Aside::new(hash),
             projects,
             lanes: PerLane::default(),
             workers: Workers::default(),
@@ -120,7 +131,9 @@ impl Core {
             pace: PerLane::default(),
             restart: Restart::default(),
             timers: Timers::default(),
-            prng: Prng::new(seed),
+            prng: Prng::new(seeds.jitter),
+            checking: 0,
+            running: 0,
             waiting: 0,
             held_bytes: 0,
             told_queue_full: false,
@@ -164,7 +177,7 @@ impl Core {
     fn on_event(&mut self, event: Event<'_>, out: &mut Vec<Action>) {
         match event {
             Event::Submit { client, request, task } => self.on_submit(client, request, &task, out),
-            Event::ClientGone { client } => self.on_client_gone(client, out),
+            Event::ClientGone { client } => self.on_client_gone(client),
             Event::Cancel { task, asked_by } => self.on_cancel(task, asked_by, out),
             Event::SetLimit { project, limit } => self.on_set_limit(project, limit, out),
             Event::Reload(settings) => self.on_reload(*settings, out),
@@ -182,9 +195,9 @@ impl Core {
             Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
             Event::WorkerGone { worker, verdict, blame } => self.on_worker_gone(worker, verdict, blame, out),
             Event::BodyHashed { body, body_bytes, verdict, certain } => {
-                self.on_body_hashed(body, body_bytes, verdict, certain, out);
+                self.on_body_hashed(body, body_bytes, verdict, certain);
             }
-            Event::SameBody { body, tasks } => self.on_same_body(body, &tasks, out),
+            Event::BodyChecked { task, body } => self.on_body_checked(task, body, out),
             Event::Tick => self.restart.on_tick(),
         }
     }
@@ -204,6 +217,7 @@ impl Core {
             // Settling looks at both lanes, whatever woke it.
             TimerKey::Scale(_) => {}
             TimerKey::Respawn => self.workers_changed = true,
+            TimerKey::Gone => self.cancel_for_the_gone(out),
             TimerKey::Drain => self.on_drain_over(out),
             TimerKey::GiveUp => self.on_give_up(out),
         }

@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
 
 use crate::queue::{Flow, PerLane};
+use crate::seeds::KeyedHash;
 use crate::settings::{ProjectSettings, Settings};
 
 /// Projects that may be remembered though nothing is left of them.
 const REMEMBERED: usize = 10_000;
+/// Projects that may have a limit set by hand: those are remembered though nothing else is left of them.
+pub(crate) const MOST_LIMITS: usize = 32_768;
 /// Weights are used within these bounds, so that sums of virtual time stay far from overflow.
 const WEIGHTS: (f64, f64) = (0.001, 1_000_000.0);
 
@@ -35,6 +37,8 @@ pub(crate) struct Project {
     pub(crate) holders: Vec<u32>,
     /// Tasks that wait: queued, delayed, between attempts.
     pub(crate) waiting: u32,
+    /// Bytes of the bodies of its tasks that have not ended.
+    pub(crate) held_bytes: u64,
     /// Tasks that workers hold.
     pub(crate) held: u32,
     /// Those among them that run.
@@ -60,6 +64,7 @@ impl Project {
             flows: PerLane::default(),
             holders: Vec::new(),
             waiting: 0,
+            held_bytes: 0,
             held: 0,
             running: 0,
             ended: 0,
@@ -80,11 +85,6 @@ impl Project {
         self.max_queued = settings.max_queued;
     }
 
-    pub(crate) fn limit_by_hand(&mut self, limit: u32) {
-        self.limit = Some(limit);
-        self.limit_by_hand = true;
-    }
-
     /// How many more workers may take tasks of it.
     pub(crate) fn allowance(&self) -> u32 {
         self.limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.holders.len() as u32))
@@ -92,20 +92,28 @@ impl Project {
 
     fn is_forgettable(&self) -> bool {
         let used = self.waiting + self.held + self.keys + self.tenants > 0;
+        debug_assert!(used || self.held_bytes == 0, "without tasks there are no bodies");
         !self.named && !self.limit_by_hand && !used
     }
 }
 
 /// All projects, by place and by name.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Projects {
     places: Vec<Option<Project>>,
     vacant: Vec<u32>,
-    by_name: HashMap<Box<str>, u32, FxBuildHasher>,
+    by_name: HashMap<Box<str>, u32, KeyedHash>,
+    /// How many have a limit that was set by hand.
+    limits_by_hand: usize,
     sweep_at: usize,
 }
 
 impl Projects {
+    pub(crate) fn new(hash: KeyedHash) -> Self {
+        let by_name = HashMap::with_hasher(hash);
+        Self { places: Vec::new(), vacant: Vec::new(), by_name, limits_by_hand: 0, sweep_at: 0 }
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }
@@ -116,9 +124,11 @@ impl Projects {
 
     /// The place of the project of this name, made if it is new.
     pub(crate) fn place_of(&mut self, name: &str, settings: &Settings) -> u32 {
-        if let Some(place) = self.find(name) {
-            return place;
-        }
+        self.find(name).unwrap_or_else(|| self.make(name, settings))
+    }
+
+    /// A place for a project that has none.
+    pub(crate) fn make(&mut self, name: &str, settings: &Settings) -> u32 {
         if self.by_name.len() >= self.sweep_at.max(REMEMBERED) {
             self.sweep();
         }
@@ -147,13 +157,33 @@ impl Projects {
         self.sweep_at = self.by_name.len() * 2;
     }
 
+    pub(crate) fn has_room_for_limit(&self, name: &str) -> bool {
+        self.limits_by_hand < MOST_LIMITS || self.find(name).is_some_and(|place| self[place].limit_by_hand)
+    }
+
+    /// Sets a limit by hand, or lifts it: then what the configuration says holds again. False: too many projects have one.
+    pub(crate) fn set_limit(&mut self, place: u32, limit: Option<u32>, settings: &Settings) -> bool {
+        let had_one = self[place].limit_by_hand;
+        if limit.is_some() && !had_one && self.limits_by_hand >= MOST_LIMITS {
+            return false;
+        }
+        self.limits_by_hand = self.limits_by_hand + usize::from(limit.is_some()) - usize::from(had_one);
+        let configured = settings.projects.get(&self[place].name).and_then(|project| project.limit);
+        let project = &mut self[place];
+        project.limit = limit.or(configured);
+        project.limit_by_hand = limit.is_some();
+        true
+    }
+
     /// Puts the settings in force for all projects, those that they name first of all.
     pub(crate) fn configure(&mut self, settings: &Settings) {
         for name in settings.projects.keys() {
             self.place_of(name, settings);
         }
+        self.limits_by_hand = 0;
         for project in self.places.iter_mut().flatten() {
             project.configure(settings.projects.get(&project.name));
+            self.limits_by_hand += usize::from(project.limit_by_hand);
         }
     }
 
@@ -186,10 +216,10 @@ mod tests {
     fn names_that_anybody_makes_up_are_forgotten_and_configured_ones_are_not() {
         let mut settings = Settings::default();
         settings.projects.insert("named".into(), ProjectSettings { limit: Some(7), ..ProjectSettings::default() });
-        let mut projects = Projects::default();
+        let mut projects = Projects::new(KeyedHash::default());
         projects.configure(&settings);
         let by_hand = projects.place_of("by-hand", &settings);
-        projects[by_hand].limit_by_hand(3);
+        assert!(projects.set_limit(by_hand, Some(3), &settings));
         let busy = projects.place_of("busy", &settings);
         projects[busy].waiting = 1;
         let bound = projects.place_of("a worker is bound to it", &settings);

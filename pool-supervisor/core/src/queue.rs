@@ -255,7 +255,11 @@ impl Core {
     pub(crate) fn next_in_list(&self, slot: u32) -> u32 {
         match self.tasks[slot].state {
             TaskState::Queued { next, .. } => next,
-            TaskState::Delayed | TaskState::Retrying | TaskState::Held { .. } | TaskState::LetGo => {
+            TaskState::Delayed
+            | TaskState::Retrying
+            | TaskState::Checking
+            | TaskState::Held { .. }
+            | TaskState::LetGo => {
                 unreachable!("a list holds queued tasks only")
             }
         }

@@ -69,7 +69,7 @@ impl Core {
             // What was delayed on purpose comes now; what failed came when it first did.
             TaskState::Delayed => self.enqueue(slot),
             TaskState::Retrying => self.enqueue_again(slot),
-            TaskState::Queued { .. } | TaskState::Held { .. } | TaskState::LetGo => {
+            TaskState::Queued { .. } | TaskState::Checking | TaskState::Held { .. } | TaskState::LetGo => {
                 unreachable!("its timer was disarmed when it left that state")
             }
         }

@@ -1,5 +1,7 @@
 //! Questions about the pool, which change nothing.
 
+use alloc::collections::BTreeMap;
+
 use pool_protocol::id::{TaskId, WorkerId};
 
 use crate::Core;
@@ -53,6 +55,8 @@ pub struct Stats {
     pub failed: u64,
     /// The mean run time of all attempts that a worker reported, in microseconds.
     pub avg_run_us: f64,
+    /// Their sum, which only grows.
+    pub run_us: u64,
     /// (running + waiting) / workers.
     pub load: f64,
     /// Bodies that are not run for having ended workers.
@@ -154,6 +158,7 @@ impl Core {
             completed: self.tally.completed,
             failed: self.tally.failed,
             avg_run_us: if self.tally.runs == 0 { 0.0 } else { self.tally.run_us as f64 / self.tally.runs as f64 },
+            run_us: self.tally.run_us,
             load: 0.0,
             set_aside: self.aside.count(self.now),
         };
@@ -169,7 +174,7 @@ impl Core {
             stats.workers += u32::from(serves);
             stats.stopping += u32::from(!serves && matches!(worker.state, WorkerState::Leaving(_)));
         }
-        stats.running = self.projects.iter().map(|(_, project)| project.running).sum();
+        stats.running = self.running;
         stats.queued = self.tasks.len() as u32 - stats.running;
         stats.load = self.tasks.len() as f64 / f64::from(stats.workers.max(1));
         stats
@@ -200,6 +205,18 @@ impl Core {
         })
     }
 
+    /// Running tasks of the projects that run any, and of those that the configuration gives a limit. Asked for by everybody
+    /// who looks at the pool, so it goes by the workers, not by the projects: those may be many.
+    #[must_use]
+    pub fn usage(&self) -> BTreeMap<&str, u32> {
+        let limited = self.settings.projects.iter().filter(|(_, settings)| settings.limit.is_some());
+        let limited = limited.map(|(name, _)| &**name);
+        let running = self.workers.iter().flat_map(|(_, worker)| worker.shares.iter());
+        let running = running.map(|(place, _)| &self.projects[*place]).filter(|project| project.running > 0);
+        let used = |name: &str| self.projects.find(name).map_or(0, |place| self.projects[place].running);
+        limited.map(|name| (name, used(name))).chain(running.map(|project| (&*project.name, project.running))).collect()
+    }
+
     /// All projects that are known: configured, limited by hand, or used.
     pub fn projects(&self) -> impl Iterator<Item = ProjectView<'_>> {
         self.projects.iter().map(|(_, project)| ProjectView {
@@ -221,9 +238,10 @@ impl Core {
             TaskState::Delayed => (TaskStatus::Delayed, 0),
             TaskState::Retrying => (TaskStatus::Retrying, 0),
             TaskState::Held { started: true, .. } => (TaskStatus::Running, 1),
-            TaskState::Queued { .. } | TaskState::Held { started: false, .. } | TaskState::LetGo => {
-                (TaskStatus::Queued, 0)
-            }
+            TaskState::Queued { .. }
+            | TaskState::Checking
+            | TaskState::Held { started: false, .. }
+            | TaskState::LetGo => (TaskStatus::Queued, 0),
         };
         Some(TaskView {
             slot: TaskSlot(slot),
@@ -245,6 +263,19 @@ impl Core {
     #[must_use]
     pub fn has_key(&self, id: TaskId) -> bool {
         self.keys.has(id)
+    }
+
+    /// How many tasks of this project may run at once, if that is limited.
+    #[must_use]
+    pub fn limit_of(&self, project: &str) -> Option<u32> {
+        let of_unknown = || self.settings.projects.get(project).and_then(|settings| settings.limit);
+        self.projects.find(project).map_or_else(of_unknown, |place| self.projects[place].limit)
+    }
+
+    /// Whether one more project may have a limit set by hand, or this one has one already.
+    #[must_use]
+    pub fn may_set_limit(&self, project: &str) -> bool {
+        self.projects.has_room_for_limit(project)
     }
 
     /// Whether tasks are taken and a worker is there to run them.

@@ -33,6 +33,8 @@ pub(crate) enum TaskState {
     },
     /// Between two attempts; a timer wakes it.
     Retrying,
+    /// Its turn has come, and its body is compared with those that are set aside.
+    Checking,
     /// A worker holds it.
     Held {
         /// Which.
@@ -81,6 +83,8 @@ pub(crate) struct Task {
     pub(crate) crashes: u8,
     /// It may have killed a worker that held others too: it runs alone, so that the next death has one suspect.
     pub(crate) solo: bool,
+    /// Its body is none that was set aside when it was compared. Until it is assigned.
+    pub(crate) checked: bool,
     /// It uses up what a worker makes ahead; see [`crate::event::NewTask::made_ahead`].
     pub(crate) made_ahead: bool,
     /// What its end will be called as soon as its worker lets go of it: cancelled, or past its deadline.

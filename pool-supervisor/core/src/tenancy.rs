@@ -20,6 +20,7 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::aside::Look;
 use crate::assign::LONG_US;
 use crate::queue::Rank;
 use crate::recycle::Recycle;
@@ -144,7 +145,11 @@ impl Core {
         while let Some(rank) = self.lanes[lane].first() {
             let Some(w) = self.next_fresh(lane) else { return };
             let (slot, _) = self.next_of(rank, lane);
-            self.assign(slot, rank, w, LONG_US, out);
+            match self.look_at_body(slot, out) {
+                Look::Runs => self.assign(slot, rank, w, LONG_US, out),
+                Look::Asked => continue,
+                Look::Later => return,
+            }
             self.unpair(w);
             let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
             self.workers[w].state = WorkerState::Leaving(Leaving { manner: Manner::OneTask, verdict });
@@ -165,7 +170,11 @@ impl Core {
             if let Some(rank) = self.lanes[lane].first() {
                 let (slot, cost_us) = self.next_of(rank, lane);
                 if let Some(w) = self.worker_of(rank.project, slot, lane, cost_us) {
-                    self.assign(slot, rank, w, cost_us, out);
+                    match self.look_at_body(slot, out) {
+                        Look::Runs => self.assign(slot, rank, w, cost_us, out),
+                        Look::Asked => {}
+                        Look::Later => return,
+                    }
                     continue;
                 }
                 self.make_places(lane, out);
@@ -173,7 +182,11 @@ impl Core {
             // The first in line cannot use the others' workers: those go on until one is replaced for it.
             let Some((rank, w)) = self.best_at_home(lane) else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
-            self.assign(slot, rank, w, cost_us, out);
+            match self.look_at_body(slot, out) {
+                Look::Runs => self.assign(slot, rank, w, cost_us, out),
+                Look::Asked => {}
+                Look::Later => return,
+            }
         }
     }
 

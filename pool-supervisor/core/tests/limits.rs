@@ -3,9 +3,12 @@
 mod common;
 
 use common::{Pool, quiet, task, with_project};
+use pool_core::Core;
 use pool_core::action::PoolEvent;
 use pool_core::event::{Event, NewTask};
+use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, Settings};
+use pool_core::time::Time;
 use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{Cause, ErrorCode};
 
@@ -154,14 +157,81 @@ fn project_usage_does_not_leak() {
 #[test]
 fn bodies_that_wait_are_bounded_in_bytes_and_given_back_at_the_end() {
     let mut pool = Pool::new(Settings { queue_bytes: 250, ..quiet(1) });
-    let of = |body_bytes| NewTask { body_bytes, ..task("p") };
-    let first = pool.submit(of(100));
-    pool.submit(of(100));
-    assert_eq!(pool.try_submit(of(51)), Err(ErrorCode::QueueFull));
-    pool.submit(of(50));
+    let of = |project, body_bytes| NewTask { body_bytes, ..task(project) };
+    let first = pool.submit(of("p", 100));
+    pool.submit(of("q", 100));
+    assert_eq!(pool.try_submit(of("r", 51)), Err(ErrorCode::QueueFull));
+    pool.submit(of("r", 50));
     pool.done(first);
-    pool.submit(of(100));
-    assert_eq!(pool.try_submit(of(1)), Err(ErrorCode::QueueFull));
+    pool.submit(of("p", 100));
+    assert_eq!(pool.try_submit(of("r", 1)), Err(ErrorCode::QueueFull));
+}
+
+/// Row 64: delayed tasks count, however long they are delayed.
+#[test]
+fn one_project_gets_half_of_the_queue_unless_the_configuration_says_otherwise() {
+    let wide = ProjectSettings { max_queued: Some(9), ..ProjectSettings::default() };
+    let mut pool = Pool::new(with_project(Settings { queue_size: 10, ..quiet(1) }, "wide", wide));
+    let delayed = |project| NewTask { delay_ms: 2_592_000_000, ..task(project) };
+    for _ in 0..5 {
+        pool.submit(delayed("greedy"));
+    }
+    assert_eq!(pool.try_submit(delayed("greedy")), Err(ErrorCode::ProjectQuota));
+    let other = pool.submit(task("other"));
+    pool.done(other);
+    for _ in 0..5 {
+        pool.submit(delayed("wide"));
+    }
+    assert_eq!(pool.try_submit(delayed("wide")), Err(ErrorCode::QueueFull), "its own bound is higher");
+}
+
+#[test]
+fn one_project_gets_half_of_the_queues_bytes_but_a_single_task_may_be_larger() {
+    let mut pool = Pool::new(Settings { queue_bytes: 200, ..quiet(1) });
+    let of = |project, body_bytes| NewTask { body_bytes, ..task(project) };
+    let large = pool.submit(of("p", 150));
+    assert_eq!(pool.try_submit(of("p", 1)), Err(ErrorCode::ProjectQuota));
+    let small = pool.submit(of("q", 50));
+    pool.done(large);
+    pool.done(small);
+    pool.submit(of("p", 60));
+    pool.submit(of("p", 40));
+    assert_eq!(pool.try_submit(of("p", 1)), Err(ErrorCode::ProjectQuota));
+    pool.submit(of("q", 100));
+}
+
+#[test]
+fn a_limit_that_was_set_can_be_lifted_and_the_configurations_holds_again() {
+    let mut pool = Pool::new(limited(4, 2));
+    for (project, configured) in [("p", Some(2)), ("q", None)] {
+        pool.set_limit(project, 1);
+        assert_eq!(pool.core.limit_of(project), Some(1));
+        pool.handle(Event::SetLimit { project, limit: None });
+        assert_eq!(pool.core.limit_of(project), configured);
+    }
+    let tasks: Vec<TaskId> = (0..4).map(|_| pool.submit(task("q"))).collect();
+    assert_eq!(held(&pool, &tasks), 4);
+    pool.handle(Event::SetLimit { project: "nobody", limit: None });
+    assert!(pool.core.projects().all(|project| project.name != "nobody"), "nothing is made for what is not there");
+}
+
+/// Row 61: anybody may make up names.
+#[test]
+fn limits_of_made_up_projects_are_bounded_and_room_comes_back_when_they_are_lifted() {
+    let mut core = Core::new(Time(0), quiet(1), TaskId(1), Seeds::fixed(1));
+    let mut out = Vec::new();
+    let names: Vec<String> = (0..40_000).map(|number| format!("made-up-{number}")).collect();
+    for project in &names {
+        core.handle(Time(0), Event::SetLimit { project, limit: Some(1) }, &mut out);
+    }
+    let limits = |core: &Core| core.projects().filter(|project| project.limit.is_some()).count();
+    assert_eq!(limits(&core), 32_768);
+    assert!(!core.may_set_limit("one-more") && core.may_set_limit(&names[0]));
+    for project in &names {
+        core.handle(Time(0), Event::SetLimit { project, limit: None }, &mut out);
+    }
+    assert_eq!(limits(&core), 0);
+    assert!(core.may_set_limit("one-more"));
 }
 
 #[test]
@@ -169,14 +239,14 @@ fn a_full_queue_refuses_and_says_so_once_until_there_is_room() {
     let mut pool = Pool::new(Settings { queue_size: 2, ..quiet(1) });
     let running = pool.submit(task("p"));
     pool.submit(task("p"));
-    pool.submit(task("p"));
+    pool.submit(task("q"));
     for _ in 0..3 {
         assert_eq!(pool.try_submit(task("p")), Err(ErrorCode::QueueFull));
     }
     assert_eq!(pool.count(|event| *event == PoolEvent::QueueFull), 1);
     pool.done(running);
-    pool.submit(task("p"));
-    assert_eq!(pool.try_submit(task("p")), Err(ErrorCode::QueueFull));
+    pool.submit(task("r"));
+    assert_eq!(pool.try_submit(task("s")), Err(ErrorCode::QueueFull));
     assert_eq!(pool.count(|event| *event == PoolEvent::QueueFull), 2);
 }
 

@@ -62,10 +62,12 @@ pub(super) fn cancel(connection: &mut Connection, TaskId(task): TaskId) -> Resul
 }
 
 /// `poolctl limit`
-pub(super) fn limit(connection: &mut Connection, project: &str, limit: u32) -> Result<Exit, CliError> {
-    show(&ask(connection, &ControlRequest::SetLimit { project, limit })?, false, |reply: LimitReply| {
-        reply.message + "\n"
-    })
+pub(super) fn limit(connection: &mut Connection, project: &str, limit: Option<u32>) -> Result<Exit, CliError> {
+    let request = match limit {
+        Some(limit) => ControlRequest::SetLimit { project, limit },
+        None => ControlRequest::LiftLimit { project },
+    };
+    show(&ask(connection, &request)?, false, |reply: LimitReply| reply.message + "\n")
 }
 
 /// `poolctl drain`

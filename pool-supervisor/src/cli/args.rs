@@ -49,9 +49,9 @@ pub(super) enum Command {
         /// The project
         #[arg(value_name = "PROJECT", value_parser = project)]
         project: String,
-        /// How many; 0 pauses it
-        #[arg(value_name = "N")]
-        limit: u32,
+        /// How many; 0 pauses it; none lifts what was set, and the configuration holds again
+        #[arg(value_name = "N|none", value_parser = project_limit)]
+        limit: ProjectLimit,
     },
     /// Take no new tasks, let the running ones finish, then stop
     Drain,
@@ -333,6 +333,20 @@ pub(super) enum Deadline {
 
 fn task_id(text: &str) -> Result<TaskId, String> {
     text.parse().map_err(|error: pool_protocol::id::BadTaskId| error.to_string())
+}
+
+/// What a project's limit is set to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProjectLimit(pub(super) Option<u32>);
+
+fn project_limit(text: &str) -> Result<ProjectLimit, String> {
+    if text == "none" {
+        return Ok(ProjectLimit(None));
+    }
+    match text.parse() {
+        Ok(limit) => Ok(ProjectLimit(Some(limit))),
+        Err(_) => Err(format!("a number from 0 to {}, or none", u32::MAX)),
+    }
 }
 
 fn project(text: &str) -> Result<String, String> {

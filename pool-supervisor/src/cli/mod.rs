@@ -61,7 +61,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Projects(what) => admin::projects(&mut connect(args)?, what.json),
         Command::Task(what) => admin::task(&mut connect(args)?, what),
         Command::Cancel { id } => admin::cancel(&mut connect(args)?, *id),
-        Command::Limit { project, limit } => admin::limit(&mut connect(args)?, project, *limit),
+        Command::Limit { project, limit } => admin::limit(&mut connect(args)?, project, limit.0),
         Command::Drain => admin::drain(&mut connect(args)?),
         Command::Reload => admin::reload(&mut connect(args)?),
         Command::Doctor(what) => doctor::doctor(&mut connect(args)?, what.json),

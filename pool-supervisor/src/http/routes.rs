@@ -102,13 +102,20 @@ async fn metrics(State(gateway): State<Gateway>) -> Answer {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewLimit {
     project_id: String,
-    limit: u32,
+    /// `null` lifts what was set. It has to be there: leaving it out is a mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
+    limit: Option<u32>,
 }
 
 async fn set_limit(State(gateway): State<Gateway>, request: Request) -> Answer {
     let body = gateway.bodies.read(request).await?;
     let NewLimit { project_id, limit } = read_limit(&body.bytes)?;
-    answer(gateway.link.ask(&ControlRequest::SetLimit { project: &project_id, limit }).await?)
+    let project = &*project_id;
+    let request = match limit {
+        Some(limit) => ControlRequest::SetLimit { project, limit },
+        None => ControlRequest::LiftLimit { project },
+    };
+    answer(gateway.link.ask(&request).await?)
 }
 
 fn read_limit(body: &[u8]) -> Result<NewLimit, Refusal> {
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_malformed_limit_is_refused_naming_the_field() {
-        assert_eq!(read_limit(br#"{"projectId":"a","limit":0}"#).map(|new| new.limit), Ok(0));
+        assert_eq!(read_limit(br#"{"projectId":"a","limit":0}"#).map(|new| new.limit), Ok(Some(0)));
         for (body, field) in [
             ("", "JSON"),
             ("[]", "send {"),

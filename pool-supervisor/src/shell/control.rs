@@ -160,7 +160,8 @@ impl Pool {
                 let event = Event::Cancel { task: TaskId(task), asked_by: Some((id, number)) };
                 self.feed(event, &mut Carried::Nothing);
             }
-            ControlRequest::SetLimit { project, limit } => self.set_limit(id, number, project, limit),
+            ControlRequest::SetLimit { project, limit } => self.set_limit(id, number, project, Some(limit)),
+            ControlRequest::LiftLimit { project } => self.set_limit(id, number, project, None),
             ControlRequest::Events { since, follow } => self.subscribe(id, number, since, follow)?,
             ControlRequest::Drain | ControlRequest::Shutdown { now: false } => {
                 self.reply_done(id, number, "draining: running and waiting tasks may finish, new ones are refused");
@@ -192,18 +193,24 @@ impl Pool {
         }
     }
 
-    fn set_limit(&mut self, id: ClientId, request: u64, project: &str, limit: u32) {
+    fn set_limit(&mut self, id: ClientId, request: u64, project: &str, limit: Option<u32>) {
         if let Err(problem) = pool_protocol::id::check_project_id(project) {
             let text = InvalidTask::new("projectId", problem.to_string()).to_string();
             return self.refuse(id, request, RefusedCode::Malformed, &text);
         }
+        if limit.is_some() && !self.core.may_set_limit(project) {
+            let text = "too many projects have a limit that was set at run time; lift some, or put limits into the configuration";
+            return self.refuse(id, request, RefusedCode::Conflict, text);
+        }
         self.feed(Event::SetLimit { project, limit }, &mut Carried::Nothing);
-        let message = if limit == 0 {
-            format!("project {project} is paused")
-        } else {
-            format!("project {project} may run {limit} tasks at once")
+        let now = self.core.limit_of(project);
+        let message = match now {
+            None => format!("project {project} has no limit"),
+            Some(0) => format!("project {project} is paused"),
+            Some(limit) => format!("project {project} may run {limit} tasks at once"),
         };
-        self.reply(id, request, &pool_protocol::control::LimitReply { message, project_id: project.to_owned(), limit });
+        let reply = pool_protocol::control::LimitReply { message, project_id: project.to_owned(), limit: now };
+        self.reply(id, request, &reply);
     }
 
     fn subscribe(&mut self, id: ClientId, request: u64, since: Option<u64>, follow: bool) -> Result<(), String> {

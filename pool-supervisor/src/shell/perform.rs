@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pool_core::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
-use pool_core::event::{BodyHash, Event};
+use pool_core::event::Event;
 use pool_core::settings::Lane;
 use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
@@ -21,6 +21,11 @@ use super::events::What;
 use super::outcomes::Outcome;
 use super::reactor::Pool;
 use super::tasks::{Submitted, Waiter};
+
+/// Bytes of bodies that are compared with those set aside in one turn: about a millisecond.
+const CHECKED_BYTES: usize = 1 << 20;
+/// What one comparison counts for besides its bytes: the core's part of it.
+const CHECK_BYTES: usize = 4 << 10;
 
 /// Bytes that came with the event being handled, for the actions that follow from it.
 pub(super) enum Carried {
@@ -63,7 +68,7 @@ impl Pool {
             }
             Action::End { task, slot, ended } => self.end(task, slot, ended, carried),
             Action::Suspect { slot, verdict, certain } => self.hash_body(slot, verdict, certain),
-            Action::SetAside { body, body_bytes } => self.find_body(body, body_bytes),
+            Action::CheckBody { task, slot } => self.to_check.push_back((task, slot)),
             Action::CancelAnswer { client, request, task, found } => self.answer_cancel(client, request, task, found),
             Action::Spawn { worker, lane } => self.spawn(worker, lane),
             Action::Retire { worker } => self.tell(worker, Kind::Retire, 0, &()),
@@ -208,19 +213,24 @@ impl Pool {
 
     fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
         let held = self.tasks.get(slot);
+        tracing::warn!(task = held.id.0, certain, "a worker ended under a task, perhaps by its doing");
         let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
         let body_bytes = u32::try_from(held.body.len()).expect("a frame's length is 32 bits");
         self.follow_ups.push_back(Event::BodyHashed { body, body_bytes, verdict, certain });
     }
 
-    fn find_body(&mut self, body: BodyHash, body_bytes: u32) {
-        let of_length = self.tasks.iter().filter(|held| held.body.len() == body_bytes as usize);
-        let same = of_length
-            .filter(|held| self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes()) == body);
-        let tasks: Vec<TaskId> = same.map(|held| held.id).collect();
-        tracing::warn!(waiting = tasks.len(), "a task is set aside: it has ended its workers");
-        if !tasks.is_empty() {
-            self.follow_ups.push_back(Event::SameBody { body, tasks });
+    /// Says what the bodies of tasks are whose turn has come, as many as a turn has time for.
+    pub(super) fn check_bodies(&mut self) {
+        let mut left = CHECKED_BYTES;
+        while let Some((task, slot)) = self.to_check.pop_front() {
+            // It may have ended meanwhile, and another may be in its place.
+            let Some(held) = self.tasks.find(slot).filter(|held| held.id == task) else { continue };
+            let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
+            left = left.saturating_sub(held.body.len() + CHECK_BYTES);
+            self.feed(Event::BodyChecked { task, body }, &mut Carried::Nothing);
+            if left == 0 {
+                return;
+            }
         }
     }
 

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pool_core::Core;
-use pool_core::action::Action;
+use pool_core::action::{Action, TaskSlot};
 use pool_core::event::Event;
 use pool_core::time::Time;
-use pool_protocol::id::{ClientId, WorkerId};
+use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 use rustix::event::Timespec;
 
@@ -137,6 +137,8 @@ pub(crate) struct Pool {
     pub(super) events: EventLog,
     /// What happened while actions were performed; fed to the core after them.
     pub(super) follow_ups: VecDeque<Event<'static>>,
+    /// Tasks whose bodies the core wants to know of before it lets them run.
+    pub(super) to_check: VecDeque<(TaskId, TaskSlot)>,
     actions: Vec<Action>,
     pub(super) orphans: Orphans,
     pub(super) confinement: Confinement,
@@ -206,6 +208,7 @@ impl Pool {
             outcomes: Outcomes::new(),
             events: EventLog::new(),
             follow_ups: VecDeque::new(),
+            to_check: VecDeque::new(),
             actions: Vec::new(),
             orphans: Orphans::default(),
             confinement: Confinement::new(parts.groups),
@@ -261,6 +264,9 @@ impl Pool {
         }
         next = self.confinement.groups().and_then(Groups::deadline).map_or(next, |d| d.min(next));
         next = self.probes.deadline().map_or(next, |d| d.min(next));
+        if !self.to_check.is_empty() {
+            return EpollTimeout::ZERO;
+        }
         next = self.closed_links.front().map_or(next, |(due, _)| (*due).min(next));
         let us = next.since(self.clock.now());
         EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
@@ -308,6 +314,7 @@ impl Pool {
             self.housekeeping = now;
             self.keep_house(now);
         }
+        self.check_bodies();
         self.end_lingering(now);
         self.probes.end_late(now);
         // The process that makes the snapshot is no worker either: sweeping waits for it.

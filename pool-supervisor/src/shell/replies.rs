@@ -43,12 +43,7 @@ impl Pool {
 
     pub(super) fn stats(&self) -> Stats {
         let figures = self.core.stats();
-        let project_usage: BTreeMap<String, u32> = self
-            .core
-            .projects()
-            .filter(|p| p.running > 0 || p.limit.is_some())
-            .map(|p| (p.name.to_owned(), p.running))
-            .collect();
+        let project_usage = self.core.usage().into_iter().map(|(name, running)| (name.to_owned(), running)).collect();
         Stats {
             workers: WorkerCounts {
                 total: figures.workers,
@@ -224,8 +219,8 @@ impl Pool {
         one(
             "task_run_seconds_total",
             "counter",
-            "Run time of ended tasks.",
-            &[("", figures.avg_run_us * (figures.completed + figures.failed) as f64 / 1e6)],
+            "Run time of attempts that workers have reported.",
+            &[("", figures.run_us as f64 / 1e6)],
         );
         one("load", "gauge", "(running + waiting) / workers.", &[("", stats.load)]);
         one("uptime_seconds", "gauge", "Since the start.", &[("", stats.uptime)]);

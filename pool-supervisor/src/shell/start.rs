@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use pool_core::Core;
+use pool_core::seeds::Seeds;
 use pool_protocol::id::TaskId;
 use pool_protocol::worker::Lane;
 
@@ -100,8 +101,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let signals = Signals::install().context("failed to install the signal handlers")?;
     Orphans::adopt_all().context("failed to become the parent of orphans")?;
     let clock = Clock::start();
-    let seed = seed()?;
-    let core = Core::new(clock.now(), config.core_settings(), TaskId(Clock::wall_us()), seed);
+    let seeds = seeds()?;
+    let core = Core::new(clock.now(), config.core_settings(), TaskId(Clock::wall_us()), seeds);
     let snapshot = Snapshot::prepare(&worker_path, &surroundings.cache_folder());
     let mut pool = Pool::new(Parts {
         core,
@@ -161,10 +162,9 @@ fn worker_path(config: &Config) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn seed() -> anyhow::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("failed to get a random seed: {e}"))?;
-    Ok(u64::from_le_bytes(bytes))
+fn seeds() -> anyhow::Result<Seeds> {
+    let number = || getrandom::u64().map_err(|e| anyhow::anyhow!("failed to get a random seed: {e}"));
+    Ok(Seeds { jitter: number()?, hashes: [number()?, number()?] })
 }
 
 impl Pool {

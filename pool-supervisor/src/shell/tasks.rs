@@ -1,13 +1,12 @@
 //! The bytes of tasks that have not ended, in the places that the core names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use pool_core::action::TaskSlot;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
-use rustc_hash::FxBuildHasher;
 
 use super::buffers::{Body, BufferPool};
 
@@ -60,7 +59,8 @@ impl Held {
 #[derive(Default)]
 pub(crate) struct Tasks {
     slots: Vec<Option<Held>>,
-    projects: HashMap<Arc<str>, (), FxBuildHasher>,
+    /// Under a key drawn at the start, as the standard library has it: clients choose the names.
+    projects: HashSet<Arc<str>>,
 }
 
 impl Tasks {
@@ -85,12 +85,13 @@ impl Tasks {
         self.slots[slot.0 as usize].as_ref().expect("the core names places of tasks that have not ended")
     }
 
-    pub(crate) fn get_mut(&mut self, slot: TaskSlot) -> &mut Held {
-        self.slots[slot.0 as usize].as_mut().expect("the core names places of tasks that have not ended")
+    /// What is in a place, if anything is.
+    pub(crate) fn find(&self, slot: TaskSlot) -> Option<&Held> {
+        self.slots.get(slot.0 as usize)?.as_ref()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Held> {
-        self.slots.iter().flatten()
+    pub(crate) fn get_mut(&mut self, slot: TaskSlot) -> &mut Held {
+        self.slots[slot.0 as usize].as_mut().expect("the core names places of tasks that have not ended")
     }
 
     pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
@@ -105,12 +106,12 @@ impl Tasks {
 
     /// The shared text of a project's name.
     pub(crate) fn intern(&mut self, project: &str) -> Arc<str> {
-        if let Some((name, ())) = self.projects.get_key_value(project) {
+        if let Some(name) = self.projects.get(project) {
             return Arc::clone(name);
         }
         self.forget_unused_names();
         let name: Arc<str> = project.into();
-        self.projects.insert(Arc::clone(&name), ());
+        self.projects.insert(Arc::clone(&name));
         name
     }
 
@@ -118,7 +119,7 @@ impl Tasks {
     fn forget_unused_names(&mut self) {
         const MANY: usize = 4096;
         if self.projects.len() >= MANY && self.projects.len() == self.projects.capacity() {
-            self.projects.retain(|name, ()| Arc::strong_count(name) > 1);
+            self.projects.retain(|name| Arc::strong_count(name) > 1);
         }
     }
 }

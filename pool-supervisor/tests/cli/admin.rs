@@ -121,13 +121,14 @@ fn waiting_for_a_task_ends_as_running_it_would() {
 #[test]
 fn what_was_done_is_said() {
     type Asked = fn(&ControlRequest<'_>) -> bool;
-    let table: [(&[&str], Asked); 6] = [
+    let table: [(&[&str], Asked); 7] = [
         (&["cancel", "11"], |r| *r == ControlRequest::Cancel { task: 33 }),
         (&["drain"], |r| *r == ControlRequest::Drain),
         (&["reload"], |r| *r == ControlRequest::Reload),
         (&["shutdown"], |r| *r == ControlRequest::Shutdown { now: false }),
         (&["shutdown", "--now"], |r| *r == ControlRequest::Shutdown { now: true }),
         (&["limit", "p", "5"], |r| *r == ControlRequest::SetLimit { project: "p", limit: 5 }),
+        (&["limit", "p", "none"], |r| *r == ControlRequest::LiftLimit { project: "p" }),
     ];
     for (args, asked) in table {
         answered(args, asked, r#"{"message":"it is so","projectId":"p","limit":5}"#).expect(0, "it is so\n");

@@ -74,8 +74,11 @@ fn a_projects_limit_is_set_and_a_malformed_one_is_refused_with_400() {
     let reply = api.ask("POST", path, r#"{"projectId":"my-project","limit":5}"#);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.json(), serde_json::json!({"message": "set", "projectId": "my-project", "limit": 5}));
+    let lifted = api.ask("POST", path, r#"{"projectId":"my-project","limit":null}"#);
+    assert_eq!((lifted.status, &lifted.json()["message"]), (200, &serde_json::json!("lifted")));
     for (body, field) in [
         ("", "JSON"),
+        (r#"{"projectId":"a"}"#, "limit"),
         ("{}", "projectId"),
         (r#"{"projectId":"a","limit":-1}"#, "limit"),
         (r#"{"projectId":"a","limit":"5"}"#, "limit"),

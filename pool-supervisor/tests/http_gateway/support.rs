@@ -241,6 +241,9 @@ fn control(frame: &Frame, out: &mut Vec<u8>) -> String {
         ControlRequest::SetLimit { project, limit } => {
             reply(&format!(r#"{{"message":"set","projectId":"{project}","limit":{limit}}}"#));
         }
+        ControlRequest::LiftLimit { project } => {
+            reply(&format!(r#"{{"message":"lifted","projectId":"{project}","limit":null}}"#));
+        }
         // By id: 1 runs, 2 has ended, 3 is unknown, 4 is no longer kept; 5 is never answered.
         ControlRequest::Task { task: 1 } => reply(r#"{"taskId":"1","state":"running"}"#),
         ControlRequest::Task { task: 2 } => put_outcome(out, frame.id, 2, None, b"\"done\""),

@@ -60,10 +60,6 @@ impl Ledger {
         self.open.values().find(|open| open.slot == slot).expect("a suspect has not ended").body
     }
 
-    pub(super) fn with_body(&self, body: BodyHash) -> Vec<TaskId> {
-        self.open.iter().filter(|(_, open)| open.body == body).map(|(task, _)| *task).collect()
-    }
-
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
@@ -155,7 +151,7 @@ impl Ledger {
                 );
                 self.held.retain(|_, (holder, _)| holder != worker);
             }
-            Action::SetAside { .. } | Action::CancelAnswer { .. } | Action::Emit(_) => {}
+            Action::CheckBody { .. } | Action::CancelAnswer { .. } | Action::Emit(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use pool_core::Core;
 use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
@@ -100,7 +101,7 @@ impl Pool {
     /// A pool that has not been woken yet.
     pub(crate) fn unstarted(settings: Settings) -> Self {
         Self {
-            core: Core::new(Time(0), settings, TaskId(FIRST_TASK), 42),
+            core: Core::new(Time(0), settings, TaskId(FIRST_TASK), Seeds::fixed(42)),
             now_us: 0,
             auto_ready: true,
             auto_gone: true,
@@ -179,7 +180,7 @@ impl Pool {
                 | Action::Interrupt { .. }
                 | Action::CancelAnswer { .. }
                 | Action::Suspect { .. }
-                | Action::SetAside { .. }
+                | Action::CheckBody { .. }
                 | Action::Emit(_) => {}
             }
         }
@@ -339,7 +340,7 @@ impl Pool {
     }
 
     pub(crate) fn set_limit(&mut self, project: &str, limit: u32) {
-        self.handle(Event::SetLimit { project, limit });
+        self.handle(Event::SetLimit { project, limit: Some(limit) });
     }
 
     /// Tasks in the order in which they were first assigned.

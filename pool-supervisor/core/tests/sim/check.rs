@@ -142,7 +142,7 @@ impl Check {
             | Action::AcceptEnded { .. }
             | Action::Refuse { .. }
             | Action::Suspect { .. }
-            | Action::SetAside { .. }
+            | Action::CheckBody { .. }
             | Action::CancelAnswer { .. } => {}
         }
         if !matches!(action, Action::Emit(_)) {

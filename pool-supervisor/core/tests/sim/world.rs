@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pool_core::Core;
 use pool_core::action::Action;
 use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask};
+use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
@@ -37,7 +38,7 @@ enum Happening {
         certain: bool,
     },
     /// The shell tells which tasks have a body that was set aside.
-    Same(BodyHash),
+    Checked(TaskId, BodyHash),
 }
 
 pub(crate) struct World {
@@ -95,7 +96,7 @@ impl World {
         let (most_workers, limit) = (settings.max_workers, settings.projects["limited"].limit);
         let tenancy = settings.tenancy;
         let mut world = Self {
-            core: Core::new(Time(0), settings, TaskId(1), seed),
+            core: Core::new(Time(0), settings, TaskId(1), Seeds::fixed(seed)),
             rng,
             now_us: 0,
             faults: true,
@@ -197,10 +198,7 @@ impl World {
             Happening::Hashed { body, verdict, certain } => {
                 self.tell(Event::BodyHashed { body, body_bytes: 100, verdict, certain });
             }
-            Happening::Same(body) => {
-                let tasks = self.check.open.iter().filter(|(_, known)| known.body == body).map(|(id, _)| *id).collect();
-                self.tell(Event::SameBody { body, tasks });
-            }
+            Happening::Checked(task, body) => self.tell(Event::BodyChecked { task, body }),
             Happening::Heard(worker, report) => self.hear(worker, report),
             Happening::Arrives(id, order) => {
                 let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -335,7 +333,11 @@ impl World {
                 let body = self.check.body_at(slot);
                 self.at(self.now_us, Happening::Hashed { body, verdict, certain });
             }
-            Action::SetAside { body, .. } => self.at(self.now_us, Happening::Same(body)),
+            Action::CheckBody { task, slot } => {
+                let body = self.check.body_at(slot);
+                let later_us = self.rng.between(0, 2_000);
+                self.at(self.now_us + later_us, Happening::Checked(task, body));
+            }
             Action::Accept { .. }
             | Action::AcceptKnown { .. }
             | Action::AcceptEnded { .. }
@@ -429,7 +431,7 @@ impl World {
     fn set_limit(&mut self, name: &str, limit: u32) {
         let project = PROJECTS.iter().position(|project| *project == name).expect("one of ours");
         self.limits[project] = Some(limit);
-        self.tell(Event::SetLimit { project: name, limit });
+        self.tell(Event::SetLimit { project: name, limit: Some(limit) });
     }
 
     /// One of the things that go wrong or change under load.

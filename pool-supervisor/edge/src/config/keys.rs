@@ -56,7 +56,7 @@ pub const KEYS: &[Key] = &[
     key("workerPath", "auto", "absolute path of the `pool-worker` program; `auto` is beside the supervisor's own"),
     key("projects.*.limit", "none", "tasks of the project that may run at once over the whole pool; 0 pauses it"),
     key("projects.*.weight", "1", "the project's share of worker time against others; 0.001 to 1000"),
-    key("projects.*.maxQueued", "none", "tasks of the project that may wait; 0 to 10000000"),
+    key("projects.*.maxQueued", "half of pool.queueSize", "tasks of the project that may wait, delayed ones too; 0 to 10000000"),
     key("projects.*.realm", "by the task's type", "realm of JavaScript tasks that name none: `fresh`, `warm` or `frozen` (modules stay where they are without it)"),
     key("projects.*.forbidWarm", "false", "refuses tasks that ask for realm `warm`; those that name none run in the project's `realm`, else in `fresh`"),
     key("js.moduleRoots", "[]", "folders from which modules may be loaded: absolute, existing"),
