@@ -55,9 +55,12 @@ class Log:
 def left_behind(root):
     """Processes that live in the machine's files, and mounts below them."""
     processes = []
+    # By what their root is, not by its name: they have a mount namespace of their own, where it has another one.
+    roots = [root, os.path.join(root, "var/tmp/process-pool-v8/root")]
+    roots = [os.stat(path) for path in roots if os.path.exists(path)]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if os.readlink(f"/proc/{pid}/root").startswith(root):
+            if any(os.path.samestat(os.stat(f"/proc/{pid}/root"), one) for one in roots):
                 with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
                     processes.append(f"{pid} {file.read().replace(chr(0), ' ')[:80]}")
         except OSError:
