@@ -310,8 +310,8 @@ fn sessions(tasks: u64) {
     let done = frame_of(|out| frame::put(out, Kind::Done, 1, &DONE, b"3"));
     let ready = ReadyHead { start_us: 1, layers: LayerSet::NONE };
     let ready = frame_of(|out| frame::put(out, Kind::Ready, u64::from(version::CURRENT), &ready, b"{}"));
-    let mut worker = WorkerSession::new(Time(0));
-    assert!(matches!(worker.hear(Time(0), &ready), Ok(WorkerSays::Ready { .. })));
+    let mut worker = WorkerSession::default();
+    assert!(matches!(worker.hear(&ready), Ok(WorkerSays::Ready { .. })));
     for _ in 0..tasks {
         let submit: &Frame = black_box(&submit);
         match client::hear(true, submit.kind, submit.id, &submit.head) {
@@ -321,7 +321,7 @@ fn sessions(tasks: u64) {
             }
             other => unreachable!("a submission: {other:?}"),
         }
-        let heard = worker.hear(Time(0), black_box(&done));
+        let heard = worker.hear(black_box(&done));
         assert!(matches!(black_box(heard), Ok(WorkerSays::Done { .. })), "a result");
     }
 }

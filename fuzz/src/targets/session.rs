@@ -145,7 +145,7 @@ impl World {
                     self.follow_ups.push_back(Event::SpawnFailed { worker, reason: "no room".into() });
                     return;
                 }
-                let session = WorkerSession::new(Time(self.now));
+                let session = WorkerSession::default();
                 self.workers.insert(worker, Worker { wire: BytesMut::new(), session, deaf: false, killed: false });
                 self.follow_ups.push_back(Event::WorkerSpawned { worker });
             }
@@ -283,7 +283,7 @@ impl World {
             let heard = match frame::take(&mut worker.wire, LIMITS) {
                 Ok(Taken::Needs(_)) => return,
                 Ok(Taken::Frame(frame)) => {
-                    let heard = worker.session.hear(Time(self.now), &frame);
+                    let heard = worker.session.hear(&frame);
                     heard.map(|says| {
                         if let WorkerSays::Done { result_len, .. } = says {
                             assert!(result_len as usize <= frame.body.len(), "a result lies within its body");
@@ -347,7 +347,7 @@ impl World {
         worker.wire.extend_from_slice(&wire);
         let Ok(Taken::Frame(frame)) = frame::take(&mut worker.wire, LIMITS) else { panic!("written above") };
         worker.deaf = true;
-        match worker.session.hear(Time(self.now), &frame) {
+        match worker.session.hear(&frame) {
             Ok(_) => self.tell(Event::WorkerUnfit { worker: id, reason: "it lacks landlock".into() }),
             Err(reason) => self.tell(Event::WorkerBroke { worker: id, reason }),
         }

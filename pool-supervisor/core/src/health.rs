@@ -19,8 +19,11 @@ use crate::worker::WorkerState;
 
 /// Heartbeats that may be missed.
 const MISSED_BEATS: u64 = 3;
-/// Heartbeats in ten intervals; more is an attack. When the supervisor was stopped for a while, so many may have piled up.
-const MOST_BEATS: u32 = 1_000;
+/// Heartbeats in ten intervals; more is an attack. This is the only bound on them.
+pub(crate) const MOST_BEATS: u32 = 1_000;
+/// How many more there may be for each interval in which nothing was heard: when the supervisor was stopped for a while,
+/// the worker's beats have piled up.
+const PILED_UP: u64 = 2;
 
 impl Core {
     pub(crate) fn arm_heartbeat_check(&mut self, w: u32) {
@@ -36,12 +39,14 @@ impl Core {
         let window_ms = worker.beat_ms.saturating_mul(10);
         worker.rss_bytes = rss_bytes;
         worker.cpu_us = cpu_us;
-        worker.last_beat = self.now;
+        let silent_for = self.now.since(core::mem::replace(&mut worker.last_beat, self.now));
         if self.now >= worker.beats_from.plus_ms(window_ms) {
+            let piled_up = (silent_for / 1000).saturating_mul(PILED_UP) / worker.beat_ms.max(1);
             (worker.beats_from, worker.beats) = (self.now, 0);
+            worker.most_beats = MOST_BEATS.saturating_add(u32::try_from(piled_up).unwrap_or(u32::MAX));
         }
         worker.beats += 1;
-        if worker.beats > MOST_BEATS {
+        if worker.beats > worker.most_beats {
             let evidence = format!("it sent {} heartbeats within {window_ms} ms", worker.beats);
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;

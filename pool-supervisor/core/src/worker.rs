@@ -15,6 +15,7 @@ use pool_protocol::outcome::Verdict;
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::health::MOST_BEATS;
 use crate::queue::PerLane;
 use crate::recycle::Recycle;
 use crate::settings::Lane;
@@ -118,6 +119,8 @@ pub(crate) struct Worker {
     /// Heartbeats since `beats_from`.
     pub(crate) beats: u32,
     pub(crate) beats_from: Time,
+    /// How many there may be since `beats_from`.
+    pub(crate) most_beats: u32,
     /// It is among those that its lane counts as brisk.
     counted_brisk: bool,
 }
@@ -291,6 +294,7 @@ impl Workers {
             last_beat: now,
             beats: 0,
             beats_from: now,
+            most_beats: MOST_BEATS,
             counted_brisk: false,
         }));
         self.living += 1;

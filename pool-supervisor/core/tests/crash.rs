@@ -238,6 +238,24 @@ fn a_pool_that_was_stopped_for_a_while_does_not_kill_its_workers() {
     assert!(!pool.was_killed(worker), "the heartbeats were there, unread");
 }
 
+/// Row 67 of what the pool must survive, for minutes.
+#[test]
+fn heartbeats_that_piled_up_while_the_pool_was_stopped_end_no_worker() {
+    let mut pool = Pool::new(Settings { heartbeat_interval_ms: 50, ..quiet(1) });
+    let id = pool.submit(task("p"));
+    let worker = pool.worker_of(id);
+    pool.now_us += 300_000_000;
+    pool.tick();
+    for _ in 0..6_000 {
+        pool.handle(Event::Heartbeat { worker, rss_bytes: 1, cpu_us: 1 });
+    }
+    assert!(!pool.was_killed(worker), "five minutes of heartbeats were there, unread");
+    for _ in 0..10_000 {
+        pool.handle(Event::Heartbeat { worker, rss_bytes: 1, cpu_us: 1 });
+    }
+    assert!(pool.was_killed(worker), "no honest worker sends so many");
+}
+
 #[test]
 fn a_million_heartbeats_are_an_attack() {
     let mut pool = Pool::new(Settings { heartbeat_interval_ms: 1000, ..quiet(1) });

@@ -6,9 +6,10 @@
 use std::os::fd::BorrowedFd;
 
 use pool_core::settings::Lane;
-use pool_protocol::frame::Kind;
+use pool_protocol::frame::{FrameLimits, Kind};
 use pool_protocol::id::WorkerId;
 use pool_protocol::layer::{LayerSet, Level};
+use pool_protocol::limits::OUTCOME_OVERHEAD_BYTES;
 use pool_protocol::worker::{ProbeSetup, Setup};
 use pool_protocol::{version, worker as wire};
 
@@ -135,7 +136,8 @@ impl Pool {
             peer,
             stderr: spawned.stderr,
             seen: Circumstances::default(),
-            session: WorkerSession::new(self.clock.now()),
+            session: WorkerSession::default(),
+            frames: FrameLimits { body_bytes: self.config.limits.result_bytes as usize + OUTCOME_OVERHEAD_BYTES },
             output_read: false,
             deaf: false,
             dirty: false,

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use nix::sys::epoll::EpollFlags;
 use pool_core::event::Event;
 use pool_core::time::Time;
-use pool_protocol::frame::{Frame, FrameLimits};
+use pool_protocol::frame::Frame;
 use pool_protocol::id::{TaskId, WorkerId};
-use pool_protocol::limits::OUTCOME_OVERHEAD_BYTES;
 use pool_protocol::worker::{HeartbeatHead, LogLevel, ReadyHead};
 
 use super::cgroup::Group;
@@ -20,6 +19,11 @@ use crate::session::worker::WorkerSays;
 
 /// From closing its socket to its exit.
 const EXIT_US: u64 = 500_000;
+
+/// Reads of a dead worker's socket, each of 256 KiB or the rest of a large frame: several times what a socket holds.
+const LAST_READS: u32 = 64;
+/// Reads of its output, each of 4 KiB: twice what a pipe holds.
+const LAST_OUTPUT_READS: u32 = 32;
 
 impl Pool {
     pub(super) fn on_link_ready(&mut self, id: WorkerId, flags: EpollFlags) {
@@ -51,10 +55,9 @@ impl Pool {
             }
             Received::Bytes => {}
         }
-        let limits = FrameLimits { body_bytes: self.config.limits.result_bytes as usize + OUTCOME_OVERHEAD_BYTES };
         loop {
             let Some(worker) = self.workers.get_mut(id).filter(|w| !w.deaf) else { return false };
-            match worker.peer.next_frame(limits) {
+            match worker.peer.next_frame(worker.frames) {
                 Ok(None) => return true,
                 Ok(Some(frame)) => {
                     if let Err(reason) = self.on_worker_frame(id, &frame) {
@@ -90,9 +93,8 @@ impl Pool {
     }
 
     fn on_worker_frame(&mut self, id: WorkerId, frame: &Frame) -> Result<(), String> {
-        let now = self.clock.moment();
         let Some(worker) = self.workers.get_mut(id) else { return Ok(()) };
-        match worker.session.hear(now, frame)? {
+        match worker.session.hear(frame)? {
             WorkerSays::Ready { head, missing } => {
                 worker.seen.was_ready = true;
                 self.on_ready(id, &head, missing);
@@ -141,9 +143,18 @@ impl Pool {
                 None
             }
         };
-        while self.read_link(id) {}
+        // A process that it left behind may hold the other ends, and write without end.
+        for _ in 0..LAST_READS {
+            if !self.read_link(id) {
+                break;
+            }
+        }
         let Some(worker) = self.workers.get_mut(id) else { return };
-        while worker.read_stderr_rest() {}
+        for _ in 0..LAST_OUTPUT_READS {
+            if !worker.read_stderr_rest() {
+                break;
+            }
+        }
         worker.seen.memory = worker.group.as_ref().and_then(Group::memory_events);
         let (lane, was_ready, killed) = (worker.lane, worker.seen.was_ready, worker.seen.killed);
         let verdict = verdict::judge(status.as_ref(), &worker.seen, || self.oom.look());

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
 use pool_protocol::control::DeadWorkerRow;
+use pool_protocol::frame::FrameLimits;
 use pool_protocol::id::WorkerId;
 use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::Cause;
@@ -39,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) stderr: OwnedFd,
     pub(crate) seen: Circumstances,
     pub(crate) session: WorkerSession,
+    /// What it may send: by the limits that it was told at its start, whatever is in force now.
+    pub(crate) frames: FrameLimits,
     /// The last read of its output filled the buffer.
     pub(crate) output_read: bool,
     /// Nothing more is read from it.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use pool_core::event::AttemptEnd;
-use pool_core::time::Time;
 use pool_protocol::codec;
 use pool_protocol::frame::{Frame, Kind};
 use pool_protocol::id::TaskId;
@@ -13,9 +12,6 @@ use pool_protocol::outcome::Cause;
 use pool_protocol::version::Mismatch;
 use pool_protocol::worker::{DoneHead, HeartbeatHead, LastWordsHead, LogHead, LogLevel, ReadyHead, TaskList};
 
-/// Heartbeats in a second that no honest worker sends.
-pub const MAX_BEATS: u32 = 200;
-const BEATS_US: u64 = 1_000_000;
 /// What a worker may say about what it lacks. It is untrusted: a compromised child would have this process keep it.
 const MAX_MISSING_BYTES: usize = 8 * 1024;
 /// Of one reason.
@@ -68,31 +64,27 @@ pub enum WorkerSays {
 }
 
 /// One worker's side of the conversation.
-#[derive(Debug)]
+///
+/// It has no clock: how many heartbeats there may be is the core's to judge, which knows how long it heard nothing.
+#[derive(Default, Debug)]
 pub struct WorkerSession {
     ready: bool,
-    /// Heartbeats since `beats_from`: a flood of them breaks the protocol.
-    beats: u32,
-    beats_from: Time,
 }
 
 impl WorkerSession {
-    /// It begins with the process.
-    #[must_use]
-    pub fn new(now: Time) -> Self {
-        Self { ready: false, beats: 0, beats_from: now }
-    }
-
-    /// Takes in a frame that came at `now`.
+    /// Takes in a frame.
     ///
     /// # Errors
     /// How it breaks the protocol. Nothing that follows is to be believed.
-    pub fn hear(&mut self, now: Time, frame: &Frame) -> Result<WorkerSays, String> {
+    pub fn hear(&mut self, frame: &Frame) -> Result<WorkerSays, String> {
         match frame.kind {
             Kind::Ready if !self.ready => self.ready(frame),
             Kind::LastWords => read_last_words(frame).map(|(cause, detail)| WorkerSays::LastWords { cause, detail }),
             Kind::Done if self.ready => done(frame),
-            Kind::Heartbeat if self.ready => self.heartbeat(now, frame),
+            Kind::Heartbeat if self.ready => {
+                let head: HeartbeatHead = codec::decode("heartbeat", &frame.head).map_err(|e| e.to_string())?;
+                Ok(WorkerSays::Heartbeat(head))
+            }
             Kind::Log if self.ready => {
                 let head: LogHead = codec::decode("log", &frame.head).map_err(|e| e.to_string())?;
                 Ok(WorkerSays::Log { task: TaskId(frame.id), level: head.level })
@@ -108,18 +100,6 @@ impl WorkerSession {
         let missing = read_missing(&frame.body)?;
         self.ready = true;
         Ok(WorkerSays::Ready { head, missing })
-    }
-
-    fn heartbeat(&mut self, now: Time, frame: &Frame) -> Result<WorkerSays, String> {
-        let head: HeartbeatHead = codec::decode("heartbeat", &frame.head).map_err(|e| e.to_string())?;
-        if now.since(self.beats_from) >= BEATS_US {
-            (self.beats_from, self.beats) = (now, 0);
-        }
-        self.beats += 1;
-        if self.beats > MAX_BEATS {
-            return Err(format!("more than {MAX_BEATS} heartbeats in a second"));
-        }
-        Ok(WorkerSays::Heartbeat(head))
     }
 }
 
@@ -202,18 +182,18 @@ mod tests {
     }
 
     fn session() -> WorkerSession {
-        let mut session = WorkerSession::new(Time(0));
-        assert!(matches!(session.hear(Time(0), &ready(version::CURRENT, "{}")), Ok(WorkerSays::Ready { .. })));
+        let mut session = WorkerSession::default();
+        assert!(matches!(session.hear(&ready(version::CURRENT, "{}")), Ok(WorkerSays::Ready { .. })));
         session
     }
 
     #[test]
     fn a_worker_is_ready_once_and_says_nothing_else_before() {
-        let mut session = WorkerSession::new(Time(0));
-        assert!(session.hear(Time(0), &beat()).unwrap_err().contains("before its hello"));
-        assert!(session.hear(Time(0), &ready(version::CURRENT + 1, "{}")).unwrap_err().contains("version"));
-        assert!(session.hear(Time(0), &ready(version::CURRENT, r#"{"seccomp":"no kernel"}"#)).is_ok());
-        assert!(session.hear(Time(0), &ready(version::CURRENT, "{}")).is_err());
+        let mut session = WorkerSession::default();
+        assert!(session.hear(&beat()).unwrap_err().contains("before its hello"));
+        assert!(session.hear(&ready(version::CURRENT + 1, "{}")).unwrap_err().contains("version"));
+        assert!(session.hear(&ready(version::CURRENT, r#"{"seccomp":"no kernel"}"#)).is_ok());
+        assert!(session.hear(&ready(version::CURRENT, "{}")).is_err());
     }
 
     #[test]
@@ -230,28 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn more_heartbeats_than_an_honest_worker_sends_break_the_protocol() {
-        let mut session = session();
-        for _ in 0..MAX_BEATS {
-            assert!(session.hear(Time(999_999), &beat()).is_ok());
-        }
-        assert!(session.hear(Time(999_999), &beat()).is_err());
-        assert!(session.hear(Time(1_000_000), &beat()).is_ok());
-    }
-
-    #[test]
     fn a_result_lies_within_its_body_and_last_words_name_an_engines_cause() {
         let mut session = session();
         let mut done =
             DoneHead { attempt: 1, code: None, run_us: 1, cpu_us: 1, memory_bytes: 1, result_len: 3, spoiled: false };
         let body = *b"12";
-        assert!(session.hear(Time(0), &frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_err());
+        assert!(session.hear(&frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_err());
         done.result_len = 2;
-        assert!(session.hear(Time(0), &frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_ok());
+        assert!(session.hear(&frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_ok());
         for (cause, sound) in [(Cause::JsHeap, true), (Cause::EngineFatal, true), (Cause::KilledFromOutside, false)] {
             let head = LastWordsHead { cause, detail: "x" };
             let words = frame(|out| frame::put(out, Kind::LastWords, 0, &head, &[]));
-            assert_eq!(session.hear(Time(0), &words).is_ok(), sound, "{cause}");
+            assert_eq!(session.hear(&words).is_ok(), sound, "{cause}");
         }
     }
 }
