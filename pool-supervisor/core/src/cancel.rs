@@ -12,12 +12,19 @@ use pool_protocol::outcome::ErrorCode;
 use crate::Core;
 use crate::action::Action;
 use crate::task::TaskState;
-use crate::timers::TimerKey;
 
-/// Tasks of clients that have gone which are cancelled in one go: about half a millisecond.
-const CANCELLED_AT_ONCE: usize = 256;
+/// Tasks of a client that is gone that one event ends. Other events are handled between two of
+/// these.
+const CANCELLED_AT_ONCE: usize = 1024;
 
 impl Core {
+    /// Whether a client has tasks that end with it. After [`crate::event::Event::ClientGone`]:
+    /// whether the event is wanted again.
+    #[must_use]
+    pub fn ends_tasks_with(&self, client: ClientId) -> bool {
+        self.owners.first(client).is_some()
+    }
+
     pub(crate) fn on_cancel(&mut self, task: TaskId, asked_by: Option<(ClientId, u64)>, out: &mut Vec<Action>) {
         let slot = self.tasks.find(task);
         if let Some((client, request)) = asked_by {
@@ -28,27 +35,11 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_client_gone(&mut self, client: ClientId) {
-        if self.owners.first(client).is_some() {
-            self.gone_clients.push_back(client);
-            self.timers.arm_no_later(TimerKey::Gone, self.now);
-        }
-    }
-
-    /// Cancels tasks of clients that have gone: a part of them, and the others when everybody else has had a turn. One
-    /// client may leave a full queue behind.
-    pub(crate) fn cancel_for_the_gone(&mut self, out: &mut Vec<Action>) {
+    pub(crate) fn on_client_gone(&mut self, client: ClientId, out: &mut Vec<Action>) {
         for _ in 0..CANCELLED_AT_ONCE {
-            let Some(client) = self.gone_clients.front() else { return };
-            if let Some(slot) = self.owners.first(*client) {
-                self.owners.unlink(&mut self.tasks, slot);
-                self.stop(slot, ErrorCode::Cancelled, out);
-            } else {
-                self.gone_clients.pop_front();
-            }
-        }
-        if !self.gone_clients.is_empty() {
-            self.timers.arm(TimerKey::Gone, self.now.plus_us(1));
+            let Some(slot) = self.owners.first(client) else { return };
+            self.owners.unlink(&mut self.tasks, slot);
+            self.stop(slot, ErrorCode::Cancelled, out);
         }
     }
 

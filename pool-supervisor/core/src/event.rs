@@ -100,7 +100,8 @@ pub enum Event<'a> {
         /// The task.
         task: NewTask<'a>,
     },
-    /// A client is gone: tasks bound to it are cancelled.
+    /// A client is gone: tasks bound to it are cancelled, a bounded number of them. While
+    /// [`crate::Core::ends_tasks_with`] says that there are more, the event is sent again.
     ClientGone {
         /// Who.
         client: ClientId,

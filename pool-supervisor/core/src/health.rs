@@ -21,8 +21,8 @@ use crate::worker::WorkerState;
 const MISSED_BEATS: u64 = 3;
 /// Heartbeats in ten intervals; more is an attack. This is the only bound on them.
 pub(crate) const MOST_BEATS: u32 = 1_000;
-/// How many more there may be for each interval in which nothing was heard: when the supervisor was stopped for a while,
-/// the worker's beats have piled up.
+/// How many more there may be for each interval in which nothing was heard: when the supervisor was
+/// stopped for a while, the worker's beats have piled up.
 const PILED_UP: u64 = 2;
 
 impl Core {

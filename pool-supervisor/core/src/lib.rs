@@ -46,10 +46,9 @@ mod tenancy;
 mod timers;
 mod worker;
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::id::TaskId;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
@@ -79,8 +78,6 @@ pub struct Core {
     phase: Phase,
     tasks: Tasks,
     owners: Owners,
-    /// Clients that have gone, and whose tasks are being cancelled.
-    gone_clients: VecDeque<ClientId>,
     keys: Keys,
     aside: Aside,
     projects: Projects,
@@ -120,7 +117,6 @@ impl Core {
             phase: Phase::Open,
             tasks: Tasks::new(first_task),
             owners: Owners::default(),
-            gone_clients: VecDeque::new(),
             keys: Keys::new(hash),
             aside: Aside::new(hash),
             projects,
@@ -177,7 +173,7 @@ impl Core {
     fn on_event(&mut self, event: Event<'_>, out: &mut Vec<Action>) {
         match event {
             Event::Submit { client, request, task } => self.on_submit(client, request, &task, out),
-            Event::ClientGone { client } => self.on_client_gone(client),
+            Event::ClientGone { client } => self.on_client_gone(client, out),
             Event::Cancel { task, asked_by } => self.on_cancel(task, asked_by, out),
             Event::SetLimit { project, limit } => self.on_set_limit(project, limit, out),
             Event::Reload(settings) => self.on_reload(*settings, out),
@@ -217,7 +213,6 @@ impl Core {
             // Settling looks at both lanes, whatever woke it.
             TimerKey::Scale(_) => {}
             TimerKey::Respawn => self.workers_changed = true,
-            TimerKey::Gone => self.cancel_for_the_gone(out),
             TimerKey::Drain => self.on_drain_over(out),
             TimerKey::GiveUp => self.on_give_up(out),
         }

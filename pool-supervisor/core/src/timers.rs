@@ -35,8 +35,6 @@ pub(crate) enum TimerKey {
     Scale(Lane),
     /// When to try again to start a worker.
     Respawn,
-    /// When to go on cancelling the tasks of clients that have gone.
-    Gone,
     /// When to cancel what a drain has left.
     Drain,
     /// When to stop waiting for workers that do not end.
@@ -44,7 +42,7 @@ pub(crate) enum TimerKey {
 }
 
 /// Kinds of deadlines, with each lane's apart.
-const KINDS: usize = 16;
+const KINDS: usize = 15;
 
 impl TimerKey {
     /// Its kind and its place among those of that kind.
@@ -65,7 +63,6 @@ impl TimerKey {
             Self::Respawn => (12, 0),
             Self::Drain => (13, 0),
             Self::GiveUp => (14, 0),
-            Self::Gone => (15, 0),
         }
     }
 }
@@ -185,7 +182,7 @@ mod tests {
     fn keys_of_one_place_are_apart() {
         let mut timers = Timers::default();
         let lanes = Lane::ALL.into_iter().flat_map(|lane| [TimerKey::Ageing(lane, 3), TimerKey::Scale(lane)]);
-        let single = [TimerKey::Respawn, TimerKey::Gone, TimerKey::Drain, TimerKey::GiveUp];
+        let single = [TimerKey::Respawn, TimerKey::Drain, TimerKey::GiveUp];
         let of_place =
             [TimerKey::Wake, TimerKey::Deadline, TimerKey::Spawn, TimerKey::Heartbeat, TimerKey::Head, TimerKey::Leave]
                 .map(|of| of(3));

@@ -48,6 +48,7 @@ impl Pool {
     pub(super) fn bear(&mut self, id: WorkerId, lane: wire::Lane, probe: Option<ProbeSetup>) -> Result<Worker, String> {
         let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
         setup.probe = probe;
+        setup.body_bytes = setup.body_bytes.max(self.allowed_body_bytes);
         let group = self.make_group(id, &setup)?;
         let made = self.start_process(lane, group.as_ref().map(Group::procs));
         let (spawned, namespaces) = match made {

@@ -10,7 +10,7 @@ use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::{self, InvalidTask, TaskHead};
 use pool_protocol::version;
 
-use super::clients::Subscription;
+use super::clients::{PAUSE_BYTES, Subscription, Wait};
 use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
@@ -20,49 +20,124 @@ use crate::session::client::{self, ClientSays};
 /// Subscriptions of one connection.
 const MAX_SUBSCRIPTIONS: usize = 256;
 
+/// What a frame takes of its client's turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cost {
+    /// A share.
+    Small,
+    /// All that is left: its answer grows with the pool.
+    WholeTurn,
+}
+
+fn cost_of(request: &ControlRequest<'_>) -> Cost {
+    match request {
+        ControlRequest::Stats
+        | ControlRequest::Status
+        | ControlRequest::Workers { .. }
+        | ControlRequest::Projects
+        | ControlRequest::Metrics
+        | ControlRequest::Config
+        | ControlRequest::Reload
+        | ControlRequest::Probe { .. } => Cost::WholeTurn,
+        ControlRequest::Ready
+        | ControlRequest::Task { .. }
+        | ControlRequest::Wait { .. }
+        | ControlRequest::Cancel { .. }
+        | ControlRequest::SetLimit { .. }
+        | ControlRequest::LiftLimit { .. }
+        | ControlRequest::Events { .. }
+        | ControlRequest::Drain
+        | ControlRequest::Shutdown { .. } => Cost::Small,
+    }
+}
+
 impl Pool {
     pub(super) fn on_client_ready(&mut self, id: ClientId, flags: EpollFlags) {
         if flags.contains(EpollFlags::EPOLLOUT) {
             self.mark_client(id);
         }
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if client.paused || client.closing {
+        let Some(client) = self.clients.get(id) else { return };
+        if client.paused || client.closing.is_some() {
             // Its requests wait, but not its end.
             if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
                 self.drop_client(id, "it hung up");
             }
             return;
         }
-        if !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+        // What was read before is handled first.
+        if client.backlog || !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             return;
         }
         for _ in 0..MAX_READS {
             self.read_client(id);
-            if !self.clients.get_mut(id).is_some_and(|c| !c.closing && c.peer.awaits_large()) {
+            if !self.clients.open_mut(id).is_some_and(|c| !c.backlog && c.peer.awaits_large()) {
                 return;
             }
         }
     }
 
     fn read_client(&mut self, id: ClientId) {
+        let now = self.clock.moment();
         let mut scratch = self.scratch();
-        let received = self.clients.get_mut(id).map_or(Received::Nothing, |c| c.peer.receive(&mut scratch));
+        let received = self.clients.get_mut(id).map_or(Received::Nothing, |client| {
+            client.heard = now;
+            client.peer.receive(&mut scratch)
+        });
         self.put_scratch_back(scratch);
         match received {
-            Received::Nothing => return,
-            Received::Closed => return self.drop_client(id, "it hung up"),
-            Received::Bytes => {}
+            Received::Nothing => {}
+            Received::Closed => self.drop_client(id, "it hung up"),
+            Received::Bytes => self.hear_client(id),
         }
-        let limits = FrameLimits { body_bytes: self.config.limits.body_bytes as usize };
-        while let Some(client) = self.clients.get_mut(id).filter(|c| !c.closing) {
-            match client.peer.next_frame(limits) {
-                Ok(None) => return,
+    }
+
+    /// Handles what has come from a client: while there is room for the answers, and no more in a
+    /// turn than its share.
+    fn hear_client(&mut self, id: ClientId) {
+        let mut share = self.share;
+        while let Some(client) = self.clients.open_mut(id) {
+            if share == 0 || client.peer.pending() >= PAUSE_BYTES {
+                client.backlog = true;
+                return self.put_off(id);
+            }
+            let body_bytes = if client.greeted { client.body_bytes } else { self.config.limits.body_bytes as usize };
+            match client.peer.next_frame(FrameLimits { body_bytes }) {
+                Ok(None) => {
+                    client.backlog = false;
+                    return;
+                }
                 Ok(Some(frame)) => {
-                    if let Err(problem) = self.on_client_frame(id, frame) {
-                        self.close_with(id, &problem);
+                    share = share.saturating_sub(1);
+                    match self.on_client_frame(id, frame) {
+                        Ok(Cost::Small) => {}
+                        Ok(Cost::WholeTurn) => share = 0,
+                        Err(problem) => self.close_with(id, &problem),
                     }
                 }
                 Err(error) => self.close_with(id, &error.to_string()),
+            }
+        }
+    }
+
+    /// The rest of a client's inbox is handled in the next turn, unless there is no room for
+    /// answers: then once there is.
+    pub(super) fn put_off(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.open_mut(id)
+            && client.backlog
+            && !client.queued
+            && client.peer.pending() < PAUSE_BYTES
+        {
+            client.queued = true;
+            self.backlog.push(id);
+        }
+    }
+
+    /// Handles what was put off, one share for each client.
+    pub(super) fn hear_backlog(&mut self) {
+        for id in std::mem::take(&mut self.backlog) {
+            if let Some(client) = self.clients.get_mut(id) {
+                client.queued = false;
+                self.hear_client(id);
             }
         }
     }
@@ -71,38 +146,36 @@ impl Pool {
     fn close_with(&mut self, id: ClientId, problem: &str) {
         tracing::warn!(client = id.slot, "a client broke the protocol: {problem}");
         self.refuse(id, 0, RefusedCode::Malformed, problem);
-        if let Some(client) = self.clients.get_mut(id) {
-            client.closing = true;
+        let now = self.clock.moment();
+        if let Some(client) = self.clients.open_mut(id) {
+            client.closing = Some(now);
         }
     }
 
-    pub(super) fn drop_client(&mut self, id: ClientId, why: &str) {
-        if self.clients.remove(id).is_some() {
-            tracing::trace!(client = id.slot, why, "connection closed");
-            self.probes.end_of_client(id);
-            self.feed(Event::ClientGone { client: id }, &mut Carried::Nothing);
-        }
-    }
-
-    fn on_client_frame(&mut self, id: ClientId, frame: Frame) -> Result<(), String> {
-        let greeted = self.clients.get_mut(id).is_some_and(|c| c.greeted);
+    fn on_client_frame(&mut self, id: ClientId, frame: Frame) -> Result<Cost, String> {
+        let greeted = self.clients.get(id).is_some_and(|c| c.greeted);
         match client::hear(greeted, frame.kind, frame.id, &frame.head)? {
             ClientSays::Hello(_) => self.welcome(id),
             ClientSays::Submit(head) => self.on_submit(Waiter { client: id, request: frame.id }, &head, frame.body),
             ClientSays::CancelSubmitted => self.cancel_submitted(id, frame.id),
-            ClientSays::Control(request) => self.on_control(id, frame.id, request)?,
+            ClientSays::Control(request) => {
+                let cost = cost_of(&request);
+                self.on_control(id, frame.id, request)?;
+                return Ok(cost);
+            }
         }
-        Ok(())
+        Ok(Cost::Small)
     }
 
     fn welcome(&mut self, id: ClientId) {
         let body_bytes = self.config.limits.body_bytes;
         if let Some(client) = self.clients.get_mut(id) {
             client.greeted = true;
-            let welcome = WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
-            client.peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &Bytes::new());
-            self.mark_client(id);
+            // It is judged by this for as long as it is connected, whatever a reload says.
+            client.body_bytes = usize::try_from(body_bytes).unwrap_or(usize::MAX);
         }
+        let welcome = WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
+        self.post(id, |peer| peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &Bytes::new()));
     }
 
     fn on_submit(&mut self, from: Waiter, head: &TaskHead<'_>, body: Bytes) {
@@ -132,14 +205,6 @@ impl Pool {
             return Err(InvalidTask::new("durable", problem.to_owned()));
         }
         self.config.realm_for(head.project, head.kind, head.realm)
-    }
-
-    fn cancel_submitted(&mut self, id: ClientId, request: u64) {
-        self.clients.unsubscribe(id, request);
-        self.probes.end_of_request(id, request);
-        if let Some(task) = self.tasks.submitted_as(Waiter { client: id, request }) {
-            self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing);
-        }
     }
 
     fn on_control(&mut self, id: ClientId, number: u64, request: ControlRequest<'_>) -> Result<(), String> {
@@ -186,8 +251,8 @@ impl Pool {
 
     fn wait_for(&mut self, id: ClientId, request: u64, task: TaskId) {
         let waiter = Waiter { client: id, request };
-        if let Some(view) = self.core.task(task) {
-            self.tasks.get_mut(view.slot).add_waiter(waiter);
+        if let Some(slot) = self.core.task(task).map(|view| view.slot) {
+            self.add_wait(waiter, slot, Wait { task, submitted: false });
         } else if !self.deliver_kept(waiter, task) {
             self.refuse_unknown(id, request, task);
         }
@@ -214,7 +279,7 @@ impl Pool {
     }
 
     fn subscribe(&mut self, id: ClientId, request: u64, since: Option<u64>, follow: bool) -> Result<(), String> {
-        let count = self.clients.get_mut(id).map_or(0, |c| c.subscriptions.len());
+        let count = self.clients.get(id).map_or(0, |c| c.subscriptions.len());
         if count >= MAX_SUBSCRIPTIONS {
             return Err(format!("more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"));
         }
@@ -234,10 +299,7 @@ impl Pool {
     /// A failed administrative request.
     pub(super) fn refuse(&mut self, id: ClientId, request: u64, code: RefusedCode, error: &str) {
         let body = serde_json::to_vec(&Refusal { error: error.to_owned() }).expect("strings serialise");
-        if let Some(client) = self.clients.get_mut(id) {
-            client.peer.send(Kind::Refused, request, &RefusedHead { code }, &Bytes::from(body));
-            self.mark_client(id);
-        }
+        self.post(id, |peer| peer.send(Kind::Refused, request, &RefusedHead { code }, &Bytes::from(body)));
     }
 
     pub(super) fn refuse_unknown(&mut self, id: ClientId, request: u64, task: TaskId) {

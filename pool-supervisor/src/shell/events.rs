@@ -17,6 +17,11 @@ const MAX_TEXT_BYTES: usize = 16 << 20;
 /// One line of console output in an event; the whole is in the outcome when it was asked for.
 pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;
 
+/// Events that are remembered as JSON.
+const RENDERED: usize = 4096;
+/// A longer one is rendered for each who listens.
+const MAX_RENDERED_BYTES: usize = 4096;
+
 /// What happened.
 pub(crate) enum What {
     /// The core's.
@@ -49,11 +54,15 @@ pub(crate) struct EventLog {
     first: u64,
     kept: VecDeque<Stored>,
     text_bytes: usize,
+    /// Events as JSON with their numbers, each at its number modulo [`RENDERED`]: many may listen.
+    rendered: Vec<(u64, Vec<u8>)>,
+    /// One that is too long for `rendered`.
+    long: Vec<u8>,
 }
 
 impl EventLog {
     pub(crate) fn new() -> Self {
-        Self { first: 1, kept: VecDeque::new(), text_bytes: 0 }
+        Self { first: 1, kept: VecDeque::new(), text_bytes: 0, rendered: Vec::new(), long: Vec::new() }
     }
 
     /// The number of the newest event; 0 before the first.
@@ -77,14 +86,30 @@ impl EventLog {
         }
     }
 
-    /// One event as JSON, if it is kept.
-    pub(crate) fn json(&self, seq: u64) -> Option<Vec<u8>> {
+    /// One event as JSON, if it is kept. Rendered once, however many listen, unless it is long.
+    pub(crate) fn json(&mut self, seq: u64) -> Option<&[u8]> {
         let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
         let stored = self.kept.get(index)?;
-        let time = rfc3339(stored.wall_us);
-        let json = EventJson { seq, time: &time, project_id: stored.project.as_deref(), ..fields(&stored.what) };
-        Some(serde_json::to_vec(&json).expect("strings and numbers serialise"))
+        if self.rendered.is_empty() {
+            self.rendered.resize(RENDERED, (0, Vec::new()));
+        }
+        let place = (seq % RENDERED as u64) as usize;
+        if self.rendered[place].0 != seq {
+            let json = render(seq, stored);
+            if json.len() > MAX_RENDERED_BYTES {
+                self.long = json;
+                return Some(&self.long);
+            }
+            self.rendered[place] = (seq, json);
+        }
+        Some(&self.rendered[place].1)
     }
+}
+
+fn render(seq: u64, stored: &Stored) -> Vec<u8> {
+    let time = rfc3339(stored.wall_us);
+    let json = EventJson { seq, time: &time, project_id: stored.project.as_deref(), ..fields(&stored.what) };
+    serde_json::to_vec(&json).expect("strings and numbers serialise")
 }
 
 fn ms(us: u64) -> Option<f64> {
@@ -191,9 +216,26 @@ mod tests {
         let mut log = EventLog::new();
         log.push(0, None, What::Pool(PoolEvent::ScaledUp { workers: 2 }));
         assert_eq!(
-            String::from_utf8(log.json(1).expect("kept")).expect("UTF-8"),
+            std::str::from_utf8(log.json(1).expect("kept")).expect("UTF-8"),
             r#"{"seq":1,"time":"1970-01-01T00:00:00.000Z","event":"scaled-up","workers":2}"#
         );
+    }
+
+    #[test]
+    fn an_event_is_rendered_once_however_many_listen_and_a_long_one_is_not_remembered() {
+        let mut log = EventLog::new();
+        log.push(0, None, What::Pool(PoolEvent::QueueFull));
+        let at = log.json(1).expect("kept").as_ptr();
+        let text = "x".repeat(MAX_LINE_BYTES).into_boxed_str();
+        log.push(0, None, What::Log { task: TaskId(1), level: LogLevel::Log, text });
+        assert!(log.json(2).is_some_and(|json| json.len() > MAX_LINE_BYTES));
+        assert_eq!(log.json(1).expect("kept").as_ptr(), at);
+        assert!(log.rendered.iter().all(|(_, json)| json.len() <= MAX_RENDERED_BYTES));
+        for _ in 0..RENDERED {
+            log.push(0, None, What::Pool(PoolEvent::QueueFull));
+        }
+        let newer = log.json(1 + RENDERED as u64).map(<[u8]>::to_vec);
+        assert_ne!(newer.as_deref(), log.json(1), "one place, two events");
     }
 
     /// One of each, with all that it can have.
@@ -271,7 +313,7 @@ mod tests {
             let project = matches!(number(&what), 3..=7 | 14).then(|| Arc::from("p"));
             log.push(0, project, what);
         }
-        let known = (1..=log.last()).map(|seq| shape(&log.json(seq).expect("kept")));
+        let known = (1..=log.last()).map(|seq| shape(log.json(seq).expect("kept")));
         let known = known.chain([shape(&super::super::replies::events_lost(1, 1))]);
         assert_eq!(listed.collect::<BTreeMap<_, BTreeSet<_>>>(), known.collect());
     }

@@ -20,7 +20,8 @@ use crate::session::worker::WorkerSays;
 /// From closing its socket to its exit.
 const EXIT_US: u64 = 500_000;
 
-/// Reads of a dead worker's socket, each of 256 KiB or the rest of a large frame: several times what a socket holds.
+/// Reads of a dead worker's socket, each of 256 KiB or the rest of a large frame: several times
+/// what a socket holds.
 const LAST_READS: u32 = 64;
 /// Reads of its output, each of 4 KiB: twice what a pipe holds.
 const LAST_OUTPUT_READS: u32 = 32;

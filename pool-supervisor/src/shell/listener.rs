@@ -12,6 +12,8 @@ use interprocess::local_socket::{GenericFilePath, ListenerNonblockingMode, Liste
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+use super::clients::Caller;
+
 /// `sun_path` less its final zero.
 const MAX_PATH_BYTES: usize = 107;
 
@@ -90,13 +92,14 @@ impl Drop for Control {
     }
 }
 
-/// The user behind a connection, when it is neither ours nor root.
-pub(crate) fn stranger(stream: &UnixStream) -> Option<u32> {
+/// The process behind a connection; fails with the user whose it is, when that is neither ours nor
+/// root.
+pub(crate) fn caller(stream: &UnixStream) -> Result<Caller, u32> {
     let own = nix::unistd::geteuid().as_raw();
     match getsockopt(stream, PeerCredentials) {
-        Ok(peer) if peer.uid() == own || peer.uid() == 0 => None,
-        Ok(peer) => Some(peer.uid()),
-        Err(_) => Some(u32::MAX),
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => Ok(Caller::Process { pid: peer.pid(), uid: peer.uid() }),
+        Ok(peer) => Err(peer.uid()),
+        Err(_) => Err(u32::MAX),
     }
 }
 

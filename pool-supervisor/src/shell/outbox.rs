@@ -41,18 +41,37 @@ pub(crate) struct Peer {
     queue: VecDeque<Bytes>,
     tail: Vec<u8>,
     queued: usize,
+    /// Bytes that the socket has taken since the connection began.
+    written: u64,
 }
 
 impl Peer {
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         socket::widen(&stream)?;
-        Ok(Self { stream, inbox: FrameBuffer::default(), queue: VecDeque::new(), tail: Vec::new(), queued: 0 })
+        Ok(Self {
+            stream,
+            inbox: FrameBuffer::default(),
+            queue: VecDeque::new(),
+            tail: Vec::new(),
+            queued: 0,
+            written: 0,
+        })
     }
 
     /// Bytes that wait to be written.
     pub(crate) fn pending(&self) -> usize {
         self.queued + self.tail.len()
+    }
+
+    /// Bytes that the socket has taken since the connection began.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// What [`Self::written`] will be once all that is queued now has left.
+    pub(crate) fn end(&self) -> u64 {
+        self.written + self.pending() as u64
     }
 
     /// Reads once into the inbox: small frames through a buffer that all peers share.
@@ -119,6 +138,7 @@ impl Peer {
                 None => return Ok(false),
             };
             if written == self.tail.len() {
+                self.written += written as u64;
                 self.tail.clear();
                 self.tail.shrink_to(TAIL_BYTES);
                 return Ok(true);
@@ -140,6 +160,7 @@ impl Peer {
 
     fn advance(&mut self, mut written: usize) {
         self.queued -= written;
+        self.written += written as u64;
         while written > 0 {
             let front = self.queue.front_mut().expect("no more was written than was queued");
             if front.len() > written {
@@ -191,5 +212,6 @@ mod tests {
             }
         }
         assert!(all_written && sender.pending() == 0);
+        assert_eq!(sender.written(), sender.end());
     }
 }

@@ -15,7 +15,7 @@ use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
 use super::buffers::Body;
-use super::clients::MAX_OUTBOX_BYTES;
+use super::clients::Wait;
 use super::clock::{Clock, rfc3339};
 use super::events::What;
 use super::outcomes::Outcome;
@@ -86,6 +86,11 @@ impl Pool {
         let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
         let submitted = submitted.take().expect("a submission is accepted once");
         let ack = submitted.ack;
+        if submitted.want_outcome
+            && let Some(client) = self.clients.get_mut(from.client)
+        {
+            client.awaited += 1;
+        }
         self.tasks.put(slot, submitted.hold(task, from, &mut self.buffers));
         if ack {
             self.acknowledge(from, task);
@@ -95,13 +100,12 @@ impl Pool {
     fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
         let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
         let again = submitted.take().expect("a submission is accepted once");
-        let held = self.tasks.get_mut(slot);
-        held.keep |= again.keep;
-        if again.want_outcome {
-            held.add_waiter(from);
-        }
+        self.tasks.get_mut(slot).keep |= again.keep;
         if again.ack {
             self.acknowledge(from, task);
+        }
+        if again.want_outcome {
+            self.add_wait(from, slot, Wait { task, submitted: true });
         }
     }
 
@@ -117,14 +121,13 @@ impl Pool {
     }
 
     fn acknowledge(&mut self, to: Waiter, task: TaskId) {
-        if let Some(client) = self.clients.get_mut(to.client) {
-            client.peer.send(Kind::Accepted, to.request, &AcceptedHead { task: task.0 }, &Bytes::new());
-            self.mark_client(to.client);
-        }
+        let head = AcceptedHead { task: task.0 };
+        self.post(to.client, |peer| peer.send(Kind::Accepted, to.request, &head, &Bytes::new()));
     }
 
     /// An outcome of the supervisor's own, for a task that never became one.
     pub(super) fn refuse_task(&mut self, to: Waiter, code: ErrorCode, message: &str, tag: Option<&str>) {
+        self.error_counts[code as usize] += 1;
         let body = Bytes::from(error_body(message, None));
         let head = OutcomeHead {
             task: 0,
@@ -137,10 +140,7 @@ impl Pool {
             tag,
             result_len: u32::try_from(body.len()).expect("a sentence is short"),
         };
-        if let Some(client) = self.clients.get_mut(to.client) {
-            client.peer.send(Kind::Outcome, to.request, &head, &body);
-            self.mark_client(to.client);
-        }
+        self.post(to.client, |peer| peer.send(Kind::Outcome, to.request, &head, &body));
     }
 
     fn assign(&mut self, id: WorkerId, task: TaskId, slot: TaskSlot, limits: Limits) {
@@ -200,15 +200,7 @@ impl Pool {
             result_len,
             body,
         };
-        let mut received = false;
-        for waiter in held.waiters() {
-            received |= self.deliver(waiter, &outcome);
-        }
-        if received || held.keep {
-            self.outcomes.put(self.clock.moment(), outcome, received);
-        } else {
-            self.follow_ups.push_back(Event::Forget { task });
-        }
+        self.hand_out(held, outcome);
     }
 
     fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
@@ -232,23 +224,6 @@ impl Pool {
                 return;
             }
         }
-    }
-
-    /// Sends an outcome. False when the client is gone.
-    fn deliver(&mut self, to: Waiter, outcome: &Outcome) -> bool {
-        let Some(client) = self.clients.get_mut(to.client) else { return false };
-        client.peer.send_kept(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
-        if client.peer.pending() > MAX_OUTBOX_BYTES && !client.own {
-            client.closing = true;
-        }
-        self.mark_client(to.client);
-        true
-    }
-
-    /// Sends an outcome that is kept. False when it is not.
-    pub(super) fn deliver_kept(&mut self, to: Waiter, task: TaskId) -> bool {
-        let Some(outcome) = self.outcomes.get(task).cloned() else { return false };
-        self.deliver(to, &outcome)
     }
 
     fn spawn(&mut self, id: WorkerId, lane: Lane) {

@@ -96,6 +96,11 @@ impl Probes {
         }
     }
 
+    /// Whether a client waits for one.
+    pub(crate) fn has_client(&self, client: ClientId) -> bool {
+        self.running.iter().any(|(_, probe)| probe.client == client)
+    }
+
     /// Ends those whose client is gone.
     pub(crate) fn end_of_client(&mut self, client: ClientId) {
         for (_, probe) in self.running.iter_mut().filter(|(_, probe)| probe.client == client) {

@@ -23,13 +23,16 @@ use super::cgroup::Groups;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::confinement::Confinement;
+use super::delivery::Hopes;
 use super::events::EventLog;
 use super::listener::Control;
 use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::outcomes::Outcomes;
+use super::owed::Owed;
 use super::perform::Carried;
 use super::probe::Probes;
+use super::pump::Pump;
 use super::signals::Signals;
 use super::snapshot::Snapshot;
 use super::systemd::Systemd;
@@ -46,6 +49,15 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 const HOUSEKEEPING_US: u64 = 1_000_000;
 /// A connection that has not said hello by then is closed.
 const HELLO_US: u64 = 10_000_000;
+/// How long a client that broke the protocol has to read why.
+const PARTING_US: u64 = 1_000_000;
+/// Frames of clients in one turn, shared among those that have something. A frame costs a few
+/// microseconds.
+const FRAMES_OF_TURN: usize = 8192;
+/// A client's share of them. The most is what one read brings of small tasks: larger batches save
+/// nothing.
+const MIN_SHARE: usize = 32;
+const MAX_SHARE: usize = 2048;
 /// How long the last words to clients may take at the end.
 const FAREWELL_US: u64 = 1_000_000;
 
@@ -115,6 +127,9 @@ pub(crate) struct Pool {
     pub(super) clock: Clock,
     pub(super) epoll: Epoll,
     pub(super) config: Config,
+    /// The largest body that an earlier configuration allowed: a client may have been told so and
+    /// still be connected, and such a body may wait.
+    pub(super) allowed_body_bytes: u64,
     pub(super) config_path: Option<PathBuf>,
     /// `--http` as it was given: it goes before the configuration's on a reload too.
     pub(super) listen_argument: Option<String>,
@@ -145,6 +160,14 @@ pub(crate) struct Pool {
     pub(super) oom: OomWatch,
     /// Workers that have closed their sockets, and when they must be gone.
     pub(super) closed_links: VecDeque<(Time, WorkerId)>,
+    /// Clients that are gone, with the outcomes that they missed, until all that follows is done.
+    pub(super) departed: VecDeque<(ClientId, Owed)>,
+    /// Clients whose inboxes hold frames for the next turn.
+    pub(super) backlog: Vec<ClientId>,
+    /// Frames that one client may have handled in this turn.
+    pub(super) share: usize,
+    pub(super) hopes: Hopes,
+    pub(super) pump: Pump,
     pub(super) dirty_clients: Vec<ClientId>,
     pub(super) dirty_workers: Vec<WorkerId>,
     pub(super) scratch: Vec<u8>,
@@ -190,6 +213,7 @@ impl Pool {
             clock: parts.clock,
             epoll,
             config: parts.config,
+            allowed_body_bytes: 0,
             config_path: parts.config_path,
             listen_argument: parts.listen_argument,
             worker_path: parts.worker_path,
@@ -214,6 +238,11 @@ impl Pool {
             confinement: Confinement::new(parts.groups),
             oom: parts.oom,
             closed_links: VecDeque::new(),
+            departed: VecDeque::new(),
+            backlog: Vec::new(),
+            share: MAX_SHARE,
+            hopes: Hopes::default(),
+            pump: Pump::default(),
             dirty_clients: Vec::new(),
             dirty_workers: Vec::new(),
             scratch: vec![0; READ_BYTES],
@@ -246,9 +275,12 @@ impl Pool {
                 Err(nix::Error::EINTR) => 0,
                 Err(e) => return Err(e.into()),
             };
+            let speakers = n + self.backlog.len();
+            self.share = (FRAMES_OF_TURN / speakers.max(1)).clamp(MIN_SHARE, MAX_SHARE);
             for event in &ready[..n] {
                 self.dispatch(Token::unpack(event.data()), event.events());
             }
+            self.hear_backlog();
         }
         self.farewell();
         Ok(())
@@ -256,6 +288,9 @@ impl Pool {
 
     /// Until the next deadline of anybody, rounded up so that a wake-up finds it due.
     fn timeout(&self) -> EpollTimeout {
+        if !self.backlog.is_empty() || !self.departed.is_empty() || self.pump.more {
+            return EpollTimeout::ZERO;
+        }
         let mut next = self.housekeeping.plus_us(HOUSEKEEPING_US);
         next = self.core.next_deadline().map_or(next, |d| d.min(next));
         next = self.systemd.deadline().map_or(next, |d| d.min(next));
@@ -341,11 +376,16 @@ impl Pool {
         let late: Vec<ClientId> = self
             .clients
             .iter()
-            .filter(|c| !c.greeted && !c.own && now.since(c.since) > HELLO_US)
+            .filter(|c| !c.greeted && !c.is_own() && now.since(c.since) > HELLO_US)
             .map(|c| c.id)
             .collect();
         for id in late {
             self.drop_client(id, "no hello within 10 s");
+        }
+        let parted = |since: Option<Time>| since.is_some_and(|since| now.since(since) > PARTING_US);
+        let parted: Vec<ClientId> = self.clients.iter().filter(|c| parted(c.closing)).map(|c| c.id).collect();
+        for id in parted {
+            self.drop_client(id, "it broke the protocol and does not read why");
         }
     }
 
@@ -402,16 +442,21 @@ impl Pool {
     /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended are among them.
     fn farewell(&mut self) {
         let until = self.clock.now().plus_us(FAREWELL_US);
-        self.pump_events();
-        self.flush_dirty();
         let mut ready = [EpollEvent::empty(); MAX_READY];
-        while self.clients.iter().any(|c| c.peer.pending() > 0) && self.clock.now() < until {
-            let n = self.epoll.wait(&mut ready, EpollTimeout::from(50u16)).unwrap_or(0);
+        loop {
+            self.pump_events();
+            self.flush_dirty();
+            let unsent = self.clients.iter().any(|c| c.peer.pending() > 0 || c.owed.has_parked());
+            if !(unsent || self.pump.more) || self.clock.now() >= until {
+                break;
+            }
+            let patience = if self.pump.more { EpollTimeout::ZERO } else { EpollTimeout::from(50u16) };
+            let n = self.epoll.wait(&mut ready, patience).unwrap_or(0);
             for event in &ready[..n] {
                 if let Token::Client(slot, _) = Token::unpack(event.data())
                     && let Some(id) = self.clients.id_at(slot)
                 {
-                    self.flush_client(id);
+                    self.mark_client(id);
                 }
             }
         }

@@ -5,15 +5,14 @@ use std::fmt::Write;
 
 use pool_core::stats::{TaskStatus, WorkerStatus};
 use pool_protocol::control::{
-    Done, EventsStart, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply,
-    TrustReply, WorkerCounts, WorkerRow,
+    Done, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply, TrustReply,
+    WorkerCounts, WorkerRow,
 };
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use serde::Serialize;
 
-use super::clients::PAUSE_BYTES;
 use super::clock::{Clock, rfc3339};
 use super::perform::lane_name;
 use super::reactor::Pool;
@@ -31,10 +30,7 @@ impl Pool {
     }
 
     fn reply_bytes(&mut self, id: ClientId, request: u64, body: &[u8]) {
-        if let Some(client) = self.clients.get_mut(id) {
-            client.peer.send_plain(Kind::Reply, request, body);
-            self.mark_client(id);
-        }
+        self.post(id, |peer| peer.send_plain(Kind::Reply, request, body));
     }
 
     pub(super) fn reply_done(&mut self, id: ClientId, request: u64, message: &str) {
@@ -160,7 +156,7 @@ impl Pool {
     }
 
     pub(super) fn reply_task(&mut self, id: ClientId, request: u64, task: TaskId) {
-        if self.deliver_kept(Waiter { client: id, request }, task) {
+        if self.show_kept(Waiter { client: id, request }, task) {
             return;
         }
         let Some(view) = self.core.task(task) else { return self.refuse_unknown(id, request, task) };
@@ -254,49 +250,6 @@ impl Pool {
         );
         for (code, count) in ErrorCode::ALL.iter().zip(&self.error_counts) {
             let _to_memory = writeln!(out, "process_pool_task_errors_total{{code=\"{code}\"}} {count}");
-        }
-    }
-
-    /// Sends events to those who listen, as far as they read.
-    pub(super) fn pump_events(&mut self) {
-        if !self.clients.has_subscribers() {
-            return;
-        }
-        let listening: Vec<ClientId> =
-            self.clients.iter().filter(|c| !c.subscriptions.is_empty()).map(|c| c.id).collect();
-        for id in listening {
-            self.pump_to(id);
-        }
-    }
-
-    fn pump_to(&mut self, id: ClientId) {
-        let (first, last) = (self.events.first(), self.events.last());
-        let mut ended = Vec::new();
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let mut sent = false;
-        for subscription in &mut client.subscriptions {
-            let until = subscription.until.unwrap_or(last);
-            if subscription.next < first {
-                let lost = first - subscription.next;
-                client.peer.send_plain(Kind::Event, subscription.request, &events_lost(first - 1, lost));
-                subscription.next = first;
-            }
-            while subscription.next <= until && client.peer.pending() < PAUSE_BYTES {
-                let Some(json) = self.events.json(subscription.next) else { break };
-                client.peer.send_plain(Kind::Event, subscription.request, &json);
-                subscription.next += 1;
-                sent = true;
-            }
-            if subscription.until.is_some_and(|until| subscription.next > until) {
-                ended.push(subscription.request);
-            }
-        }
-        for request in ended {
-            self.clients.unsubscribe(id, request);
-            self.reply(id, request, &EventsStart { last, lost: 0 });
-        }
-        if sent {
-            self.mark_client(id);
         }
     }
 }

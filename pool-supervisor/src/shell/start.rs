@@ -12,6 +12,7 @@ use pool_protocol::id::TaskId;
 use pool_protocol::worker::Lane;
 
 use super::cgroup::Groups;
+use super::clients::Caller;
 use super::clock::Clock;
 use super::heap;
 use super::listener::Control;
@@ -179,7 +180,7 @@ impl Pool {
         let key = http::load_or_make_key(&key_file)?;
         let (ours, theirs) =
             std::os::unix::net::UnixStream::pair().context("failed to make the HTTP room's sockets")?;
-        self.adopt(ours, true).context("failed to take the HTTP room's socket")?;
+        self.adopt(ours, Caller::Own).context("failed to take the HTTP room's socket")?;
         let body_bytes = usize::try_from(self.config.limits.body_bytes).unwrap_or(usize::MAX);
         let handle = http::start(HttpOptions { listen, unix_socket, key, body_bytes }, theirs)?;
         if let Some(addr) = handle.addr {
@@ -243,6 +244,7 @@ impl Pool {
         for notice in new.notices() {
             tracing::warn!("{notice}");
         }
+        self.allowed_body_bytes = self.allowed_body_bytes.max(self.config.limits.body_bytes);
         self.config = new;
         self.feed_reload(settings, replace);
         tracing::info!(replace_workers = replace, "configuration reloaded");

@@ -1,9 +1,11 @@
 //! The bytes of tasks that have not ended, in the places that the core names.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use pool_core::action::TaskSlot;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
@@ -39,15 +41,25 @@ pub(crate) struct Held {
 const _: () = assert!(size_of::<Option<Held>>() <= 104, "a waiting task is at most 104 bytes here, besides its body");
 
 impl Held {
-    /// One more who gets the outcome.
-    pub(crate) fn add_waiter(&mut self, waiter: Waiter) {
-        self.others.get_or_insert_default().push(waiter);
+    /// One more who gets the outcome. `holds` tells which of those that are noted still wait: the
+    /// list forgets the others whenever it would grow, so that it is never longer than twice what
+    /// is waited for.
+    pub(crate) fn add_waiter(&mut self, waiter: Waiter, holds: impl Fn(Waiter) -> bool) {
+        let others = self.others.get_or_insert_default();
+        if others.len() == others.capacity() {
+            others.retain(|other| holds(*other));
+        }
+        others.push(waiter);
     }
 
-    /// Who gets the outcome; first who submitted it, when that client wants it.
-    pub(crate) fn waiters(&self) -> impl Iterator<Item = Waiter> {
-        let submitter = self.submitter_waits.then_some(self.submitter);
-        submitter.into_iter().chain(self.others.iter().flat_map(|others| others.iter().copied()))
+    /// The client that submitted it, when that wants the outcome.
+    pub(crate) fn submitter(&self) -> Option<Waiter> {
+        self.submitter_waits.then_some(self.submitter)
+    }
+
+    /// Who else may wait for it.
+    pub(crate) fn take_others(&mut self) -> Vec<Waiter> {
+        self.others.take().map_or_else(Vec::new, |others| *others)
     }
 
     fn is_of(&self, waiter: Waiter) -> bool {
@@ -55,10 +67,67 @@ impl Held {
     }
 }
 
+/// Places of tasks by the client and the number that they were submitted under. An entry is a place
+/// alone, four bytes for each of a million tasks; the task that lies there knows the rest.
+#[derive(Debug)]
+struct Submissions {
+    places: HashTable<u32>,
+    /// Drawn at each start: clients choose their numbers.
+    keys: [u64; 2],
+}
+
+impl Default for Submissions {
+    fn default() -> Self {
+        let key = || RandomState::new().hash_one(0_u8);
+        Self { places: HashTable::new(), keys: [key(), key()] }
+    }
+}
+
+impl Submissions {
+    /// Two words folded into one by a multiplication with what nobody outside knows.
+    fn hash(keys: [u64; 2], of: Waiter) -> u64 {
+        let client = u64::from(of.client.generation) << 32 | u64::from(of.client.slot);
+        let product = u128::from(of.request ^ keys[0]) * u128::from((client ^ keys[1]) | 1);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    /// Notes a task in its place. A number that is in use already means the newer task from now on.
+    fn insert(&mut self, slots: &[Option<Held>], place: u32, of: Waiter) {
+        let keys = self.keys;
+        let hash = Self::hash(keys, of);
+        match self.places.find_mut(hash, |place| is_of(slots, *place, of)) {
+            Some(older) => *older = place,
+            None => {
+                let rehash = |place: &u32| {
+                    let held = slots[*place as usize].as_ref().expect("its entry goes with the task");
+                    Self::hash(keys, held.submitter)
+                };
+                self.places.insert_unique(hash, place, rehash);
+            }
+        }
+    }
+
+    fn find(&self, slots: &[Option<Held>], of: Waiter) -> Option<u32> {
+        self.places.find(Self::hash(self.keys, of), |place| is_of(slots, *place, of)).copied()
+    }
+
+    /// Forgets a task, unless a newer one has its number.
+    fn remove(&mut self, place: u32, of: Waiter) {
+        if let Ok(entry) = self.places.find_entry(Self::hash(self.keys, of), |other| *other == place) {
+            entry.remove();
+        }
+    }
+}
+
+fn is_of(slots: &[Option<Held>], place: u32, waiter: Waiter) -> bool {
+    slots[place as usize].as_ref().is_some_and(|held| held.is_of(waiter))
+}
+
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Tasks {
     slots: Vec<Option<Held>>,
+    submissions: Submissions,
     /// Under a key drawn at the start, as the standard library has it: clients choose the names.
     projects: HashSet<Arc<str>>,
 }
@@ -77,8 +146,12 @@ impl Tasks {
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
+        let submitter = held.submitter();
         let before = self.slots[index].replace(held);
         assert!(before.is_none(), "a place is free before it is used again");
+        if let Some(of) = submitter {
+            self.submissions.insert(&self.slots, slot.0, of);
+        }
     }
 
     pub(crate) fn get(&self, slot: TaskSlot) -> &Held {
@@ -95,13 +168,17 @@ impl Tasks {
     }
 
     pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
-        self.slots[slot.0 as usize].take().expect("the core ends a task once")
+        let held = self.slots[slot.0 as usize].take().expect("the core ends a task once");
+        if let Some(of) = held.submitter() {
+            self.submissions.remove(slot.0, of);
+        }
+        held
     }
 
-    /// The task that a client submitted under a number of its own. A walk through all of them: asked for when a person
-    /// presses Ctrl-C.
+    /// The task that a client submitted under a number of its own and whose outcome it wants.
     pub(crate) fn submitted_as(&self, waiter: Waiter) -> Option<TaskId> {
-        self.slots.iter().flatten().find(|t| t.is_of(waiter)).map(|t| t.id)
+        let place = self.submissions.find(&self.slots, waiter)?;
+        Some(self.get(TaskSlot(place)).id)
     }
 
     /// The shared text of a project's name.
@@ -177,28 +254,66 @@ impl Submitted {
 mod tests {
     use super::*;
 
+    const CLIENT: ClientId = ClientId { slot: 1, generation: 1 };
+
+    fn waiter(request: u64) -> Waiter {
+        Waiter { client: CLIENT, request }
+    }
+
+    fn held(id: u64, from: Waiter, want_outcome: bool) -> Held {
+        let submitted = Submitted {
+            kind: TaskKind::Code,
+            realm: Realm::Fresh,
+            logs: false,
+            code_len: 0,
+            keep: false,
+            ack: false,
+            want_outcome,
+            project: "p".into(),
+            tag: None,
+            body: Bytes::new(),
+        };
+        submitted.hold(TaskId(id), from, &mut BufferPool::default())
+    }
+
     #[test]
     fn a_task_has_the_waiters_that_were_added_and_its_submitter_if_that_waits() {
-        let waiter = |request| Waiter { client: ClientId { slot: 1, generation: 1 }, request };
-        let held = |want_outcome| {
-            let submitted = Submitted {
-                kind: TaskKind::Code,
-                realm: Realm::Fresh,
-                logs: false,
-                code_len: 0,
-                keep: false,
-                ack: false,
-                want_outcome,
-                project: "p".into(),
-                tag: None,
-                body: Bytes::new(),
-            };
-            let mut held = submitted.hold(TaskId(1), waiter(1), &mut BufferPool::default());
-            held.add_waiter(waiter(2));
-            held.add_waiter(waiter(3));
-            held.waiters().map(|waiter| waiter.request).collect::<Vec<_>>()
+        let waiters = |want_outcome| {
+            let mut held = held(1, waiter(1), want_outcome);
+            held.add_waiter(waiter(2), |_| true);
+            held.add_waiter(waiter(3), |_| true);
+            (held.submitter(), held.take_others())
         };
-        assert_eq!(held(true), [1, 2, 3]);
-        assert_eq!(held(false), [2, 3]);
+        assert_eq!(waiters(true), (Some(waiter(1)), vec![waiter(2), waiter(3)]));
+        assert_eq!(waiters(false), (None, vec![waiter(2), waiter(3)]));
+    }
+
+    #[test]
+    fn waiters_that_do_not_wait_any_more_do_not_pile_up() {
+        let mut held = held(1, waiter(0), true);
+        for request in 1..=100_000 {
+            held.add_waiter(waiter(request), |other| other.request + 10 > request);
+        }
+        assert!(held.take_others().len() <= 64);
+    }
+
+    #[test]
+    fn a_submission_is_found_by_its_client_and_number_until_it_ends() {
+        let mut tasks = Tasks::default();
+        for place in 0..1000 {
+            tasks.put(TaskSlot(place), held(u64::from(place), waiter(u64::from(place) % 500), place % 3 > 0));
+        }
+        let of_other = Waiter { client: ClientId { slot: 1, generation: 2 }, request: 1 };
+        assert_eq!(tasks.submitted_as(of_other), None);
+        assert_eq!(tasks.submitted_as(waiter(1)), Some(TaskId(1)), "place 501 does not want its outcome");
+        assert_eq!(tasks.submitted_as(waiter(2)), Some(TaskId(502)), "the newer of two with one number");
+        tasks.take(TaskSlot(2));
+        assert_eq!(tasks.submitted_as(waiter(2)), Some(TaskId(502)));
+        tasks.take(TaskSlot(502));
+        assert_eq!(tasks.submitted_as(waiter(2)), None);
+        for place in (0..1000).filter(|place| ![2, 502].contains(place)) {
+            tasks.take(TaskSlot(place));
+        }
+        assert!(tasks.submissions.places.is_empty());
     }
 }

@@ -1,0 +1,195 @@
+//! The way of an outcome to those who want it.
+
+use pool_core::action::TaskSlot;
+use pool_core::event::Event;
+use pool_protocol::control::RefusedCode;
+use pool_protocol::frame::Kind;
+use pool_protocol::id::{ClientId, TaskId};
+
+use super::buffers::Body;
+use super::clients::{MAX_WAITS, PAUSE_BYTES, Wait};
+use super::outcomes::Outcome;
+use super::owed::Standing;
+use super::perform::Carried;
+use super::reactor::Pool;
+use super::tasks::{Held, Waiter};
+
+/// An outcome with a body of at most so many bytes is hoped to leave in the turn in which it came.
+const SMALL_BYTES: usize = 4096;
+/// What may be filed as received in one turn before it has left. All of it must fit on the shelf of
+/// what was received, or it would be gone from there before the end of the turn says whether it
+/// belongs there.
+const HOPES: Hopes = Hopes { outcomes: 4096, bytes: 4 << 20 };
+
+/// Outcomes that were filed as received in this turn, in the hope that they leave at its end.
+#[derive(Default)]
+pub(super) struct Hopes {
+    outcomes: usize,
+    bytes: usize,
+}
+
+impl Pool {
+    /// Gives an ended task's outcome to everybody who waits for it, and keeps it until they have
+    /// it, or for whoever asks later.
+    pub(super) fn hand_out(&mut self, mut held: Held, outcome: Outcome) {
+        let others = held.take_others();
+        let submitter = held.submitter().filter(|waiter| match self.clients.open_mut(waiter.client) {
+            Some(client) => {
+                client.awaited -= 1;
+                true
+            }
+            None => false,
+        });
+        if let Some(to) = submitter
+            && others.is_empty()
+            && self.may_hope(to.client, &outcome)
+        {
+            self.put_into_outbox(to, &outcome, Standing::Hoped { keep: held.keep });
+            self.outcomes.put_received(self.clock.moment(), outcome);
+            return;
+        }
+        let mut waiting: Vec<Waiter> = submitter.into_iter().collect();
+        waiting.extend(others.into_iter().filter(|other| self.take_wait(*other, held.id)));
+        if waiting.is_empty() && !held.keep {
+            self.follow_ups.push_back(Event::Forget { task: held.id });
+            return;
+        }
+        let bytes = outcome.bytes();
+        let awaited = u32::try_from(waiting.len()).expect("waits are bounded");
+        self.outcomes.put_unreceived(self.clock.moment(), outcome, held.keep, awaited);
+        for to in waiting {
+            self.park(to, held.id, bytes);
+        }
+    }
+
+    /// Whether an outcome goes straight into a client's outbox: the usual way, and the cheap one.
+    fn may_hope(&mut self, id: ClientId, outcome: &Outcome) -> bool {
+        let Body::Small(body) = &outcome.body else { return false };
+        if body.len() > SMALL_BYTES || self.hopes.outcomes >= HOPES.outcomes || self.hopes.bytes >= HOPES.bytes {
+            return false;
+        }
+        let has_room = self.clients.get(id).is_some_and(|c| !c.owed.has_parked() && c.peer.pending() < PAUSE_BYTES);
+        if has_room {
+            self.hopes.outcomes += 1;
+            self.hopes.bytes += outcome.bytes();
+        }
+        has_room
+    }
+
+    fn put_into_outbox(&mut self, to: Waiter, outcome: &Outcome, standing: Standing) {
+        let Some(client) = self.clients.open_mut(to.client) else { return };
+        client.peer.send_kept(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
+        client.owed.put(client.peer.end(), outcome.task, standing);
+        self.mark_client(to.client);
+    }
+
+    /// An outcome that is kept waits for room in a client's outbox.
+    fn park(&mut self, to: Waiter, task: TaskId, bytes: usize) {
+        let Some(client) = self.clients.open_mut(to.client) else { return self.outcomes.note_missed(task) };
+        if client.owed.park(to.request, task, bytes) {
+            self.mark_client(to.client);
+        } else {
+            self.drop_client(to.client, "it does not read the outcomes it asked for");
+        }
+    }
+
+    /// Sends an outcome that is kept. False when it is not.
+    pub(super) fn deliver_kept(&mut self, to: Waiter, task: TaskId) -> bool {
+        let Some(outcome) = self.outcomes.get(task) else { return false };
+        let bytes = outcome.bytes();
+        self.outcomes.await_one_more(task);
+        self.park(to, task, bytes);
+        true
+    }
+
+    /// Answers a question about a task with its outcome, which does not count as received by that.
+    /// False when it is not kept.
+    pub(super) fn show_kept(&mut self, to: Waiter, task: TaskId) -> bool {
+        let Some(outcome) = self.outcomes.get(task) else { return false };
+        if let Some(client) = self.clients.open_mut(to.client) {
+            client.peer.send_kept(Kind::Outcome, to.request, &outcome.head(), &outcome.body);
+            self.mark_client(to.client);
+        }
+        true
+    }
+
+    /// Outcomes that waited for room in a client's outbox, as many as there is room for.
+    pub(super) fn unpark(&mut self, id: ClientId) {
+        while let Some(client) = self.clients.open_mut(id)
+            && client.peer.pending() < PAUSE_BYTES
+            && let Some(parked) = client.owed.unpark()
+        {
+            match self.outcomes.get(parked.task) {
+                Some(outcome) => {
+                    client.peer.send_kept(Kind::Outcome, parked.request, &outcome.head(), &outcome.body);
+                    client.owed.put(client.peer.end(), parked.task, Standing::Owed);
+                }
+                None => self.refuse_unknown(id, parked.request, parked.task),
+            }
+        }
+    }
+
+    /// What follows from a write: outcomes that have left are received, and none is hoped to have
+    /// left any more.
+    pub(super) fn note_left(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let now = self.clock.moment();
+        while let Some(left) = client.owed.left(client.peer.written()) {
+            if left.standing == Standing::Owed {
+                self.outcomes.note_received(now, left.task);
+            }
+        }
+        for (task, keep) in client.owed.give_up_hope() {
+            self.outcomes.not_received(task, keep);
+        }
+    }
+
+    /// The end of a turn: all that was hoped for has come true or was given up.
+    pub(super) fn forget_hopes(&mut self) {
+        self.hopes = Hopes::default();
+    }
+
+    /// Notes that a client waits for the outcome of a task that another request began, or says why
+    /// it must not.
+    pub(super) fn add_wait(&mut self, from: Waiter, slot: TaskSlot, wait: Wait) {
+        let Some(client) = self.clients.open_mut(from.client) else { return };
+        if client.waits.len() >= MAX_WAITS {
+            let error = format!(
+                "failed to wait for task {}: this connection waits for {MAX_WAITS} outcomes already; use another one",
+                wait.task
+            );
+            return self.refuse(from.client, from.request, RefusedCode::Conflict, &error);
+        }
+        client.waits.insert(from.request, wait);
+        let clients = &self.clients;
+        self.tasks.get_mut(slot).add_waiter(from, |other| {
+            let waits = clients.get(other.client).and_then(|client| client.waits.get(&other.request));
+            waits.is_some_and(|noted| noted.task == wait.task)
+        });
+    }
+
+    /// Ends a wait because the task has ended. False when it was not waited for any more.
+    fn take_wait(&mut self, of: Waiter, task: TaskId) -> bool {
+        let Some(client) = self.clients.open_mut(of.client) else { return false };
+        client.waits.get(&of.request).is_some_and(|wait| wait.task == task)
+            && client.waits.remove(&of.request).is_some()
+    }
+
+    /// What a client submitted, or asked for, under this number is not wanted any more.
+    pub(super) fn cancel_submitted(&mut self, id: ClientId, request: u64) {
+        let of = Waiter { client: id, request };
+        self.clients.unsubscribe(id, request);
+        self.probes.end_of_request(id, request);
+        let wait = self.clients.get(id).and_then(|client| client.waits.get(&request)).copied();
+        let submitted = self.tasks.submitted_as(of).or_else(|| wait.filter(|w| w.submitted).map(|w| w.task));
+        match (submitted, wait) {
+            // Everybody who waits for it, this client too, gets the outcome that says so.
+            (Some(task), _) => self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing),
+            (None, Some(Wait { task, .. })) => {
+                self.take_wait(of, task);
+                self.reply_done(id, request, &format!("no longer waiting for task {task}"));
+            }
+            (None, None) => {}
+        }
+    }
+}
