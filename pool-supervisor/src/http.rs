@@ -22,6 +22,7 @@ mod gate;
 mod key;
 mod link;
 mod patient;
+mod places;
 mod reply;
 mod routes;
 mod serve;
@@ -30,7 +31,8 @@ mod tasks;
 pub use key::{KeyError, load_or_make_key};
 pub use routes::ROUTES;
 
-use serve::{CONNECTIONS, Listener, Serving};
+use places::Places;
+use serve::{Listener, Serving};
 
 /// What requests in progress get when the room closes; their answers are made already, or never come.
 const GRACE: Duration = Duration::from_millis(500);
@@ -66,7 +68,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let s = Duration::from_secs;
-        Self { header: s(15), body: s(30), stalled_write: s(30), keepalive: s(15) }
+        Self { header: s(5), body: s(30), stalled_write: s(30), keepalive: s(15) }
     }
 }
 
@@ -243,15 +245,16 @@ impl Room {
             link,
             bodies: body::Bodies::new(self.body_bytes, self.patience.body),
             streams: Arc::new(Semaphore::new(events::STREAMS)),
+            gathered: Arc::new(Semaphore::new(tasks::ALL_REPLIES_KIB)),
             keepalive: self.patience.keepalive,
         };
         let serving =
             Serving { router: routes::router(gateway, self.key), patience: self.patience, closing: closing.clone() };
-        let mut places = Vec::new();
+        let mut free = Vec::new();
         for listener in self.listeners {
-            let free = Arc::new(Semaphore::new(CONNECTIONS as usize));
-            places.push(Arc::clone(&free));
-            tokio::spawn(serve::accept_all(listener, free, serving.clone()));
+            let places = Places::new();
+            free.push(places.free());
+            tokio::spawn(serve::accept_all(listener, places, serving.clone()));
         }
         drop(serving);
         let mut pump = tokio::spawn(pump.run(self.stream, closing));
@@ -269,13 +272,13 @@ impl Room {
             Ok(Err(error)) => tracing::error!("the HTTP API ends: {error}"),
             Err(error) => tracing::error!("the HTTP API ends: {error}"),
         }
-        let _over = tokio::time::timeout(GRACE, all_free(&places)).await;
+        let _over = tokio::time::timeout(GRACE, all_free(&free)).await;
     }
 }
 
 /// Until every connection has given its place back.
-async fn all_free(places: &[Arc<Semaphore>]) {
-    for free in places {
-        let _permits = free.acquire_many(CONNECTIONS).await;
+async fn all_free(listeners: &[Arc<Semaphore>]) {
+    for free in listeners {
+        Places::all_free(free).await;
     }
 }

@@ -13,7 +13,8 @@ use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 
 use super::key::same_key;
-use super::reply::Refusal;
+use super::places::Occupancy;
+use super::reply::{Refusal, holding};
 
 /// Where a connection came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,18 +28,25 @@ pub(super) enum Place {
 /// Routes that a supervisor's supervisor asks, which has no key.
 const WITHOUT_KEY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Lets a request pass, or answers it.
-pub(super) async fn guard(State(key): State<Arc<str>>, request: Request, next: Next) -> Response {
-    match judge(&key, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+/// Lets a request pass, or answers it. The connection of a request that came with the key is busy
+/// until its answer is written; any other may be closed when its place is wanted.
+pub(super) async fn guard(State(key): State<Arc<str>>, mut request: Request, next: Next) -> Response {
+    if let Err(refusal) = judge(&key, &request) {
+        return refusal.into_response();
     }
+    let occupied = request.extensions_mut().remove::<Arc<Occupancy>>();
+    let busy = occupied.filter(|_| !is_open(&request)).map(Occupancy::busy);
+    holding(next.run(request).await, busy)
+}
+
+fn is_open(request: &Request) -> bool {
+    WITHOUT_KEY.contains(&request.uri().path())
 }
 
 fn judge(key: &str, request: &Request) -> Result<(), Refusal> {
     let place = request.extensions().get::<Place>().expect("every connection names its place");
     check_host(*place, request)?;
-    if !WITHOUT_KEY.contains(&request.uri().path()) {
+    if !is_open(request) {
         check_key(key, request.headers())?;
     }
     // A body whose length is told twice is how requests are smuggled, and one whose length is not told cannot be refused

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use pool_protocol::control::{ControlRequest, HelloHead};
 use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind, Taken};
+use pool_protocol::id::TaskId;
 use pool_protocol::limits::MAX_BODY_BYTES;
 use pool_protocol::task::{OnDisconnect, Task};
 use pool_protocol::version;
@@ -24,7 +25,8 @@ use tokio::sync::{mpsc, watch};
 const ORDERS: usize = 64;
 /// Bytes that wait for the supervisor, above which no more orders are taken.
 const OUT_BYTES: usize = 1024 * 1024;
-/// Frames that wait for a request: `Accepted` and `Outcome` are the most.
+/// Frames that wait for a request: an answer, and what the supervisor says to a wait that is taken
+/// back.
 const FRAMES_OF_REQUEST: usize = 2;
 /// Events that wait for a subscriber; one more and it is too slow.
 const FRAMES_OF_SUBSCRIPTION: usize = 1024;
@@ -72,11 +74,14 @@ struct Order {
     bytes: Bytes,
 }
 
-/// A call that nobody listens to any more.
+/// A call whose request is not wanted any more.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     id: u64,
+    /// The supervisor is to be told.
     cancel: bool,
+    /// Its answer is still listened to.
+    listens: bool,
 }
 
 /// One request's answers. Dropped, it is forgotten; a subscription is ended.
@@ -95,6 +100,22 @@ impl Call {
         self.answers.recv().await.ok_or(NoAnswer::Gone)
     }
 
+    /// The one answer to a request that has only one.
+    pub(super) async fn only(&mut self) -> Result<Frame, NoAnswer> {
+        let frame = self.next().await?;
+        // What is answered needs no end.
+        self.cancel = false;
+        Ok(frame)
+    }
+
+    /// Takes a wait back. Its answer may be on the way already: so it gives the answer or the word
+    /// that none comes, and whoever waited knows which of the two the supervisor takes for the
+    /// truth.
+    pub(super) async fn take_back(&mut self) -> Result<Frame, NoAnswer> {
+        let _pump_is_gone = self.ended.send(Ended { id: self.id, cancel: true, listens: true });
+        tokio::time::timeout(REPLY_TIME, self.only()).await.unwrap_or(Err(NoAnswer::Late))
+    }
+
     /// As [`Self::next`], for bodies that are polled.
     pub(super) fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Frame>> {
         self.answers.poll_recv(cx)
@@ -103,8 +124,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // Unbounded, but each call is told of once, and calls are bounded by the connections.
-        let _ = self.ended.send(Ended { id: self.id, cancel: self.cancel });
+        // Unbounded, but each call is told of twice at most, and calls are bounded by the
+        // connections.
+        let _ = self.ended.send(Ended { id: self.id, cancel: self.cancel, listens: false });
     }
 }
 
@@ -149,15 +171,24 @@ impl Link {
         Ok(call)
     }
 
-    /// Tasks in one piece; each call gets `Accepted` or the refusal, then the outcome when it is wanted.
-    pub(super) async fn submit(&self, tasks: &[Task], want_outcome: bool) -> Result<Vec<Call>, NoAnswer> {
+    /// The outcome of a task. Dropped before it has come, the call counts as having received
+    /// nothing.
+    pub(super) async fn wait(&self, task: TaskId) -> Result<Call, NoAnswer> {
+        self.control(&ControlRequest::Wait { task: task.0 }, FRAMES_OF_REQUEST, true).await
+    }
+
+    /// Tasks in one piece; each call gets `Accepted` or the refusal.
+    ///
+    /// Outcomes are asked for afterwards: a wait can be taken back, a submission that wants its
+    /// outcome cannot.
+    pub(super) async fn submit(&self, tasks: &[Task]) -> Result<Vec<Call>, NoAnswer> {
         let now_ms = crate::client::now_ms();
         let mut calls = Vec::with_capacity(tasks.len());
         let mut senders = Vec::with_capacity(tasks.len());
         let mut bytes = Vec::new();
         for task in tasks {
             let (call, sender) = self.call(FRAMES_OF_REQUEST, false);
-            let head = task.head(now_ms, OnDisconnect::Keep, true, want_outcome);
+            let head = task.head(now_ms, OnDisconnect::Keep, true, false);
             frame::put(&mut bytes, Kind::Submit, call.id, &head, &task.body);
             senders.push((call.id, sender));
             calls.push(call);
@@ -248,7 +279,9 @@ impl PumpState {
 
     fn end(&mut self, ended: Ended) {
         // Absent when the pump itself has ended it.
-        if self.calls.remove(&ended.id).is_some() && ended.cancel {
+        let known =
+            if ended.listens { self.calls.contains_key(&ended.id) } else { self.calls.remove(&ended.id).is_some() };
+        if known && ended.cancel {
             self.cancel(ended.id);
         }
     }

@@ -1,9 +1,14 @@
 //! Answers: JSON for everything that a person or a program reads, and which status says what.
 
-use axum::body::Body;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use hyper::body::{Frame as BodyFrame, SizeHint};
 use pool_protocol::codec;
 use pool_protocol::control::{OutcomeHead, RefusedCode, RefusedHead};
 use pool_protocol::frame::{Frame, Kind};
@@ -94,6 +99,36 @@ pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
 pub(super) fn typed(status: StatusCode, content_type: &'static str, text: impl Into<Body>) -> Response {
     let headers = [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")];
     (status, headers, text.into()).into_response()
+}
+
+/// An answer that keeps something for as long as it is being written.
+pub(super) fn holding<T: Send + Unpin + 'static>(response: Response, held: T) -> Response {
+    response.map(|body| Body::new(Holding { body, _held: held }))
+}
+
+struct Holding<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T: Unpin> HttpBody for Holding<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The answer to an administrative request, as it came.

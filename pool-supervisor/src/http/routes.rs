@@ -26,6 +26,8 @@ pub(super) struct Gateway {
     pub(super) bodies: Bodies,
     /// Places for event streams, which hold a connection for as long as they like.
     pub(super) streams: Arc<Semaphore>,
+    /// KiB of outcomes that replies to arrays of tasks may hold at once.
+    pub(super) gathered: Arc<Semaphore>,
     pub(super) keepalive: Duration,
 }
 

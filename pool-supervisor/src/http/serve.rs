@@ -1,4 +1,4 @@
-//! Connections: accepted up to a bound, each with limits on header, response and time.
+//! Connections, each with limits on header, response and time.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Patience;
-use super::gate::Place;
+use super::gate::Place as At;
 use super::patient::Patient;
+use super::places::{Place, Places};
 
-/// Connections of one listener at once. More wait in the kernel's queue; idle ones go after `Patience::header`. Each
-/// listener has its own, so that the Unix socket still answers when the network's places are taken.
-pub(super) const CONNECTIONS: u32 = 256;
 /// A request line with its headers.
 const HEADER_BYTES: usize = 16 * 1024;
 /// Headers of one request.
@@ -39,7 +37,7 @@ pub(super) enum Listener {
 }
 
 enum Stream {
-    Tcp(TcpStream, Place),
+    Tcp(TcpStream, At),
     Unix(UnixStream),
 }
 
@@ -50,8 +48,8 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small and written whole; waiting for more only delays them.
                 stream.set_nodelay(true)?;
-                let place = Place::Tcp(stream.local_addr()?);
-                Ok(Stream::Tcp(stream, place))
+                let at = At::Tcp(stream.local_addr()?);
+                Ok(Stream::Tcp(stream, at))
             }
             Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
@@ -66,26 +64,24 @@ pub(super) struct Serving {
     pub(super) closing: watch::Receiver<bool>,
 }
 
-/// Accepts until `closing`; every connection holds one of the `places`.
-pub(super) async fn accept_all(listener: Listener, places: Arc<Semaphore>, serving: Serving) {
+/// Accepts until `closing`.
+pub(super) async fn accept_all(listener: Listener, mut places: Places, serving: Serving) {
     let mut closing = serving.closing.clone();
     let accepting = async {
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let serving = serving.clone();
-            match listener.accept().await {
-                Ok(Stream::Tcp(stream, at)) => drop(tokio::spawn(async move {
-                    serving.connection(stream, at).await;
-                    drop(place);
-                })),
-                Ok(Stream::Unix(stream)) => drop(tokio::spawn(async move {
-                    serving.connection(stream, Place::Unix).await;
-                    drop(place);
-                })),
+            let stream = match listener.accept().await {
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!("failed to accept an HTTP connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
+            };
+            let place = places.take().await;
+            let serving = serving.clone();
+            match stream {
+                Stream::Tcp(stream, at) => drop(tokio::spawn(serving.connection(stream, at, place))),
+                Stream::Unix(stream) => drop(tokio::spawn(serving.connection(stream, At::Unix, place))),
             }
         }
     };
@@ -102,10 +98,12 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 impl Serving {
-    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S, place: Place) {
+    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S, at: At, place: Place) {
         let router = TowerToHyperService::new(self.router);
+        let occupancy = Arc::clone(&place.occupancy);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(place);
+            request.extensions_mut().insert(at);
+            request.extensions_mut().insert(Arc::clone(&occupancy));
             router.call(request)
         });
         let io = TokioIo::new(Patient::new(stream, self.patience.stalled_write));
@@ -120,6 +118,10 @@ impl Serving {
         );
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = place.occupancy.given_away() => {
+                tracing::debug!("an HTTP connection that was not answering a request gave way to another");
+                return;
+            }
             () = closed(&mut self.closing) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

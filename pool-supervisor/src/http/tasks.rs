@@ -3,6 +3,8 @@
 //! A task that was accepted goes on whatever becomes of the request: the caller has its id, or can submit again with an
 //! idempotency key. So tasks are sent as ones to keep, and a wait that ends early only stops listening.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -18,15 +20,23 @@ use pool_protocol::task::{self, InvalidTask, Task};
 use pool_protocol::units::parse_duration_ms;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Whole, check_json};
 use super::link::{Call, NoAnswer, REPLY_TIME};
-use super::reply::{Refusal, answer, json, json_text, outcome, refused};
+use super::reply::{Refusal, answer, holding, json, json_text, outcome, refused};
 use super::routes::Gateway;
 
 /// Tasks in one request.
 const BATCH: usize = 10_000;
+/// Bytes of outcomes in the reply to one array. When there are more, the tasks that are left are
+/// named by their ids.
+const REPLY_BYTES: usize = 32 << 20;
+/// The same for all replies that are being made or written.
+pub(super) const ALL_REPLIES_KIB: usize = 64 << 10;
+/// Outcomes of one array that are asked for at once: each may be as large as `limits.resultBytes`.
+const ASKED_AT_ONCE: usize = 4;
 /// The longest `wait`: a connection that hangs for longer is better polled.
 const LONGEST_WAIT_MS: u64 = 3_600_000;
 
@@ -44,11 +54,12 @@ pub(super) async fn submit(State(gateway): State<Gateway>, parameters: Parameter
     }
     let task = read_task(&gateway, &body.bytes)?;
     drop(body);
-    let mut calls = gateway.link.submit(&[task], deadline.is_some()).await?;
+    let mut calls = gateway.link.submit(&[task]).await?;
     let call = calls.first_mut().expect("one task, one call");
     let mut answer = accepted(call).await?;
-    if let Some(deadline) = deadline {
-        answer = finished(answer, call, deadline).await?;
+    if let (Submitted::Accepted(task), Some(deadline)) = (&answer, deadline) {
+        let mut call = gateway.link.wait(*task).await?;
+        answer = finished(*task, &mut call, deadline).await?;
     }
     Ok(match answer {
         Submitted::Accepted(task) => json(StatusCode::ACCEPTED, &TaskIdReply { task_id: task.to_string() }),
@@ -76,12 +87,17 @@ async fn accepted(call: &mut Call) -> Result<Submitted, Refusal> {
     submitted(&answer.unwrap_or(Err(NoAnswer::Late))?)
 }
 
-/// The second answer, if it comes in time.
-async fn finished(first: Submitted, call: &mut Call, deadline: Instant) -> Result<Submitted, Refusal> {
-    let Submitted::Accepted(_) = first else { return Ok(first) };
-    match timeout_at(deadline, call.next()).await {
-        Ok(frame) => submitted(&frame?),
-        Err(_) => Ok(first),
+/// The outcome, if it comes in time. What was not waited for to the end was not received: the
+/// supervisor has that word.
+async fn finished(task: TaskId, call: &mut Call, deadline: Instant) -> Result<Submitted, Refusal> {
+    let frame = match timeout_at(deadline, call.only()).await {
+        Ok(frame) => frame?,
+        Err(_) => call.take_back().await?,
+    };
+    match frame.kind {
+        Kind::Outcome => submitted(&frame),
+        // It was taken back, or cannot be had: the task has been accepted all the same.
+        _ => Ok(Submitted::Accepted(task)),
     }
 }
 
@@ -177,12 +193,13 @@ struct RejectedItem {
 async fn submit_batch(gateway: &Gateway, body: Whole, deadline: Option<Instant>) -> Answer {
     let tasks = read_batch(gateway, &body.bytes)?;
     drop(body);
-    let mut calls = gateway.link.submit(&tasks, deadline.is_some()).await?;
+    let mut calls = gateway.link.submit(&tasks).await?;
     drop(tasks);
     let mut answers = Vec::with_capacity(calls.len());
     for call in &mut calls {
         answers.push(accepted(call).await?);
     }
+    drop(calls);
     // Nothing was accepted: the batch as a whole is refused, for the reason of the first.
     if answers.iter().all(|answer| matches!(answer, Submitted::Rejected(_)))
         && let Some(Submitted::Rejected(refusal)) = answers.first()
@@ -191,7 +208,7 @@ async fn submit_batch(gateway: &Gateway, body: Whole, deadline: Option<Instant>)
     }
     match deadline {
         None => Ok(json(StatusCode::ACCEPTED, &batch_ids(answers))),
-        Some(deadline) => batch_outcomes(answers, &mut calls, deadline).await,
+        Some(deadline) => batch_outcomes(gateway, answers, deadline).await,
     }
 }
 
@@ -209,28 +226,95 @@ fn batch_ids(answers: Vec<Submitted>) -> BatchReply {
     reply
 }
 
-/// An array in the order of the tasks: outcomes, and `{taskId}` for those that have not ended; 200 when all have.
-async fn batch_outcomes(answers: Vec<Submitted>, calls: &mut [Call], deadline: Instant) -> Answer {
-    let mut status = StatusCode::OK;
-    let mut text = String::from("[");
-    for (answer, call) in answers.into_iter().zip(calls) {
-        if text.len() > 1 {
-            text.push(',');
+/// An array in the order of the tasks: outcomes, and `{taskId}` for those that have not ended or do
+/// not fit; 200 when all are there.
+async fn batch_outcomes(gateway: &Gateway, answers: Vec<Submitted>, deadline: Instant) -> Answer {
+    let mut reply = Gathering::new(gateway);
+    let mut asked = VecDeque::new();
+    let mut to_ask = answers.iter().map(|answer| match answer {
+        Submitted::Accepted(task) => Some(*task),
+        Submitted::Ended(..) | Submitted::Rejected(_) => None,
+    });
+    for answer in &answers {
+        // Never past the bound: an outcome that has come counts as received, so it has to be passed
+        // on.
+        while asked.len() < ASKED_AT_ONCE
+            && let Some(next) = to_ask.next()
+        {
+            let fits = reply.fits();
+            asked.push_back(match next {
+                Some(task) if fits => Some(gateway.link.wait(task).await?),
+                Some(_) | None => None,
+            });
         }
-        match finished(answer, call, deadline).await? {
+        let call = asked.pop_front().expect("each is asked for before its turn");
+        match (answer, call) {
+            (Submitted::Accepted(task), Some(mut call)) => reply.put(finished(*task, &mut call, deadline).await?),
+            (Submitted::Accepted(task), None) => reply.put(Submitted::Accepted(*task)),
+            (Submitted::Ended(task, outcome), _) => reply.put(Submitted::Ended(*task, outcome.clone())),
+            (Submitted::Rejected(refusal), _) => reply.put(Submitted::Rejected(refusal.clone())),
+        }
+    }
+    Ok(reply.finish())
+}
+
+/// The reply to an array of tasks while it grows.
+struct Gathering {
+    status: StatusCode,
+    text: String,
+    /// Its part of what all such replies may hold.
+    room: Option<OwnedSemaphorePermit>,
+    all: Arc<Semaphore>,
+    /// The others have taken the rest.
+    full: bool,
+}
+
+impl Gathering {
+    fn new(gateway: &Gateway) -> Self {
+        let all = Arc::clone(&gateway.gathered);
+        let room = Arc::clone(&all).try_acquire_many_owned(1).ok();
+        Self { status: StatusCode::OK, text: String::from("["), full: room.is_none(), room, all }
+    }
+
+    /// Whether there is room for another outcome.
+    fn fits(&self) -> bool {
+        !self.full && self.text.len() < REPLY_BYTES
+    }
+
+    fn put(&mut self, answer: Submitted) {
+        if self.text.len() > 1 {
+            self.text.push(',');
+        }
+        match answer {
             Submitted::Accepted(task) => {
-                status = StatusCode::ACCEPTED;
-                text.push_str(&format!("{{\"taskId\":\"{task}\"}}"));
+                self.status = StatusCode::ACCEPTED;
+                self.text.push_str(&format!("{{\"taskId\":\"{task}\"}}"));
             }
-            Submitted::Ended(_, outcome) => text.push_str(&outcome),
+            Submitted::Ended(_, outcome) => {
+                self.text.push_str(&outcome);
+                self.take_room();
+            }
             Submitted::Rejected(Refusal { error, code, .. }) => {
                 let error = serde_json::json!({"status": "rejected", "error": {"code": code, "message": error}});
-                text.push_str(&error.to_string());
+                self.text.push_str(&error.to_string());
             }
         }
     }
-    text.push(']');
-    Ok(json_text(status, text))
+
+    fn take_room(&mut self) {
+        let Some(room) = &mut self.room else { return };
+        let held = room.num_permits();
+        let wanted = u32::try_from((self.text.len() / 1024).saturating_sub(held)).unwrap_or(u32::MAX);
+        match Arc::clone(&self.all).try_acquire_many_owned(wanted) {
+            Ok(more) => room.merge(more),
+            Err(_) => self.full = true,
+        }
+    }
+
+    fn finish(mut self) -> Response {
+        self.text.push(']');
+        holding(json_text(self.status, self.text), self.room)
+    }
 }
 
 fn task_id(path: Result<Path<String>, PathRejection>) -> Result<u64, Refusal> {

@@ -102,6 +102,27 @@ fn idle_connections_in_any_number_do_not_keep_others_out_for_long() {
     drop(idle);
 }
 
+/// Row 63 of what the pool must survive.
+#[test]
+fn hostile_63_half_sent_requests_in_any_number_keep_nobody_out() {
+    let api = api_with(Patience { header: Duration::from_secs(600), ..Patience::default() });
+    let half = |_| {
+        let mut stream = api.connect();
+        stream.write_all(b"GET / HTTP/1.1\r\nX: ").expect("written");
+        stream
+    };
+    let mut events = Events::open(&api, "");
+    events.until(": the newest event is 3");
+    let held: Vec<_> = (0..400).map(half).collect();
+    assert_eq!(api.ask("GET", "/healthz", "").status, 200);
+    for _ in 0..50 {
+        assert_eq!(api.ask("GET", "/api/process-pool/stats", "").status, 200);
+    }
+    api.supervisor.send(EVENT, 1, br#"{"seq":4,"event":"scaled-up"}"#).expect("sent");
+    events.until("id: 4");
+    drop(held);
+}
+
 #[test]
 fn a_quiet_event_stream_is_kept_alive_by_comments() {
     let api = impatient();

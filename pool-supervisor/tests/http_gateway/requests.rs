@@ -107,7 +107,36 @@ fn a_task_is_answered_with_its_id_or_after_a_wait_with_its_outcome() {
     assert_eq!(waited.status, 202);
     assert!(waited.json()["taskId"].is_string(), "{}", waited.body);
     assert_eq!(submits(&api), 3);
-    assert!(!api.supervisor.seen().iter().any(|seen| seen.starts_with("end")), "a task that was accepted goes on");
+    let seen = api.supervisor.seen();
+    let ends: Vec<_> = seen.iter().filter(|seen| seen.starts_with("end")).collect();
+    let wait = seen.iter().filter(|seen| seen.starts_with("Wait")).count();
+    assert_eq!((wait, ends.len()), (2, 1), "the wait that was too long is taken back, and no task: {seen:?}");
+}
+
+/// Row 57 of what the pool must survive: what the API has not passed on, nobody has received.
+#[test]
+fn an_outcome_that_comes_while_its_wait_is_taken_back_is_passed_on() {
+    let api = api();
+    let reply = api.ask("POST", "/api/tasks?wait=50ms", r#"{"type":"execute-code","code":"1","projectId":"close"}"#);
+    assert_eq!((reply.status, &reply.json()["result"]), (200, &42.into()));
+}
+
+/// Row 60 of what the pool must survive.
+#[test]
+fn the_reply_to_an_array_is_bounded_in_bytes_and_names_the_tasks_that_did_not_fit() {
+    let api = api();
+    let task = r#"{"type":"execute-code","code":"1","projectId":"large"}"#;
+    let reply = api.ask("POST", "/api/tasks?wait=30s", &format!("[{}]", vec![task; 500].join(",")));
+    assert_eq!(reply.status, 202, "not all are there");
+    assert!(reply.body.len() < 64 << 20, "{} bytes", reply.body.len());
+    let json = reply.json();
+    let items = json.as_array().expect("an array");
+    assert_eq!(items.len(), 500);
+    let whole = items.iter().take_while(|item| item["result"].is_string()).count();
+    assert!((7..=13).contains(&whole), "{whole} of 4 MiB are shown");
+    assert!(items[whole..].iter().all(|item| item["taskId"].is_string() && item["status"].is_null()));
+    let asked = api.supervisor.seen().iter().filter(|seen| seen.starts_with("Wait")).count();
+    assert_eq!(asked, whole, "what is not passed on was not asked for");
 }
 
 #[test]

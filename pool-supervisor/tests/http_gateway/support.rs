@@ -153,6 +153,7 @@ impl Supervisor {
 
 fn run(mut stream: UnixStream, seen: &Mutex<Vec<String>>) {
     let mut buffer = BytesMut::new();
+    let mut waits = Waits::new();
     let mut piece = vec![0; 64 * 1024];
     while let Ok(len) = stream.read(&mut piece) {
         if len == 0 {
@@ -163,7 +164,7 @@ fn run(mut stream: UnixStream, seen: &Mutex<Vec<String>>) {
             frame::take(&mut buffer, FrameLimits { body_bytes: BODY_BYTES }).expect("sound frames")
         {
             let mut out = Vec::new();
-            let what = answer(&frame, &mut out);
+            let what = answer(&frame, &mut waits, &mut out);
             seen.lock().expect("sound").push(what);
             if stream.write_all(&out).is_err() {
                 return;
@@ -172,7 +173,10 @@ fn run(mut stream: UnixStream, seen: &Mutex<Vec<String>>) {
     }
 }
 
-fn answer(frame: &Frame, out: &mut Vec<u8>) -> String {
+/// Tasks by the number under which somebody waits for them.
+type Waits = std::collections::HashMap<u64, u64>;
+
+fn answer(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
     match frame.kind {
         Kind::Hello => {
             let head: HelloHead<'_> = codec::decode("hello", &frame.head).expect("a hello");
@@ -181,17 +185,34 @@ fn answer(frame: &Frame, out: &mut Vec<u8>) -> String {
             format!("hello {}", head.program)
         }
         Kind::Submit => submit(frame, out),
-        Kind::Control => control(frame, out),
-        Kind::CancelSubmitted => format!("end {}", frame.id),
+        Kind::Control => control(frame, waits, out),
+        Kind::CancelSubmitted => {
+            match waits.get(&frame.id) {
+                Some(task) if task & (3 << 32) == SLOW => {
+                    frame::put_plain(out, Kind::Reply, frame.id, br#"{"message":"no longer waiting"}"#);
+                }
+                Some(task) if task & (3 << 32) == CLOSE => put_outcome(out, frame.id, *task, None, b"42"),
+                Some(_) | None => {}
+            }
+            format!("end {}", frame.id)
+        }
         other => panic!("a client sent {other:?}"),
     }
 }
+
+/// Ids of tasks that do not end, that end while their wait is taken back, and that have large
+/// results.
+const SLOW: u64 = 1 << 32;
+const CLOSE: u64 = 2 << 32;
+const LARGE: u64 = 3 << 32;
+/// A large result.
+pub(crate) const LARGE_BYTES: usize = 4 << 20;
 
 /// The project says what becomes of a task.
 fn submit(frame: &Frame, out: &mut Vec<u8>) -> String {
     let head: TaskHead<'_> = codec::decode("submit", &frame.head).expect("a task");
     assert!(head.check(frame.body.len()).is_ok());
-    assert_eq!((head.ack, head.on_disconnect), (true, OnDisconnect::Keep));
+    assert_eq!((head.ack, head.want_outcome, head.on_disconnect), (true, false, OnDisconnect::Keep));
     let refusal = match head.project {
         "full" => Some(ErrorCode::QueueFull),
         "quota" => Some(ErrorCode::ProjectQuota),
@@ -202,10 +223,14 @@ fn submit(frame: &Frame, out: &mut Vec<u8>) -> String {
     if let Some(code) = refusal {
         put_outcome(out, frame.id, 0, Some(code), br#"{"message":"refused at the door"}"#);
     } else {
-        frame::put(out, Kind::Accepted, frame.id, &AcceptedHead { task: 1000 + frame.id }, b"");
-        if head.want_outcome && head.project != "slow" {
-            put_outcome(out, frame.id, 1000 + frame.id, None, b"42");
-        }
+        // The id says what becomes of it.
+        let class = match head.project {
+            "slow" => SLOW,
+            "close" => CLOSE,
+            "large" => LARGE,
+            _ => 0,
+        };
+        frame::put(out, Kind::Accepted, frame.id, &AcceptedHead { task: class + 1000 + frame.id }, b"");
     }
     format!("submit {} {}", head.project, frame.id)
 }
@@ -230,7 +255,7 @@ fn put_refused(out: &mut Vec<u8>, id: u64, code: RefusedCode) {
     frame::put(out, Kind::Refused, id, &RefusedHead { code }, body.as_bytes());
 }
 
-fn control(frame: &Frame, out: &mut Vec<u8>) -> String {
+fn control(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
     let request: ControlRequest<'_> = codec::decode("control", &frame.head).expect("a request");
     let mut reply = |body: &str| frame::put_plain(out, Kind::Reply, frame.id, body.as_bytes());
     match request {
@@ -255,6 +280,17 @@ fn control(frame: &Frame, out: &mut Vec<u8>) -> String {
             put_refused(out, frame.id, RefusedCode::Expired);
         }
         ControlRequest::Task { task: 5 } => {}
+        ControlRequest::Wait { task } => {
+            match task & (3 << 32) {
+                SLOW | CLOSE => {}
+                LARGE => {
+                    let text = format!("\"{}\"", "x".repeat(LARGE_BYTES));
+                    put_outcome(out, frame.id, task, None, text.as_bytes());
+                }
+                _ => put_outcome(out, frame.id, task, None, b"42"),
+            }
+            waits.insert(frame.id, task);
+        }
         ControlRequest::Events { since, follow: true } => {
             reply(r#"{"last":3,"lost":2}"#);
             for seq in since.unwrap_or(3) + 1..=3 {
