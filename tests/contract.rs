@@ -38,6 +38,7 @@ mod page_tables;
 mod bad_input;
 mod hostile_api;
 mod hostile_client;
+mod hostile_costs;
 mod hostile_http_tasks;
 mod hostile_js;
 mod hostile_machine;

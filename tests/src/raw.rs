@@ -48,6 +48,15 @@ impl Raw {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// The same stream, for a thread that writes while another reads.
+    ///
+    /// # Panics
+    /// When there are no descriptors left.
+    #[must_use]
+    pub fn writer(&self) -> UnixStream {
+        self.stream.try_clone().expect("there are descriptors")
+    }
+
     /// The next frame, or nothing when the other side closed.
     ///
     /// # Panics
