@@ -6,6 +6,7 @@
 //! for the pool where the client alone is measured.
 //! [`instructions`] counts what a task costs in [`scenarios`] without a machine's noise, for the guard in CI.
 
+pub mod careless;
 pub mod clients;
 pub mod closed;
 pub mod cold;

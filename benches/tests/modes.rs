@@ -74,6 +74,17 @@ fn a_queue_is_filled_and_drained() {
 }
 
 #[test]
+fn a_careless_client_is_measured_in_every_case() {
+    let few = "careless --tasks 500 --limits 20 --lists 10 --subscriptions 300 --deaths 1 --results 3 --workers 2";
+    let printed = load(few);
+    let costs = printed["costs"].as_array().expect("a list");
+    assert_eq!(costs.len(), 6, "{printed}");
+    for cost in costs {
+        positive(cost, &["answers", "longestMs", "seconds", "peakMib"]);
+    }
+}
+
+#[test]
 fn an_idle_pool_has_its_workers_still() {
     let printed = load("idle --seconds 1 --workers 2");
     assert_eq!(printed["workersPercent"].as_array().map(Vec::len), Some(2), "{printed}");

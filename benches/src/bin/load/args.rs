@@ -40,6 +40,8 @@ pub(crate) enum Mode {
     Cold(ColdArgs),
     /// What a long queue costs
     Queued(QueuedArgs),
+    /// What a careless client costs the others: the longest answer and the supervisor's memory
+    Careless(CarelessArgs),
     /// What a pool costs that has nothing to do
     Idle(IdleArgs),
 }
@@ -226,6 +228,33 @@ pub(crate) struct QueuedArgs {
     /// Tasks that wait
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = parser!(u64).range(1..=4_000_000))]
     pub(crate) tasks: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) workers: Workers,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CarelessArgs {
+    /// Tasks that wait, and that are cancelled
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parser!(u64).range(1..=1_000_000))]
+    pub(crate) tasks: u64,
+    /// Projects that are given a limit
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parser!(u64).range(1..=1_000_000))]
+    pub(crate) limits: u64,
+    /// Lists of projects
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parser!(u64).range(1..=1_000_000))]
+    pub(crate) lists: u64,
+    /// Subscriptions to events
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = parser!(u64).range(1..=200_000))]
+    pub(crate) subscriptions: u64,
+    /// Tasks that end their workers
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parser!(u64).range(1..=1000))]
+    pub(crate) deaths: u64,
+    /// Results of 4 MB that nobody reads
+    #[arg(long, value_name = "N", default_value_t = 150, value_parser = parser!(u64).range(1..=10_000))]
+    pub(crate) results: u64,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Mode::Starts(args) => modes::starts(args).map(|()| true),
         Mode::Cold(args) => modes::cold(args).map(|()| true),
         Mode::Queued(args) => modes::queued(args).map(|()| true),
+        Mode::Careless(args) => modes::careless(args).map(|()| true),
         Mode::Idle(args) => modes::idle(args).map(|()| true),
     });
     match measured {

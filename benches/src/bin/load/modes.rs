@@ -14,13 +14,14 @@ use pool_bench::spinners::{Mix, Spun};
 use pool_bench::submit::Answerer;
 use pool_bench::usage::CpuSeconds;
 use pool_bench::workload::Workload;
-use pool_bench::{closed, cold, echo, idle, open, queued, submit};
+use pool_bench::{careless, closed, cold, echo, idle, open, queued, submit};
 use pool_supervisor::client::Connection;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{
-    Amount, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, QueuedArgs, SpinnersArgs, StartsArgs, SubmitArgs, TasksArgs,
+    Amount, CarelessArgs, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, QueuedArgs, SpinnersArgs, StartsArgs,
+    SubmitArgs, TasksArgs,
 };
 
 impl Amount {
@@ -198,6 +199,24 @@ pub(crate) fn queued(args: &QueuedArgs) -> anyhow::Result<()> {
         queued.many_drain_cpu_ns,
         queued.drain_rate
     );
+    Ok(())
+}
+
+pub(crate) fn careless(args: &CarelessArgs) -> anyhow::Result<()> {
+    let CarelessArgs { tasks, limits, lists, subscriptions, deaths, results, .. } = *args;
+    let amounts =
+        careless::Amounts { tasks, limits, lists, subscriptions, deaths, results, workers: args.workers.count() };
+    let costs = careless::measure(&amounts, |cost| {
+        if !args.json {
+            println!(
+                "{}: the longest of {} answers {:.1} ms, {:.1} s in all, the supervisor's memory {:.0} MiB at most",
+                cost.what, cost.answers, cost.longest_ms, cost.seconds, cost.peak_mib
+            );
+        }
+    })?;
+    if args.json {
+        println!("{}", json!({ "what": { "tasks": tasks, "workers": amounts.workers }, "costs": costs }));
+    }
     Ok(())
 }
 
