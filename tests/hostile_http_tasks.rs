@@ -1,4 +1,5 @@
-//! Requests that are meant to reach what they must not, or never to end: rows 39 to 44 of what the pool must survive.
+//! Requests that are meant to reach what they must not, or never to end: rows 39 to 44 and 74 of what the pool must
+//! survive.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -382,4 +383,43 @@ fn hostile_44_a_proxy_in_the_environment_is_ignored() {
         assert_eq!(result(pool.run(get(&server.url("/"))))["data"], "direct");
     });
     assert!(proxy.seen().is_empty());
+}
+
+#[test]
+fn hostile_74_a_redirect_to_another_origin_leaves_every_credential_behind() {
+    const CREDENTIALS: [(&str, &str); 10] = [
+        ("authorization", "Basic dTpw"),
+        ("cookie", "session=1"),
+        ("x-api-key", "secret"),
+        ("api_key", "secret"),
+        ("private-token", "secret"),
+        ("x-client-secret", "secret"),
+        ("x-auth-user", "me"),
+        ("x-hub-signature-256", "sha256=1"),
+        ("cf-access-client-id", "me"),
+        ("x-forwarded-as", "Bearer secret"),
+    ];
+    let elsewhere = Server::start(|_| Reply::text("elsewhere"));
+    let target = elsewhere.url("/end");
+    let server = Server::start(move |request| {
+        let to = if request.path == "/away" { target.as_str() } else { "/end" };
+        let status = if request.path == "/end" { "200 OK" } else { "307 Temporary Redirect" };
+        Reply::new(status, &[("Location", to)], "here")
+    });
+    let pool = pool_for(&[&server.address(), &elsewhere.address()]);
+    let mut headers: serde_json::Map<String, Value> =
+        CREDENTIALS.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    headers.insert("accept-language".into(), json!("de"));
+    let ask = |path: &str| result(pool.run(with(get(&server.url(path)), json!({"headers": headers}))));
+    unharmed(&pool, || {
+        assert_eq!(ask("/stay")["data"], "here");
+        assert_eq!(ask("/away")["data"], "elsewhere");
+    });
+    for request in server.seen() {
+        assert!(CREDENTIALS.iter().all(|(name, value)| request.header(name) == Some(value)), "{request:?}");
+    }
+    let seen = elsewhere.seen();
+    assert_eq!(seen.len(), 1);
+    assert!(CREDENTIALS.iter().all(|(name, _)| seen[0].header(name).is_none()), "{seen:?}");
+    assert_eq!(seen[0].header("accept-language"), Some("de"), "what is no credential is sent on");
 }

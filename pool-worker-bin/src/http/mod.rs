@@ -12,9 +12,9 @@ use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::AcceptStatus;
 use pool_protocol::worker::HttpSetup;
-use pool_worker_core::http::{BadRedirect, Denied, Rules, literal_address, redirect_target};
+use pool_worker_core::http::{BadRedirect, Denied, Rules, is_credential, literal_address, redirect_target};
 use serde::Serialize;
-use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, LOCATION};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use ureq::http::{Method, Response, StatusCode, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -251,7 +251,7 @@ fn redirect(request: &mut Request, status: StatusCode, target: Url) {
     }
     if target.origin() != request.url.origin() {
         // What identifies the task to one server is not for another.
-        request.headers.retain(|(name, _)| *name != AUTHORIZATION && *name != COOKIE);
+        request.headers.retain(|(name, value)| !is_credential(name, value));
     }
     request.url = target;
 }

@@ -1,6 +1,7 @@
 //! HTTP tasks: what they may say, and where they may go.
 
 mod address;
+mod credential;
 mod request;
 mod rules;
 
@@ -8,6 +9,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
+pub use credential::is_credential;
 pub use request::{BadRequest, Request};
 pub use rules::{BadRule, Denied, Rules};
 
