@@ -42,6 +42,7 @@ mod hostile_costs;
 mod hostile_http_tasks;
 mod hostile_js;
 mod hostile_machine;
+mod hostile_programs;
 mod hostile_shell;
 mod hostile_worker;
 mod originals_bugs;

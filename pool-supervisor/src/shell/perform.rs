@@ -11,6 +11,7 @@ use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 use pool_protocol::render::{error_body, verdict_reply};
+use pool_protocol::task::TaskKind;
 use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
@@ -159,6 +160,7 @@ impl Pool {
             code_len: held.code_len,
         };
         if let Some(worker) = self.workers.get_mut(id) {
+            worker.seen.runs_program = held.kind == TaskKind::Shell;
             worker.peer.send_kept(Kind::Run, task.0, &head, &held.body);
         }
         self.mark_worker(id);

@@ -22,14 +22,21 @@ pub(crate) struct Circumstances {
     pub(crate) was_ready: bool,
     /// What its control group has counted, when it limits memory.
     pub(crate) memory: Option<MemoryEvents>,
+    /// Whether the last task that it was given runs a program, as the same user as the worker.
+    pub(crate) runs_program: bool,
 }
 
 impl Circumstances {
     /// Whose doing the end was, where more is known than its cause: a kill for want of memory that was not the worker's own
-    /// group's is the machine's, whoever used it up.
+    /// group's is the machine's, whoever used it up. A signal that nobody here sent may be the program's own, whatever keeps
+    /// programs from it: a task that ends its worker again and again must not go on for ever.
     pub(crate) fn blame(&self, verdict: &Verdict) -> Option<Blame> {
         let own = self.memory.is_some_and(|memory| memory.oom > 0);
-        (verdict.cause == Cause::KernelOom && !own).then_some(Blame::Outside)
+        match verdict.cause {
+            Cause::KernelOom if !own => Some(Blame::Outside),
+            Cause::KilledFromOutside if self.runs_program => Some(Blame::Unclear),
+            _ => None,
+        }
     }
 }
 
@@ -175,6 +182,14 @@ mod tests {
         }
         let crash = Verdict { cause: Cause::EngineFatal, evidence: String::new() };
         assert_eq!(Circumstances::default().blame(&crash), None);
+    }
+
+    #[test]
+    fn a_signal_that_nobody_here_sent_may_be_the_programs_own() {
+        let killed = Verdict { cause: Cause::KilledFromOutside, evidence: String::new() };
+        for (runs_program, blame) in [(true, Some(Blame::Unclear)), (false, None)] {
+            assert_eq!(Circumstances { runs_program, ..Circumstances::default() }.blame(&killed), blame);
+        }
     }
 
     #[test]
