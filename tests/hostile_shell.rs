@@ -1,4 +1,4 @@
-//! Programs and their arguments turned against the machine: rows 33 to 38 of what the pool must survive.
+//! Programs and their arguments turned against the machine: rows 33 to 38 and 70 of what the pool must survive.
 
 use std::path::Path;
 
@@ -257,13 +257,66 @@ fn hostile_37_variables_that_change_what_a_program_does_are_refused() {
             "GIT_SSH_COMMAND",
             "BASH_FUNC_echo%%",
         ] {
-            let outcome = pool.run(with(program(text(&tool), &[]), json!({"env": {name: "/tmp/x"}})));
-            assert_eq!(outcome["status"], "failed", "{name}: {outcome}");
-            assert!(["COMMAND_DENIED", "INVALID_TASK"].contains(&error(&outcome)), "{name}: {outcome}");
-            assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(name)), "{name}: {outcome}");
+            refuses(&pool, text(&tool), name);
         }
     });
     assert!(!folder.join("ran").exists());
+}
+
+/// The variable is refused by its name.
+fn refuses(pool: &Pool, tool: &str, name: &str) {
+    let outcome = pool.run(with(program(tool, &[]), json!({"env": {name: "/tmp/x"}})));
+    assert_eq!(outcome["status"], "failed", "{name}: {outcome}");
+    assert!(["COMMAND_DENIED", "INVALID_TASK"].contains(&error(&outcome)), "{name}: {outcome}");
+    assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(name)), "{name}: {outcome}");
+}
+
+/// What undoes the patterns of arguments, and what every program looks at.
+#[test]
+fn hostile_70_a_task_sets_no_variable_that_is_not_listed_for_tasks_whatever_it_is_called() {
+    let folder = Folder::new();
+    let tool = folder.write_program("tool", &format!("#!/bin/sh\necho ran >> {}/ran\n", folder.text()));
+    let pool = pool_for(&[text(&tool)]);
+    unharmed(&pool, || {
+        for name in [
+            "MAKEFLAGS",
+            "ZIPOPT",
+            "UNZIP",
+            "GZIP",
+            "GREP_OPTIONS",
+            "http_proxy",
+            "HOME",
+            "CURL_HOME",
+            "OPENSSL_CONF",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_KEY_0",
+            "TZDIR",
+            "TERMINFO",
+            "ANYTHING",
+        ] {
+            refuses(&pool, text(&tool), name);
+        }
+    });
+    assert!(!folder.join("ran").exists());
+}
+
+#[test]
+fn hostile_70_listed_variables_are_added_to_those_of_the_configuration_and_replace_none_of_them() {
+    let pool = pool_with(json!({
+        "allow": [{"program": "/usr/bin/env"}],
+        "env": {"LANG": "C.UTF-8", "APP_KEY": "of the configuration"},
+        "taskEnv": ["TZ", "APP_*"],
+    }));
+    unharmed(&pool, || {
+        let task = with(program("/usr/bin/env", &[]), json!({"env": {"TZ": "UTC", "APP_MODE": "test"}}));
+        let shown = result(pool.run(task))["stdout"].clone();
+        let mut lines: Vec<&str> = shown.as_str().expect("text").lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["APP_KEY=of the configuration", "APP_MODE=test", "LANG=C.UTF-8", "TZ=UTC"]);
+        for name in ["APP_KEY", "LANG", "TZDIR", "tz", "APP", "app_mode"] {
+            refuses(&pool, "/usr/bin/env", name);
+        }
+    });
 }
 
 /// A program that says which one it is.

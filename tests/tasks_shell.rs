@@ -8,7 +8,8 @@ use pool_tests::{Folder, Pool, Value, json};
 /// A pool that may run these programs with any argument.
 fn pool_for(programs: &[&str]) -> Pool {
     let allow: Vec<Value> = programs.iter().map(|p| json!({"program": p, "args": "(?s).*"})).collect();
-    Pool::start(json!({"shell": {"allow": allow, "env": {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}}}))
+    let env = json!({"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"});
+    Pool::start(json!({"shell": {"allow": allow, "env": env, "taskEnv": ["MINE"]}}))
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn shell_setup() -> Setup {
     setup.isolation.readable = vec!["/usr".into(), "/bin".into()];
     setup.shell.env =
         [("LANG".to_owned(), "C.UTF-8".to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into();
+    setup.shell.task_env = vec!["NAME".into()];
     setup
 }
 

@@ -134,6 +134,8 @@ pub struct ShellSetup {
     pub allow: Vec<AllowedProgram>,
     /// The whole environment of a program, but for what its task adds.
     pub env: std::collections::BTreeMap<String, String>,
+    /// Variables that tasks may add, besides: names, and beginnings of names that end in `*`.
+    pub task_env: Vec<String>,
     /// Where programs start when the task does not say.
     pub cwd: Option<String>,
     /// The largest file a program may write, in bytes.

@@ -50,8 +50,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_with_public_addresses() {
-    assert_eq!(version::CURRENT, 4);
+fn the_version_is_the_one_that_tells_a_worker_of_variables() {
+    assert_eq!(version::CURRENT, 5);
 }
 
 #[test]
@@ -213,6 +213,7 @@ fn the_setup_of_a_worker() {
         shell: ShellSetup {
             allow: vec![program],
             env: [("LANG".to_owned(), "C".to_owned())].into(),
+            task_env: vec!["APP_*".into()],
             cwd: Some("/tmp".into()),
             file_bytes: 5,
         },
@@ -230,7 +231,7 @@ fn the_setup_of_a_worker() {
         r#"{"lane":"io","worker":"w3.17","heartbeatMs":1000,"bodyBytes":2,"resultBytes":3,"openFiles":64,"memoryBytes":4,"#,
         r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
-        r#""env":{"LANG":"C"},"cwd":"/tmp","fileBytes":5},"#,
+        r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5},"#,
         r#""http":{"public":"deny","allow":["a.example:443"]},"#,
         r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[]},"#,
         r#""probe":{"attack":"x","supervisor":6,"controlSocket":"/run/pool.sock"}}"#,

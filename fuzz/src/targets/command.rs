@@ -43,7 +43,8 @@ fn setup(pattern: &str) -> ShellSetup {
         args: args.map(Into::into),
     };
     let allow = vec![listed("/bin/tool", Some(pattern)), listed("/bin/plain", None), listed("/opt/plain", None)];
-    ShellSetup { allow, env: BTreeMap::new(), cwd: Some("/".into()), file_bytes: 1 }
+    let (env, task_env) = (BTreeMap::new(), vec!["APP_*".to_owned()]);
+    ShellSetup { allow, env, task_env, cwd: Some("/".into()), file_bytes: 1 }
 }
 
 /// See the module's documentation.

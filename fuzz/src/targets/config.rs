@@ -65,6 +65,10 @@ fn keeps_its_bounds(config: &Config) {
     for (name, value) in &config.shell.env {
         assert!(!name.contains(['=', '\0']) && !name.is_empty() && !value.contains('\0'), "{name:?}={value:?}");
     }
+    for name in &config.shell.task_env {
+        assert!(name != "*" && !name.contains(['=', '\0']), "{name:?}");
+        assert!(!config.shell.env.contains_key(name), "{name:?} is set by the configuration");
+    }
 }
 
 fn reads_back(config: &Config) {

@@ -263,6 +263,7 @@ pub struct JsConfig {
 
 /// `shell`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ShellConfig {
     /// Resolved programs with sound patterns.
     #[serde(serialize_with = "effective::as_written")]
@@ -270,8 +271,10 @@ pub struct ShellConfig {
     /// Those programs' files.
     #[serde(skip)]
     pub held: allow::HeldFiles,
-    /// The whole environment of programs.
+    /// The whole environment of programs, but for what their tasks may add.
     pub env: BTreeMap<String, String>,
+    /// Variables that tasks may add: names, and beginnings of names that end in `*`.
+    pub task_env: Vec<String>,
     /// Canonical, existing, UTF-8.
     pub cwd: PathBuf,
     /// Canonical, existing, UTF-8.
@@ -428,6 +431,7 @@ impl Config {
                 allow: Vec::new(),
                 held: allow::HeldFiles::default(),
                 env: BTreeMap::new(),
+                task_env: Vec::new(),
                 cwd: PathBuf::from("/"),
                 readable: Vec::new(),
                 writable: Vec::new(),
@@ -505,6 +509,7 @@ impl Config {
             shell: ShellSetup {
                 allow: self.shell.allow.clone(),
                 env: self.shell.env.clone(),
+                task_env: self.shell.task_env.clone(),
                 cwd: Some(utf8(&self.shell.cwd)),
                 file_bytes: self.limits.file_bytes,
             },

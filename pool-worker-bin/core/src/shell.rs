@@ -18,55 +18,6 @@ const DEFAULT_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// The most a task may ask for; both streams are held in memory.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Variables that make a program load or run something else, by name or by how the name begins. What a program gets of
-/// these is for the configuration to say.
-const DANGEROUS: [&str; 22] = [
-    "PATH",
-    "IFS",
-    "ENV",
-    "BASH_ENV",
-    "BASHOPTS",
-    "SHELLOPTS",
-    "PS4",
-    "PROMPT_COMMAND",
-    "CDPATH",
-    "GLOBIGNORE",
-    "GCONV_PATH",
-    "LOCPATH",
-    "NLSPATH",
-    "HOSTALIASES",
-    "RESOLV_HOST_CONF",
-    "TMPDIR",
-    "MALLOC_TRACE",
-    "PAGER",
-    "EDITOR",
-    "VISUAL",
-    "LESSOPEN",
-    "LESSCLOSE",
-];
-const DANGEROUS_PREFIXES: [&str; 20] = [
-    "LD_",
-    "DYLD_",
-    "GLIBC_",
-    "BASH_FUNC_",
-    "NODE_",
-    "NPM_",
-    "PYTHON",
-    "PERL",
-    "RUBY",
-    "GEM_",
-    "GIT_",
-    "JAVA_",
-    "JDK_",
-    "_JAVA_",
-    "PHP",
-    "LUA_",
-    "SSH_",
-    "GCONV",
-    "TAR_",
-    "RSYNC_",
-];
-
 /// Why a task starts no program.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -101,6 +52,7 @@ pub struct Program {
 pub struct Rules {
     programs: Vec<Program>,
     env: BTreeMap<String, String>,
+    task_env: Vec<String>,
     cwd: PathBuf,
     /// The largest file a program may write.
     pub file_bytes: u64,
@@ -140,6 +92,7 @@ impl Rules {
         Ok(Self {
             programs: programs.collect::<Result<_, _>>()?,
             env: setup.env.clone(),
+            task_env: setup.task_env.clone(),
             cwd: PathBuf::from(setup.cwd.as_deref().unwrap_or("/")),
             file_bytes: setup.file_bytes,
         })
@@ -195,9 +148,16 @@ impl Rules {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(InvalidTask::new(&field, "is no name and value of a variable".into()).into());
             }
-            let upper = name.to_ascii_uppercase();
-            if DANGEROUS.contains(&&*upper) || DANGEROUS_PREFIXES.iter().any(|p| upper.starts_with(p)) {
-                let why = "it can make a program load or run another; `shell.env` may set it";
+            // A variable can make a program load or run another, or undo what a pattern forbids in
+            // an argument (`MAKEFLAGS`, `ZIPOPT`), and no list of such names would ever be whole.
+            let why = if self.env.contains_key(&name) {
+                Some("`shell.env` sets it")
+            } else if self.task_env.iter().any(|listed| names(listed, &name)) {
+                None
+            } else {
+                Some("`shell.taskEnv` does not list it")
+            };
+            if let Some(why) = why {
                 return Err(Refusal::Denied(format!("field `{field}` is not for tasks to set: {why}")));
             }
             env.insert(name, value);
@@ -244,6 +204,15 @@ impl Program {
                 "argument {arg:?} is not allowed: it does not match the pattern of {program} as a whole"
             ))),
         }
+    }
+}
+
+/// Whether an entry of `shell.taskEnv` names the variable: the whole name, or its beginning with a
+/// `*` behind it.
+fn names(listed: &str, variable: &str) -> bool {
+    match listed.strip_suffix('*') {
+        Some(beginning) => variable.starts_with(beginning),
+        None => variable == listed,
     }
 }
 
@@ -309,7 +278,8 @@ mod tests {
             allowed("/usr/bin/find", Some("[a-z]+|-name")),
         ];
         let env = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("PATH".to_owned(), "/bin".to_owned())]);
-        Rules::new(&ShellSetup { allow, env, cwd: Some("/usr".into()), file_bytes: 1 }).unwrap()
+        let task_env = vec!["NAME".to_owned(), "APP_*".to_owned()];
+        Rules::new(&ShellSetup { allow, env, task_env, cwd: Some("/usr".into()), file_bytes: 1 }).unwrap()
     }
 
     fn data(json: &str) -> ShellData {
@@ -370,17 +340,28 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_change_what_runs_are_refused_by_name() {
-        for name in ["LD_PRELOAD", "BASH_ENV", "PATH", "NODE_OPTIONS", "ld_audit", "PYTHONPATH", "PERL5OPT", "GIT_SSH"]
-        {
-            let text = refusal(&format!(r#"{{"program":"true","env":{{"{name}":"x"}}}}"#)).to_string();
-            assert!(text.contains(&format!("`env.{name}`")), "{text}");
+    fn tasks_set_the_variables_that_are_listed_for_them_and_no_others() {
+        for (name, why) in [
+            ("LD_PRELOAD", "`shell.taskEnv` does not list it"),
+            ("MAKEFLAGS", "`shell.taskEnv` does not list it"),
+            ("http_proxy", "`shell.taskEnv` does not list it"),
+            ("name", "`shell.taskEnv` does not list it"),
+            ("NAMES", "`shell.taskEnv` does not list it"),
+            ("app_x", "`shell.taskEnv` does not list it"),
+            ("LANG", "`shell.env` sets it"),
+            ("PATH", "`shell.env` sets it"),
+        ] {
+            let refusal = refusal(&format!(r#"{{"program":"true","env":{{"{name}":"x"}}}}"#));
+            assert!(matches!(refusal, Refusal::Denied(_)), "{name}: {refusal}");
+            let text = refusal.to_string();
+            assert!(text.contains(&format!("`env.{name}`")) && text.ends_with(why), "{text}");
         }
         assert!(matches!(refusal(r#"{"program":"true","env":{"A=B":"x"}}"#), Refusal::Invalid(_)));
+        assert!(matches!(refusal(r#"{"program":"true","env":{"APP_=":"x"}}"#), Refusal::Invalid(_)));
         let rules = rules();
-        let command = rules.command(data(r#"{"program":"true","env":{"NAME":"x","LANG":"de"}}"#)).unwrap();
+        let command = rules.command(data(r#"{"program":"true","env":{"NAME":"x","APP_B":"y"}}"#)).unwrap();
         let env: Vec<_> = command.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(env, ["LANG=de", "NAME=x", "PATH=/bin"]);
+        assert_eq!(env, ["APP_B=y", "LANG=C", "NAME=x", "PATH=/bin"]);
     }
 
     #[test]

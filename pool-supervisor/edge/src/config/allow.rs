@@ -3,6 +3,7 @@
 //! A name that points elsewhere later changes nothing: programs carry the device and inode of the file that was meant,
 //! which is held open; folders their canonical path.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -184,11 +185,29 @@ fn is_host_name(name: &str) -> bool {
 
 /// A name that `execve` can take and a value without the byte that ends it.
 pub(super) fn variable(name: &str, setting: &Setting) -> Result<String, Problem> {
-    let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    if name.is_empty() || !name.bytes().all(sound) || name.as_bytes()[0].is_ascii_digit() {
+    if !is_variable(name) {
         return Err(setting.problem("is no name of a variable: letters, digits and _, no digit first"));
     }
     setting.text("a text").map(str::to_owned)
+}
+
+fn is_variable(name: &str) -> bool {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !name.is_empty() && name.bytes().all(sound) && !name.as_bytes()[0].is_ascii_digit()
+}
+
+/// One entry of `shell.taskEnv`: a name, or the beginning of names and a `*`. What the configuration
+/// sets is not for tasks.
+pub(super) fn task_variable(setting: &Setting, env: &BTreeMap<String, String>) -> Result<String, Problem> {
+    let text = setting.text("the name of a variable, or its beginning and *")?;
+    if !is_variable(text.strip_suffix('*').unwrap_or(text)) {
+        let problem = format!("must be the name of a variable, or its beginning and *, not {text:?}");
+        return Err(setting.problem(problem));
+    }
+    if env.contains_key(text) {
+        return Err(setting.problem(format!("names {text}, which shell.env sets; give it in one of them")));
+    }
+    Ok(text.to_owned())
 }
 
 /// The API's address, or nothing for `off`.

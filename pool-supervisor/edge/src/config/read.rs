@@ -292,6 +292,11 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
     for (name, setting) in from.section("env")?.all() {
         shell.env.insert(name.clone(), allow::variable(&name, &setting)?);
     }
+    if let Some(setting) = from.take("taskEnv") {
+        for entry in setting.list("a list of names of variables")? {
+            shell.task_env.push(allow::task_variable(&entry, &shell.env)?);
+        }
+    }
     set(&mut from, "cwd", &mut shell.cwd, allow::folder)?;
     for (name, list) in [("readable", &mut shell.readable), ("writable", &mut shell.writable)] {
         if let Some(setting) = from.take(name) {

@@ -166,6 +166,11 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"shell":{"env":{"A=B":"x"}}}"#, r#"shell.env."A=B" is no name of a variable"#),
         (r#"{"shell":{"env":{"A":1}}}"#, "shell.env.A must be a text, not 1"),
         (r#"{"shell":{"env":{"A":"\u0000"}}}"#, "shell.env.A must not contain a zero byte"),
+        (r#"{"shell":{"taskEnv":"LANG"}}"#, r#"shell.taskEnv must be a list of names of variables, not "LANG""#),
+        (r#"{"shell":{"taskEnv":["A","*"]}}"#, "shell.taskEnv[1] must be the name of a variable, or its beginning"),
+        (r#"{"shell":{"taskEnv":["A*B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
+        (r#"{"shell":{"taskEnv":["A=B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
+        (r#"{"shell":{"taskEnv":["A"],"env":{"A":"x"}}}"#, "shell.taskEnv[0] names A, which shell.env sets"),
         (r#"{"shell":{"cwd":"/no/such"}}"#, "shell.cwd names /no/such: No such file"),
         (r#"{"http":{"listen":"45678"}}"#, r#"http.listen must be "off" or ADDRESS:PORT"#),
         (r#"{"http":{"listen":false}}"#, r#"http.listen must be "off" or ADDRESS:PORT, not false"#),
@@ -248,8 +253,8 @@ const FULL: &str = r#"{
     "trust":"untrusted","isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",
     "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
-    "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},"cwd":"/usr",
-        "readable":["/usr","/etc/passwd"],"writable":["/tmp"]},
+    "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},
+        "taskEnv":["TZ","APP_*"],"cwd":"/usr","readable":["/usr","/etc/passwd"],"writable":["/tmp"]},
     "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","public":"deny","allow":["10.1.0.0/16","a.b:1"]},
     "log":{"level":"debug","format":"json"}}"#;
 

@@ -26,7 +26,7 @@ pub(super) fn attack(tasks: &mut Tasks<'_>, patient: &Patient, rows: &mut Vec<Ro
     let found = tasks.run(unlisted)?.stopped_by(&["COMMAND_DENIED"]);
     rows.push(Row::limit(Lane::Io, "allow-list", "start a program that is not on the list", found));
     rows.push(argument(tasks, &list)?);
-    rows.push(preload(tasks, &list)?);
+    rows.push(preload(tasks, patient, &list)?);
     rows.push(output(tasks, &list)?);
     rows.push(left_behind(tasks, &list)?);
     rows.push(file_size(tasks, patient, &list)?);
@@ -72,14 +72,26 @@ fn argument(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     Ok(Row::limit(Lane::Io, limit, tried, tasks.run(task)?.stopped_by(&["COMMAND_DENIED"])))
 }
 
-fn preload(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
+fn preload(tasks: &mut Tasks<'_>, patient: &Patient, list: &List) -> Result<Row, CliError> {
     let (limit, tried) = ("environment", "set LD_PRELOAD for a program");
+    if let Some(entry) = opened(patient, "LD_PRELOAD") {
+        return Ok(Row::excused(Lane::Io, limit, tried, format!("shell.taskEnv has {entry}")));
+    }
     let Some(program) = list.find(&HARMLESS, &[]) else {
         return Ok(lacks(limit, tried, &HARMLESS.join(", ")));
     };
     let env = json!({"LD_PRELOAD": "/nonexistent.so"});
     let task = json!({"type": "shell-command", "program": program, "env": env, "timeout": 5000});
     Ok(Row::limit(Lane::Io, limit, tried, tasks.run(task)?.stopped_by(&["COMMAND_DENIED", "INVALID_TASK"])))
+}
+
+/// The entry of `shell.taskEnv` that lets tasks set the variable.
+fn opened<'a>(patient: &'a Patient, variable: &str) -> Option<&'a str> {
+    let listed = patient.setting("/shell/taskEnv").as_array()?;
+    listed.iter().filter_map(Value::as_str).find(|entry| match entry.strip_suffix('*') {
+        Some(beginning) => variable.starts_with(beginning),
+        None => *entry == variable,
+    })
 }
 
 fn output(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
