@@ -75,11 +75,12 @@ attacks! {
         "set the machine's clock";
     SeeParent = "see-parent", Some(PidNamespace), Some(PidNamespace),
         "see its parent's process id";
-    SignalSupervisor = "signal-supervisor", Some(PidNamespace), Some(PidNamespace),
+    /// For programs the namespace is there only where the pool runs as root.
+    SignalSupervisor = "signal-supervisor", Some(PidNamespace), Some(Seccomp),
         "signal the supervisor (number 0)";
     SignalThread = "signal-thread", Some(PidNamespace), None,
         "signal the supervisor's thread (number 0)";
-    PidfdSupervisor = "pidfd-supervisor", Some(PidNamespace), None,
+    PidfdSupervisor = "pidfd-supervisor", Some(PidNamespace), Some(Seccomp),
         "open a descriptor of the supervisor's process";
     SeeProcesses = "see-processes", Some(PidNamespace), Some(PidNamespace),
         "list the machine's processes in /proc";
@@ -121,6 +122,12 @@ attacks! {
         "read the supervisor's memory";
     PrlimitSupervisor = "prlimit-supervisor", Some(Seccomp), Some(Seccomp),
         "read the supervisor's limits";
+    ReniceSupervisor = "renice-supervisor", Some(Seccomp), Some(Seccomp),
+        "renice the supervisor";
+    RescheduleSupervisor = "reschedule-supervisor", Some(Seccomp), Some(Seccomp),
+        "schedule the supervisor by another policy";
+    PinSupervisor = "pin-supervisor", Some(Seccomp), Some(Seccomp),
+        "pin the supervisor to a processor";
     Bpf = "bpf", Some(Seccomp), Some(Seccomp),
         "load a BPF program";
     Mount = "mount", Some(Seccomp), Some(Seccomp),

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -13,11 +15,15 @@ use serde_json::{Value, json};
 
 use crate::binaries::binaries;
 use crate::client::Client;
+use crate::executable;
 use crate::folder::Folder;
 use crate::http::Api;
 use crate::proc;
 use crate::skip;
 use crate::wait::{until, until_some};
+
+/// A number that no user of the machine is likely to have.
+pub const ORDINARY_USER: u32 = 60_613;
 
 /// Ended when it is dropped; a worker that outlives it fails the test.
 #[derive(Debug)]
@@ -167,6 +173,32 @@ impl Pool {
         command.stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the supervisor can be started");
         Self { folder, child, socket, config: path, ended: None }
+    }
+
+    /// Starts one as an ordinary user, and waits until it listens: one with the number
+    /// [`ORDINARY_USER`], which owns the pool's folder. Nothing where this test is no root.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_as_ordinary_user(config: Value) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        Some(Self::start_with(config, |command| {
+            let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            let folder = Path::new(&arguments[1]).parent().expect("the configuration's folder").to_owned();
+            // Wherever the programs lie, they may be out of that user's reach.
+            let supervisor = folder.join("pool-supervisor");
+            executable::copy(&binaries().supervisor, &supervisor);
+            executable::copy(&binaries().worker, &folder.join("pool-worker"));
+            chown(&folder, Some(ORDINARY_USER), Some(ORDINARY_USER)).expect("we are root");
+            let mut theirs = Command::new(supervisor);
+            theirs.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
+            theirs.env("PATH", "/usr/bin:/bin").env("STATE_DIRECTORY", folder.join("state"));
+            theirs.env("CACHE_DIRECTORY", folder.join("cache")).uid(ORDINARY_USER).gid(ORDINARY_USER);
+            *command = theirs;
+        }))
     }
 
     /// The supervisor's process id.

@@ -133,6 +133,14 @@ pub fn environment(pid: i32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
+/// A line of `/proc/PID/status` behind its name.
+#[must_use]
+pub fn status_field(pid: i32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
 /// A field of `/proc/PID/status` in kilobytes, such as `VmRSS`.
 #[must_use]
 pub fn status_kib(pid: i32, field: &str) -> Option<u64> {

@@ -7,6 +7,7 @@
 //! what is wanted of programs; of a `resolv.conf` it means that a new one is read by workers that start later.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ::landlock::{
@@ -121,6 +122,13 @@ pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
         rules = allow(rules, path, access)?;
     }
     enforce(rules, WHOLE)
+}
+
+/// What is put on each program besides: it signals nobody but itself and what it starts, so not the
+/// worker, which is otherwise confined like it. Nothing where the kernel has no such rule.
+pub(super) fn for_one_program() -> Option<OwnedFd> {
+    let rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    rules.scope(Scope::Signal).and_then(Ruleset::create).ok()?.into()
 }
 
 /// Everything but executing and making device files.

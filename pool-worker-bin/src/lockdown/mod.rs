@@ -20,6 +20,7 @@ mod seccomp_js;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{OwnedFd, RawFd};
 
 use anyhow::{Context, bail};
 use pool_protocol::layer::{Layer, LayerSet, Level};
@@ -50,6 +51,21 @@ pub(crate) fn at_birth(parent: Option<u32>) -> io::Result<bool> {
 /// by the closed socket that the supervisor is gone.
 pub(crate) fn die_with_parent(on: bool) -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(on.then_some(Signal::KILL))?)
+}
+
+/// What keeps a program from signalling its own worker. Nothing where the kernel cannot, or nothing is
+/// asked for.
+pub(crate) fn apart(level: Level) -> Option<OwnedFd> {
+    if level == Level::Off { None } else { landlock::for_one_program() }
+}
+
+/// Puts it on this process, which is about to become a program. Nothing but a system call: it is made
+/// between `fork` and `execve`.
+pub(crate) fn keep_apart(apart: RawFd) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "the crate wants to own the rules, which are put on every program")]
+    // SAFETY: a number, of whatever descriptor, and a call that reads no memory.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, apart, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Ends this process at once, whatever its other thread does.

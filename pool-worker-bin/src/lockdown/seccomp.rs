@@ -88,7 +88,7 @@ pub(super) type Stack = Vec<BpfProgram>;
 pub(super) fn install(setup: &Setup) -> Result<(), String> {
     let stack = match setup.lane {
         Lane::Js => seccomp_js::stack(std::process::id(), !setup.js.module_roots.is_empty()),
-        Lane::Io => seccomp_io::stack(),
+        Lane::Io => seccomp_io::stack(&seccomp_io::Surroundings::of_this_process()),
     };
     for program in stack.map_err(|e| e.to_string())? {
         apply_filter_all_threads(&program).map_err(|e| e.to_string())?;
@@ -223,9 +223,8 @@ pub(super) mod tests {
 
     #[test]
     fn other_conventions_die_in_every_program() {
-        for stack in
-            [seccomp_js::stack(1, false).unwrap(), seccomp_js::stack(1, true).unwrap(), seccomp_io::stack().unwrap()]
-        {
+        let io = seccomp_io::stack(&seccomp_io::Surroundings::default()).unwrap();
+        for stack in [seccomp_js::stack(1, false).unwrap(), seccomp_js::stack(1, true).unwrap(), io] {
             let futex = libc::SYS_futex as u32;
             assert_eq!(answer_on(ARCH, &stack, futex, &[]), Answer::Allow);
             assert_eq!(answer_on(0x4000_0003, &stack, futex, &[]), Answer::Kill, "the 32-bit one");

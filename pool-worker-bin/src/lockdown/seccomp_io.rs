@@ -4,14 +4,17 @@
 //! A list of what is forbidden, close to that of container engines. Programs are told so by an error and live on: they are not ours, and many try
 //! a call only to see whether it is there.
 
-use seccompiler::{BackendError, SeccompAction, SeccompCmpOp};
+use nix::unistd::getpgrp;
+use seccompiler::{BackendError, SeccompAction, SeccompCmpOp, SeccompRule};
 
 use super::seccomp::{Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, program, whatever_the_arguments, when};
 
 /// Refused with any arguments, besides what no lane has use for.
 const REFUSED: &[Call] = calls![
-    // Others' descriptors.
+    // Others' descriptors and memory.
     SYS_pidfd_getfd,
+    SYS_process_madvise,
+    SYS_process_mrelease,
     // Files without their names, past the rules for names.
     SYS_open_by_handle_at,
     SYS_name_to_handle_at,
@@ -67,8 +70,68 @@ const PERSONALITIES: [u32; 5] = [0, 0x0004_0000, 0x0008, 0x0004_0008, u32::MAX];
 /// Typing for somebody else: into the terminal that a person sits at.
 const TYPING: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541C /* TIOCLINUX */];
 
+/// What the filter must know of the process's surroundings.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Surroundings {
+    /// The supervisor's number and that of its process group; nothing in a process namespace of its
+    /// own, where neither can be named.
+    supervisor: Option<(u32, u32)>,
+}
+
+impl Surroundings {
+    /// To be called while its parent is the supervisor.
+    pub(super) fn of_this_process() -> Self {
+        // A worker stays in the group that it was started in.
+        let group = getpgrp().as_raw().unsigned_abs();
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        Self { supervisor: parent.map(|pid| (pid, group)) }
+    }
+}
+
+/// Setting how others are scheduled: each call, where it takes its number, and what kinds of numbers
+/// it takes. 0 is whoever asks, and its group is its own. A thread's own number is refused as well,
+/// because no filter can tell it from another process's.
+const OTHERS_TURN: [(libc::c_long, u8, Option<[u32; 2]>); 8] = [
+    (libc::SYS_setpriority, 1, Some([0 /* PRIO_PROCESS */, 1 /* PRIO_PGRP */])),
+    (libc::SYS_ioprio_set, 1, Some([1 /* IOPRIO_WHO_PROCESS */, 2 /* IOPRIO_WHO_PGRP */])),
+    (libc::SYS_sched_setscheduler, 0, None),
+    (libc::SYS_sched_setparam, 0, None),
+    (libc::SYS_sched_setattr, 0, None),
+    (libc::SYS_sched_setaffinity, 0, None),
+    (libc::SYS_migrate_pages, 0, None),
+    (libc::SYS_move_pages, 0, None),
+];
+
+/// Renicing and pinning others.
+fn others_turn(list: &mut Rules) {
+    use SeccompCmpOp::Ne;
+    for (call, number, kinds) in OTHERS_TURN {
+        let mut rules = vec![when(&[arg(number, Ne, 0)])];
+        rules.extend(kinds.map(|kinds| when(&kinds.map(|kind| arg(0, Ne, kind)))));
+        list.insert(call, rules);
+    }
+}
+
+/// Signalling the supervisor by its number. Landlock keeps every process outside from being
+/// signalled, but only from Linux 6.12 on, and an ordinary user's pool has no process namespace.
+fn signals_outside(list: &mut Rules, (supervisor, group): (u32, u32)) {
+    let is = |number: u32| -> SeccompRule { when(&[arg(0, SeccompCmpOp::Eq, number)]) };
+    let negative = |number: u32| 0_u32.wrapping_sub(number);
+    for call in [
+        libc::SYS_tkill,
+        libc::SYS_tgkill,
+        libc::SYS_rt_sigqueueinfo,
+        libc::SYS_rt_tgsigqueueinfo,
+        libc::SYS_pidfd_open,
+    ] {
+        list.insert(call, vec![is(supervisor)]);
+    }
+    // The last is everybody whom this user may signal.
+    list.insert(libc::SYS_kill, vec![is(supervisor), is(negative(group)), is(negative(1))]);
+}
+
 /// The lane's programs of the kernel.
-pub(super) fn stack() -> Result<Stack, BackendError> {
+pub(super) fn stack(around: &Surroundings) -> Result<Stack, BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
     let refused = |list: Rules, number| program(list, errno(number), SeccompAction::Allow);
@@ -79,6 +142,10 @@ pub(super) fn stack() -> Result<Stack, BackendError> {
     // Others' limits: a supervisor of the same user could be given so few descriptors or so little CPU time that it ends.
     no_right.insert(libc::SYS_prlimit64, vec![when(&[arg(0, Ne, 0)])]);
     no_right.insert(libc::SYS_ioctl, TYPING.iter().map(|code| when(&[arg(1, Eq, *code)])).collect());
+    others_turn(&mut no_right);
+    if let Some(supervisor) = around.supervisor {
+        signals_outside(&mut no_right, supervisor);
+    }
     let mut no_family = Rules::new();
     no_family.insert(libc::SYS_socket, vec![when(&FAMILIES.map(|family| arg(0, Ne, family.unsigned_abs())))]);
     Ok(vec![
@@ -94,9 +161,13 @@ mod tests {
     use super::super::seccomp::tests::answer;
     use super::*;
 
+    fn stack() -> Stack {
+        super::stack(&Surroundings::default()).unwrap()
+    }
+
     #[test]
     fn programs_get_errors_for_what_they_have_no_use_for() {
-        let stack = stack().unwrap();
+        let stack = stack();
         for (number, name) in always_refused() {
             assert_eq!(answer(&stack, *number, &[]), Errno(libc::EPERM), "{name}");
         }
@@ -112,7 +183,7 @@ mod tests {
 
     #[test]
     fn arguments_decide_where_a_call_is_good_and_bad() {
-        let stack = stack().unwrap();
+        let stack = stack();
         let say = |number, args: &[u64]| answer(&stack, number, args);
         assert_eq!(say(libc::SYS_clone, &[libc::SIGCHLD as u64]), Allow);
         assert_eq!(say(libc::SYS_clone, &[(libc::CLONE_VM | libc::CLONE_THREAD) as u64]), Allow);
@@ -130,5 +201,35 @@ mod tests {
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x5401]), Allow);
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x5412]), Errno(libc::EPERM));
         assert_eq!(say(libc::SYS_ioctl, &[0, 0x1_0000_5412]), Errno(libc::EPERM), "the kernel looks at 32 bits");
+    }
+
+    #[test]
+    fn only_ones_own_turn_is_changed() {
+        let say = |call, args: &[u64]| answer(&stack(), call, args);
+        for (call, number, kinds) in OTHERS_TURN {
+            let [good, also_good] = kinds.unwrap_or([0, 0]);
+            let with = |kind: u32, who: u64| if number == 0 { vec![who] } else { vec![kind.into(), who] };
+            assert_eq!(say(call, &with(good, 0)), Allow, "{call}");
+            assert_eq!(say(call, &with(also_good, 0)), Allow, "{call}");
+            assert_eq!(say(call, &with(good, 77)), Errno(libc::EPERM), "{call}");
+        }
+        assert_eq!(say(libc::SYS_setpriority, &[2 /* PRIO_USER */, 0]), Errno(libc::EPERM));
+        assert_eq!(say(libc::SYS_ioprio_set, &[3 /* IOPRIO_WHO_USER */, 0]), Errno(libc::EPERM));
+    }
+
+    #[test]
+    fn the_supervisor_is_not_signalled_by_its_number_nor_with_its_group_or_with_all() {
+        let stack = super::stack(&Surroundings { supervisor: Some((77, 70)) }).unwrap();
+        let say = |call, args: &[u64]| answer(&stack, call, args);
+        let number = |pid: i64| pid.cast_unsigned();
+        for pid in [77, -70, -1] {
+            assert_eq!(say(libc::SYS_kill, &[number(pid)]), Errno(libc::EPERM), "{pid}");
+        }
+        for pid in [0, 1, 78, -78] {
+            assert_eq!(say(libc::SYS_kill, &[number(pid)]), Allow, "{pid}");
+        }
+        for call in [libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_pidfd_open] {
+            assert_eq!((say(call, &[77]), say(call, &[78])), (Errno(libc::EPERM), Allow), "{call}");
+        }
     }
 }

@@ -15,6 +15,8 @@ use super::report::{judge, stopped, succeeded};
 const X32_BIT: c_long = 0x4000_0000;
 /// No such flag of `kexec_load`.
 const KEXEC_UNKNOWN_FLAG: i64 = 0x8000;
+/// `setpriority` knows 0 to 2.
+const NO_SUCH_KIND: i64 = 7;
 /// `-1` as `*at` calls take it for the working folder.
 const HERE: i64 = libc::AT_FDCWD as i64;
 
@@ -65,6 +67,19 @@ fn described(attack: Attack, supervisor: i64) -> Option<Plain> {
         Attack::PrlimitSupervisor => {
             let args = [supervisor, i64::from(libc::RLIMIT_NOFILE), 0, 0, 0, 0];
             at_supervisor(format!("prlimit({supervisor})"), libc::SYS_prlimit64, args)
+        }
+        // No such kind of number: refused in the end, by whoever looks at it.
+        Attack::ReniceSupervisor => {
+            let args = [NO_SUCH_KIND, supervisor, 19, 0, 0, 0];
+            at_supervisor(format!("setpriority({supervisor})"), libc::SYS_setpriority, args)
+        }
+        Attack::RescheduleSupervisor => {
+            let args = [supervisor, i64::from(libc::SCHED_IDLE), 0, 0, 0, 0];
+            at_supervisor(format!("sched_setscheduler({supervisor})"), libc::SYS_sched_setscheduler, args)
+        }
+        Attack::PinSupervisor => {
+            let args = [supervisor, 8, 0, 0, 0, 0];
+            at_supervisor(format!("sched_setaffinity({supervisor})"), libc::SYS_sched_setaffinity, args)
         }
         Attack::Execve => plain("execve(NULL)", libc::SYS_execve, [0; 6]),
         Attack::Execveat => plain("execveat(NULL)", libc::SYS_execveat, [HERE, 0, 0, 0, 0, 0]),

@@ -103,9 +103,8 @@ fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Pro
         I386Call => calls::i386(),
         HandleSigsys => calls::handle_sigsys()?,
         SetClock | SignalSupervisor | SignalThread | PidfdSupervisor | MessageQueue | Execve | Execveat | Ptrace
-        | ProcessVmReadv | PrlimitSupervisor | Bpf | Mount | UnshareUser | Setns | Keyctl | IoUring | Kexec
-        | InitModule | Userfaultfd | Openat2 | SocketInet | SocketUnix | X32Call => {
-            calls::plain(attack, order.supervisor).context("not a plain call")?
-        }
+        | ProcessVmReadv | PrlimitSupervisor | ReniceSupervisor | RescheduleSupervisor | PinSupervisor | Bpf
+        | Mount | UnshareUser | Setns | Keyctl | IoUring | Kexec | InitModule | Userfaultfd | Openat2 | SocketInet
+        | SocketUnix | X32Call => calls::plain(attack, order.supervisor).context("not a plain call")?,
     })
 }

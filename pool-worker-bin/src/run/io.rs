@@ -32,6 +32,7 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
         rules: shell::Rules::new(&setup.shell)?,
         interrupt: Arc::new(Interrupt::new().context("failed to make a wake-up")?),
         result_bytes: usize::try_from(setup.result_bytes)?,
+        apart: lockdown::apart(setup.isolation.level),
     };
     shell::adopt_orphans().context("failed to become the parent of orphans")?;
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
@@ -123,6 +124,8 @@ struct IoLane {
     rules: shell::Rules,
     interrupt: Arc<Interrupt>,
     result_bytes: usize,
+    /// What keeps programs from signalling this process.
+    apart: Option<OwnedFd>,
 }
 
 impl IoLane {
@@ -207,7 +210,7 @@ impl IoLane {
         if leaves_orphans {
             tie(false)?;
         }
-        let ran = shell::run(&self.rules, command, limits, &*self.interrupt);
+        let ran = shell::run(&self.rules, command, limits, self.apart.as_ref().map(AsFd::as_fd), &*self.interrupt);
         if leaves_orphans {
             tie(true)?;
         }

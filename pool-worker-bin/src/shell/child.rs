@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Stdio};
@@ -11,6 +11,8 @@ use std::time::Duration;
 use pool_worker_core::shell::{Command, Program, Refusal, open_listed};
 use rustix::fs::Mode;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, setrlimit};
+
+use crate::lockdown::keep_apart;
 
 /// Seconds of CPU time beyond the budget before the kernel kills a program that ignores SIGXCPU.
 const CPU_GRACE_SECS: u64 = 2;
@@ -69,11 +71,17 @@ fn is_script(file: &OwnedFd) -> bool {
 }
 
 /// Starts the program.
-pub(super) fn start(command: &Command<'_>, file_bytes: u64, limits: Limits) -> Result<Child, StartError> {
+pub(super) fn start(
+    command: &Command<'_>,
+    file_bytes: u64,
+    limits: Limits,
+    apart: Option<BorrowedFd<'_>>,
+) -> Result<Child, StartError> {
     let file = listed_file(command.program)?;
     let listed = &command.program.listed;
     let failed = |reason: io::Error| StartError::Failed { program: listed.program.clone(), reason };
     let keep = is_script(file).then(|| file.as_raw_fd());
+    let apart = apart.map(|fd| fd.as_raw_fd());
     let mut starter = std::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
     starter
         .arg0(&listed.resolved)
@@ -88,7 +96,7 @@ pub(super) fn start(command: &Command<'_>, file_bytes: u64, limits: Limits) -> R
     // SAFETY: the closure makes system calls only; it allocates nothing and takes no lock, so that it is safe in the
     // child of a process with several threads.
     unsafe {
-        starter.pre_exec(move || become_program(keep, file_bytes, limits));
+        starter.pre_exec(move || become_program(keep, apart, file_bytes, limits));
     }
     let mut child = starter.spawn().map_err(failed)?;
     let pid = Pid::from_child(&child);
@@ -106,8 +114,9 @@ pub(super) fn start(command: &Command<'_>, file_bytes: u64, limits: Limits) -> R
 }
 
 /// In the new process.
-fn become_program(keep: Option<i32>, file_bytes: u64, limits: Limits) -> io::Result<()> {
+fn become_program(keep: Option<RawFd>, apart: Option<RawFd>, file_bytes: u64, limits: Limits) -> io::Result<()> {
     rustix::process::setsid()?;
+    apart.map_or(Ok(()), keep_apart)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let cpu_secs = limits.cpu.as_millis().div_ceil(1000).max(1);

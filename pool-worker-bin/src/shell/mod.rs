@@ -124,9 +124,17 @@ pub(crate) fn adopt_orphans() -> std::io::Result<()> {
 }
 
 /// Runs a command to its end, or to that of the task.
-pub(crate) fn run(rules: &Rules, command: &Command<'_>, limits: Limits, stopped: &dyn Stopped) -> ShellEnd {
+///
+/// `apart`: what keeps it from its worker, see [`crate::lockdown::apart`].
+pub(crate) fn run(
+    rules: &Rules,
+    command: &Command<'_>,
+    limits: Limits,
+    apart: Option<BorrowedFd<'_>>,
+    stopped: &dyn Stopped,
+) -> ShellEnd {
     let mut usage = Usage::default();
-    let child = match child::start(command, rules.file_bytes, limits) {
+    let child = match child::start(command, rules.file_bytes, limits, apart) {
         Ok(child) => child,
         Err(error) => {
             let failure = match error {
