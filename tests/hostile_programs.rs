@@ -1,7 +1,9 @@
 //! Programs of the list that turn against the pool that runs them, as root and as an ordinary user:
-//! rows 71 and 73 of what the pool must survive.
+//! rows 69, 71 and 73 of what the pool must survive.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use pool_tests::tasks::{code, error, program, result, with};
 use pool_tests::{Folder, Pool, Value, json, proc, skip, unharmed, until, until_some};
@@ -11,6 +13,8 @@ const INTRUDER: &str = env!("CARGO_BIN_EXE_intruder");
 
 const EPERM: &str = "1";
 const ESRCH: &str = "3";
+const EACCES: &str = "13";
+const ECONNREFUSED: &str = "111";
 /// What keeps a program from another process: the filter, or that the number means nobody where it is.
 const OUT_OF_REACH: [&str; 2] = [EPERM, ESRCH];
 
@@ -52,6 +56,87 @@ fn as_everybody(test: impl Fn(Pool, &Tools, bool), more: &Value) {
         Some(pool) => test(pool, &tools, false),
         None => skip::partly_skipped(skip::ROOT, "this user's pool is the only one that can be started"),
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("made of ASCII")
+}
+
+/// A socket of the machine that everybody may connect to, and its path.
+fn neighbour(folder: &Folder, name: &str) -> (UnixListener, String) {
+    let path = folder.join(name);
+    let listener = UnixListener::bind(&path).expect("a new name");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("ours");
+    (listener, text(&path).to_owned())
+}
+
+#[test]
+fn hostile_69_a_program_reaches_neither_socket_of_the_pool_nor_others_of_the_machine() {
+    let test = |pool: Pool, tools: &Tools, _is_root| {
+        let (_listener, other) = neighbour(&tools.0, if proc_is_root(&pool) { "a.sock" } else { "b.sock" });
+        let (control, http) = (pool.socket(), pool.socket().with_file_name("api.sock"));
+        unharmed(&pool, || {
+            for words in [
+                ["control", text(control)],
+                ["control-by-an-orphan", text(control)],
+                ["http", text(&http)],
+                ["socket", &other],
+                ["datagram", text(control)],
+            ] {
+                assert_eq!(tools.tries(&pool, &words), EPERM, "{words:?}");
+            }
+            assert_eq!(tools.tries(&pool, &["pair"]), "done", "what two processes of one program talk through");
+        });
+    };
+    as_everybody(test, &json!({}));
+}
+
+/// What is left of the HTTP API is the network, which programs have, and the key, which they have not.
+#[test]
+fn hostile_69_over_the_network_a_program_is_nobody_without_the_key_which_it_cannot_read() {
+    let test = |pool: Pool, tools: &Tools, is_root| {
+        let address = pool.api().address;
+        let key = pool.socket().with_file_name("api.key");
+        assert!(key.exists());
+        unharmed(&pool, || {
+            assert_eq!(tools.tries(&pool, &["tcp", &address]), "401");
+            // Where it is covered, by what holds nothing.
+            let nothing = if is_root { "empty" } else { EACCES };
+            assert_eq!(tools.tries(&pool, &["read", text(&key)]), nothing);
+        });
+    };
+    as_everybody(test, &json!({}));
+}
+
+/// Where the configuration lets programs make Unix sockets, the pool's own look at who is there. A
+/// second name of the socket is one that nothing covers.
+#[test]
+fn hostile_69_where_sockets_are_listed_those_of_the_pool_still_refuse_programs() {
+    let shared = Folder::new();
+    std::fs::set_permissions(shared.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let (_listener, listed) = neighbour(&shared, "listed.sock");
+    let test = |pool: Pool, tools: &Tools, is_root| {
+        let (control, http) = (pool.socket(), pool.socket().with_file_name("api.sock"));
+        let (again, http_again) = (pool.socket().with_file_name("2.sock"), pool.socket().with_file_name("3.sock"));
+        std::fs::hard_link(control, &again).and_then(|()| std::fs::hard_link(&http, &http_again)).expect("same folder");
+        unharmed(&pool, || {
+            assert_eq!(tools.tries(&pool, &["socket", &listed]), "done");
+            let covered = if is_root { ECONNREFUSED } else { "closed" };
+            assert_eq!(tools.tries(&pool, &["control", text(control)]), covered);
+            assert_eq!(tools.tries(&pool, &["http", text(&http)]), covered);
+            for words in
+                [["control", text(&again)], ["control-by-an-orphan", text(&again)], ["http", text(&http_again)]]
+            {
+                assert_eq!(tools.tries(&pool, &words), "closed", "{words:?}");
+            }
+        });
+        until("the refusal is logged", || pool.log().contains("of a program of this pool"));
+    };
+    as_everybody(test, &json!({"sockets": [listed]}));
+}
+
+fn proc_is_root(pool: &Pool) -> bool {
+    proc::status_field(pool.pid(), "Uid").is_some_and(|ids| ids.starts_with("0\t"))
 }
 
 /// How the kernel schedules a process: its nice value and policy, and its processors.

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod client;
 pub mod http;
+mod peer;
 pub mod shell;
 mod socket;
 

@@ -86,7 +86,8 @@ attacks! {
         "list the machine's processes in /proc";
     FindFolders = "find-folders", Some(MountNamespace), None,
         "find the system's folders";
-    ConnectControl = "connect-control", Some(MountNamespace), None,
+    /// For programs, to be answered there: where the configuration lets them connect, the socket hangs up.
+    ConnectControl = "connect-control", Some(MountNamespace), Some(Seccomp),
         "connect to the control socket";
     ConnectLoopback = "connect-loopback", Some(NetworkNamespace), None,
         "connect to the machine's loopback address";
@@ -154,7 +155,7 @@ attacks! {
         "open a file by openat2";
     SocketInet = "socket-inet", Some(Seccomp), None,
         "make an internet socket";
-    SocketUnix = "socket-unix", Some(Seccomp), None,
+    SocketUnix = "socket-unix", Some(Seccomp), Some(Seccomp),
         "make a Unix socket";
     /// Only where the processor has it.
     I386Call = "i386-call", Some(Seccomp), Some(Seccomp),

@@ -15,8 +15,8 @@ pub const FROZEN: u32 = 3;
 /// A worker is told whether requests may reach public addresses that no list names.
 pub const PUBLIC_ADDRESSES: u32 = 4;
 
-/// A limit that was set at run time can be lifted. A worker is told which variables tasks may set for programs, and says
-/// how long a task kept it busy, whatever else the machine did.
+/// A limit that was set at run time can be lifted. A worker is told which variables tasks may set for programs and which
+/// Unix sockets are not for programs, and says how long a task kept it busy, whatever else the machine did.
 pub const TENANTS: u32 = 5;
 
 /// What this build speaks.

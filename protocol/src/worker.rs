@@ -101,6 +101,12 @@ pub struct IsolationSetup {
     pub readable: Vec<String>,
     /// The io lane: folders that may be read and written.
     pub writable: Vec<String>,
+    /// The io lane: Unix sockets of the machine that programs may use. When there are none, programs
+    /// can make no Unix socket.
+    pub sockets: Vec<String>,
+    /// The io lane: the pool's own sockets and the API's key, which are covered where the process
+    /// has a mount namespace of its own.
+    pub covered: Vec<String>,
 }
 
 /// Body of a `Probed` frame, as JSON.

@@ -50,7 +50,7 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_that_tells_a_worker_of_variables() {
+fn the_version_is_the_one_that_tells_a_worker_of_variables_and_sockets() {
     assert_eq!(version::CURRENT, 5);
 }
 
@@ -223,6 +223,8 @@ fn the_setup_of_a_worker() {
             namespaced: true,
             readable: vec!["/usr".into()],
             writable: vec![],
+            sockets: vec!["/run/db.sock".into()],
+            covered: vec!["/run/api.key".into()],
         },
         probe: Some(ProbeSetup { attack: "x".into(), supervisor: 6, control_socket: "/run/pool.sock".into() }),
     };
@@ -233,7 +235,8 @@ fn the_setup_of_a_worker() {
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
         r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5},"#,
         r#""http":{"public":"deny","allow":["a.example:443"]},"#,
-        r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[]},"#,
+        r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[],"#,
+        r#""sockets":["/run/db.sock"],"covered":["/run/api.key"]},"#,
         r#""probe":{"attack":"x","supervisor":6,"controlSocket":"/run/pool.sock"}}"#,
     ];
     assert_eq!(text, expected.concat());

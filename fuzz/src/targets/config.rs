@@ -69,6 +69,9 @@ fn keeps_its_bounds(config: &Config) {
         assert!(name != "*" && !name.contains(['=', '\0']), "{name:?}");
         assert!(!config.shell.env.contains_key(name), "{name:?} is set by the configuration");
     }
+    for path in &config.shell.sockets {
+        assert!(path.is_absolute(), "{path:?}");
+    }
 }
 
 fn reads_back(config: &Config) {

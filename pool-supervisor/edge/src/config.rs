@@ -281,6 +281,8 @@ pub struct ShellConfig {
     pub readable: Vec<PathBuf>,
     /// Canonical, existing, UTF-8.
     pub writable: Vec<PathBuf>,
+    /// Absolute, UTF-8; nothing need be there.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// `http`
@@ -435,6 +437,7 @@ impl Config {
                 cwd: PathBuf::from("/"),
                 readable: Vec::new(),
                 writable: Vec::new(),
+                sockets: Vec::new(),
             },
             http: HttpConfig {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
@@ -486,7 +489,8 @@ impl Config {
         }
     }
 
-    /// What a worker is told at its start; whether it has namespaces is for whoever starts its process to add.
+    /// What a worker is told at its start; whether it has namespaces, and where the pool's own
+    /// sockets are, is for whoever starts its process to add.
     #[must_use]
     pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
         let utf8 = |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
@@ -519,6 +523,8 @@ impl Config {
                 namespaced: false,
                 readable: self.shell.readable.iter().map(utf8).collect(),
                 writable: cwd.into_iter().chain(&self.shell.writable).map(utf8).collect(),
+                sockets: self.shell.sockets.iter().map(utf8).collect(),
+                covered: Vec::new(),
             },
             probe: None,
         }

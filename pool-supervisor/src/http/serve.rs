@@ -19,6 +19,7 @@ use super::Patience;
 use super::gate::Place as At;
 use super::patient::Patient;
 use super::places::{Place, Places};
+use crate::peer;
 
 /// A request line with its headers.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -70,6 +71,10 @@ pub(super) async fn accept_all(listener: Listener, mut places: Places, serving: 
     let accepting = async {
         loop {
             let stream = match listener.accept().await {
+                Ok(Stream::Unix(stream)) if let Some(who) = peer::program(&stream) => {
+                    tracing::warn!("refused a connection to the HTTP API's socket {who}");
+                    continue;
+                }
                 Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!("failed to accept an HTTP connection: {error}");

@@ -49,6 +49,9 @@ impl Pool {
         let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
         setup.probe = probe;
         setup.body_bytes = setup.body_bytes.max(self.allowed_body_bytes);
+        if lane == wire::Lane::Io {
+            setup.isolation.covered = self.own_files();
+        }
         let group = self.make_group(id, &setup)?;
         let made = self.start_process(lane, group.as_ref().map(Group::procs));
         let (spawned, namespaces) = match made {
@@ -61,6 +64,13 @@ impl Pool {
         };
         setup.isolation.namespaced = namespaces != Namespaces::Shared;
         self.take_in(id, setup, spawned, group)
+    }
+
+    /// What no program is to find where it could be covered: both sockets, and the key of the one over the network.
+    fn own_files(&self) -> Vec<String> {
+        let (control, http) = (&self.control.path, &self.config.http);
+        let files = [Some(control.clone()), http.socket_beside(control), Some(http.key_file_beside(control))];
+        files.into_iter().flatten().filter_map(|path| path.to_str().map(str::to_owned)).collect()
     }
 
     /// A process that nobody watches: its closed socket ends it, and as a child that is no worker it is reaped.

@@ -13,6 +13,7 @@ use super::listener::caller;
 use super::outbox::Peer;
 use super::perform::Carried;
 use super::reactor::{Pool, Token};
+use crate::peer::stranger;
 
 /// What may be done in one turn about clients that are gone: outcomes that they missed, tasks that
 /// end with them.
@@ -25,13 +26,11 @@ impl Pool {
             match self.control.accept() {
                 Ok(None) => return,
                 Ok(Some(stream)) => {
-                    let caller = match caller(&stream) {
-                        Ok(caller) => caller,
-                        Err(uid) => {
-                            tracing::warn!(uid, "refused a connection of another user");
-                            continue;
-                        }
-                    };
+                    if let Some(who) = stranger(&stream) {
+                        tracing::warn!("refused a connection to the control socket {who}");
+                        continue;
+                    }
+                    let caller = caller(&stream);
                     if let Err(error) = self.make_room(caller).and_then(|()| self.adopt(stream, caller)) {
                         tracing::warn!("failed to take a connection: {error}");
                     }

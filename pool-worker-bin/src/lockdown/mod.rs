@@ -146,7 +146,7 @@ pub(crate) fn before_threads(setup: &Setup) -> anyhow::Result<Confined> {
     }
     match setup.lane {
         Lane::Js => namespaces::enter(setup.isolation.namespaced, &setup.js.module_roots, &mut confined),
-        Lane::Io => own_processes(&mut confined),
+        Lane::Io => own_processes(setup, &mut confined),
     }
     let no_new_privs = rustix::thread::set_no_new_privs(true).map_err(|e| format!("prctl(PR_SET_NO_NEW_PRIVS): {e}"));
     confined.note(Layer::NoNewPrivs, no_new_privs);
@@ -164,11 +164,13 @@ pub(crate) fn before_threads(setup: &Setup) -> anyhow::Result<Confined> {
     Ok(confined)
 }
 
-/// Where the supervisor has made a namespace of processes: makes `/proc` show it.
-fn own_processes(confined: &mut Confined) {
+/// Where the supervisor has made a namespace of processes: makes `/proc` show it, and covers the
+/// pool's own sockets.
+fn own_processes(setup: &Setup, confined: &mut Confined) {
     if is_init() {
         confined.note(Layer::PidNamespace, Ok(()));
-        confined.note(Layer::MountNamespace, root::own_proc());
+        let files = root::own_proc().and_then(|()| root::cover(&setup.isolation.covered));
+        confined.note(Layer::MountNamespace, files);
     }
 }
 

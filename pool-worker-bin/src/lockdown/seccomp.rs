@@ -88,7 +88,7 @@ pub(super) type Stack = Vec<BpfProgram>;
 pub(super) fn install(setup: &Setup) -> Result<(), String> {
     let stack = match setup.lane {
         Lane::Js => seccomp_js::stack(std::process::id(), !setup.js.module_roots.is_empty()),
-        Lane::Io => seccomp_io::stack(&seccomp_io::Surroundings::of_this_process()),
+        Lane::Io => seccomp_io::stack(&seccomp_io::Surroundings::of(&setup.isolation)),
     };
     for program in stack.map_err(|e| e.to_string())? {
         apply_filter_all_threads(&program).map_err(|e| e.to_string())?;

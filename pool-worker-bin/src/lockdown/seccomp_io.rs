@@ -5,6 +5,7 @@
 //! a call only to see whether it is there.
 
 use nix::unistd::getpgrp;
+use pool_protocol::worker::IsolationSetup;
 use seccompiler::{BackendError, SeccompAction, SeccompCmpOp, SeccompRule};
 
 use super::seccomp::{Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, program, whatever_the_arguments, when};
@@ -73,18 +74,20 @@ const TYPING: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541C /* TIOCLINUX */];
 /// What the filter must know of the process's surroundings.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Surroundings {
+    /// The configuration lists Unix sockets that programs may use.
+    unix_sockets: bool,
     /// The supervisor's number and that of its process group; nothing in a process namespace of its
     /// own, where neither can be named.
     supervisor: Option<(u32, u32)>,
 }
 
 impl Surroundings {
-    /// To be called while its parent is the supervisor.
-    pub(super) fn of_this_process() -> Self {
+    /// Of this process. To be called while its parent is the supervisor.
+    pub(super) fn of(setup: &IsolationSetup) -> Self {
         // A worker stays in the group that it was started in.
         let group = getpgrp().as_raw().unsigned_abs();
         let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        Self { supervisor: parent.map(|pid| (pid, group)) }
+        Self { unix_sockets: !setup.sockets.is_empty(), supervisor: parent.map(|pid| (pid, group)) }
     }
 }
 
@@ -130,6 +133,16 @@ fn signals_outside(list: &mut Rules, (supervisor, group): (u32, u32)) {
     list.insert(libc::SYS_kill, vec![is(supervisor), is(negative(group)), is(negative(1))]);
 }
 
+/// Unix sockets, where the configuration lists none: no list of paths is held against `connect`, so
+/// that the control socket would be within reach of every program. Pairs stay, but for datagrams: one
+/// of such a pair can be connected to a path after all.
+fn unix_sockets(list: &mut Rules) {
+    const KIND: u64 = 0xf;
+    let of_kind = |kind: i32| when(&[arg(1, SeccompCmpOp::MaskedEq(KIND), kind.unsigned_abs())]);
+    list.insert(libc::SYS_socket, vec![when(&[arg(0, SeccompCmpOp::Eq, libc::AF_UNIX.unsigned_abs())])]);
+    list.insert(libc::SYS_socketpair, [libc::SOCK_DGRAM, libc::SOCK_RAW].map(of_kind).into());
+}
+
 /// The lane's programs of the kernel.
 pub(super) fn stack(around: &Surroundings) -> Result<Stack, BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
@@ -145,6 +158,9 @@ pub(super) fn stack(around: &Surroundings) -> Result<Stack, BackendError> {
     others_turn(&mut no_right);
     if let Some(supervisor) = around.supervisor {
         signals_outside(&mut no_right, supervisor);
+    }
+    if !around.unix_sockets {
+        unix_sockets(&mut no_right);
     }
     let mut no_family = Rules::new();
     no_family.insert(libc::SYS_socket, vec![when(&FAMILIES.map(|family| arg(0, Ne, family.unsigned_abs())))]);
@@ -204,6 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn only_a_connected_pair_of_unix_sockets_is_made_unless_sockets_are_listed() {
+        let listed = super::stack(&Surroundings { unix_sockets: true, supervisor: None }).unwrap();
+        let (unix, flags) = (libc::AF_UNIX as u64, (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u64);
+        for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET, libc::SOCK_DGRAM, libc::SOCK_RAW] {
+            for kind in [kind as u64, kind as u64 | flags] {
+                assert_eq!(answer(&stack(), libc::SYS_socket, &[unix, kind]), Errno(libc::EPERM), "{kind:#x}");
+                assert_eq!(answer(&listed, libc::SYS_socket, &[unix, kind]), Allow, "{kind:#x}");
+                assert_eq!(answer(&listed, libc::SYS_socketpair, &[unix, kind]), Allow, "{kind:#x}");
+            }
+        }
+        for (kind, expected) in [
+            (libc::SOCK_STREAM, Allow),
+            (libc::SOCK_SEQPACKET, Allow),
+            (libc::SOCK_DGRAM, Errno(libc::EPERM)),
+            (libc::SOCK_RAW, Errno(libc::EPERM)),
+        ] {
+            assert_eq!(answer(&stack(), libc::SYS_socketpair, &[unix, kind as u64 | flags]), expected, "{kind}");
+        }
+    }
+
+    #[test]
     fn only_ones_own_turn_is_changed() {
         let say = |call, args: &[u64]| answer(&stack(), call, args);
         for (call, number, kinds) in OTHERS_TURN {
@@ -219,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_supervisor_is_not_signalled_by_its_number_nor_with_its_group_or_with_all() {
-        let stack = super::stack(&Surroundings { supervisor: Some((77, 70)) }).unwrap();
+        let stack = super::stack(&Surroundings { unix_sockets: false, supervisor: Some((77, 70)) }).unwrap();
         let say = |call, args: &[u64]| answer(&stack, call, args);
         let number = |pid: i64| pid.cast_unsigned();
         for pid in [77, -70, -1] {

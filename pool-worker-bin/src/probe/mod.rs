@@ -90,7 +90,7 @@ fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Pro
         OpenPasswd => reach::open("/etc/passwd"),
         ReadSupervisor => reach::open(&format!("/proc/{}/environ", order.supervisor)),
         CreateFile => reach::create_file(),
-        ConnectControl => reach::connect_control(&order.control_socket),
+        ConnectControl => reach::connect_control(&order.control_socket, setup.lane),
         ConnectLoopback => reach::connect_loopback(),
         ConnectAbstract => reach::connect_abstract(order.supervisor)?,
         NetworkInterfaces => reach::network_interfaces(),

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "asking for network interfaces, as no safe wrapper does")]
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -10,13 +11,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use pool_protocol::worker::{ProbeReport, Setup};
+use pool_protocol::control::HelloHead;
+use pool_protocol::frame::{self, Kind};
+use pool_protocol::limits::HEADER_BYTES;
+use pool_protocol::version;
+use pool_protocol::worker::{Lane, ProbeReport, Setup};
 
 use super::report::{errno, judge, stopped, succeeded};
 
 /// Nobody listens there; that nobody does is an answer of the machine's own network.
 const DISCARD_PORT: u16 = 9;
 const CONNECT: Duration = Duration::from_secs(2);
+/// The supervisor's answer, or its hanging up, on a machine that has much to do.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Interfaces are numbered from 1; a machine with more has its first ones up.
 const INTERFACES: i32 = 64;
 
@@ -53,8 +60,31 @@ pub(super) fn create_file() -> ProbeReport {
     judge(&format!("create({path:?})"), made.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::EROFS])
 }
 
-pub(super) fn connect_control(path: &str) -> ProbeReport {
-    judge(&format!("connect({path:?})"), UnixStream::connect(path).map_err(|e| errno(&e)), &[Errno::ENOENT])
+/// JavaScript must not find it. Programs may be able to connect, and must not be answered.
+pub(super) fn connect_control(path: &str, lane: Lane) -> ProbeReport {
+    let what = format!("connect({path:?})");
+    match (UnixStream::connect(path), lane) {
+        (Ok(stream), Lane::Io) => say_hello(&what, stream),
+        // Refused by what covers it.
+        (answer, _) => judge(&what, answer.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::ECONNREFUSED]),
+    }
+}
+
+fn say_hello(what: &str, mut stream: UnixStream) -> ProbeReport {
+    let mut hello = Vec::new();
+    frame::put(&mut hello, Kind::Hello, u64::from(version::CURRENT), &HelloHead { program: "probe" }, &[]);
+    let answer = stream
+        .set_read_timeout(Some(ANSWER))
+        .and_then(|()| stream.write_all(&hello))
+        .and_then(|()| stream.read(&mut [0; HEADER_BYTES]));
+    match answer {
+        Ok(0) => stopped(format!("{what}: hung up on")),
+        Ok(_) => succeeded(format!("{what}: answered")),
+        Err(error) if matches!(errno(&error), Errno::EPIPE | Errno::ECONNRESET) => {
+            stopped(format!("{what}: hung up on ({:?})", errno(&error)))
+        }
+        Err(error) => succeeded(format!("{what}: not refused ({error})")),
+    }
 }
 
 pub(super) fn connect_loopback() -> ProbeReport {

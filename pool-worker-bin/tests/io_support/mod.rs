@@ -86,6 +86,8 @@ pub fn setup(lane: Lane) -> Setup {
             namespaced: false,
             readable: Vec::new(),
             writable: vec!["/".into()],
+            sockets: Vec::new(),
+            covered: Vec::new(),
         },
         probe: None,
     }

@@ -210,6 +210,13 @@ pub(super) fn task_variable(setting: &Setting, env: &BTreeMap<String, String>) -
     Ok(text.to_owned())
 }
 
+/// One entry of `shell.sockets`. Whoever serves it may come and go.
+pub(super) fn listed_socket(setting: &Setting) -> Result<PathBuf, Problem> {
+    let path = absolute(setting, "the absolute path of a socket")?;
+    super::paths::check_socket_path(&path).map_err(|e| setting.problem(format!("is too long: {e}")))?;
+    Ok(path)
+}
+
 /// The API's address, or nothing for `off`.
 ///
 /// # Errors

@@ -305,6 +305,11 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
             }
         }
     }
+    if let Some(setting) = from.take("sockets") {
+        for path in setting.list("a list of paths of sockets")? {
+            shell.sockets.push(allow::listed_socket(&path)?);
+        }
+    }
     from.finish()
 }
 

@@ -171,6 +171,7 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"shell":{"taskEnv":["A*B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
         (r#"{"shell":{"taskEnv":["A=B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
         (r#"{"shell":{"taskEnv":["A"],"env":{"A":"x"}}}"#, "shell.taskEnv[0] names A, which shell.env sets"),
+        (r#"{"shell":{"sockets":["db.sock"]}}"#, r#"shell.sockets[0] must be an absolute path, not "db.sock""#),
         (r#"{"shell":{"cwd":"/no/such"}}"#, "shell.cwd names /no/such: No such file"),
         (r#"{"http":{"listen":"45678"}}"#, r#"http.listen must be "off" or ADDRESS:PORT"#),
         (r#"{"http":{"listen":false}}"#, r#"http.listen must be "off" or ADDRESS:PORT, not false"#),
@@ -254,7 +255,8 @@ const FULL: &str = r#"{
     "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
     "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},
-        "taskEnv":["TZ","APP_*"],"cwd":"/usr","readable":["/usr","/etc/passwd"],"writable":["/tmp"]},
+        "taskEnv":["TZ","APP_*"],"cwd":"/usr","readable":["/usr","/etc/passwd"],"writable":["/tmp"],
+        "sockets":["/run/db.sock"]},
     "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","public":"deny","allow":["10.1.0.0/16","a.b:1"]},
     "log":{"level":"debug","format":"json"}}"#;
 
@@ -370,9 +372,11 @@ fn whoever_weakens_what_trust_implies_is_warned_for_each_setting() {
     );
     assert_eq!(accept(r#"{"trust":"untrusted","isolation":"off"}"#).notices().len(), 2);
     let programs = r#""shell":{"allow":[{"program":"/bin/sh"}]}"#;
-    let notices = accept(&format!(r#"{{"trust":"untrusted",{programs}}}"#)).notices();
-    assert!(notices.len() == 1 && notices[0].contains("shell.allow lists programs"), "{notices:?}");
-    assert!(accept(&format!("{{{programs}}}")).notices().is_empty());
+    assert!(accept(&format!(r#"{{"trust":"untrusted",{programs}}}"#)).notices().is_empty());
+    let sockets = r#""shell":{"allow":[{"program":"/bin/sh"}],"sockets":["/run/db.sock"]}"#;
+    let notices = accept(&format!(r#"{{"trust":"untrusted",{sockets}}}"#)).notices();
+    assert!(notices.len() == 1 && notices[0].contains("shell.sockets lists sockets"), "{notices:?}");
+    assert!(accept(&format!("{{{sockets}}}")).notices().is_empty());
 }
 
 #[test]

@@ -181,11 +181,11 @@ impl Config {
     /// Where the configuration gives away what its trust implies.
     pub(super) fn weakened(&self) -> impl Iterator<Item = String> {
         let trust = self.trust.name();
-        // No layer keeps a program from the control socket: it runs as the socket's owner.
-        let programs = (self.trust == Trust::Untrusted && !self.shell.allow.is_empty()).then(|| {
+        // The pool's own sockets refuse programs. Nothing holds `connect` to the list for the others.
+        let programs = (self.trust == Trust::Untrusted && !self.shell.sockets.is_empty()).then(|| {
             format!(
-                "trust is {trust:?}, but shell.allow lists programs: one that can be made to open a Unix socket controls the \
-                 pool; see docs/untrusted-code.md"
+                "trust is {trust:?}, but shell.sockets lists sockets: a program that can be made to open a Unix socket may \
+                 reach others of the machine as well; see docs/untrusted-code.md"
             )
         });
         let weaker = self.implied().into_iter().filter(|setting| setting.strictness == Ordering::Less);

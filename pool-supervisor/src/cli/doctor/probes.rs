@@ -74,6 +74,10 @@ fn one(
 
 /// What the configuration itself opens to programs is no leak.
 fn opened(patient: &Patient, lane: Lane, attack: Attack) -> Option<String> {
+    if (lane, attack) == (Lane::Io, Attack::SocketUnix) {
+        let listed = patient.setting("/shell/sockets").as_array().and_then(|sockets| sockets.first()?.as_str());
+        return listed.map(|socket| format!("shell.sockets has {socket}"));
+    }
     let keys = ["/shell/readable", "/shell/writable", "/shell/cwd"];
     let (path, keys) = match (lane, attack) {
         (Lane::Io, Attack::RunProgram) => ("/usr/bin", &keys[..1]),
