@@ -8,13 +8,14 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use pool_protocol::control::{ControlRequest, StatusReply};
 use pool_protocol::id::TaskId;
 use pool_protocol::task::{self, Task};
-use pool_supervisor::client::{Batch, Connection, Incoming, Receiver, Reply, Sender, SubmitOptions, now_ms};
+use pool_supervisor::client::{self, Batch, Connection, Incoming, Receiver, Reply, SubmitOptions, now_ms};
 use serde::Serialize;
 use serde_json::json;
 
@@ -113,9 +114,12 @@ fn measure_one(case: Case, of: &Amounts) -> anyhow::Result<Cost> {
     let client = Careless::fill(pool.socket(), of.tasks, &mut admin)?;
     let pid = admin.welcome().pid;
     let over = AtomicBool::new(false);
-    let start = Instant::now();
     let (seconds, seen) = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| ask_on(pool.socket(), &over));
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let asking = scope.spawn(|| ask_on(pool.socket(), &over, begun));
+        // A failure says so when the thread is joined.
+        let _first_answer = has_begun.recv();
+        let start = Instant::now();
         let done = client.act(case, of, pool.socket(), &mut admin);
         let seconds = start.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
@@ -133,8 +137,10 @@ struct Seen {
     longest_ms: f64,
 }
 
-fn ask_on(socket: &Path, over: &AtomicBool) -> anyhow::Result<Seen> {
+fn ask_on(socket: &Path, over: &AtomicBool, begun: Sender<()>) -> anyhow::Result<Seen> {
     let mut connection = Connection::open(socket, "load")?;
+    connection.control(&ControlRequest::Status)?;
+    drop(begun);
     let mut seen = Seen::default();
     while !over.load(Ordering::Relaxed) {
         let asked = Instant::now();
@@ -168,7 +174,7 @@ fn parse(task: &serde_json::Value) -> Task {
 
 /// The client whose tasks wait.
 struct Careless {
-    sender: Sender,
+    sender: client::Sender,
     receiver: Receiver,
 }
 

@@ -9,7 +9,7 @@ use super::reactor::Pool;
 use super::replies::events_lost;
 
 /// Events sent in one turn. A thousand clients may have 256 subscriptions each.
-const EVENTS_AT_ONCE: usize = 8192;
+const EVENTS_AT_ONCE: usize = 2048;
 
 /// Where the sending of events stands.
 #[derive(Default)]

@@ -65,7 +65,8 @@ pub enum WorkerSays {
 
 /// One worker's side of the conversation.
 ///
-/// It has no clock: how many heartbeats there may be is the core's to judge, which knows how long it heard nothing.
+/// It has no clock: how many heartbeats there may be is the core's to judge, which knows how long
+/// it heard nothing.
 #[derive(Default, Debug)]
 pub struct WorkerSession {
     ready: bool,
