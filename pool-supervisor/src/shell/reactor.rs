@@ -61,7 +61,8 @@ const MAX_SHARE: usize = 2048;
 /// How long the last words to clients may take at the end.
 const FAREWELL_US: u64 = 1_000_000;
 
-/// What a descriptor in the epoll set is.
+/// What a descriptor in the epoll set is. Of a client's or worker's generation, a token that was read back has the bits that
+/// fit: enough to tell it from whoever had the place before, not enough to look it up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
     Listener,
@@ -82,6 +83,11 @@ const GENERATION_BITS: u32 = 28;
 const KIND_SHIFT: u32 = 32 + GENERATION_BITS;
 
 impl Token {
+    /// The bits of a generation that a token keeps.
+    const fn kept(generation: u32) -> u32 {
+        generation & ((1 << GENERATION_BITS) - 1)
+    }
+
     pub(super) fn pack(self) -> u64 {
         let (kind, slot, generation) = match self {
             Self::Listener => (0, 0, 0),
@@ -96,13 +102,13 @@ impl Token {
             Self::ProbeProcess(number) => (9, number, 0),
             Self::ProbeOutput(number) => (10, number, 0),
         };
-        let generation = generation & ((1 << GENERATION_BITS) - 1);
+        let generation = Self::kept(generation);
         (kind << KIND_SHIFT) | (u64::from(generation) << 32) | u64::from(slot)
     }
 
     pub(super) fn unpack(bits: u64) -> Self {
         let slot = bits as u32;
-        let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
+        let generation = Self::kept((bits >> 32) as u32);
         let worker = WorkerId { slot, generation };
         match bits >> KIND_SHIFT {
             0 => Self::Listener,
@@ -321,22 +327,37 @@ impl Pool {
             }
             Token::Client(slot, generation) => {
                 let Some(id) = self.clients.id_at(slot) else { return };
-                if id.generation & ((1 << GENERATION_BITS) - 1) == generation {
+                if Token::kept(id.generation) == generation {
                     self.on_client_ready(id, flags);
                 }
             }
-            Token::Link(id) => self.on_link_ready(id, flags),
-            Token::Process(id) => self.on_process_ended(id),
+            Token::Link(kept) => {
+                if let Some(id) = self.living(kept) {
+                    self.on_link_ready(id, flags);
+                }
+            }
+            Token::Process(kept) => {
+                if let Some(id) = self.living(kept) {
+                    self.on_process_ended(id);
+                }
+            }
             Token::ProbeLink(number) => self.on_probe_link(number, flags),
             Token::ProbeProcess(number) => self.on_probe_ended(number),
             Token::ProbeOutput(number) => self.on_probe_output(number),
-            Token::Output(id) => {
+            Token::Output(kept) => {
+                let Some(id) = self.living(kept) else { return };
                 let ended = self.workers.get_mut(id).is_some_and(|w| !w.read_stderr());
                 if ended && let Some(worker) = self.workers.get(id) {
                     let _was_watched = self.epoll.delete(&worker.stderr);
                 }
             }
         }
+    }
+
+    /// The worker that a token means, unless it is gone.
+    fn living(&self, kept: WorkerId) -> Option<WorkerId> {
+        let id = self.workers.id_at(kept.slot)?;
+        (Token::kept(id.generation) == kept.generation).then_some(id)
     }
 
     /// Timers, events for listeners, one write per peer.
@@ -490,6 +511,16 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_keeps_the_lower_bits_of_a_generation_and_they_are_compared_as_such() {
+        for generation in [(1 << GENERATION_BITS) + 5, u32::MAX] {
+            let id = WorkerId { slot: 3, generation };
+            let Token::Process(kept) = Token::unpack(Token::Process(id).pack()) else { panic!("its kind is kept") };
+            assert_ne!(kept, id, "so many generations do not fit");
+            assert_eq!(kept, WorkerId { slot: 3, generation: Token::kept(generation) });
+        }
+    }
 
     #[test]
     fn tokens_read_back() {

@@ -101,11 +101,37 @@ fn trim_front(text: &mut String, max: usize) {
 #[derive(Default)]
 pub(crate) struct Workers {
     living: HashMap<WorkerId, Worker, FxBuildHasher>,
+    places: Places,
     dead: VecDeque<DeadWorkerRow>,
     /// Workers that ended with each cause of `Cause::ALL`.
     ended: [u64; Cause::ALL.len()],
     /// What the last worker of each lane said when it became ready.
     confined: BTreeMap<&'static str, Confined>,
+}
+
+/// Who lives in which place.
+#[derive(Default)]
+struct Places(Vec<Option<WorkerId>>);
+
+impl Places {
+    fn take(&mut self, id: WorkerId) {
+        let index = id.slot as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        self.0[index] = Some(id);
+    }
+
+    /// The worker leaves its place, unless another has it already.
+    fn leave(&mut self, id: WorkerId) {
+        if self.find(id.slot) == Some(id) {
+            self.0[id.slot as usize] = None;
+        }
+    }
+
+    fn find(&self, slot: u32) -> Option<WorkerId> {
+        self.0.get(slot as usize).copied().flatten()
+    }
 }
 
 /// The layers of a lane's workers.
@@ -118,6 +144,7 @@ pub(crate) struct Confined {
 
 impl Workers {
     pub(crate) fn insert(&mut self, worker: Worker) {
+        self.places.take(worker.id);
         let before = self.living.insert(worker.id, worker);
         assert!(before.is_none(), "a worker's id is given once");
     }
@@ -131,7 +158,13 @@ impl Workers {
     }
 
     pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        self.places.leave(id);
         self.living.remove(&id)
+    }
+
+    /// Who lives in this place.
+    pub(crate) fn id_at(&self, slot: u32) -> Option<WorkerId> {
+        self.places.find(slot)
     }
 
     /// Those of workers that have not ended.
@@ -186,10 +219,28 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// Row 66: more workers have lived in a place than a token's bits can count.
+    #[test]
+    fn a_worker_is_found_by_its_place_whatever_its_generation_is() {
+        let worker = |generation| WorkerId { slot: 7, generation };
+        let mut places = Places::default();
+        assert_eq!(places.find(7), None);
+        for generation in [1, (1 << 28) - 1, 1 << 28, (1 << 28) + 1, u32::MAX] {
+            places.take(worker(generation));
+            assert_eq!(places.find(7), Some(worker(generation)));
+        }
+        places.leave(worker(1));
+        assert_eq!(places.find(7), Some(worker(u32::MAX)), "who left before does not take it along");
+        places.leave(worker(u32::MAX));
+        assert_eq!((places.find(7), places.find(6)), (None, None));
+    }
+
     #[test]
     fn the_end_of_the_output_is_kept_and_stays_utf_8() {
         let mut text = "ä".repeat(10);
-        super::trim_front(&mut text, 5);
+        trim_front(&mut text, 5);
         assert_eq!(text, "ää");
     }
 }
