@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use pool_tests::apart::{hide_processes, with_own_mounts};
 use pool_tests::tasks::{code, error, program, result, with};
 use pool_tests::{Folder, Pool, Value, json, proc, skip, unharmed, until, until_some};
 use rustix::process::Signal;
@@ -133,6 +134,24 @@ fn hostile_69_where_sockets_are_listed_those_of_the_pool_still_refuse_programs()
         until("the refusal is logged", || pool.log().contains("of a program of this pool"));
     };
     as_everybody(test, &json!({"sockets": [listed]}));
+}
+
+/// As under the unit for systemd: the supervisor does not see its own workers in `/proc`.
+#[test]
+fn hostile_69_the_socket_refuses_programs_also_where_proc_hides_the_workers_they_descend_from() {
+    with_own_mounts(|| {
+        hide_processes();
+        let tools = Tools::new();
+        let sockets = json!({"sockets": ["/nonexistent.sock"]});
+        let Some(pool) = Pool::start_as_ordinary_user(config(&tools, sockets)) else {
+            return skip::skipped(skip::ROOT, "another user cannot be played");
+        };
+        unharmed(&pool, || {
+            for words in [["control", text(pool.socket())], ["control-by-an-orphan", text(pool.socket())]] {
+                assert_eq!(tools.tries(&pool, &words), "closed", "{words:?}");
+            }
+        });
+    });
 }
 
 fn proc_is_root(pool: &Pool) -> bool {

@@ -5,12 +5,13 @@
 //! whoever loses its parent, so a program descends from this process for as long as it lives.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 /// Ancestors that are looked at. Only a program that means to hide has as many.
 const MOST_ANCESTORS: usize = 128;
@@ -32,7 +33,7 @@ pub(crate) enum Stranger {
     Gone(i32),
     /// The kernel does not say.
     #[error("of an unknown process: {0}")]
-    Unknown(Errno),
+    Unknown(nix::Error),
 }
 
 /// Why the peer may not use the control socket, if so.
@@ -61,7 +62,7 @@ pub(crate) fn program(stream: &impl AsFd) -> Option<Stranger> {
     // The very process that connected, whoever has its number now.
     let pidfd = match getsockopt(stream, PeerPidfd) {
         Ok(pidfd) => Some(pidfd),
-        Err(Errno::ESRCH) => return Some(Stranger::Gone(peer.pid())),
+        Err(nix::Error::ESRCH) => return Some(Stranger::Gone(peer.pid())),
         // Older than Linux 6.5: the number has to do.
         Err(_) => None,
     };
@@ -93,9 +94,9 @@ fn descends(pid: i32, from: i32) -> Option<bool> {
             if parent_of(child) != Some(parent) {
                 continue 'look;
             }
-            // It is there and cannot be seen: it is another user's, where `/proc` hides those. Nothing
-            // between a program and this process is.
-            let Some(above) = above else { return Some(false) };
+            // It is there and cannot be seen, because `/proc` hides it. Whoever may be signalled is of our
+            // user and may be a program that does not want to be seen; another user's is none of ours.
+            let Some(above) = above else { return Some(may_be_ours(parent)) };
             (child, parent) = (parent, above);
         }
         return Some(true);
@@ -103,8 +104,43 @@ fn descends(pid: i32, from: i32) -> Option<bool> {
     Some(true)
 }
 
-/// 0 of whoever has none that could be seen.
+/// 0 of whoever has none that could be seen. Nothing of whoever is not there, or is hidden.
 fn parent_of(pid: i32) -> Option<i32> {
+    parent_by_pidfd(pid).or_else(|| parent_by_proc(pid))
+}
+
+fn may_be_ours(pid: i32) -> bool {
+    Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) != Err(Errno::PERM))
+}
+
+/// From Linux 6.13 on. It hides nobody, while `/proc` may: the unit that comes with the pool has
+/// `ProtectProc=invisible`, under which a worker, which is not dumpable, cannot be seen.
+fn parent_by_pidfd(pid: i32) -> Option<i32> {
+    /// `struct pidfd_info` of the first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        pid: u32,
+        tgid: u32,
+        ppid: u32,
+        identity: [u32; 8],
+        exit_code: i32,
+    }
+    const PIDFD_GET_INFO: u32 = 0xC040_FF0B;
+    const PIDFD_INFO_PID: u64 = 1;
+    let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let mut info = Info { mask: PIDFD_INFO_PID, ..Info::default() };
+    #[expect(unsafe_code, reason = "no library wraps this call")]
+    // SAFETY: the kernel writes as many bytes as the call's number says, which the structure has.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO.into(), &raw mut info) };
+    // Another's number would be that of a later process.
+    let is_told = answer == 0 && info.mask & PIDFD_INFO_PID != 0 && info.pid == pid.cast_unsigned();
+    is_told.then_some(info.ppid.cast_signed())
+}
+
+fn parent_by_proc(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name is in parentheses and may hold anything, parentheses too.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
@@ -115,7 +151,6 @@ mod tests {
     use super::*;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
     use std::io::Read;
-    use std::os::fd::AsRawFd;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
@@ -178,5 +213,15 @@ mod tests {
         assert_eq!(descends(own, parent), Some(true));
         assert_eq!(descends(parent, own), Some(false));
         assert_eq!(descends(i32::MAX, own), None);
+    }
+
+    #[test]
+    fn both_ways_to_ask_for_a_parent_agree() {
+        let own = std::process::id().cast_signed();
+        for pid in [own, std::os::unix::process::parent_id().cast_signed(), 1] {
+            let told = parent_by_pidfd(pid);
+            assert!(told.is_none() || told == parent_by_proc(pid), "{pid}: {told:?}");
+        }
+        assert_eq!((parent_by_pidfd(i32::MAX), parent_by_proc(i32::MAX)), (None, None));
     }
 }

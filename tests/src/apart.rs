@@ -48,6 +48,15 @@ fn apart(what: UnshareFlags, feature: &str, test: impl FnOnce() + Send + 'static
     }
 }
 
+/// Makes `/proc` show each user his own processes only, of those the ones that may be dumped, as
+/// systemd's `ProtectProc=invisible` does.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn hide_processes() {
+    mount("proc", "/proc", "proc", MountFlags::empty(), Some(c"hidepid=2")).expect("a namespace of our own");
+}
+
 /// Mounts an empty file system of so many bytes.
 ///
 /// # Panics
