@@ -36,6 +36,7 @@ impl Core {
         let worker = &mut self.workers[w];
         worker.state = WorkerState::Leaving(Leaving { manner: Manner::Killed, verdict });
         out.push(Action::Kill { worker: worker.id });
+        self.note_home(w);
         self.workers.note_room(w);
         self.workers_changed = true;
     }

@@ -13,7 +13,7 @@ use crate::task::{NONE, TaskState};
 use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::WorkerState;
+use crate::worker::{Worker, WorkerState};
 
 impl Core {
     /// Checks everything.
@@ -186,6 +186,17 @@ impl Core {
         for (place, project) in self.projects.iter() {
             let tenants = self.workers.iter().filter(|(_, worker)| worker.served == Served::One(place)).count();
             assert_eq!(project.tenants as usize, tenants, "a project knows how many workers serve it alone");
+            for lane in Lane::ALL {
+                let at_home =
+                    |worker: &&Worker| worker.lane == lane && worker.served == Served::One(place) && worker.is_ready();
+                let homes = || self.workers.iter().filter(|(_, worker)| at_home(worker));
+                let mut counted = project.homes[lane].workers.clone();
+                counted.sort_unstable();
+                assert_eq!(counted, homes().map(|(w, _)| w).collect::<Vec<u32>>(), "a project knows its own workers");
+                let stays = |worker: &Worker| matches!(worker.state, WorkerState::Ready { recycle: None, .. });
+                let staying = homes().filter(|(_, worker)| stays(worker)).count();
+                assert_eq!(project.homes[lane].staying as usize, staying, "and how many of them stay");
+            }
         }
     }
 

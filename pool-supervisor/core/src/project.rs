@@ -49,6 +49,16 @@ pub(crate) struct Project {
     pub(crate) keys: u32,
     /// Living workers that have served it and no other.
     pub(crate) tenants: u32,
+    /// Those among them that are ready.
+    pub(crate) homes: PerLane<Homes>,
+}
+
+/// Ready workers of a lane that serve one project and no other.
+#[derive(Default, Debug)]
+pub(crate) struct Homes {
+    pub(crate) workers: Vec<u32>,
+    /// Those among them that are not to be replaced.
+    pub(crate) staying: u32,
 }
 
 impl Project {
@@ -70,6 +80,7 @@ impl Project {
             ended: 0,
             keys: 0,
             tenants: 0,
+            homes: PerLane::default(),
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! The replacement is ready before the old one leaves, and the old one takes tasks until then: capacity never dips, and a
 //! pool whose workers are used up faster than new ones start goes on with the old ones. So a count of tasks bounds what
-//! builds up in a process, but does not make a pool of tiny tasks spend its time on starting workers: each works for 80
-//! times as long as a start takes. (A queue that waits for fresh
+//! builds up in a process, but does not make a pool spend its time on starting workers: each serves tasks for ten times as
+//! long as a start takes, and where they are tiny it lives for 80 times as long. What tasks took is counted without what a
+//! loaded machine added to it, or else replacing workers would load the machine, so that more are replaced. (A queue that waits for fresh
 //! workers while worn ones refuse tasks is where Celery and CPython's executor deadlocked.) A worker and its replacement
 //! count once towards the maximum; at most half the workers are being replaced at a time.
 
@@ -30,6 +31,12 @@ const SPOILED_GRACE_MS: u64 = 250;
 const EARNED_BY: u64 = 80;
 /// But no longer than this, in microseconds: where even the fastest start took this share of it, something was wrong.
 const EARNED_AT_MOST_US: u64 = 5_000_000;
+/// Whatever its tasks are, they have kept a worker busy for so many times as long as a start takes: then starts take a
+/// tenth of the processors' time at most.
+const USED_BY: u64 = 10;
+/// A worker whose tasks have not done so in so many times the time that tiny ones get has little to do, and its place is no
+/// burden.
+const UNUSED_BY: u64 = 5;
 /// So that workers of the same age are not replaced in step.
 const TASKS_JITTER: f64 = 0.1;
 
@@ -62,13 +69,18 @@ impl Core {
         if let WorkerState::Ready { recycle: recycle @ None, .. } = &mut self.workers[w].state {
             *recycle = Some(why);
             self.workers_changed = true;
+            self.note_home(w);
         }
     }
 
-    /// When the worker has worked for so long that its start was worth it: at once, if its tasks were not tiny.
+    /// When the worker has worked for so long that its start was worth it, if it ends no further task until then.
     fn earned_at(&self, worker: &Worker) -> Time {
         let by_start_us = self.pace[worker.lane].fastest_start_us.saturating_mul(EARNED_BY).min(EARNED_AT_MOST_US);
-        worker.ready_at.plus_us(by_start_us.min(worker.tasks_ended.saturating_mul(u64::from(CREDIT_US))))
+        if worker.used_us < by_start_us / (EARNED_BY / USED_BY) {
+            return worker.ready_at.plus_us(by_start_us * UNUSED_BY);
+        }
+        let are_tiny = worker.used_us < worker.tasks_ended.saturating_mul(u64::from(CREDIT_US));
+        worker.ready_at.plus_us(if are_tiny { by_start_us } else { 0 })
     }
 
     /// A worker has ended a task: is it used up, or one too many?
@@ -83,7 +95,7 @@ impl Core {
             let earned_at = self.earned_at(worker);
             if earned_at <= self.now {
                 self.want_recycled(w, Recycle::Tasks);
-            } else if worker.tasks_ended == worker.tasks_limit {
+            } else {
                 self.timers.arm_no_later(TimerKey::Age(w), earned_at);
             }
         }
@@ -170,6 +182,7 @@ impl Core {
         worker.state = WorkerState::Leaving(Leaving { manner, verdict });
         out.push(Action::Retire { worker: worker.id });
         self.workers_changed = true;
+        self.note_home(w);
         self.after_change(w, out);
     }
 

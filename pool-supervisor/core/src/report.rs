@@ -56,6 +56,7 @@ impl Core {
         let (slot, started) = self.let_go(w, position);
         let worker = &mut self.workers[w];
         worker.tasks_ended += 1;
+        worker.used_us = worker.used_us.saturating_add(end.run_us);
         worker.given_back = 0;
         let task = &mut self.tasks[slot];
         task.attempts += 1;
@@ -110,6 +111,7 @@ impl Core {
         }
         worker.spoiled = true;
         worker.state = WorkerState::Leaving(Leaving { manner: Manner::Spoiled, verdict });
+        self.note_home(w);
         self.expect_to_leave(w);
     }
 

@@ -27,7 +27,7 @@ use crate::recycle::Recycle;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{Leaving, Manner, Worker, WorkerState};
+use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has none: a start costs a
 /// twentieth of that.
@@ -70,12 +70,45 @@ impl Core {
                 worker.served = Served::One(project);
                 worker.bound_at = self.now;
                 self.projects[project].tenants += 1;
+                self.note_home(w);
             }
             Served::One(of) if of != project => {
                 worker.served = Served::Several;
                 self.projects[of].tenants -= 1;
+                self.note_home(w);
             }
             Served::One(_) | Served::Several => {}
+        }
+    }
+
+    /// Counts the worker among those of the project that it serves alone, or no more: whom it serves or whether it stays may
+    /// have changed.
+    pub(crate) fn note_home(&mut self, w: u32) {
+        let worker = &self.workers[w];
+        let home = match (worker.served, &worker.state) {
+            (Served::One(project), WorkerState::Ready { recycle, .. }) => Some((project, recycle.is_none())),
+            _ => None,
+        };
+        if worker.home == home {
+            return;
+        }
+        self.leave_home(w);
+        let worker = &mut self.workers[w];
+        worker.home = home;
+        if let Some((project, stays)) = home {
+            let homes = &mut self.projects[project].homes[worker.lane];
+            homes.workers.push(w);
+            homes.staying += u32::from(stays);
+        }
+    }
+
+    pub(crate) fn leave_home(&mut self, w: u32) {
+        let worker = &mut self.workers[w];
+        if let Some((project, stays)) = worker.home.take() {
+            let homes = &mut self.projects[project].homes[worker.lane];
+            let place = homes.workers.iter().position(|of| *of == w).expect("counted when it came home");
+            homes.workers.swap_remove(place);
+            homes.staying -= u32::from(stays);
         }
     }
 
@@ -153,6 +186,7 @@ impl Core {
             self.unpair(w);
             let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
             self.workers[w].state = WorkerState::Leaving(Leaving { manner: Manner::OneTask, verdict });
+            self.note_home(w);
             self.workers.note_room(w);
             self.workers_changed = true;
         }
@@ -190,12 +224,38 @@ impl Core {
         }
     }
 
-    /// A worker that takes this task of the project: one of its own as [`Core::worker_among`] chooses, an unbound one where
-    /// its own are busy.
+    /// A worker that takes this task of the project: one of its own as [`Core::worker_among`] would choose, an unbound one
+    /// where its own are busy. Looks at the project's own workers only.
     fn worker_of(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
-        let own = |w: u32| self.workers[w].served == Served::One(project) && self.is_fed(w, cost_us);
-        let unbound = |w: u32| self.workers[w].served == Served::Nobody;
-        self.worker_among(slot, lane, cost_us, own, unbound)
+        let homes = &self.projects[project].homes[lane].workers;
+        let unbound = &self.workers.lanes[lane].unbound;
+        if homes.is_empty() && unbound.as_slice().is_empty() {
+            return None;
+        }
+        let tiny = cost_us <= CREDIT_US;
+        let own = || homes.iter().copied().filter(|w| self.workers[*w].has_room(cost_us) && self.is_fed(*w, cost_us));
+        let busy = || {
+            let busy = own().filter(|w| tiny && !self.workers[*w].held.is_empty());
+            busy.min_by_key(|w| (self.workers[*w].load_us, *w))
+        };
+        let idle_since = |w: &u32| (self.workers[*w].idle_since, *w);
+        let own_idle = || {
+            let mut idle = own().filter(|w| self.workers[*w].held.is_empty());
+            if self.tasks[slot].made_ahead {
+                return idle.min_by_key(idle_since);
+            }
+            let warm = self.projects[project].flows[lane].warm;
+            if idle.clone().any(|w| w == warm) { Some(warm) } else { idle.by_ref().min() }
+        };
+        let fresh = || {
+            let mut unbound = unbound.as_slice().iter().copied();
+            if self.tasks[slot].made_ahead { unbound.min_by_key(idle_since) } else { unbound.next() }
+        };
+        if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
+            busy().or_else(own_idle).or_else(fresh)
+        } else {
+            own_idle().or_else(fresh).or_else(busy)
+        }
     }
 
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced for another project's sake
@@ -231,6 +291,8 @@ impl Core {
         }
         let mut coming = self.unbound_to_come(lane);
         let waiting: Vec<Rank> = self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
+        // No weight up to this one has a claim to anything.
+        let mut in_vain = 0.0;
         for rank in waiting {
             let (slot, cost_us) = self.next_of(rank, lane);
             if self.worker_of(rank.project, slot, lane, cost_us).is_some() {
@@ -243,8 +305,12 @@ impl Core {
                 self.pace[lane].want += 1;
                 self.workers_changed = true;
                 out.push(Action::Emit(PoolEvent::ScaledUp { workers: 1 }));
+            } else if self.projects[rank.project].weight <= in_vain {
+                // Whoever stands behind one that has no worker and can claim none, and weighs no more, can claim none either.
             } else if let Some(w) = self.worker_to_replace(rank, lane) {
                 self.want_recycled(w, Recycle::Tenant);
+            } else if !self.has_tenant(rank.project, lane) {
+                in_vain = self.projects[rank.project].weight;
             }
         }
     }
@@ -272,24 +338,21 @@ impl Core {
         self.pace[lane].want < self.ceiling() && self.wanted() < self.settings.max_workers
     }
 
-    /// The project's workers in the lane that stay.
-    fn tenants(&self, project: u32, lane: Lane) -> impl Iterator<Item = &Worker> {
-        let stays = |worker: &&Worker| matches!(worker.state, WorkerState::Ready { recycle: None, .. });
-        let workers = self.workers.iter().map(|(_, worker)| worker);
-        workers.filter(move |worker| worker.lane == lane && worker.served == Served::One(project)).filter(stays)
+    /// How many of the project's workers in the lane stay.
+    fn tenants(&self, project: u32, lane: Lane) -> u32 {
+        self.projects[project].homes[lane].staying
     }
 
     fn has_tenant(&self, project: u32, lane: Lane) -> bool {
-        self.tenants(project, lane).next().is_some()
+        self.tenants(project, lane) > 0
     }
 
     /// The worker of another project that this flow has the best claim to, if any.
     fn worker_to_replace(&mut self, rank: Rank, lane: Lane) -> Option<u32> {
         let mut best: Option<(Claim, u32)> = None;
         let mut turn_over = Time::NEVER;
-        let own = self.tenants(rank.project, lane).count();
-        for w in self.workers.places() {
-            let worker = &self.workers[w];
+        let own = self.tenants(rank.project, lane);
+        for (w, worker) in self.workers.iter() {
             let free = matches!(worker.state, WorkerState::Ready { recycle: None, replacement: None });
             let Served::One(project) = worker.served else { continue };
             if worker.lane != lane || !free || project == rank.project {
@@ -310,7 +373,7 @@ impl Core {
     }
 
     /// By what right the flow, whose project has `own` workers, may have this one of another project's.
-    fn claim(&self, rank: Rank, own: usize, project: u32, worker: &Worker) -> Option<Claim> {
+    fn claim(&self, rank: Rank, own: u32, project: u32, worker: &Worker) -> Option<Claim> {
         let lane = worker.lane;
         let flow = &self.projects[project].flows[lane];
         let level = match (worker.held.front(), flow.rank()) {
@@ -323,8 +386,8 @@ impl Core {
         if rank.level() != level {
             return rank.level().checked_sub(level).map(Claim::Priority);
         }
-        let theirs = self.tenants(project, lane).count() as f64 / self.projects[project].weight;
-        let ours = (own + 1) as f64 / self.projects[rank.project].weight;
+        let theirs = f64::from(self.tenants(project, lane)) / self.projects[project].weight;
+        let ours = f64::from(own + 1) / self.projects[rank.project].weight;
         if theirs > ours {
             return Some(Claim::Share(theirs - ours));
         }

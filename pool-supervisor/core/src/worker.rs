@@ -103,6 +103,8 @@ pub(crate) struct Worker {
     pub(crate) kill_at: Time,
     pub(crate) idle_since: Time,
     pub(crate) tasks_ended: u64,
+    /// How long its tasks have kept it busy, in microseconds.
+    pub(crate) used_us: u64,
     /// Tasks after which it is replaced.
     pub(crate) tasks_limit: u64,
     /// It was started, or is being started, under settings that are not in force any more.
@@ -123,6 +125,8 @@ pub(crate) struct Worker {
     pub(crate) most_beats: u32,
     /// It is among those that its lane counts as brisk.
     counted_brisk: bool,
+    /// The project that counts it among those that serve it and no other, and whether as one that stays.
+    pub(crate) home: Option<(u32, bool)>,
 }
 
 impl Worker {
@@ -212,6 +216,8 @@ impl Places {
 pub(crate) struct LaneWorkers {
     /// Ready and holding nothing.
     pub(crate) idle: Places,
+    /// Those among them that nobody has been served by.
+    pub(crate) unbound: Places,
     /// Those that hold something and have room for more.
     pub(crate) open: Places,
     /// How many hold tiny tasks only.
@@ -223,6 +229,8 @@ pub(crate) struct LaneWorkers {
     pub(crate) spawning: u32,
     /// Spawning in another's stead.
     pub(crate) replacing: u32,
+    /// The one that became ready last. It may be gone.
+    pub(crate) newest: u32,
     /// Busy workers that are to go as soon as one ends a task.
     pub(crate) shedding: u32,
 }
@@ -267,7 +275,7 @@ impl Workers {
             self.places.len() - 1
         });
         let place = &mut self.places[slot];
-        place.generation += 1;
+        place.generation = place.generation.wrapping_add(1);
         let id = WorkerId { slot: slot as u32, generation: place.generation };
         place.worker = Some(Box::new(Worker {
             id,
@@ -284,6 +292,7 @@ impl Workers {
             kill_at: Time::NEVER,
             idle_since: now,
             tasks_ended: 0,
+            used_us: 0,
             tasks_limit: u64::MAX,
             outdated: false,
             spoiled: false,
@@ -296,9 +305,15 @@ impl Workers {
             beats_from: now,
             most_beats: MOST_BEATS,
             counted_brisk: false,
+            home: None,
         }));
         self.living += 1;
         id
+    }
+
+    /// The worker in this place, if there is one.
+    pub(crate) fn at(&self, w: u32) -> Option<&Worker> {
+        self.places.get(w as usize)?.worker.as_deref()
     }
 
     /// Notes whether the worker is idle or has room, after anything about that has changed.
@@ -307,6 +322,7 @@ impl Workers {
         let lane = &mut self.lanes[worker.lane];
         let idle = worker.is_ready() && worker.held.is_empty();
         lane.idle.set(w, idle);
+        lane.unbound.set(w, idle && worker.served == Served::Nobody);
         lane.open.set(w, worker.is_open());
         let brisk = worker.is_brisk();
         lane.brisk = lane.brisk + u32::from(brisk) - u32::from(worker.counted_brisk);
@@ -319,6 +335,7 @@ impl Workers {
         debug_assert!(worker.held.is_empty(), "its tasks were dealt with before");
         let lane = &mut self.lanes[worker.lane];
         lane.idle.set(w, false);
+        lane.unbound.set(w, false);
         lane.open.set(w, false);
         lane.brisk -= u32::from(worker.counted_brisk);
         self.living -= 1;
@@ -394,6 +411,7 @@ impl Core {
     pub(crate) fn discard(&mut self, w: u32) -> Box<Worker> {
         self.unpair(w);
         self.end_tenancy(w);
+        self.leave_home(w);
         for key in [
             TimerKey::Spawn(w),
             TimerKey::Heartbeat(w),

@@ -130,10 +130,26 @@ fn tasks_that_are_not_tiny_are_counted_exactly() {
     for ended in 1..=3 {
         assert_eq!(pool.spawning(), [], "after {ended}");
         let id = pool.submit(task("p"));
-        pool.advance_us(300);
-        pool.done_after_us(id, 300);
+        pool.advance_us(20_000);
+        pool.done_after_us(id, 20_000);
     }
     assert_eq!(pool.spawning().len(), 1);
+}
+
+/// Whatever the tasks are, starts take a tenth of the time at most.
+#[test]
+fn a_worker_serves_for_ten_times_as_long_as_a_start_takes() {
+    for run_us in [10, 100, 299, 300, 1_000, 5_000, 39_000] {
+        let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 1, ..quiet(1) }, 4_000);
+        let mut used_us = 0;
+        while pool.spawning().is_empty() {
+            let id = pool.submit(task("p"));
+            pool.advance_us(run_us);
+            pool.done_after_us(id, run_us);
+            used_us += run_us;
+        }
+        assert!(used_us >= 40_000, "tasks of {run_us} us: replaced after {used_us} us");
+    }
 }
 
 #[test]
