@@ -17,7 +17,7 @@ use core::ops::{Index, IndexMut};
 use pool_protocol::limits::MAX_PRIORITY;
 
 use crate::Core;
-use crate::settings::{Lane, Tenancy};
+use crate::settings::Lane;
 use crate::task::{NONE, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -378,13 +378,13 @@ impl Core {
     pub(crate) fn take_first(&mut self, slot: u32, rank: Rank, charge_us: u32) {
         let lane = self.tasks[slot].lane;
         let level = usize::from(rank.level());
-        // One that passes others, which only tenancy lets happen, must not take from them what they have waited for.
-        let reached = match self.settings.tenancy {
-            Tenancy::Shared | Tenancy::Task => rank.virtual_time,
-            Tenancy::Project => {
-                let least = self.lanes[lane].least_from(rank.below_top);
-                least.map_or(rank.virtual_time, |least| least.min(rank.virtual_time))
-            }
+        // One that passes others must not take from them what they have waited for.
+        let queue = &self.lanes[lane];
+        let reached = if queue.first() == Some(rank) {
+            rank.virtual_time
+        } else {
+            let least = queue.least_from(rank.below_top);
+            least.map_or(rank.virtual_time, |least| least.min(rank.virtual_time))
         };
         self.unlink(slot);
         let served = &mut self.lanes[lane].served[level];

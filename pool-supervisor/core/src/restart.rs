@@ -199,6 +199,7 @@ impl Core {
         worker.last_beat = self.now;
         worker.tasks_limit = tasks_limit;
         let (lane, start_us) = (worker.lane, self.now.since(worker.born));
+        self.workers.lanes[lane].newest = w;
         self.arm_heartbeat_check(w);
         if age_ms > 0 {
             self.timers.arm(TimerKey::Age(w), self.now.plus_ms(age_ms));

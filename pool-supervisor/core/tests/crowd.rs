@@ -1,0 +1,117 @@
+//! Many projects with tiny tasks: each is served where its context is warm, and none is left behind.
+//! Row 54 of what the pool must survive; the figures are those of `benches/run`.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Pool, quiet, task};
+use pool_core::settings::Settings;
+use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::outcome::Cause;
+
+/// So many that more than 64 wait while the workers hold what they may.
+const PROJECTS: usize = 120;
+/// Half a worker's credit is a few of these.
+const RUN_US: u64 = 30;
+
+/// A closed loop: whoever gets an answer submits the next task.
+struct Crowd {
+    pool: Pool,
+    names: Vec<String>,
+    /// Whose each task is.
+    owner: BTreeMap<TaskId, usize>,
+    /// Who served each project, in order.
+    served: Vec<Vec<WorkerId>>,
+    seen: usize,
+}
+
+impl Crowd {
+    fn new(settings: Settings) -> Self {
+        let mut pool = Pool::new(settings);
+        let names: Vec<String> = (0..PROJECTS).map(|number| format!("p{number}")).collect();
+        for name in &names {
+            pool.teach(name, RUN_US);
+        }
+        let seen = pool.assigned.len();
+        let mut crowd = Self { pool, names, owner: BTreeMap::new(), served: vec![Vec::new(); PROJECTS], seen };
+        (0..PROJECTS).for_each(|project| crowd.submit(project));
+        crowd
+    }
+
+    fn submit(&mut self, project: usize) {
+        let id = self.pool.submit(task(&self.names[project]));
+        self.owner.insert(id, project);
+    }
+
+    /// Each worker ends its first task, so many times.
+    fn rounds(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.pool.advance_us(RUN_US);
+            let heads: Vec<TaskId> =
+                self.pool.workers.values().filter_map(|hands| hands.tasks.first().map(|(task, _)| *task)).collect();
+            for id in heads {
+                self.pool.done_after_us(id, RUN_US);
+                let owner = self.owner[&id];
+                self.submit(owner);
+            }
+            for (task, worker, _) in &self.pool.assigned[self.seen..] {
+                self.served[self.owner[task]].push(*worker);
+            }
+            self.seen = self.pool.assigned.len();
+        }
+    }
+
+    /// Of all times that a project was served after another time, how many were on another worker.
+    fn moves(&self) -> (usize, usize) {
+        let pairs = || self.served.iter().flat_map(|of| of.windows(2));
+        (pairs().filter(|pair| pair[0] != pair[1]).count(), pairs().count())
+    }
+}
+
+#[test]
+fn with_many_projects_each_is_served_by_its_own_worker_and_all_are_served_alike() {
+    let mut crowd = Crowd::new(Settings { processors: 2, ..quiet(2) });
+    crowd.rounds(PROJECTS);
+    crowd.served.iter_mut().for_each(Vec::clear);
+    crowd.rounds(4 * PROJECTS);
+    let (moves, all) = crowd.moves();
+    assert!(moves * 20 < all, "{moves} of {all} tasks went to another worker than the one before");
+    let times: Vec<usize> = crowd.served.iter().map(Vec::len).collect();
+    let (least, most) = (times.iter().min().expect("some"), times.iter().max().expect("some"));
+    assert!(most - least <= 3, "served between {least} and {most} times");
+    let homes: Vec<WorkerId> = crowd.served.iter().map(|of| *of.last().expect("served")).collect();
+    let at_first = homes.iter().filter(|home| **home == homes[0]).count();
+    assert!((PROJECTS / 4..=PROJECTS * 3 / 4).contains(&at_first), "{at_first} of {PROJECTS} on one of two workers");
+}
+
+#[test]
+fn a_new_worker_takes_over_what_its_predecessor_had() {
+    let mut crowd = Crowd::new(Settings { processors: 2, ..quiet(2) });
+    crowd.rounds(2 * PROJECTS);
+    let first = *crowd.pool.workers.keys().next().expect("two");
+    crowd.pool.gone(first, Cause::KilledFromOutside);
+    crowd.pool.ready_all();
+    crowd.rounds(2 * PROJECTS);
+    crowd.served.iter_mut().for_each(Vec::clear);
+    crowd.rounds(2 * PROJECTS);
+    let (moves, all) = crowd.moves();
+    assert!(moves * 20 < all, "{moves} of {all} tasks went to another worker than the one before");
+    let by: BTreeMap<WorkerId, usize> = crowd.served.iter().flatten().fold(BTreeMap::new(), |mut by, worker| {
+        *by.entry(*worker).or_default() += 1;
+        by
+    });
+    assert!(by.len() == 2 && by.values().all(|count| count * 4 >= all), "{by:?} of {all}");
+}
+
+#[test]
+fn a_project_that_is_new_is_served_within_a_turn_of_the_others() {
+    let mut crowd = Crowd::new(Settings { processors: 2, ..quiet(2) });
+    crowd.rounds(PROJECTS);
+    let id = crowd.pool.submit(task("new"));
+    crowd.owner.insert(id, 0);
+    let from = crowd.pool.assigned.len();
+    crowd.rounds(PROJECTS);
+    let place = crowd.pool.assigned[from.saturating_sub(1)..].iter().position(|(task, _, _)| *task == id);
+    assert!(place.is_some_and(|place| place <= PROJECTS + 1), "{place:?}");
+}
