@@ -137,6 +137,16 @@ AIMS = (
         against=pick("i", OURS, "fewDrainRate"),
     ),
     Aim("k", "256 workers' throughput to the best", pick("k", "256", "rate"), 0.8, against=pick("k", WORKERS, "rate")),
+    *(
+        Aim(
+            "n",
+            f"{projects} projects' throughput to one's",
+            pick("n", projects, "rate"),
+            bound,
+            against=pick("n", "1", "rate"),
+        )
+        for projects, bound in (("50", 0.6), ("200", 0.4), ("1000", 0.25))
+    ),
     Aim("l", "% of a core", pick("l", OURS, "idlePercent"), 0.1, at_least=False),
     Aim("l", "MB per idle worker", pick("l", OURS, "workerMb"), 12, at_least=False),
 )

@@ -1,4 +1,4 @@
-"""What is measured: the workloads a to m as tables of rows. A row is one command, run once in each round.
+"""What is measured: the workloads a to n as tables of rows. A row is one command, run once in each round.
 
 Counts are such that a row takes a second or two on two cores. Peers get their best settings that are known, and as many workers as
 the pool: two.
@@ -136,6 +136,7 @@ class Plan:
             self.workers(),
             self.idle(),
             self.programs(),
+            self.projects(),
         ]
 
     def count(self, tasks: float) -> int:
@@ -283,6 +284,14 @@ class Plan:
         columns = ("idlePercent", "workerMb", "supervisorMb")
         return Table("l", "l", f"4 idle workers, watched for {self.idle_seconds} s", columns, (row,), once=True)
 
+    def projects(self) -> Table:
+        rows = tuple(
+            ours(str(projects), "warm", self.count(tasks), 512, "--projects", projects, "--recycle", 100)
+            for projects, tasks in ((1, 500_000), (50, 400_000), (200, 300_000), (1_000, 200_000))
+        )
+        title = f"{OURS} by number of projects in turn, 512 in flight, workers replaced as by default"
+        return Table("n", "n", title, (*LATENCY, "pssMb"), rows, "rate")
+
     def programs(self) -> Table:
         def program(system: str, name: str, tasks: float, peer: str | None = None) -> Row:
             return Row(system, "programs", (name, str(self.count(tasks))), readers.of_peer, peer)
@@ -313,4 +322,5 @@ TITLES = {
     "k": "From 1 to 256 workers",
     "l": "An idle pool",
     "m": "A program: `/usr/bin/true`",
+    "n": "From 1 to 1,000 projects",
 }

@@ -59,6 +59,8 @@ pub struct Sample {
     task: Task,
     /// Where the body holds the task's own number.
     number_at: Option<usize>,
+    /// The projects whose the tasks are, in turn; without any, the task's own.
+    projects: Vec<String>,
     expected: Expected,
 }
 
@@ -96,7 +98,7 @@ impl Workload {
         let task =
             task::parse(task.to_string().as_bytes()).with_context(|| format!("failed to write a {self:?} task"))?;
         let number_at = task.body.windows(DIGITS).position(|digits| digits == own.as_bytes());
-        Ok(Sample { task, number_at, expected })
+        Ok(Sample { task, number_at, projects: Vec::new(), expected })
     }
 
     /// The programs that the pool must allow.
@@ -113,11 +115,23 @@ impl Sample {
         &self.task
     }
 
+    /// Tasks of so many projects in turn, instead of one's.
+    #[must_use]
+    pub fn of_projects(mut self, count: u32) -> Self {
+        self.projects =
+            if count > 1 { (0..count).map(|number| format!("project-{number}")).collect() } else { Vec::new() };
+        self
+    }
+
     /// Makes it the task of this number.
     ///
     /// # Panics
     /// When the number has not 16 digits: a leading zero makes another number of it in JavaScript.
     pub fn number(&mut self, number: u64) {
+        if !self.projects.is_empty() {
+            let whose = (number % self.projects.len() as u64) as usize;
+            self.task.project.clone_from(&self.projects[whose]);
+        }
         let Some(at) = self.number_at else { return };
         assert_eq!(number.ilog10() as usize + 1, DIGITS, "numbers of tasks have {DIGITS} digits");
         let mut rest = number;

@@ -108,6 +108,9 @@ pub(crate) struct TasksArgs {
     /// Connections over which the tasks in flight are spread, one each at least
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parser!(u32).range(1..=1000))]
     pub(crate) clients: u32,
+    /// Projects whose the tasks are, in turn
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parser!(u32).range(1..=100_000))]
+    pub(crate) projects: u32,
     /// Tasks arrive at this rate a second, whatever is in flight
     #[arg(long, value_name = "RATE", conflicts_with = "window", value_parser = parser!(u32).range(1..))]
     pub(crate) open: Option<u32>,

@@ -63,7 +63,7 @@ impl Amount {
 
 pub(crate) fn tasks(args: &TasksArgs) -> anyhow::Result<()> {
     let amount = &args.amount;
-    let sample = args.workload.sample(args.size)?;
+    let sample = args.workload.sample(args.size)?.of_projects(args.projects);
     let pool = args.reach.pool(|setup| Setup {
         recycle: args.recycle,
         tenancy: args.tenancy,
@@ -81,6 +81,7 @@ pub(crate) fn tasks(args: &TasksArgs) -> anyhow::Result<()> {
         "window": if args.open.is_none() { Some(window) } else { None },
         "open": args.open,
         "clients": args.clients,
+        "projects": args.projects,
         "recycle": args.recycle,
         "tenancy": args.tenancy,
         "isolation": args.isolation,
