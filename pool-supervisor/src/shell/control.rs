@@ -181,7 +181,8 @@ impl Pool {
     fn on_submit(&mut self, from: Waiter, head: &TaskHead<'_>, body: Bytes) {
         match self.admit(head, body.len()) {
             Err(problem) => {
-                self.refuse_task(from, ErrorCode::InvalidTask, &problem.to_string(), head.tag);
+                let wanted = head.ack || head.want_outcome;
+                self.refuse_task(from, wanted, ErrorCode::InvalidTask, &problem.to_string(), head.tag);
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);

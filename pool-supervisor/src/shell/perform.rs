@@ -53,8 +53,10 @@ impl Pool {
                 self.accept_ended(Waiter { client, request }, task, carried)
             }
             Action::Refuse { client, request, code, message } => {
-                let tag = if let Carried::Submit(Some(task)) = carried { task.tag.take() } else { None };
-                self.refuse_task(Waiter { client, request }, code, &message, tag.as_deref());
+                let Carried::Submit(Some(task)) = carried else { unreachable!("only a submission is refused") };
+                let tag = task.tag.take();
+                let wanted = task.ack || task.want_outcome;
+                self.refuse_task(Waiter { client, request }, wanted, code, &message, tag.as_deref());
             }
             Action::Assign { worker, task, slot, attempt, timeout_ms, cpu_ms, memory_bytes } => {
                 let limits = Limits { attempt, timeout_ms, cpu_ms, memory_bytes };
@@ -126,9 +128,20 @@ impl Pool {
         self.post(to.client, |peer| peer.send(Kind::Accepted, to.request, &head, &Bytes::new()));
     }
 
-    /// An outcome of the supervisor's own, for a task that never became one.
-    pub(super) fn refuse_task(&mut self, to: Waiter, code: ErrorCode, message: &str, tag: Option<&str>) {
+    /// An outcome of the supervisor's own, for a task that never became one. Whoever wants neither the acceptance nor the
+    /// outcome is told nothing: it may read nothing either.
+    pub(super) fn refuse_task(
+        &mut self,
+        to: Waiter,
+        wanted: bool,
+        code: ErrorCode,
+        message: &str,
+        tag: Option<&str>,
+    ) {
         self.error_counts[code as usize] += 1;
+        if !wanted {
+            return;
+        }
         let body = Bytes::from(error_body(message, None));
         let head = OutcomeHead {
             task: 0,
