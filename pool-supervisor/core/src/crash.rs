@@ -66,13 +66,15 @@ impl Core {
         self.bury(w, verdict.clone(), out);
 
         let alone = tasks.len() == 1;
+        let any_ran = tasks.iter().any(|(_, started)| *started);
         for (slot, started) in tasks {
             let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
             if let Some(code) = self.tasks[slot].stop {
                 self.tasks[slot].attempts += u32::from(started);
                 let last = started.then(|| self.cut_short(slot));
                 self.end_stopped(slot, code, last.as_ref(), started.then(|| verdict.clone()), out);
-            } else if blameless || (stopped && !started) {
+            } else if blameless || !any_ran || (stopped && !started) {
+                // A task that had not started has nothing to do with the death: it is not charged, nor even suspected.
                 self.requeue(slot, out);
             } else if alone {
                 self.charge(slot, &verdict, blame, out);

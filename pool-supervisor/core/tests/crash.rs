@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Pool, quiet, task, verdict};
-use pool_core::action::{EndText, PoolEvent};
+use pool_core::action::{Action, EndText, PoolEvent};
 use pool_core::event::{AttemptEnd, Event, NewTask};
 use pool_core::settings::Settings;
 use pool_protocol::id::TaskId;
@@ -287,4 +287,28 @@ fn events_of_a_task_come_in_order_and_its_last_stands_right_before_its_end() {
         })
         .collect();
     assert_eq!(names, ["queued", "started", "retry", "started", "complete"]);
+}
+
+/// The worker broke its word under its first task, and that one's result was under way. Row 56 of
+/// what the pool must survive.
+#[test]
+fn hostile_56_a_task_that_had_not_started_is_neither_charged_nor_suspected() {
+    for cause in [Cause::EngineFatal, Cause::JsHeap, Cause::SandboxViolation, Cause::Exited] {
+        let mut pool = Pool::new(Settings { set_aside_ms: 600_000, ..quiet(1) });
+        pool.teach("p", 10);
+        pool.auto_gone = false;
+        let ends = pool.submit(task("p"));
+        let waits = pool.submit(NewTask { max_attempts: 1, ..task("p") });
+        let worker = pool.worker_of(ends);
+        assert_eq!(pool.worker_of(waits), worker, "it waits behind the other");
+        pool.handle(Event::WorkerBroke { worker, reason: "it lied".into() });
+        pool.report(ends, GOOD);
+        pool.gone(worker, cause);
+        assert_eq!(pool.status_of(ends), Status::Succeeded);
+        let (next, attempt) = pool.holder(waits).expect("it runs elsewhere, at once");
+        assert!(next != worker && attempt == 1, "{cause}: attempt {attempt}");
+        assert!(!pool.actions.iter().any(|action| matches!(action, Action::Suspect { .. })), "{cause}");
+        pool.done(waits);
+        assert_eq!((pool.status_of(waits), pool.end_of(waits).attempts), (Status::Succeeded, 1), "{cause}");
+    }
 }
