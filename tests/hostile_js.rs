@@ -3,6 +3,7 @@
 
 mod language;
 mod memory;
+mod neighbours;
 mod time;
 
 use pool_tests::tasks::{code, error, with};

@@ -6,7 +6,7 @@
 pub(super) mod strict;
 
 use super::errors::{self, Trouble};
-use super::host::{key, text};
+use super::host::{host, key, text};
 use super::task::{FailureKind, JsFailure};
 
 /// Name of the user's source in stacks.
@@ -46,14 +46,19 @@ impl BodyChecker {
         Some(Self { context: v8::Global::new(scope, context), constructor: v8::Global::new(scope, constructor) })
     }
 
-    fn accepts(&self, scope: &mut v8::PinScope<'_, '_>, source: v8::Local<'_, v8::String>) -> Result<(), Rejection> {
+    /// Whether `source` is a body. It has the project after it, in a comment: V8 keeps what it has
+    /// compiled here by its text alone, and is not to be faster with what another project has had
+    /// checked.
+    fn accepts(&self, scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<(), Rejection> {
         v8::scope!(let scope, scope);
         let context = v8::Local::new(scope, &self.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         v8::tc_scope!(let scope, scope);
         let constructor = v8::Local::new(scope, &self.constructor);
         let receiver = v8::undefined(scope).into();
-        let source = v8::Local::new(scope, source);
+        let mark = host(scope).project_number();
+        let unread = |trouble| Rejection { trouble, offset: 0 };
+        let source = source_text(scope, &format!("{source}\n//{mark}")).map_err(unread)?;
         if constructor.call(scope, receiver, &[source.into()]).is_some() {
             return Ok(());
         }
@@ -84,7 +89,7 @@ pub(super) fn compile_code<'s>(
             // `await (x)` also parses as the call of a function named await.
             if mentions_await
                 && has_top_level_await(scope, text)
-                && let Ok(body) = async_body(scope, checker, source, text)
+                && let Ok(body) = async_body(scope, checker, source)
             {
                 return Ok(Compiled::Body(body));
             }
@@ -98,7 +103,7 @@ pub(super) fn compile_code<'s>(
     };
     let mut best = first;
     if mentions_await {
-        match async_body(scope, checker, source, text) {
+        match async_body(scope, checker, source) {
             Ok(body) => return Ok(Compiled::Body(body)),
             Err(rejection) if rejection.offset > best.offset => best = rejection,
             Err(_) => {}
@@ -156,6 +161,11 @@ pub(super) fn as_function<'s>(
 }
 
 /// An origin for the user's source. `wrapped_lines`: lines of ours before the user's first.
+///
+/// V8 keeps what it has compiled by text and origin, for all contexts. So the origin has the
+/// project in it, as an option of the host's that nobody reads: how long a task takes must not tell
+/// that another project ran the same text. V8 looks those options up one by one among entries of
+/// one hash, so the project is in the hash too where a line of ours has a column to spare.
 pub(super) fn origin<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     name: &str,
@@ -163,7 +173,13 @@ pub(super) fn origin<'s>(
     is_module: bool,
 ) -> v8::ScriptOrigin<'s> {
     let name = key(scope, name).into();
-    v8::ScriptOrigin::new(scope, name, -wrapped_lines, 0, false, -1, None, false, false, is_module, None)
+    let host = host(scope);
+    let column = if wrapped_lines > 0 { host.project_number() } else { 0 };
+    let project = text(scope, &host.project.borrow());
+    let options = v8::PrimitiveArray::new(scope, 1);
+    options.set(scope, 0, project.into());
+    let options = Some(options.into());
+    v8::ScriptOrigin::new(scope, name, -wrapped_lines, column, false, -1, None, false, false, is_module, options)
 }
 
 /// The source as a string of V8's.
@@ -258,7 +274,6 @@ fn async_body<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     checker: &mut Option<BodyChecker>,
     source: &str,
-    text: v8::Local<'s, v8::String>,
 ) -> Result<v8::Local<'s, v8::Function>, Rejection> {
     const HEAD: &str = "(async function () {\n";
     let out_of_luck = || Rejection { trouble: Trouble::Thrown, offset: i32::MAX };
@@ -269,7 +284,7 @@ fn async_body<'s>(
     if checker.is_none() {
         *checker = BodyChecker::new(scope);
     }
-    checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, text)?;
+    checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, source)?;
     script.run(scope).and_then(|function| v8::Local::<v8::Function>::try_from(function).ok()).ok_or_else(out_of_luck)
 }
 

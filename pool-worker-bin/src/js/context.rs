@@ -5,16 +5,14 @@
 //! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
 //! queue or a security token.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::rc::Rc;
-
-use rustc_hash::FxBuildHasher;
 
 use super::cache::SourceCache;
 use super::console;
 use super::frozen::{self, KnownCode};
 use super::host::key;
+use super::lru::Lru;
 use super::modules::{self, Modules};
 use super::timers;
 
@@ -27,7 +25,6 @@ pub(super) struct RealmState {
     /// Of the frozen realm.
     pub(super) known: RefCell<KnownCode>,
     pub(super) modules: Rc<Modules>,
-    last_use: Cell<u64>,
 }
 
 /// What every context of an engine has in common.
@@ -44,9 +41,8 @@ pub(super) struct Realms {
     rules: RealmRules,
     max_warm: usize,
     spare: Option<Rc<RealmState>>,
-    warm: HashMap<String, Rc<RealmState>, FxBuildHasher>,
+    warm: Lru<String, Rc<RealmState>>,
     frozen: Option<Rc<RealmState>>,
-    uses: u64,
     made: i32,
 }
 
@@ -65,7 +61,7 @@ impl RealmState {
 
 impl Realms {
     pub(super) fn new(rules: RealmRules, max_warm: usize) -> Self {
-        Self { rules, max_warm: max_warm.max(1), spare: None, warm: HashMap::default(), frozen: None, uses: 0, made: 0 }
+        Self { rules, max_warm: max_warm.max(1), spare: None, warm: Lru::default(), frozen: None, made: 0 }
     }
 
     /// Makes the next fresh context ahead, if there is none.
@@ -91,19 +87,13 @@ impl Realms {
 
     /// The project's own context.
     pub(super) fn warm(&mut self, isolate: &mut v8::Isolate, project: &str) -> Rc<RealmState> {
-        self.uses += 1;
         if let Some(realm) = self.warm.get(project) {
-            realm.last_use.set(self.uses);
             return Rc::clone(realm);
         }
         if self.warm.len() >= self.max_warm {
-            let oldest = self.warm.iter().min_by_key(|(_, realm)| realm.last_use.get());
-            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-                self.warm.remove(&name);
-            }
+            self.warm.pop_oldest();
         }
         let realm = self.fresh(isolate);
-        realm.last_use.set(self.uses);
         self.warm.insert(project.to_owned(), Rc::clone(&realm));
         realm
     }
@@ -166,7 +156,6 @@ impl Realms {
             functions: RefCell::default(),
             known: RefCell::default(),
             modules: Rc::default(),
-            last_use: Cell::new(0),
         })
     }
 

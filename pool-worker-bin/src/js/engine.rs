@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::hash::RandomState;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -125,6 +126,8 @@ impl Engine {
             watch: Arc::clone(&watch),
             random: RefCell::default(),
             evaluated: RefCell::default(),
+            project: RefCell::default(),
+            seed: RandomState::new(),
             allow_code_generation: config.allow_code_generation,
             pump: config.allow_wasm,
         });
@@ -184,6 +187,7 @@ impl Engine {
         if let Err(reason) = self.watch.begin(task.ticket) {
             return self.outcome(Err(terminated(reason)), Duration::ZERO);
         }
+        self.host.begin(task.project);
         self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let realm = match task.realm {
             Realm::Fresh => Some(self.realms.fresh(&mut self.isolate)),

@@ -6,8 +6,8 @@
 //! without a name, so that nothing which runs inside of it can take hold of it.
 
 use super::cache::SourceCache;
+use super::code;
 use super::code::strict::{self, Understood};
-use super::code::{self, BodyChecker};
 use super::context::{RealmState, define_function};
 use super::errors::Trouble;
 use super::host::{Host, key};
@@ -50,7 +50,8 @@ const STATEFUL: &[(&str, &[&str])] = &[
 /// Keys that a context may have: each becomes a parameter.
 const MAX_NAMES: u32 = 1000;
 
-/// Code that has been understood, by its source.
+/// Code that has been understood, by its project and source: time must not tell one project what
+/// another one ran.
 #[derive(Default)]
 pub(super) struct KnownCode {
     code: SourceCache<Kept>,
@@ -166,12 +167,12 @@ pub(super) fn run<'s>(
     match *work {
         Work::Code { source, context_json } => run_code(scope, bench, realm, source, context_json),
         Work::Function { source, args_json } => {
-            let known = realm.known.borrow_mut().functions.get(source).cloned();
+            let known = realm.known.borrow_mut().functions.get(&bench.host.project.borrow(), source).cloned();
             let maker = match known {
                 Some(maker) => maker,
                 None => {
                     let maker = strict::compile_function(scope, source)?;
-                    realm.known.borrow_mut().functions.insert(source, maker.clone());
+                    realm.known.borrow_mut().functions.insert(&bench.host.project.borrow(), source, maker.clone());
                     maker
                 }
             };
@@ -194,18 +195,19 @@ fn run_code<'s>(
     context_json: &[u8],
 ) -> Result<v8::Local<'s, v8::Value>, Trouble> {
     let (names, values) = if context_json.is_empty() { Default::default() } else { variables(scope, context_json)? };
+    let project = bench.host.project.borrow();
     let with_names = (!names.is_empty()).then(|| format!("{names}\n{source}"));
     let known = {
         let mut known = realm.known.borrow_mut();
         match &with_names {
-            None => known.code.get(source).cloned(),
-            Some(text) => known.code_with_names.get(text).cloned(),
+            None => known.code.get(&project, source).cloned(),
+            Some(text) => known.code_with_names.get(&project, text).cloned(),
         }
     };
     let is_new = known.is_none();
     let kept = match known {
         Some(kept) => kept,
-        None => understand(scope, bench.checker, realm, source, &names)?,
+        None => understand(scope, bench, realm, source, &names)?,
     };
     let started = start(scope, bench.host, &kept, &values);
     if is_new {
@@ -215,8 +217,8 @@ fn run_code<'s>(
         }
         let mut known = realm.known.borrow_mut();
         match &with_names {
-            None => known.code.insert(source, kept.clone()),
-            Some(text) => known.code_with_names.insert(text, kept.clone()),
+            None => known.code.insert(&project, source, kept.clone()),
+            Some(text) => known.code_with_names.insert(&project, text, kept.clone()),
         }
     }
     started
@@ -224,21 +226,22 @@ fn run_code<'s>(
 
 fn understand(
     scope: &mut v8::PinScope<'_, '_>,
-    checker: &mut Option<BodyChecker>,
+    bench: &mut Bench<'_>,
     realm: &RealmState,
     source: &str,
     names: &str,
 ) -> Result<Kept, Trouble> {
-    match strict::understand(scope, checker, source, names)? {
+    match strict::understand(scope, bench.checker, source, names)? {
         Understood::Body(body) => Ok(Kept::Body(body)),
         Understood::Maker(maker) => Ok(Kept::Maker(maker)),
         Understood::Script(text) => {
             let mut known = realm.known.borrow_mut();
-            let evaluator = match known.evaluators.get(names) {
+            let project = bench.host.project.borrow();
+            let evaluator = match known.evaluators.get(&project, names) {
                 Some(evaluator) => evaluator.clone(),
                 None => {
                     let evaluator = strict::compile_evaluator(scope, names)?;
-                    known.evaluators.insert(names, evaluator.clone());
+                    known.evaluators.insert(&project, names, evaluator.clone());
                     evaluator
                 }
             };

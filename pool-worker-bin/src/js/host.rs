@@ -4,6 +4,7 @@
 //! native function does so inside the running task, so there is one task's state here and not one per context.
 
 use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,9 +24,28 @@ pub(super) struct Host {
     pub(super) random: RefCell<Random>,
     /// What the frozen realm's next `eval` means: our own call, before the task's code runs.
     pub(super) evaluated: RefCell<Option<v8::Global<v8::String>>>,
+    /// The project of the running task.
+    pub(super) project: RefCell<String>,
+    pub(super) seed: RandomState,
     pub(super) allow_code_generation: bool,
     /// Whether the engine must run V8's queue of posted work while a task waits.
     pub(super) pump: bool,
+}
+
+impl Host {
+    /// A task of this project begins.
+    pub(super) fn begin(&self, project: &str) {
+        let mut current = self.project.borrow_mut();
+        if *current != project {
+            project.clone_into(&mut current);
+        }
+    }
+
+    /// A number that projects share by accident only, below 2²⁰.
+    pub(super) fn project_number(&self) -> i32 {
+        let hash = self.seed.hash_one(&*self.project.borrow());
+        i32::try_from(hash >> 44).expect("20 bits")
+    }
 }
 
 /// The host of the isolate that the scope belongs to.

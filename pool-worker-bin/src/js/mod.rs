@@ -34,6 +34,7 @@ mod escapes;
 mod frozen;
 mod host;
 mod inspect;
+mod lru;
 mod memory;
 mod method;
 mod modules;

@@ -83,11 +83,11 @@ fn function<'s>(
     if kind == Realm::Fresh {
         return code::compile_function(scope, source);
     }
-    if let Some(function) = realm.functions.borrow_mut().get(source) {
+    if let Some(function) = realm.functions.borrow_mut().get("", source) {
         return Ok(v8::Local::new(scope, function));
     }
     let function = code::compile_function(scope, source)?;
-    realm.functions.borrow_mut().insert(source, v8::Global::new(scope, function));
+    realm.functions.borrow_mut().insert("", source, v8::Global::new(scope, function));
     Ok(function)
 }
 

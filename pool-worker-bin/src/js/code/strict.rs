@@ -5,7 +5,7 @@
 //! source of a function one that gives a new function on each call. Names of a task's context are the parameters of a function around.
 
 use super::super::errors::Trouble;
-use super::super::host::text;
+use super::super::host::{host, text};
 use super::super::task::{FailureKind, JsFailure};
 use super::{
     Around, BodyChecker, Rejection, SCRIPT_NAME, as_expression, attempt, body_of, has_top_level_await,
@@ -144,7 +144,10 @@ pub(in super::super) fn compile_evaluator(
     v8::scope!(let scope, scope);
     // What `eval` is given is replaced, so that the task sees no variable of ours that has its source. Without a name of
     // a file, no stack shows it.
-    let source = text(scope, &format!("{DIRECTIVE}({names}) => eval('')"));
+    // The project is in it, for V8 keeps what `eval` compiles by the text and by the function it
+    // stands in.
+    let mark = host(scope).project_number();
+    let source = text(scope, &format!("{DIRECTIVE}({names}) => eval('')//{mark}"));
     let function = attempt(scope, 0, |scope| v8::Script::compile(scope, source, None)?.run(scope));
     function.ok().and_then(|function| keep(scope, function)).ok_or_else(|| {
         let message = format!("context has a key that cannot be the name of a variable, among {names}");
@@ -214,8 +217,8 @@ fn async_body(
     if checker.is_none() {
         *checker = BodyChecker::new(scope);
     }
-    let alone = strict_text(scope, source)?;
-    checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, alone)?;
+    let alone = format!("{DIRECTIVE}\n{source}");
+    checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, &alone)?;
     Ok(body)
 }
 
