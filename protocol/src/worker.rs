@@ -78,15 +78,36 @@ impl Setup {
     /// Memory that the lane's tasks may take up in the process, in bytes, besides the process's own: the engine's limits, which a
     /// task survives as an error, lie within it, so that they come before the kernel's, which it does not.
     ///
-    /// For JavaScript a full heap, as much again for unwinding the task that filled it, and full array buffers; in both lanes the bodies.
+    /// For JavaScript a full heap, as much again for unwinding the task that filled it, full array
+    /// buffers, and what may be left of tasks before; in both lanes the bodies.
     #[must_use]
     pub const fn tasks_memory_bytes(&self) -> u64 {
         let tasks = match self.lane {
-            Lane::Js => self.memory_bytes.saturating_mul(3),
+            Lane::Js => (self.memory_bytes.saturating_mul(3))
+                .saturating_add(self.kept_memory_bytes())
+                .saturating_add(self.unaccounted_memory_bytes()),
             Lane::Io => self.memory_bytes,
         };
         tasks.saturating_add(self.body_bytes.saturating_mul(2)).saturating_add(self.result_bytes.saturating_mul(4))
     }
+
+    /// What an engine may keep between two tasks, in bytes: warm contexts and what they hold on the
+    /// heap and in array buffers.
+    #[must_use]
+    pub const fn kept_memory_bytes(&self) -> u64 {
+        at_least_16_mib(self.memory_bytes)
+    }
+
+    /// What a process may have between two tasks that its engine does not account for, in bytes:
+    /// objects of libraries, code.
+    #[must_use]
+    pub const fn unaccounted_memory_bytes(&self) -> u64 {
+        at_least_16_mib(self.memory_bytes / 2)
+    }
+}
+
+const fn at_least_16_mib(bytes: u64) -> u64 {
+    if bytes < 16 << 20 { 16 << 20 } else { bytes }
 }
 
 /// How a worker process is confined.

@@ -104,6 +104,7 @@ pub struct Running {
     pub started: Instant,
     /// When its wall time is over; nothing for a time longer than the clock knows.
     pub deadline: Option<Instant>,
+    timeout: Duration,
     /// Its CPU time.
     pub cpu: Duration,
 }
@@ -210,9 +211,18 @@ impl Inbox {
             task: (job.id, job.attempt),
             started: now,
             deadline: now.checked_add(job.timeout),
+            timeout: job.timeout,
             cpu: job.cpu,
         });
         Some((self.tickets, job))
+    }
+
+    /// The running task's time begins only now.
+    pub fn begin_anew(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running {
+            running.started = now;
+            running.deadline = now.checked_add(running.timeout);
+        }
     }
 
     /// No more tasks, and nobody to give the waiting ones back to.
@@ -339,6 +349,18 @@ mod tests {
         let (ticket, job) = inbox.begin(now).unwrap();
         assert_eq!((ticket, job.id), (2, 3));
         assert_eq!(inbox.begin(now), None);
+    }
+
+    #[test]
+    fn a_task_that_begins_anew_has_all_of_its_time_and_the_same_ticket() {
+        let mut inbox = inbox(&[(7, 1)]);
+        let now = Instant::now();
+        let (ticket, job) = inbox.begin(now).unwrap();
+        let later = now + Duration::from_secs(5);
+        inbox.begin_anew(later);
+        let running = inbox.running().unwrap();
+        assert_eq!((running.ticket, running.started), (ticket, later));
+        assert_eq!(running.deadline, Some(later + job.timeout));
     }
 
     #[test]

@@ -18,7 +18,7 @@ const ALIGN: usize = 16;
 pub(super) struct BufferBudget {
     used: AtomicUsize,
     limit: usize,
-    /// The limit, or a lower one while a task with its own runs.
+    /// The running task's: its limit over what was live when it began.
     ceiling: AtomicUsize,
     /// Whether the latest request was refused.
     refused: AtomicBool,
@@ -33,14 +33,11 @@ impl BufferBudget {
         self.limit
     }
 
-    /// Refuses what would make more than `bytes` live, until the ceiling is lifted.
-    pub(super) fn lower_ceiling(&self, bytes: usize) {
-        self.ceiling.store(bytes.min(self.limit), Ordering::Relaxed);
-    }
-
-    /// The limit is all that counts again.
-    pub(super) fn lift_ceiling(&self) {
-        self.ceiling.store(self.limit, Ordering::Relaxed);
+    /// A task begins that may take `bytes`, but no more than the limit, over what is live. Of what
+    /// is live, as much as `kept` is not the task's.
+    pub(super) fn set_ceiling(&self, bytes: usize, kept: usize) {
+        let bytes = bytes.min(self.limit);
+        self.ceiling.store(self.used().min(kept).saturating_add(bytes), Ordering::Relaxed);
     }
 
     pub(super) fn used(&self) -> usize {
@@ -143,15 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lowered_ceiling_holds_until_it_is_lifted_and_is_never_above_the_limit() {
+    fn a_task_gets_its_limit_over_what_is_kept_and_over_no_more_than_may_be_kept() {
         let budget = BufferBudget::new(100);
-        budget.lower_ceiling(50);
+        budget.set_ceiling(50, 40);
+        assert!(!budget.take(51));
+        assert!(budget.take(30));
+        budget.set_ceiling(50, 40);
         assert!(!budget.take(51));
         assert!(budget.take(50));
-        budget.lower_ceiling(1000);
-        assert!(!budget.take(51));
-        budget.lower_ceiling(50);
-        budget.lift_ceiling();
-        assert!(budget.take(50));
+        budget.set_ceiling(1000, 40);
+        assert!(!budget.take(61), "80 are live, of which 40 may be others'");
+        assert!(budget.take(60));
     }
 }

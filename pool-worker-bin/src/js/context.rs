@@ -1,7 +1,8 @@
 //! Realms: the contexts that tasks run in, and what each context's global object has.
 //!
-//! Owns the context made ahead for the next fresh task, the warm contexts of projects, least recently used first out, and
-//! the frozen one.
+//! Owns the context made ahead for the next fresh task, the warm contexts of projects, least
+//! recently used first out, and the frozen one. How many warm ones there may be follows from the
+//! memory that they may take; the engine, which measures it, has them go earlier.
 //! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
 //! queue or a security token.
 
@@ -15,6 +16,11 @@ use super::host::key;
 use super::lru::Lru;
 use super::modules::{self, Modules};
 use super::timers;
+
+/// Where there are more projects than contexts, one new context in so many takes the place of one
+/// that is in use; the others are the first to go. Projects that take turns would otherwise find,
+/// each of them, that its context has just gone.
+const KEPT_ONE_IN: u32 = 16;
 
 /// A context with all that belongs to it.
 pub(super) struct RealmState {
@@ -42,6 +48,11 @@ pub(super) struct Realms {
     max_warm: usize,
     spare: Option<Rc<RealmState>>,
     warm: Lru<String, Rc<RealmState>>,
+    /// The one that the last warm task ran in. Another task of that project is no new use of it:
+    /// tasks come in batches.
+    last: Option<(String, Rc<RealmState>)>,
+    /// Contexts that were not kept at the price of those used least recently.
+    passed_over: u32,
     frozen: Option<Rc<RealmState>>,
     made: i32,
 }
@@ -61,7 +72,16 @@ impl RealmState {
 
 impl Realms {
     pub(super) fn new(rules: RealmRules, max_warm: usize) -> Self {
-        Self { rules, max_warm: max_warm.max(1), spare: None, warm: Lru::default(), frozen: None, made: 0 }
+        Self {
+            rules,
+            max_warm: max_warm.max(1),
+            spare: None,
+            warm: Lru::default(),
+            last: None,
+            passed_over: 0,
+            frozen: None,
+            made: 0,
+        }
     }
 
     /// Makes the next fresh context ahead, if there is none.
@@ -87,20 +107,63 @@ impl Realms {
 
     /// The project's own context.
     pub(super) fn warm(&mut self, isolate: &mut v8::Isolate, project: &str) -> Rc<RealmState> {
-        if let Some(realm) = self.warm.get(project) {
+        if let Some((of, realm)) = &self.last
+            && *of == project
+        {
             return Rc::clone(realm);
         }
-        if self.warm.len() >= self.max_warm {
+        let realm = match self.warm.get(project) {
+            Some(realm) => Rc::clone(realm),
+            None => self.keep_another(isolate, project),
+        };
+        self.last = Some((project.to_owned(), Rc::clone(&realm)));
+        realm
+    }
+
+    fn keep_another(&mut self, isolate: &mut v8::Isolate, project: &str) -> Rc<RealmState> {
+        let is_full = self.warm.len() >= self.max_warm;
+        if is_full {
             self.warm.pop_oldest();
+            self.passed_over += 1;
         }
         let realm = self.fresh(isolate);
-        self.warm.insert(project.to_owned(), Rc::clone(&realm));
+        if is_full && !self.passed_over.is_multiple_of(KEPT_ONE_IN) {
+            self.warm.insert_oldest(project.to_owned(), Rc::clone(&realm));
+        } else {
+            self.warm.insert(project.to_owned(), Rc::clone(&realm));
+        }
         realm
+    }
+
+    /// Whether the project has a context here.
+    pub(super) fn is_warm(&self, project: &str) -> bool {
+        self.warm.contains(project)
+    }
+
+    /// Forgets the half of the warm contexts that was used least recently, but never the last one.
+    /// How many that was.
+    pub(super) fn evict_older_half(&mut self) -> usize {
+        let half = self.warm.len() / 2;
+        self.last = None;
+        for _ in 0..half {
+            self.warm.pop_oldest();
+        }
+        half
+    }
+
+    /// Forgets every warm context and the frozen one. How many that was.
+    pub(super) fn evict_all(&mut self) -> usize {
+        let kept = self.warm.len() + usize::from(self.frozen.is_some());
+        self.warm = Lru::default();
+        self.last = None;
+        self.frozen = None;
+        kept
     }
 
     /// Forgets the project's context, whose state can no longer be relied on.
     pub(super) fn discard_warm(&mut self, project: &str) {
         self.warm.remove(project);
+        self.last = None;
     }
 
     /// The context that all tasks of this realm share, made for the first of them. `None` only if V8 is out of memory or
@@ -161,15 +224,26 @@ impl Realms {
 
     /// Removes what depends on this engine's settings and so is not decided in the snapshot.
     fn take_away(&self, scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) {
-        let unwanted = if self.rules.allow_wasm {
-            // Its callbacks would run from the queue that WebAssembly needs pumped, in whichever task comes next.
-            "FinalizationRegistry"
-        } else {
-            "WebAssembly"
-        };
-        let name = key(scope, unwanted);
-        context.global(scope).delete(scope, name.into());
+        let global = context.global(scope);
+        if !self.rules.allow_wasm {
+            delete(scope, global, "WebAssembly");
+            return;
+        }
+        // Their callbacks would run from the queue that WebAssembly needs pumped, in whichever task
+        // comes next.
+        delete(scope, global, "FinalizationRegistry");
+        let atomics = key(scope, "Atomics");
+        if let Some(atomics) = global.get(scope, atomics.into())
+            && let Ok(atomics) = v8::Local::<v8::Object>::try_from(atomics)
+        {
+            delete(scope, atomics, "waitAsync");
+        }
     }
+}
+
+fn delete(scope: &mut v8::PinScope<'_, '_>, holder: v8::Local<'_, v8::Object>, name: &str) {
+    let name = key(scope, name);
+    holder.delete(scope, name.into());
 }
 
 /// The address that V8 wants to know a queue by. The handle owns the queue, and the realm owns the handle.

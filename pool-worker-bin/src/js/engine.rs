@@ -26,11 +26,14 @@ use super::timers::Timers;
 use super::watch::{Ending, EngineHandle, Watch};
 use super::{platform, snapshot};
 
-/// Very short tasks share one reading of the heap's figures.
+/// Very short tasks share one reading of the memory's figures.
 const TASKS_PER_READING: u32 = 32;
 
-/// Tasks that ran longer than this get a reading of their own, which takes less than a microsecond.
-const SHORT_TASK: Duration = Duration::from_micros(50);
+/// There is a reading after tasks that ran this long together, which takes about a microsecond.
+const READING_AFTER: Duration = Duration::from_micros(50);
+
+/// What a warm context takes up that has run a small function.
+const CONTEXT_BYTES: usize = 192 << 10;
 
 /// Room for compiled code. V8 maps it writable at once, so that all of it counts against `RLIMIT_DATA`; its own default
 /// is twice as much.
@@ -39,9 +42,9 @@ const CODE_RANGE_BYTES: usize = 64 << 20;
 /// Settings of an engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Limit of V8's heap.
+    /// What a task may have on V8's heap.
     pub heap_limit_bytes: usize,
-    /// Limit of live array buffers.
+    /// What a task may have in array buffers.
     pub array_buffer_limit_bytes: usize,
     /// Longest result, as JSON.
     pub result_limit_bytes: usize,
@@ -53,7 +56,10 @@ pub struct EngineConfig {
     pub allow_wasm: bool,
     /// Folders that modules may be loaded from.
     pub module_roots: Vec<PathBuf>,
-    /// Projects whose contexts are kept.
+    /// What may be alive between two tasks, on the heap and in array buffers together: contexts
+    /// that are kept, and what they hold. A task has its limits on top of that.
+    pub kept_limit_bytes: usize,
+    /// Projects whose contexts are kept at most, where there is memory for so many.
     pub max_warm_projects: usize,
     /// What [`snapshot::create`] gave; anything else is ignored.
     pub snapshot: Option<Cow<'static, [u8]>>,
@@ -69,7 +75,8 @@ impl Default for EngineConfig {
             allow_code_generation: false,
             allow_wasm: false,
             module_roots: Vec::new(),
-            max_warm_projects: 16,
+            kept_limit_bytes: 128 << 20,
+            max_warm_projects: 1024,
             snapshot: None,
         }
     }
@@ -88,6 +95,13 @@ pub struct Engine {
     has_snapshot: bool,
     memory_bytes: u64,
     tasks_since_reading: u32,
+    ran_since_reading: Duration,
+    /// V8's posted work has been done since the last task's microtasks were.
+    has_pumped: bool,
+    /// More is kept than may be, if it is not garbage.
+    is_untidy: bool,
+    /// One warm context keeps more than may be kept: it goes when somebody else comes.
+    is_crowded: bool,
     pub(super) isolate: v8::OwnedIsolate,
     /// V8 holds its address for as long as the isolate lives.
     memory: Rc<MemoryGuard>,
@@ -106,7 +120,7 @@ impl Engine {
             from_snapshot: snapshot.is_some(),
         };
         let mut params = v8::CreateParams::default()
-            .heap_limits(0, config.heap_limit_bytes)
+            .heap_limits(0, config.heap_limit_bytes + config.kept_limit_bytes)
             .set_code_range_size_in_bytes(CODE_RANGE_BYTES)
             .array_buffer_allocator(alloc::allocator(Arc::clone(&buffers)))
             .allow_atomics_wait(false)
@@ -134,10 +148,18 @@ impl Engine {
         isolate.set_slot(Rc::clone(&host));
         context::prepare_isolate(&mut isolate, rules);
         isolate.set_oom_error_handler(platform::out_of_memory);
-        let memory =
-            MemoryGuard::attach(&mut isolate, Arc::clone(&watch), Arc::clone(&buffers), config.heap_limit_bytes);
+        let memory = MemoryGuard::attach(
+            &mut isolate,
+            Arc::clone(&watch),
+            Arc::clone(&buffers),
+            config.heap_limit_bytes,
+            config.kept_limit_bytes,
+        );
+        // Three quarters of what may be kept are for contexts as such, the rest is for what they
+        // hold.
+        let most_warm = (config.kept_limit_bytes / 4 * 3 / CONTEXT_BYTES).min(config.max_warm_projects);
         Self {
-            realms: Realms::new(rules, config.max_warm_projects),
+            realms: Realms::new(rules, most_warm),
             checker: None,
             host,
             memory,
@@ -147,6 +169,10 @@ impl Engine {
             has_snapshot: rules.from_snapshot,
             memory_bytes: 0,
             tasks_since_reading: TASKS_PER_READING,
+            ran_since_reading: Duration::ZERO,
+            has_pumped: false,
+            is_untidy: false,
+            is_crowded: false,
             isolate,
         }
     }
@@ -181,19 +207,33 @@ impl Engine {
         self.realms.prepare_spare(&mut self.isolate);
     }
 
+    /// To be called before a task begins, and before its time counts: takes away what others left,
+    /// if that could get into its way. Whether that took any time.
+    pub fn make_room(&mut self, task: &JsTask<'_>) -> bool {
+        let is_owners = task.realm == Realm::Warm && self.realms.is_warm(task.project);
+        if self.is_crowded && !is_owners {
+            self.is_crowded = false;
+            self.realms.evict_all();
+            self.memory.collect(&mut self.isolate);
+            return true;
+        }
+        task.memory_limit_bytes.is_some_and(|limit| self.memory.make_room(&mut self.isolate, limit))
+    }
+
     /// Runs one task to its end.
     pub fn run(&mut self, task: &JsTask<'_>) -> JsOutcome {
         let started = Instant::now();
-        if let Err(reason) = self.watch.begin(task.ticket) {
-            return self.outcome(Err(terminated(reason)), Duration::ZERO);
-        }
-        self.host.begin(task.project);
-        self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let realm = match task.realm {
             Realm::Fresh => Some(self.realms.fresh(&mut self.isolate)),
             Realm::Warm => Some(self.realms.warm(&mut self.isolate, task.project)),
             Realm::Frozen => self.realms.frozen(&mut self.isolate),
         };
+        if let Err(reason) = self.watch.begin(task.ticket) {
+            drop(realm);
+            return self.outcome(Err(terminated(reason)), Duration::ZERO);
+        }
+        self.host.begin(task.project);
+        self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let result = match &realm {
             Some(realm) => self.run_in(task, realm),
             None => Err(Trouble::Thrown),
@@ -207,35 +247,53 @@ impl Engine {
         if let Some(realm) = &realm {
             self.tidy(task, realm, &result);
         }
+        // INVARIANT: before memory is looked at, since a context that is held is not collected.
+        drop(realm);
         self.outcome(result, started.elapsed())
     }
 
     fn run_in(&mut self, task: &JsTask<'_>, realm: &Rc<RealmState>) -> Result<Vec<u8>, Trouble> {
         *self.host.modules.borrow_mut() = Some(Rc::clone(&realm.modules));
-        if let Some(limit) = task.memory_limit_bytes {
-            self.memory.begin(&mut self.isolate, limit);
-        }
+        self.memory.begin(&mut self.isolate, task.memory_limit_bytes.unwrap_or(usize::MAX));
         let result = self.execute(task, realm);
+        self.finish_posted_work();
         self.memory.end();
         self.host.timers.borrow_mut().clear();
         *self.host.modules.borrow_mut() = None;
         result
     }
 
+    /// Has V8 do what the task has had it post, such as the rest of a compilation, in the time of
+    /// this task. What a task that is told to end leaves goes with the worker, which runs no other
+    /// one.
+    fn finish_posted_work(&mut self) {
+        if !self.host.pump {
+            return;
+        }
+        let platform = v8::V8::get_current_platform();
+        while !self.watch.stopped() && v8::Platform::pump_message_loop(&platform, &self.isolate, false) {
+            self.has_pumped = true;
+        }
+    }
+
     /// Leaves nothing in a kept realm that the next task there must not meet.
     fn tidy(&mut self, task: &JsTask<'_>, realm: &RealmState, result: &Result<Vec<u8>, JsFailure>) {
+        // Only a result is waited for until the queue of microtasks is empty, and posted work may
+        // fill it again.
+        let has_microtasks = std::mem::take(&mut self.has_pumped) || result.is_err();
         match task.realm {
             Realm::Fresh => {}
             Realm::Warm => {
                 if realm.modules.failed() || leaves_doubt(result) {
                     self.realms.discard_warm(task.project);
+                } else if has_microtasks {
+                    realm.forget_microtasks(&mut self.isolate);
                 }
             }
             Realm::Frozen => {
                 if result.as_ref().is_err_and(|failure| is_cut_short(failure.kind)) {
                     self.realms.discard_frozen();
-                } else if result.is_err() {
-                    // Only a result is waited for until the queue is empty.
+                } else if has_microtasks {
                     realm.forget_microtasks(&mut self.isolate);
                 }
             }
@@ -279,14 +337,54 @@ impl Engine {
 
     fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>, ran: Duration) -> JsOutcome {
         self.tasks_since_reading += 1;
-        if ran > SHORT_TASK || self.tasks_since_reading >= TASKS_PER_READING {
+        self.ran_since_reading += ran;
+        let is_due = self.ran_since_reading > READING_AFTER || self.tasks_since_reading >= TASKS_PER_READING;
+        if is_due {
             self.tasks_since_reading = 0;
-            let heap = self.isolate.get_heap_statistics().used_heap_size();
-            self.memory_bytes = (heap + self.buffers.used()) as u64;
-            self.memory.tidy(&mut self.isolate, heap);
+            self.ran_since_reading = Duration::ZERO;
+            let heap = self.isolate.get_heap_statistics();
+            self.memory_bytes = (heap.used_heap_size() + self.buffers.used()) as u64;
+            self.is_untidy = self.memory.is_untidy(&heap);
         }
         let (logs, logs_truncated) = self.host.log.borrow_mut().end();
-        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes }
+        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes, memory_was_read: is_due }
+    }
+
+    /// To be called between tasks, after one whose figures of memory were read. Brings what is kept
+    /// below its bound: garbage first, then contexts, those that were used least recently before
+    /// others. Whether that took any time.
+    pub fn tidy_up(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_untidy) {
+            return false;
+        }
+        let mut fits = self.memory.collect(&mut self.isolate);
+        while !fits && self.realms.evict_older_half() > 0 {
+            fits = self.memory.collect(&mut self.isolate);
+        }
+        // The last one may stay as long as nobody else comes: a project that is alone here loses
+        // nothing.
+        self.is_crowded = !fits;
+        true
+    }
+
+    /// Bytes that the engine has taken from the system and accounts for: heap and array buffers.
+    #[must_use]
+    pub fn accounted_bytes(&mut self) -> usize {
+        let heap = self.isolate.get_heap_statistics();
+        heap.total_heap_size() + self.buffers.used().max(heap.external_memory())
+    }
+
+    /// Collects what no task can reach any more, with the memory behind it that the engine does not
+    /// account for.
+    pub fn collect(&mut self) {
+        self.memory.collect(&mut self.isolate);
+    }
+
+    /// Lets go of every context that is kept, and of all that was compiled for them.
+    pub fn forget_contexts(&mut self) {
+        self.realms.evict_all();
+        self.is_crowded = false;
+        self.collect();
     }
 }
 

@@ -60,10 +60,28 @@ impl<K: Hash, V> Lru<K, V> {
         Some(&mut self.node_mut(place).value)
     }
 
+    /// Whether there is a value of this key; that is no use of it.
+    pub(super) fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Adds a value whose key is not there yet, as the one used last.
     pub(super) fn insert(&mut self, key: K, value: V) {
         let place = self.add(key, value);
         self.link_newest(place);
+    }
+
+    /// Adds a value whose key is not there yet, as the first to go unless it is used again.
+    pub(super) fn insert_oldest(&mut self, key: K, value: V) {
+        let place = self.add(key, value);
+        let after = self.oldest;
+        self.node_mut(place).newer = after;
+        if after == NONE {
+            self.newest = place;
+        } else {
+            self.node_mut(after).older = place;
+        }
+        self.oldest = place;
     }
 
     fn add(&mut self, key: K, value: V) -> u32 {
@@ -159,8 +177,12 @@ mod tests {
         }
         assert_eq!(table.get("0"), Some(&mut 0));
         assert_eq!(table.get("2"), Some(&mut 2));
+        assert!(table.contains("1"), "to ask whether it is there is no use of it");
+        table.insert_oldest("4".into(), 4);
         let order: Vec<u32> = std::iter::from_fn(|| table.pop_oldest()).map(|(_, n)| n).collect();
-        assert_eq!(order, [1, 3, 0, 2]);
+        assert_eq!(order, [4, 1, 3, 0, 2]);
+        table.insert_oldest("5".into(), 5);
+        assert_eq!(table.pop_oldest(), Some(("5".into(), 5)));
         assert_eq!((table.len(), table.get("0")), (0, None));
     }
 

@@ -1,13 +1,20 @@
-//! Memory of the running task: the engine's heap limit, and a lower limit of the task's own.
+//! Memory of the running task: the engine's heap limit, and the task's own, which may be lower.
 //!
-//! V8 has one heap limit, fixed when the isolate is made; [`MemoryGuard`] answers when it is reached. A task's own limit
+//! V8 has one heap limit, fixed when the isolate is made; [`MemoryGuard`] answers when it is
+//! reached. A task's limit
 //! is watched instead: each collection, and the watching thread now and then, asks whether more is in use than the task
 //! may have; if so, a full collection tells what is garbage, and only what is left ends the task. Between two such looks
-//! a task can go beyond its limit, for the few milliseconds that takes, never beyond the engine's. Buffers that are mapped
+//! a task can go beyond its limit, for the few milliseconds that takes, never beyond V8's. Buffers
+//! that are mapped
 //! by V8 itself are watched in the same way, against the limit of all.
 //!
-//! What a task keeps is what the heap holds more than at its start, so that warm contexts do not count against it. The
-//! heap may hold garbage then, which would be a gift to the task. To clean it before each task would cost small ones more
+//! Nobody pays for what others left. Between tasks there may be `kept_limit` bytes alive, on the
+//! heap and in buffers, for warm contexts above all; V8's limit is higher by that, and a task's
+//! limit counts from what was there when it began. What is above the bound is collected between two
+//! tasks, and if it is alive the engine lets contexts go.
+//!
+//! What a task keeps is what the heap holds more than at its start. The heap may hold garbage then,
+//! which would be a gift to the task. To clean it before each task would cost small ones more
 //! than they take themselves; so it is cleaned at the first look after the task has allocated [`SLACK_SHARE`] of its
 //! limit, and what the task holds by then, or the garbage if that was less, remains a gift.
 
@@ -42,7 +49,7 @@ enum Kept {
 }
 
 impl Reached {
-    /// What to tell the task's owner.
+    /// What to tell the task's owner. The figures leave out what was there before the task.
     pub(super) fn message(self) -> String {
         let what = match self.what {
             Kept::Heap => "the JavaScript heap reached its",
@@ -66,7 +73,7 @@ fn mebibytes(bytes: usize) -> String {
     }
 }
 
-/// A task's own limit.
+/// A task's limit, the engine's or a lower one.
 #[derive(Debug, Clone, Copy)]
 struct TaskLimit {
     bytes: usize,
@@ -102,13 +109,32 @@ impl TaskLimit {
     }
 }
 
+/// What was there between two tasks, when that was looked at last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    /// Bytes in use, garbage included.
+    heap: usize,
+    buffers: usize,
+    /// Bytes ever allocated on the heap.
+    allocated: u64,
+}
+
+impl Before {
+    fn kept(self) -> usize {
+        self.heap + self.buffers
+    }
+}
+
 /// What V8's callbacks find and leave; a slot of the isolate holds it.
 pub(super) struct MemoryGuard {
     isolate: v8::UnsafeRawIsolatePtr,
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
     heap_limit: usize,
+    /// What may be alive between two tasks, on the heap and in buffers together.
+    kept_limit: usize,
     task: Cell<Option<TaskLimit>>,
+    before: Cell<Before>,
     /// About what was alive on the heap between tasks when it was cleaned last; less if less was in use since.
     floor: Cell<usize>,
     /// With more than this in use between tasks the heap is cleaned.
@@ -127,6 +153,7 @@ impl MemoryGuard {
         watch: Arc<Watch>,
         buffers: Arc<BufferBudget>,
         heap_limit: usize,
+        kept_limit: usize,
     ) -> Rc<Self> {
         let floor = isolate.get_heap_statistics().used_heap_size();
         let guard = Rc::new(Self {
@@ -134,9 +161,11 @@ impl MemoryGuard {
             watch,
             buffers,
             heap_limit,
+            kept_limit,
             task: Cell::new(None),
+            before: Cell::new(Before { heap: floor, buffers: 0, allocated: 0 }),
             floor: Cell::new(floor),
-            untidy_above: Cell::new(heap_limit / 2),
+            untidy_above: Cell::new(kept_limit),
             raised: Cell::new(false),
             reached: Cell::new(None),
         });
@@ -152,17 +181,39 @@ impl MemoryGuard {
         self.reached.get()
     }
 
-    /// A task begins, in a realm that is there already. A limit that is not below the engine's is none of its own, and
-    /// costs nothing.
-    pub(super) fn begin(&self, isolate: &mut v8::Isolate, limit: usize) {
-        if limit >= self.heap_limit.max(self.buffers.limit()) {
-            return;
-        }
-        // No task is so small that it leaves this much in buffers by the way.
-        if self.buffers.used() > limit / SLACK_SHARE {
+    /// Before a task with this limit begins, and before its time counts: collects what others left
+    /// in buffers, if that may be garbage worth mentioning. No task is so small that it leaves this
+    /// much by the way. Whether it did.
+    pub(super) fn make_room(&self, isolate: &mut v8::Isolate, limit: usize) -> bool {
+        let is_due = self.is_own(limit) && self.buffers.used() > limit / SLACK_SHARE;
+        if is_due {
             isolate.low_memory_notification();
         }
-        self.buffers.lower_ceiling(self.buffers.used().saturating_add(limit));
+        is_due
+    }
+
+    /// Whether a limit is the task's own: it is below the engine's.
+    fn is_own(&self, limit: usize) -> bool {
+        limit < self.heap_limit.max(self.buffers.limit())
+    }
+
+    /// A task begins, in a realm that is there already.
+    pub(super) fn begin(&self, isolate: &mut v8::Isolate, limit: usize) {
+        // Whatever is there, it gets all of its limit, up to what the process has room for.
+        self.buffers.set_ceiling(limit, self.kept_limit);
+        if !self.is_own(limit) {
+            // So as not to read the figures before each task: what was there when they were read
+            // last will do.
+            let before = self.before.get();
+            self.task.set(Some(TaskLimit {
+                bytes: self.heap_limit,
+                base: before.heap,
+                buffers_base: before.buffers,
+                began_at: before.allocated,
+                base_is_clean: true,
+            }));
+            return;
+        }
         let heap = isolate.get_heap_statistics();
         let base = heap.used_heap_size();
         self.floor.set(self.floor.get().min(base));
@@ -175,27 +226,37 @@ impl MemoryGuard {
         }));
     }
 
-    /// Between two tasks, with so many bytes in use: leaves the next one room. V8 keeps compiled code until it is old, and asks
-    /// for more room before it lets go of it; so a stream of code that is new each time would fill the heap, and end a task
-    /// that is not to blame. What is kept on purpose and fills half the heap is not collected over and over.
-    pub(super) fn tidy(&self, isolate: &mut v8::Isolate, used: usize) {
-        // A heap whose limit was reached is not used again, and a collection that finds it full would end the process before
-        // the task's outcome is told.
-        if used <= self.untidy_above.get() || self.reached.get().is_some() {
-            return;
-        }
+    /// Between two tasks: notes what is in use, and says whether that is too much to be left as it
+    /// is. A heap whose limit was reached is not used again, and a collection that finds it full
+    /// would end the process before the task's outcome is told.
+    pub(super) fn is_untidy(&self, heap: &v8::HeapStatistics) -> bool {
+        self.note(heap);
+        self.before.get().kept() > self.untidy_above.get() && self.reached.get().is_none()
+    }
+
+    fn note(&self, heap: &v8::HeapStatistics) {
+        let buffers = self.buffers.used().max(heap.external_memory());
+        let allocated = heap.total_allocated_bytes();
+        self.before.set(Before { heap: heap.used_heap_size(), buffers, allocated });
+    }
+
+    /// Between two tasks: collects, and says whether what is alive is within the bound. V8 keeps
+    /// compiled code until it is old, and asks for more room before it lets go of it; so a stream
+    /// of code that is new each time would fill the heap, and end a task that is not to blame. What
+    /// is kept on purpose is not collected over and over.
+    pub(super) fn collect(&self, isolate: &mut v8::Isolate) -> bool {
         isolate.low_memory_notification();
-        let alive = isolate.get_heap_statistics().used_heap_size();
-        self.floor.set(alive);
-        self.untidy_above.set((self.heap_limit / 2).max(alive + self.heap_limit / 4));
+        self.note(&isolate.get_heap_statistics());
+        self.floor.set(self.before.get().heap);
+        let kept = self.before.get().kept();
+        self.untidy_above.set(self.kept_limit.max(kept + self.kept_limit / 2));
+        kept <= self.kept_limit
     }
 
     /// The task is over.
     pub(super) fn end(&self) {
         self.raised.set(false);
-        if self.task.take().is_some() {
-            self.buffers.lift_ceiling();
-        }
+        self.task.set(None);
     }
 
     /// Ends the task if it keeps more than it may have.
@@ -224,17 +285,19 @@ impl MemoryGuard {
     /// Resizable buffers do not come from our allocator, so nothing stops them while they grow; V8 counts them with the
     /// others. What is shared it does not count, nor WebAssembly memories: there `RLIMIT_DATA` is the only bound.
     fn judge_buffers(&self, isolate: &mut v8::Isolate) {
-        let limit = match self.task.get() {
-            Some(task) => task.buffers_base.saturating_add(task.bytes).min(self.buffers.limit()),
-            None => self.buffers.limit(),
+        let Some(task) = self.task.get() else {
+            return;
         };
+        let (base, bytes) = (task.buffers_base.min(self.kept_limit), task.bytes.min(self.buffers.limit()));
+        let limit = base.saturating_add(bytes);
         if isolate.get_heap_statistics().external_memory() <= limit || self.watch.stopped() {
             return;
         }
         isolate.low_memory_notification();
         let used = isolate.get_heap_statistics().external_memory();
         if used > limit && self.watch.heap_exceeded() {
-            self.reached.set(Some(Reached { used, limit, what: Kept::Buffers }));
+            let used = used - base;
+            self.reached.set(Some(Reached { used, limit: bytes, what: Kept::Buffers }));
         }
     }
 }
@@ -245,10 +308,11 @@ fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
     unsafe { isolate.as_raw_isolate_ptr() }
 }
 
-/// V8 asks for more room. It gets as much again, so that the unwinding of the task does not die of the same shortage,
+/// V8 asks for more room. It gets as much again as a task may have, so that the unwinding of the
+/// task does not die of the same shortage,
 /// and the task is told to end. An array that doubles needs that much for one step.
 #[expect(unsafe_code, reason = "called by V8 with the pointer registered in `attach`")]
-unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, initial_limit: usize) -> usize {
+unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, _initial_limit: usize) -> usize {
     // SAFETY: the guard outlives the isolate, and is used on this thread alone.
     let guard = unsafe { &*data.cast::<MemoryGuard>() };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
@@ -263,9 +327,10 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, in
     }
     // A task that is ending by its own limit gets the room too, and keeps its figures.
     if guard.watch.heap_exceeded() {
+        let used = used.saturating_sub(guard.before.get().heap);
         guard.reached.set(Some(Reached { used, limit: guard.heap_limit, what: Kept::Heap }));
     }
-    current_limit + initial_limit
+    current_limit + guard.heap_limit
 }
 
 /// V8 has collected garbage. That leaves some, so nothing is decided here; and nothing can be collected here.

@@ -13,8 +13,9 @@
 //! - A rejected promise that nobody handles and that is not the task's result is ignored. An exception thrown by a timer's
 //!   callback ends the task, as an uncaught exception ends a program.
 //! - Timers that are left when the result is there are dropped, in every realm.
-//! - Clean-up callbacks of `FinalizationRegistry` never run: they would run in another task's time. Where WebAssembly
-//!   is allowed, the engine must run its queue of posted work, so there the constructor is taken away instead.
+//! - Clean-up callbacks of `FinalizationRegistry` never run, and promises of `Atomics.waitAsync`
+//! never settle: that would be   in another task's time. Where WebAssembly is allowed, the engine
+//! must run its queue of posted work, so there both are   taken away instead.
 //! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
 //! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
 //!   code generation is off.

@@ -68,6 +68,9 @@ pub struct JsOutcome {
     pub logs_truncated: bool,
     /// Live bytes of the V8 heap and of array buffers, when the task ended. Taken now and then for very short tasks.
     pub memory_bytes: u64,
+    /// Whether the figures of memory were read after this task. They are not after each of the very
+    /// short ones.
+    pub memory_was_read: bool,
 }
 
 /// One line of a task's console.

@@ -160,6 +160,11 @@ impl Link {
         Ok(None)
     }
 
+    /// The running task begins only now: what was done since it was taken is not its doing.
+    pub(crate) fn begin_anew(&self) {
+        lock(&self.inbox).begin_anew(Instant::now());
+    }
+
     /// Reads again and again for a moment, without sleeping; whether something came.
     fn look_for_a_moment(
         &self,

@@ -72,13 +72,19 @@ impl TaskEnd {
         Self::refused(code, message)
     }
 
-    /// Sends it; what waits behind a task that spoils the worker is given back before. False when it was the last one.
-    pub(crate) fn send(self, link: &Link, job: &Job, began: Instant, urgent: bool) -> Result<bool, LinkError> {
-        let now = Instant::now();
+    /// Sends it; what waits behind a task that spoils the worker is given back before. False when
+    /// it was the last one. `ran`: from when until when.
+    pub(crate) fn send(
+        self,
+        link: &Link,
+        job: &Job,
+        (began, ended): (Instant, Instant),
+        urgent: bool,
+    ) -> Result<bool, LinkError> {
         let head = DoneHead {
             attempt: job.attempt,
             code: self.code,
-            run_us: micros(now - began),
+            run_us: micros(ended - began),
             cpu_us: micros(self.cpu),
             memory_bytes: self.memory_bytes,
             result_len: u32::try_from(self.body.len()).expect("results are bounded"),
@@ -87,7 +93,7 @@ impl TaskEnd {
         if self.spoiled {
             link.return_waiting();
         }
-        link.finish(job.id, &head, [&self.body, &self.logs], now, urgent || self.spoiled)?;
+        link.finish(job.id, &head, [&self.body, &self.logs], ended, urgent || self.spoiled)?;
         Ok(!self.spoiled)
     }
 }

@@ -137,7 +137,7 @@ impl IoLane {
             self.interrupt.begin(ticket);
             let end = self.run_task(&job, began).unwrap_or_else(|end| end);
             let end = self.within_limit(end);
-            if !end.send(link, &job, began, true)? {
+            if !end.send(link, &job, (began, Instant::now()), true)? {
                 break;
             }
         }

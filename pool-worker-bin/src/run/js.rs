@@ -19,6 +19,7 @@ use pool_worker::js;
 use serde::Serialize;
 
 use super::end::{TaskEnd, TaskError, bound};
+use super::footprint::{Bearable, Footprint};
 use super::last_words;
 use crate::clock::{Meter, ThreadClock};
 use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
@@ -26,6 +27,10 @@ use crate::lockdown::CpuWall;
 
 /// A JavaScript stack in an error object.
 const MAX_STACK_BYTES: usize = 16 * 1024;
+
+/// The process's memory is looked at after tasks that ran this long together: that takes a
+/// microsecond or two, and nobody fills a process in less.
+const LOOK_AFTER: Duration = Duration::from_micros(500);
 
 /// Prepares the engine and runs tasks.
 pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
@@ -40,7 +45,9 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
-    let mut lane = JsLane { engine, meter: Meter::new(clock), rhythm: Rhythm::new(processors()), streamed };
+    let footprint = Footprint::new(setup).context("failed to open what memory is measured with")?;
+    let rhythm = Rhythm::new(processors());
+    let mut lane = JsLane { engine, footprint, ran: Duration::ZERO, meter: Meter::new(clock), rhythm, streamed };
     let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
@@ -57,6 +64,7 @@ fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
     Ok(js::EngineConfig {
         heap_limit_bytes: memory,
         array_buffer_limit_bytes: memory,
+        kept_limit_bytes: usize::try_from(setup.kept_memory_bytes())?,
         result_limit_bytes: usize::try_from(setup.result_bytes)?,
         log_limit_bytes: MAX_LOG_BYTES,
         allow_code_generation: setup.js.allow_code_generation,
@@ -129,6 +137,9 @@ impl EndTask for EndScript {
 
 struct JsLane {
     engine: js::Engine,
+    footprint: Footprint,
+    /// How long tasks have run since the process's memory was looked at.
+    ran: Duration,
     meter: Meter,
     rhythm: Rhythm,
     /// The id of the running task if its console lines are sent as they come.
@@ -137,6 +148,7 @@ struct JsLane {
 
 impl JsLane {
     fn run(&mut self, link: &Link) -> Result<(), LinkError> {
+        self.footprint.settle(&mut self.engine);
         loop {
             let (engine, meter) = (&mut self.engine, &mut self.meter);
             let next = link.next(&mut self.rhythm, || {
@@ -146,50 +158,97 @@ impl JsLane {
             let Some((ticket, job)) = next else {
                 return Ok(());
             };
-            let began = Instant::now();
             self.streamed.set(job.stream_logs.then_some(job.id));
-            let mut end = match run_task(&mut self.engine, ticket, &job) {
-                Ok(outcome) => js_end(outcome, &job, began.elapsed()),
-                Err(end) => end,
+            let (mut end, times) = match Parts::of(&job) {
+                Ok(parts) => self.run_task(link, &js_task(ticket, &job, &parts), &job),
+                Err(end) => (end, (Instant::now(), Instant::now())),
             };
             end.spoiled |= self.engine.must_be_replaced();
             if let Some(detail) = self.engine.buffers_exceeded() {
                 // The task's code says that memory was used up; which memory, only this process knows.
                 last_words::say(link, Cause::ArrayBuffers, &detail);
             }
-            end.cpu = self.meter.charge(began.elapsed());
-            if !end.send(link, &job, began, false)? {
+            if !end.send(link, &job, times, false)? {
                 return Ok(());
             }
         }
     }
+
+    /// Runs a task from when to when it says. What its neighbours left is dealt with before that
+    /// time, and what it leaves after it: neither is in its figures.
+    fn run_task(&mut self, link: &Link, task: &js::JsTask<'_>, job: &Job) -> (TaskEnd, (Instant, Instant)) {
+        if self.engine.make_room(task) {
+            link.begin_anew();
+            self.meter.rest();
+        }
+        let began = Instant::now();
+        let outcome = self.engine.run(task);
+        let ended = Instant::now();
+        let was_read = outcome.memory_was_read;
+        let mut end = js_end(outcome, job, ended - began);
+        end.cpu = self.meter.charge(ended - began);
+        self.ran += ended - began;
+        if was_read && !self.engine.must_be_replaced() {
+            end.spoiled |= !self.clear_up();
+        }
+        (end, (began, ended))
+    }
+
+    /// Clears away what tasks left. False when that does not help: then the process is no place for
+    /// another one.
+    fn clear_up(&mut self) -> bool {
+        let has_tidied = self.engine.tidy_up();
+        let bearable = if self.ran > LOOK_AFTER {
+            self.ran = Duration::ZERO;
+            self.footprint.look(&mut self.engine)
+        } else {
+            Bearable::AsItIs
+        };
+        if has_tidied || bearable != Bearable::AsItIs {
+            self.meter.rest();
+        }
+        bearable != Bearable::No
+    }
 }
 
-/// Hands a task to the engine, or says what is wrong with it.
-fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOutcome, TaskEnd> {
-    let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
-    let Body { code, data } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
-    let module: ModuleData<'_>;
+/// What the engine is asked to run.
+struct Parts<'j> {
+    code: &'j str,
+    data: &'j [u8],
+    module: ModuleData<'j>,
+}
+
+impl<'j> Parts<'j> {
+    /// Takes a task apart, or says what is wrong with it.
+    fn of(job: &'j Job) -> Result<Self, TaskEnd> {
+        let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
+        let Body { code, data } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
+        let module = match job.kind {
+            TaskKind::Module if !data.is_empty() => {
+                serde_json::from_slice(data).map_err(|e| invalid(format!("the module task's data: {e}")))?
+            }
+            TaskKind::Code | TaskKind::Function | TaskKind::Module => ModuleData { method: None, args: None },
+            TaskKind::Http | TaskKind::Shell => {
+                let kind = job.kind.name();
+                return Err(invalid(format!("field `type`: a worker for JavaScript does not run {kind}")));
+            }
+        };
+        Ok(Self { code, data, module })
+    }
+}
+
+fn js_task<'j>(ticket: u64, job: &'j Job, parts: &'j Parts<'j>) -> js::JsTask<'j> {
+    let Parts { code, data, module } = parts;
     let work = match job.kind {
         TaskKind::Code => js::Work::Code { source: code, context_json: data },
         TaskKind::Function => js::Work::Function { source: code, args_json: data },
-        TaskKind::Module => {
-            module = if data.is_empty() {
-                ModuleData { method: None, args: None }
-            } else {
-                serde_json::from_slice(data).map_err(|e| invalid(format!("the module task's data: {e}")))?
-            };
-            js::Work::Module {
-                path: code,
-                method: module.method.as_deref(),
-                args_json: module.args.map_or(&[], |args| args.get().as_bytes()),
-            }
-        }
-        TaskKind::Http | TaskKind::Shell => {
-            return Err(invalid(format!("field `type`: a worker for JavaScript does not run {}", job.kind.name())));
-        }
+        TaskKind::Module | TaskKind::Http | TaskKind::Shell => js::Work::Module {
+            path: code,
+            method: module.method.as_deref(),
+            args_json: module.args.map_or(&[], |args| args.get().as_bytes()),
+        },
     };
-    Ok(engine.run(&js::JsTask {
+    js::JsTask {
         ticket,
         project: job.project(),
         realm: match job.realm {
@@ -200,7 +259,7 @@ fn run_task(engine: &mut js::Engine, ticket: u64, job: &Job) -> Result<js::JsOut
         work,
         memory_limit_bytes: usize::try_from(job.memory_bytes).ok(),
         capture_logs: job.logs,
-    }))
+    }
 }
 
 fn js_end(outcome: js::JsOutcome, job: &Job, ran: Duration) -> TaskEnd {

@@ -3,6 +3,7 @@
 //! Decides the order of a worker's life. What a task is and does is the lanes' business.
 
 mod end;
+mod footprint;
 mod io;
 mod js;
 mod last_words;

@@ -1,6 +1,6 @@
 //! `execute-function`
 
-use pool_worker::js::FailureKind;
+use pool_worker::js::{FailureKind, Realm, Work};
 
 use crate::support::{Bench, assert_kind};
 
@@ -94,6 +94,43 @@ fn the_least_recently_used_project_loses_its_context() {
     for (project, expected) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("a", "3"), ("b", "1")] {
         assert_eq!(bench.function_of(project, count, "").as_deref(), Ok(expected), "{project}");
     }
+}
+
+/// With as many contexts as half of the projects, a list by last use alone would serve none of
+/// them.
+#[test]
+fn projects_that_take_turns_do_not_all_lose_their_contexts() {
+    let mut bench = Bench::with(|config| config.max_warm_projects = 8);
+    let count = "() => globalThis.count = (globalThis.count ?? 0) + 1";
+    let mut warm = 0;
+    for _ in 0..40 {
+        for project in 0..16 {
+            let project = project.to_string();
+            // They come in batches: the second of one is no sign that the project will be back
+            // soon.
+            let first = bench.function_of(&project, count, "").expect("it counts");
+            warm += u32::from(first != "1");
+            bench.function_of(&project, count, "").expect("it counts");
+        }
+    }
+    assert!(warm > 40 * 16 / 10, "{warm} of 640 batches found their project's context");
+}
+
+#[test]
+fn contexts_are_kept_by_the_memory_that_they_hold() {
+    const KEPT: usize = 8 << 20;
+    let mut bench = Bench::with(|config| config.kept_limit_bytes = KEPT);
+    let hold = "n => { globalThis.held = new Array(1e5).fill(n); return held.length }";
+    for project in 0..100 {
+        let work = Work::Function { source: hold, args_json: b"[1]" };
+        let outcome = bench.run(&project.to_string(), Realm::Warm, work);
+        assert_eq!(outcome.result.as_deref(), Ok(b"100000".as_slice()));
+        // Each holds 800 KB. The figure is from before the bound was seen to.
+        assert!(outcome.memory_bytes < (KEPT + (6 << 20)) as u64, "{} bytes", outcome.memory_bytes);
+    }
+    let held = bench.function_of("99", "() => held.length", "");
+    assert_eq!(held.as_deref(), Ok("100000"), "the one used last is there");
+    assert!(bench.function_of("0", "() => held.length", "").is_err(), "the first has gone");
 }
 
 #[test]

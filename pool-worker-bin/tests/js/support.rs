@@ -41,14 +41,16 @@ impl Bench {
 
     pub(crate) fn run(&mut self, project: &str, realm: Realm, work: Work<'_>) -> JsOutcome {
         self.ticket += 1;
-        self.engine.run(&JsTask {
+        let outcome = self.engine.run(&JsTask {
             ticket: self.ticket,
             project,
             realm,
             work,
             memory_limit_bytes: None,
             capture_logs: true,
-        })
+        });
+        self.engine.tidy_up();
+        outcome
     }
 
     /// Runs fresh code with a memory limit of its own.
@@ -86,6 +88,7 @@ impl Bench {
         });
         drop(over);
         watching.join().expect("the thread does not panic");
+        self.engine.tidy_up();
         text(outcome)
     }
 

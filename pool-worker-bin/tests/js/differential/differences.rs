@@ -91,6 +91,12 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         "with WebAssembly its callbacks would run in another task's time; without, it is there and never calls back",
     ),
     difference(
+        "Atomics.waitAsync",
+        How::Removed,
+        When::Allowed,
+        "with WebAssembly its promises would settle in another task's time; without, they never settle",
+    ),
+    difference(
         "Atomics.wait",
         How::Throws("Atomics.wait cannot be called in this context"),
         When::Always,

@@ -227,11 +227,17 @@ pub(super) const CHANNELS: &[Channel] = &[
     open("a timer function", "setTimeout.left = secret", "setTimeout.left ?? 'nothing'"),
     open("the cloning function", "structuredClone = () => secret", "String(structuredClone(1))"),
     // Time after the end
-    open("a promise that is left", "Promise.resolve().then(() => {}).then(() => console.log(secret)); throw 0", WAIT),
-    open("a microtask that is left", "queueMicrotask(() => console.log(secret)); throw 0", WAIT),
-    open("a dynamic import that is left", "import('x').catch(() => console.log(secret)); throw 0", WAIT),
-    open(
+    shut(
+        "a promise that is left",
+        "",
+        "Promise.resolve().then(() => {}).then(() => console.log(secret)); throw 0",
+        WAIT,
+    ),
+    shut("a microtask that is left", "", "queueMicrotask(() => console.log(secret)); throw 0", WAIT),
+    shut("a dynamic import that is left", "", "import('x').catch(() => console.log(secret)); throw 0", WAIT),
+    shut(
         "an async function that waits",
+        "",
         "(async () => { for (let i = 0; i < 3; i++) await null; console.log(secret) })(); throw 0",
         WAIT,
     ),
@@ -244,8 +250,9 @@ pub(super) const CHANNELS: &[Channel] = &[
         "({ get a() { setTimeout(() => console.log('late'), 1); queueMicrotask(() => {}); return 1 } })",
         WAIT,
     ),
-    open(
+    shut(
         "a `toJSON` of the result that throws",
+        "",
         "({ toJSON() { Promise.resolve().then(() => console.log(secret)); throw 0 } })",
         WAIT,
     ),
@@ -261,8 +268,9 @@ pub(super) const CHANNELS: &[Channel] = &[
         "Atomics.waitAsync(new Int32Array(new SharedArrayBuffer(8)), 0, 0, 1).value.then(() => console.log(secret))",
         WAIT,
     ),
-    open(
+    shut(
         "a compilation that is left",
+        "",
         "WebAssembly.compile(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])).then(() => console.log(secret)); throw 0",
         WAIT,
     ),
