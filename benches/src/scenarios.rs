@@ -159,7 +159,7 @@ impl Cycles {
             projects: (0..shape.projects).map(|number| format!("project-{number}")).collect(),
             priorities: shape.priorities,
             window: shape.window,
-            end: AttemptEnd { code: None, run_us, cpu_us, memory_bytes: 0, spoiled: false },
+            end: AttemptEnd { code: None, run_us, cpu_us, busy_us: run_us, memory_bytes: 0, spoiled: false },
             now_us: 10,
             submitted: 0,
             ended: 0,
@@ -256,8 +256,16 @@ fn run_head() -> RunHead<'static> {
     }
 }
 
-const DONE: DoneHead =
-    DoneHead { attempt: 1, code: None, run_us: 10, cpu_us: 9, memory_bytes: 4096, result_len: 1, spoiled: false };
+const DONE: DoneHead = DoneHead {
+    attempt: 1,
+    code: None,
+    run_us: 10,
+    cpu_us: 9,
+    busy_us: 9,
+    memory_bytes: 4096,
+    result_len: 1,
+    spoiled: false,
+};
 
 fn outcome_head(task: u64) -> OutcomeHead<'static> {
     OutcomeHead {

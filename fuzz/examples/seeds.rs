@@ -58,6 +58,7 @@ fn main() -> std::io::Result<()> {
             code: Some(ErrorCode::JsException),
             run_us: 70_000,
             cpu_us: 5,
+            busy_us: 5,
             memory_bytes: 1 << 33,
             result_len: 4,
             spoiled: false,

@@ -282,8 +282,12 @@ pub struct DoneHead {
     pub code: Option<ErrorCode>,
     /// Wall time in microseconds.
     pub run_us: u64,
-    /// CPU time in microseconds.
+    /// CPU time in microseconds, without that for making the task's context.
     pub cpu_us: u64,
+    /// How long a task like it will keep a worker from others, in microseconds, by this run: its
+    /// CPU time, and the time that it waited for something of its own. Unlike the wall time it does
+    /// not grow because the machine is busy.
+    pub busy_us: u64,
     /// See [`crate::outcome::Receipt::memory_bytes`].
     pub memory_bytes: u64,
     /// Where the console lines begin.

@@ -384,7 +384,16 @@ impl World {
 fn done(attempt: u32, script: &mut Script<'_>) -> DoneHead {
     let code = script.number(ErrorCode::ALL.len() + 1).checked_sub(1).map(|at| ErrorCode::ALL[at]);
     let run_us = script.pick(&[1, 100, 5000, 1 << 40, u64::MAX]);
-    DoneHead { attempt, code, run_us, cpu_us: run_us, memory_bytes: 1, result_len: 6, spoiled: script.number(16) == 15 }
+    DoneHead {
+        attempt,
+        code,
+        run_us,
+        cpu_us: run_us,
+        busy_us: run_us,
+        memory_bytes: 1,
+        result_len: 6,
+        spoiled: script.number(16) == 15,
+    }
 }
 
 fn client(slot: usize) -> ClientId {

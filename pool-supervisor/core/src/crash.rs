@@ -135,7 +135,14 @@ impl Core {
     fn cut_short(&mut self, slot: u32) -> AttemptEnd {
         let run_us = self.now.since(self.tasks[slot].started);
         self.settle_charge(slot, run_us);
-        AttemptEnd { code: Some(ErrorCode::WorkerCrashed), run_us, cpu_us: 0, memory_bytes: 0, spoiled: true }
+        AttemptEnd {
+            code: Some(ErrorCode::WorkerCrashed),
+            run_us,
+            cpu_us: 0,
+            busy_us: run_us,
+            memory_bytes: 0,
+            spoiled: true,
+        }
     }
 
     /// The worker died under this task and no other.

@@ -82,6 +82,9 @@ pub struct AttemptEnd {
     pub run_us: u64,
     /// CPU time in microseconds.
     pub cpu_us: u64,
+    /// How long a task like it will keep a worker from others, in microseconds: what the machine's
+    /// other work added to the wall time is not in it.
+    pub busy_us: u64,
     /// Bytes; see the receipt.
     pub memory_bytes: u64,
     /// The worker says that it must not run another task.

@@ -36,6 +36,7 @@ impl Core {
         };
         // No task ran longer than its worker lives, whatever the worker says: the figure goes into everybody's shares.
         end.run_us = end.run_us.min(self.now.since(self.workers[w].born));
+        end.busy_us = end.busy_us.min(end.run_us);
         let slot = self.release_ended(w, position, &end);
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.note_proof(w, out);
@@ -56,7 +57,7 @@ impl Core {
         let (slot, started) = self.let_go(w, position);
         let worker = &mut self.workers[w];
         worker.tasks_ended += 1;
-        worker.used_us = worker.used_us.saturating_add(end.run_us);
+        worker.used_us = worker.used_us.saturating_add(end.busy_us);
         worker.given_back = 0;
         let task = &mut self.tasks[slot];
         task.attempts += 1;
@@ -66,7 +67,9 @@ impl Core {
         }
         let (project, lane) = (task.project, task.lane);
         self.settle_charge(slot, end.run_us);
-        self.projects[project].flows[lane].learn(end.run_us);
+        // On a loaded machine wall times grow. Tiny tasks must not look long for that: it would
+        // take more workers, which would load the machine more.
+        self.projects[project].flows[lane].learn(end.busy_us);
         self.tally.learn(end.run_us);
         slot
     }

@@ -235,7 +235,8 @@ fn a_recycled_worker_that_does_not_exit_is_killed_as_recycled() {
     let (worker, attempt) = pool.holder(id).expect("held");
     pool.workers.get_mut(&worker).expect("alive").tasks.push((TaskId(1), 1));
     pool.workers.get_mut(&worker).expect("alive").tasks.retain(|(task, _)| *task != id);
-    let end = pool_core::event::AttemptEnd { code: None, run_us: 1, cpu_us: 0, memory_bytes: 0, spoiled: false };
+    let end =
+        pool_core::event::AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, spoiled: false };
     pool.handle(Event::TaskDone { worker, task: id, attempt, end });
     assert!(pool.workers[&old].retiring);
     pool.advance_ms(1_999);

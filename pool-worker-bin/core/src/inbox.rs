@@ -267,6 +267,7 @@ fn put_unstarted(out: &mut Vec<u8>, (id, attempt): (u64, u32), code: ErrorCode) 
         code: Some(code),
         run_us: 0,
         cpu_us: 0,
+        busy_us: 0,
         memory_bytes: 0,
         result_len: u32::try_from(body.len()).expect("written above"),
         spoiled: false,

@@ -97,6 +97,11 @@ impl Realms {
         self.spare.clone()
     }
 
+    /// Contexts made so far.
+    pub(super) fn made(&self) -> i32 {
+        self.made
+    }
+
     /// A context that nothing has run in.
     pub(super) fn fresh(&mut self, isolate: &mut v8::Isolate) -> Rc<RealmState> {
         match self.spare.take() {

@@ -4,7 +4,7 @@
 //! whether the engine may be used again. One engine per thread; it stays on the thread that made it.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::RandomState;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -102,6 +102,8 @@ pub struct Engine {
     is_untidy: bool,
     /// One warm context keeps more than may be kept: it goes when somebody else comes.
     is_crowded: bool,
+    /// What the task about to run has been given.
+    entered: Option<Rc<RealmState>>,
     pub(super) isolate: v8::OwnedIsolate,
     /// V8 holds its address for as long as the isolate lives.
     memory: Rc<MemoryGuard>,
@@ -142,6 +144,7 @@ impl Engine {
             evaluated: RefCell::default(),
             project: RefCell::default(),
             seed: RandomState::new(),
+            waited: Cell::default(),
             allow_code_generation: config.allow_code_generation,
             pump: config.allow_wasm,
         });
@@ -173,6 +176,7 @@ impl Engine {
             has_pumped: false,
             is_untidy: false,
             is_crowded: false,
+            entered: None,
             isolate,
         }
     }
@@ -220,14 +224,25 @@ impl Engine {
         task.memory_limit_bytes.is_some_and(|limit| self.memory.make_room(&mut self.isolate, limit))
     }
 
-    /// Runs one task to its end.
-    pub fn run(&mut self, task: &JsTask<'_>) -> JsOutcome {
-        let started = Instant::now();
-        let realm = match task.realm {
+    /// Gets the task's context ready. Whether one had to be made, which is not the task's doing.
+    pub fn enter(&mut self, task: &JsTask<'_>) -> bool {
+        let made = self.realms.made();
+        self.entered = match task.realm {
             Realm::Fresh => Some(self.realms.fresh(&mut self.isolate)),
             Realm::Warm => Some(self.realms.warm(&mut self.isolate, task.project)),
             Realm::Frozen => self.realms.frozen(&mut self.isolate),
         };
+        self.realms.made() != made
+    }
+
+    /// Runs one task to its end.
+    pub fn run(&mut self, task: &JsTask<'_>) -> JsOutcome {
+        if self.entered.is_none() {
+            self.make_room(task);
+            self.enter(task);
+        }
+        let started = Instant::now();
+        let realm = self.entered.take();
         if let Err(reason) = self.watch.begin(task.ticket) {
             drop(realm);
             return self.outcome(Err(terminated(reason)), Duration::ZERO);
@@ -347,7 +362,8 @@ impl Engine {
             self.is_untidy = self.memory.is_untidy(&heap);
         }
         let (logs, logs_truncated) = self.host.log.borrow_mut().end();
-        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes, memory_was_read: is_due }
+        let waited = self.host.waited.take();
+        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes, waited, memory_was_read: is_due }
     }
 
     /// To be called between tasks, after one whose figures of memory were read. Brings what is kept

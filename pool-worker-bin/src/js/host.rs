@@ -3,10 +3,11 @@
 //! Owned by the engine and reachable through a slot of the isolate. A context never outlives its turn: whatever calls a
 //! native function does so inside the running task, so there is one task's state here and not one per context.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::console::TaskLog;
 use super::modules::{ModuleRoots, Modules};
@@ -27,6 +28,8 @@ pub(super) struct Host {
     /// The project of the running task.
     pub(super) project: RefCell<String>,
     pub(super) seed: RandomState,
+    /// Time that the running task has spent waiting for its timers.
+    pub(super) waited: Cell<Duration>,
     pub(super) allow_code_generation: bool,
     /// Whether the engine must run V8's queue of posted work while a task waits.
     pub(super) pump: bool,

@@ -57,7 +57,10 @@ pub(super) fn wait(
         let Some(due) = host.timers.borrow_mut().next_due() else {
             return Err(never_settled());
         };
-        if host.watch.sleep_until(due) {
+        let began = Instant::now();
+        let was_stopped = host.watch.sleep_until(due);
+        host.waited.set(host.waited.get() + began.elapsed());
+        if was_stopped {
             return Err(Trouble::Thrown);
         }
         timers::fire_one(scope, Instant::now()).ok_or(Trouble::Thrown)?;

@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out: plain data, no V8 types.
 
+use std::time::Duration;
+
 /// Which context a task runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Realm {
@@ -68,6 +70,8 @@ pub struct JsOutcome {
     pub logs_truncated: bool,
     /// Live bytes of the V8 heap and of array buffers, when the task ended. Taken now and then for very short tasks.
     pub memory_bytes: u64,
+    /// Time that the task spent waiting for its own timers.
+    pub waited: Duration,
     /// Whether the figures of memory were read after this task. They are not after each of the very
     /// short ones.
     pub memory_was_read: bool,

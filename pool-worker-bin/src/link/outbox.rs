@@ -144,6 +144,7 @@ mod tests {
             code: None,
             run_us: 1,
             cpu_us: 1,
+            busy_us: 1,
             memory_bytes: 1,
             result_len: len as u32,
             spoiled: false,

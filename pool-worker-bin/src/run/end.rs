@@ -26,6 +26,8 @@ pub(crate) struct TaskEnd {
     pub(crate) logs: Vec<u8>,
     /// CPU time.
     pub(crate) cpu: Duration,
+    /// See [`DoneHead::busy_us`]; nothing when that is its wall time.
+    pub(crate) busy: Option<Duration>,
     /// See [`DoneHead::memory_bytes`].
     pub(crate) memory_bytes: u64,
     /// Whether this worker must not run another task.
@@ -42,6 +44,7 @@ impl TaskEnd {
             body,
             logs: Vec::new(),
             cpu: Duration::ZERO,
+            busy: None,
             memory_bytes: 0,
             spoiled: code.spoils_worker(),
         }
@@ -86,6 +89,7 @@ impl TaskEnd {
             code: self.code,
             run_us: micros(ended - began),
             cpu_us: micros(self.cpu),
+            busy_us: micros(self.busy.unwrap_or(ended - began)),
             memory_bytes: self.memory_bytes,
             result_len: u32::try_from(self.body.len()).expect("results are bounded"),
             spoiled: self.spoiled,

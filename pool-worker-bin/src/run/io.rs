@@ -243,7 +243,8 @@ fn read<T: DeserializeOwned>(data: &[u8]) -> Result<T, TaskEnd> {
 
 fn result_of(result: &impl serde::Serialize) -> TaskEnd {
     let body = serde_json::to_vec(result).expect("results are made of strings and numbers");
-    TaskEnd { code: None, body, logs: Vec::new(), cpu: Duration::ZERO, memory_bytes: 0, spoiled: false }
+    let cpu = Duration::ZERO;
+    TaskEnd { code: None, body, logs: Vec::new(), cpu, busy: None, memory_bytes: 0, spoiled: false }
 }
 
 fn failed_request(failure: &HttpFailure) -> TaskEnd {

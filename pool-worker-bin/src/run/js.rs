@@ -182,11 +182,23 @@ impl JsLane {
             self.meter.rest();
         }
         let began = Instant::now();
+        let mut entered = began;
+        if self.engine.enter(task) {
+            self.meter.rest();
+            entered = Instant::now();
+        }
         let outcome = self.engine.run(task);
         let ended = Instant::now();
         let was_read = outcome.memory_was_read;
+        let waited = outcome.waited;
         let mut end = js_end(outcome, job, ended - began);
-        end.cpu = self.meter.charge(ended - began);
+        end.cpu = self.meter.charge(ended - entered);
+        // A new context is a part of what each task of the realm `fresh` costs, but in the others
+        // it is made once for many.
+        let making = if job.realm == Realm::Fresh { entered - began } else { Duration::ZERO };
+        // A short task's CPU time is its wall time, and has the waiting in it.
+        let waited = if end.cpu == ended - entered { Duration::ZERO } else { waited };
+        end.busy = Some(end.cpu + waited + making);
         self.ran += ended - began;
         if was_read && !self.engine.must_be_replaced() {
             end.spoiled |= !self.clear_up();
@@ -266,7 +278,8 @@ fn js_end(outcome: js::JsOutcome, job: &Job, ran: Duration) -> TaskEnd {
     let logs = if job.logs { logs_json(&outcome.logs, outcome.logs_truncated) } else { Vec::new() };
     let end = match outcome.result {
         Ok(body) => {
-            TaskEnd { code: None, body, logs: Vec::new(), cpu: Duration::ZERO, memory_bytes: 0, spoiled: false }
+            let cpu = Duration::ZERO;
+            TaskEnd { code: None, body, logs: Vec::new(), cpu, busy: None, memory_bytes: 0, spoiled: false }
         }
         Err(failure) => js_failure(failure, job, ran),
     };

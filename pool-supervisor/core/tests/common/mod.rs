@@ -302,7 +302,10 @@ impl Pool {
 
     /// The task succeeds after this run time.
     pub(crate) fn done_after_us(&mut self, task: TaskId, run_us: u64) {
-        self.report(task, AttemptEnd { code: None, run_us, cpu_us: run_us, memory_bytes: 1, spoiled: false });
+        self.report(
+            task,
+            AttemptEnd { code: None, run_us, cpu_us: run_us, busy_us: run_us, memory_bytes: 1, spoiled: false },
+        );
     }
 
     pub(crate) fn done(&mut self, task: TaskId) {
@@ -310,7 +313,10 @@ impl Pool {
     }
 
     pub(crate) fn fail(&mut self, task: TaskId, code: ErrorCode) {
-        self.report(task, AttemptEnd { code: Some(code), run_us: 1000, cpu_us: 1000, memory_bytes: 1, spoiled: false });
+        self.report(
+            task,
+            AttemptEnd { code: Some(code), run_us: 1000, cpu_us: 1000, busy_us: 1000, memory_bytes: 1, spoiled: false },
+        );
     }
 
     pub(crate) fn report(&mut self, task: TaskId, end: AttemptEnd) {

@@ -113,6 +113,7 @@ fn done(frame: &Frame) -> Result<WorkerSays, String> {
         code: head.code,
         run_us: head.run_us,
         cpu_us: head.cpu_us,
+        busy_us: head.busy_us,
         memory_bytes: head.memory_bytes,
         spoiled: head.spoiled,
     };
@@ -213,8 +214,16 @@ mod tests {
     #[test]
     fn a_result_lies_within_its_body_and_last_words_name_an_engines_cause() {
         let mut session = session();
-        let mut done =
-            DoneHead { attempt: 1, code: None, run_us: 1, cpu_us: 1, memory_bytes: 1, result_len: 3, spoiled: false };
+        let mut done = DoneHead {
+            attempt: 1,
+            code: None,
+            run_us: 1,
+            cpu_us: 1,
+            busy_us: 1,
+            memory_bytes: 1,
+            result_len: 3,
+            spoiled: false,
+        };
         let body = *b"12";
         assert!(session.hear(&frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_err());
         done.result_len = 2;
