@@ -4,7 +4,7 @@ mod common;
 
 use common::{Pool, quiet, task};
 use pool_core::action::Action;
-use pool_core::event::Event;
+use pool_core::event::{AttemptEnd, Event};
 use pool_core::settings::Settings;
 use pool_core::stats::WorkerStatus;
 use pool_protocol::id::{TaskId, WorkerId};
@@ -152,6 +152,24 @@ fn a_worker_serves_for_ten_times_as_long_as_a_start_takes() {
     }
 }
 
+/// A loaded machine: each task uses 20 us, and takes half a millisecond.
+#[test]
+fn run_time_that_a_loaded_machine_has_added_does_not_use_a_worker_up() {
+    const USED_20: AttemptEnd =
+        AttemptEnd { code: None, run_us: 500, cpu_us: 20, busy_us: 20, memory_bytes: 1, spoiled: false };
+    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 4_000);
+    for _ in 0..1_999 {
+        let id = pool.submit(task("p"));
+        pool.advance_us(500);
+        pool.report(id, USED_20);
+    }
+    assert_eq!(pool.spawning(), [], "39.98 ms of use");
+    let id = pool.submit(task("p"));
+    pool.advance_us(500);
+    pool.report(id, USED_20);
+    assert_eq!(pool.spawning().len(), 1);
+}
+
 #[test]
 fn a_slow_start_does_not_lengthen_a_life_where_others_were_faster() {
     let mut pool = Pool::unstarted(Settings { max_tasks_per_worker: 1, ..quiet(2) });
@@ -235,8 +253,7 @@ fn a_recycled_worker_that_does_not_exit_is_killed_as_recycled() {
     let (worker, attempt) = pool.holder(id).expect("held");
     pool.workers.get_mut(&worker).expect("alive").tasks.push((TaskId(1), 1));
     pool.workers.get_mut(&worker).expect("alive").tasks.retain(|(task, _)| *task != id);
-    let end =
-        pool_core::event::AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, spoiled: false };
+    let end = AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, spoiled: false };
     pool.handle(Event::TaskDone { worker, task: id, attempt, end });
     assert!(pool.workers[&old].retiring);
     pool.advance_ms(1_999);

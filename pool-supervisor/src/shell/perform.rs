@@ -130,14 +130,7 @@ impl Pool {
 
     /// An outcome of the supervisor's own, for a task that never became one. Whoever wants neither the acceptance nor the
     /// outcome is told nothing: it may read nothing either.
-    pub(super) fn refuse_task(
-        &mut self,
-        to: Waiter,
-        wanted: bool,
-        code: ErrorCode,
-        message: &str,
-        tag: Option<&str>,
-    ) {
+    pub(super) fn refuse_task(&mut self, to: Waiter, wanted: bool, code: ErrorCode, message: &str, tag: Option<&str>) {
         self.error_counts[code as usize] += 1;
         if !wanted {
             return;
