@@ -276,6 +276,25 @@ fn hostile_59_a_thousand_large_replies_are_made_as_fast_as_they_are_read() {
 }
 
 #[test]
+fn hostile_59_large_outcomes_that_are_asked_for_in_one_write_all_come() {
+    let pool = two_workers();
+    let id = pool.submit(large(5_000_000, 1).remove(0));
+    let task = id.parse::<TaskId>().expect("an id").0;
+    assert_eq!(pool.outcome(&id)["status"], "succeeded");
+    let mut raw = Raw::welcomed(pool.socket());
+    let wanted = 60;
+    let ask = |number| match number % 2 {
+        0 => control(number, &ControlRequest::Wait { task }),
+        _ => control(number, &ControlRequest::Task { task }),
+    };
+    raw.send(&(1..=wanted).flat_map(ask).collect::<Vec<u8>>());
+    let mut numbers: Vec<u64> = (0..wanted).map(|_| next(&mut raw).id).collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(1..=wanted), "300 MB of answers");
+    assert!(peak_kib(&pool) < MOST_KIB, "{} KiB", peak_kib(&pool));
+}
+
+#[test]
 fn hostile_60_an_array_over_http_with_large_results_is_bounded_and_names_the_rest() {
     let pool = Pool::with_http(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}}));
     let api = pool.api();

@@ -93,6 +93,11 @@ impl Client {
         self.caller == Caller::Own
     }
 
+    /// Whether its next frame may be handled: there is room for the answer.
+    pub(crate) fn has_room(&self) -> bool {
+        self.peer.pending() < PAUSE_BYTES && self.owed.parked_bytes() < PAUSE_BYTES
+    }
+
     /// Whether nothing is under way between it and this process. Tasks that end with it are the
     /// core's to know.
     fn is_idle(&self) -> bool {

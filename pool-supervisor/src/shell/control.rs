@@ -10,7 +10,7 @@ use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::{self, InvalidTask, TaskHead};
 use pool_protocol::version;
 
-use super::clients::{PAUSE_BYTES, Subscription, Wait};
+use super::clients::{Subscription, Wait};
 use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
@@ -96,7 +96,7 @@ impl Pool {
     fn hear_client(&mut self, id: ClientId) {
         let mut share = self.share;
         while let Some(client) = self.clients.open_mut(id) {
-            if share == 0 || client.peer.pending() >= PAUSE_BYTES {
+            if share == 0 || !client.has_room() {
                 client.backlog = true;
                 return self.put_off(id);
             }
@@ -125,7 +125,7 @@ impl Pool {
         if let Some(client) = self.clients.open_mut(id)
             && client.backlog
             && !client.queued
-            && client.peer.pending() < PAUSE_BYTES
+            && client.has_room()
         {
             client.queued = true;
             self.backlog.push(id);

@@ -16,16 +16,20 @@ use super::tasks::{Held, Waiter};
 
 /// An outcome with a body of at most so many bytes is hoped to leave in the turn in which it came.
 const SMALL_BYTES: usize = 4096;
-/// What may be filed as received in one turn before it has left. All of it must fit on the shelf of
-/// what was received, or it would be gone from there before the end of the turn says whether it
+/// What may be filed as received in one turn before it has left. All of it must fit on the shelf
+/// of what was received, or it would be gone from there before the end of the turn says whether it
 /// belongs there.
-const HOPES: Hopes = Hopes { outcomes: 4096, bytes: 4 << 20 };
+const MAX_HOPES: usize = 4096;
+const MAX_HOPE_BYTES: usize = 4 << 20;
 
 /// Outcomes that were filed as received in this turn, in the hope that they leave at its end.
 #[derive(Default)]
 pub(super) struct Hopes {
     outcomes: usize,
     bytes: usize,
+    /// Outcomes that were owed and have left. They are filed after the last hope was judged, since
+    /// a large one leaves no room for others on that shelf.
+    left: Vec<TaskId>,
 }
 
 impl Pool {
@@ -65,7 +69,7 @@ impl Pool {
     /// Whether an outcome goes straight into a client's outbox: the usual way, and the cheap one.
     fn may_hope(&mut self, id: ClientId, outcome: &Outcome) -> bool {
         let Body::Small(body) = &outcome.body else { return false };
-        if body.len() > SMALL_BYTES || self.hopes.outcomes >= HOPES.outcomes || self.hopes.bytes >= HOPES.bytes {
+        if body.len() > SMALL_BYTES || self.hopes.outcomes >= MAX_HOPES || self.hopes.bytes >= MAX_HOPE_BYTES {
             return false;
         }
         let has_room = self.clients.get(id).is_some_and(|c| !c.owed.has_parked() && c.peer.pending() < PAUSE_BYTES);
@@ -86,7 +90,9 @@ impl Pool {
     /// An outcome that is kept waits for room in a client's outbox.
     fn park(&mut self, to: Waiter, task: TaskId, bytes: usize) {
         let Some(client) = self.clients.open_mut(to.client) else { return self.outcomes.note_missed(task) };
-        if client.owed.park(to.request, task, bytes) {
+        // The HTTP room speaks for many, and always reads: what is too much for the shelf is
+        // answered as expired.
+        if client.owed.park(to.request, task, bytes) || client.is_own() {
             self.mark_client(to.client);
         } else {
             self.drop_client(to.client, "it does not read the outcomes it asked for");
@@ -133,10 +139,9 @@ impl Pool {
     /// left any more.
     pub(super) fn note_left(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let now = self.clock.moment();
         while let Some(left) = client.owed.left(client.peer.written()) {
             if left.standing == Standing::Owed {
-                self.outcomes.note_received(now, left.task);
+                self.hopes.left.push(left.task);
             }
         }
         for (task, keep) in client.owed.give_up_hope() {
@@ -145,8 +150,12 @@ impl Pool {
     }
 
     /// The end of a turn: all that was hoped for has come true or was given up.
-    pub(super) fn forget_hopes(&mut self) {
-        self.hopes = Hopes::default();
+    pub(super) fn settle_hopes(&mut self) {
+        (self.hopes.outcomes, self.hopes.bytes) = (0, 0);
+        let now = self.clock.moment();
+        for task in self.hopes.left.drain(..) {
+            self.outcomes.note_received(now, task);
+        }
     }
 
     /// Notes that a client waits for the outcome of a task that another request began, or says why

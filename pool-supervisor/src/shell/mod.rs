@@ -13,6 +13,7 @@ mod clock;
 mod confinement;
 mod control;
 mod delivery;
+mod ending;
 mod events;
 mod heap;
 mod link;

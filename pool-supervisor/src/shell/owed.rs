@@ -59,6 +59,11 @@ impl Owed {
         !self.parked.is_empty()
     }
 
+    /// Bytes of the outcomes that wait for room.
+    pub(crate) const fn parked_bytes(&self) -> usize {
+        self.parked_bytes
+    }
+
     /// An outcome that waits for room. False when it is one too many.
     #[must_use]
     pub(crate) fn park(&mut self, request: u64, task: TaskId, bytes: usize) -> bool {

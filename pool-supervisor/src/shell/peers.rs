@@ -8,7 +8,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use pool_core::event::Event;
 use pool_protocol::id::{ClientId, WorkerId};
 
-use super::clients::{Caller, EVENT_BYTES, MAX_CLIENTS, MAX_OUTBOX_BYTES, PAUSE_BYTES, RESERVE};
+use super::clients::{Caller, EVENT_BYTES, MAX_CLIENTS, MAX_OUTBOX_BYTES, RESERVE};
 use super::listener::caller;
 use super::outbox::Peer;
 use super::perform::Carried;
@@ -151,7 +151,7 @@ impl Pool {
     /// pile up is dropped.
     pub(super) fn post(&mut self, id: ClientId, put: impl FnOnce(&mut Peer)) {
         let Some(client) = self.clients.open_mut(id) else { return };
-        if client.peer.pending() > MAX_OUTBOX_BYTES {
+        if client.peer.pending() > MAX_OUTBOX_BYTES && !client.is_own() {
             return self.drop_client(id, "it does not read its answers");
         }
         put(&mut client.peer);
@@ -208,7 +208,7 @@ impl Pool {
                 break;
             }
         }
-        self.forget_hopes();
+        self.settle_hopes();
     }
 
     fn flush_worker(&mut self, id: WorkerId) {
@@ -245,7 +245,7 @@ impl Pool {
         // With room and outcomes that wait for it, the socket says at once that it can be written
         // to.
         let wants_room = !drained || client.owed.has_parked();
-        let paused = client.closing.is_some() || client.peer.pending() >= PAUSE_BYTES;
+        let paused = client.closing.is_some() || !client.has_room();
         self.pump.more |= client.seen <= self.events.last() && client.peer.pending() < EVENT_BYTES;
         if client.wants_room != wants_room || client.paused != paused {
             client.wants_room = wants_room;

@@ -15,7 +15,6 @@ use pool_core::event::Event;
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
-use rustix::event::Timespec;
 
 use super::bodies::BodyHasher;
 use super::buffers::BufferPool;
@@ -42,7 +41,7 @@ use crate::config::Config;
 use crate::http::HttpHandle;
 
 /// Events of one wait.
-const MAX_READY: usize = 256;
+pub(super) const MAX_READY: usize = 256;
 /// Bytes of one read.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Between two rounds of housekeeping.
@@ -58,8 +57,6 @@ const FRAMES_OF_TURN: usize = 8192;
 /// nothing.
 const MIN_SHARE: usize = 32;
 const MAX_SHARE: usize = 2048;
-/// How long the last words to clients may take at the end.
-const FAREWELL_US: u64 = 1_000_000;
 
 /// What a descriptor in the epoll set is. Of a client's or worker's generation, a token that was read back has the bits that
 /// fit: enough to tell it from whoever had the place before, not enough to look it up by.
@@ -458,53 +455,6 @@ impl Pool {
         self.stopping = true;
         self.systemd.stopping();
         self.feed(event, &mut Carried::Nothing);
-    }
-
-    /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended are among them.
-    fn farewell(&mut self) {
-        let until = self.clock.now().plus_us(FAREWELL_US);
-        let mut ready = [EpollEvent::empty(); MAX_READY];
-        loop {
-            self.pump_events();
-            self.flush_dirty();
-            let unsent = self.clients.iter().any(|c| c.peer.pending() > 0 || c.owed.has_parked());
-            if !(unsent || self.pump.more) || self.clock.now() >= until {
-                break;
-            }
-            let patience = if self.pump.more { EpollTimeout::ZERO } else { EpollTimeout::from(50u16) };
-            let n = self.epoll.wait(&mut ready, patience).unwrap_or(0);
-            for event in &ready[..n] {
-                if let Token::Client(slot, _) = Token::unpack(event.data())
-                    && let Some(id) = self.clients.id_at(slot)
-                {
-                    self.mark_client(id);
-                }
-            }
-        }
-        let groups = self.probes.end_all();
-        self.end_orphans();
-        groups.into_iter().for_each(|group| self.release_group(Some(group)));
-        self.close_groups();
-        if let Some(http) = self.http.take() {
-            http.stop();
-        }
-    }
-
-    /// Nothing of ours is left that may live on: neither programs nor a snapshot in the making. Whoever is below the killed comes to
-    /// this process only then, so this takes its time, which is bounded.
-    fn end_orphans(&mut self) {
-        let until = self.clock.now().plus_us(FAREWELL_US);
-        self.orphans.look_at(self.clock.now());
-        while let Some(due) = self.orphans.deadline() {
-            let now = self.clock.now();
-            if now >= until {
-                tracing::error!("failed to end all processes that dead workers left behind");
-                return;
-            }
-            let nsecs = i64::try_from(due.since(now) * 1000).unwrap_or(0);
-            let _nothing = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: nsecs }));
-            self.orphans.sweep(self.clock.now(), |_| false);
-        }
     }
 }
 
