@@ -17,6 +17,9 @@ pub(crate) const RESERVE: usize = 32;
 /// From this many unsent bytes on nothing more is read from a client, and no outcome is put into
 /// its outbox, until it has read what it was sent.
 pub(crate) const PAUSE_BYTES: usize = 1 << 20;
+/// From this many bytes of outcomes on that wait for room in its outbox, nothing more is read from a
+/// client. One large outcome must not stop it: it leaves at the end of the turn.
+pub(crate) const PAUSE_PARKED_BYTES: usize = 8 << 20;
 /// From this many unsent bytes on no event is put into an outbox. A thousand subscribers may not
 /// read.
 pub(crate) const EVENT_BYTES: usize = 256 << 10;
@@ -95,7 +98,7 @@ impl Client {
 
     /// Whether its next frame may be handled: there is room for the answer.
     pub(crate) fn has_room(&self) -> bool {
-        self.peer.pending() < PAUSE_BYTES && self.owed.parked_bytes() < PAUSE_BYTES
+        self.peer.pending() < PAUSE_BYTES && self.owed.parked_bytes() < PAUSE_PARKED_BYTES
     }
 
     /// Whether nothing is under way between it and this process. Tasks that end with it are the

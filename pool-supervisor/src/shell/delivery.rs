@@ -6,7 +6,6 @@ use pool_protocol::control::RefusedCode;
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
 
-use super::buffers::Body;
 use super::clients::{MAX_WAITS, PAUSE_BYTES, Wait};
 use super::outcomes::Outcome;
 use super::owed::Standing;
@@ -14,8 +13,6 @@ use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Held, Waiter};
 
-/// An outcome with a body of at most so many bytes is hoped to leave in the turn in which it came.
-const SMALL_BYTES: usize = 4096;
 /// What may be filed as received in one turn before it has left. All of it must fit on the shelf
 /// of what was received, or it would be gone from there before the end of the turn says whether it
 /// belongs there.
@@ -68,14 +65,14 @@ impl Pool {
 
     /// Whether an outcome goes straight into a client's outbox: the usual way, and the cheap one.
     fn may_hope(&mut self, id: ClientId, outcome: &Outcome) -> bool {
-        let Body::Small(body) = &outcome.body else { return false };
-        if body.len() > SMALL_BYTES || self.hopes.outcomes >= MAX_HOPES || self.hopes.bytes >= MAX_HOPE_BYTES {
+        let bytes = outcome.bytes();
+        if self.hopes.outcomes >= MAX_HOPES || self.hopes.bytes + bytes > MAX_HOPE_BYTES {
             return false;
         }
         let has_room = self.clients.get(id).is_some_and(|c| !c.owed.has_parked() && c.peer.pending() < PAUSE_BYTES);
         if has_room {
             self.hopes.outcomes += 1;
-            self.hopes.bytes += outcome.bytes();
+            self.hopes.bytes += bytes;
         }
         has_room
     }
@@ -139,9 +136,13 @@ impl Pool {
     /// left any more.
     pub(super) fn note_left(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
+        let now = self.clock.moment();
         while let Some(left) = client.owed.left(client.peer.written()) {
-            if left.standing == Standing::Owed {
-                self.hopes.left.push(left.task);
+            match left.standing {
+                Standing::Hoped { .. } => {}
+                // At once where it can be: the next large result gets the memory of the last.
+                Standing::Owed if self.hopes.outcomes == 0 => self.outcomes.note_received(now, left.task),
+                Standing::Owed => self.hopes.left.push(left.task),
             }
         }
         for (task, keep) in client.owed.give_up_hope() {

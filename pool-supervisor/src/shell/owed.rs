@@ -3,9 +3,8 @@
 //! An outcome counts as received when its bytes have left, not when they are queued. Until then it
 //! is kept, so a client that reads slowly costs what the outcomes cost that are kept anyway.
 //!
-//! Nearly every outcome is small and leaves in the turn in which it came. Such a one is filed as
-//! received at once, in the hope of it, and filed again only when the socket did not take it:
-//! [`Standing::Hoped`].
+//! Nearly every outcome leaves in the turn in which it came. So it is filed as received at once, in
+//! that hope, and filed again only when the socket did not take it: [`Standing::Hoped`].
 
 use std::collections::VecDeque;
 
