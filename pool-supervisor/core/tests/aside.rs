@@ -185,7 +185,7 @@ fn nothing_is_set_aside_after_the_end() {
 /// Row 65: many tasks with bodies of the same length wait when one ends its worker. (Invariants are checked after each
 /// event, so "many" is not 20,000 here.)
 #[test]
-fn a_death_looks_at_none_of_the_tasks_that_wait_and_each_is_looked_at_once_in_its_turn() {
+fn hostile_65_a_death_looks_at_none_of_the_tasks_that_wait_and_each_is_looked_at_once_in_its_turn() {
     let mut pool = Pool::new(Settings { set_aside_ms: 600_000, ..quiet(2) });
     let bad = submit(&mut pool, BAD);
     let others: Vec<TaskId> = (0..400).map(|_| submit(&mut pool, OTHER)).collect();

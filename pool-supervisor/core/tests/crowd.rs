@@ -70,7 +70,7 @@ impl Crowd {
 }
 
 #[test]
-fn with_many_projects_each_is_served_by_its_own_worker_and_all_are_served_alike() {
+fn hostile_54_each_of_many_projects_is_served_by_its_own_worker_and_all_are_served_alike() {
     let mut crowd = Crowd::new(Settings { processors: 2, ..quiet(2) });
     crowd.rounds(PROJECTS);
     crowd.served.iter_mut().for_each(Vec::clear);

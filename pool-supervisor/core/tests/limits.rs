@@ -169,7 +169,7 @@ fn bodies_that_wait_are_bounded_in_bytes_and_given_back_at_the_end() {
 
 /// Row 64: delayed tasks count, however long they are delayed.
 #[test]
-fn one_project_gets_half_of_the_queue_unless_the_configuration_says_otherwise() {
+fn hostile_64_one_project_gets_half_of_the_queue_unless_the_configuration_says_otherwise() {
     let wide = ProjectSettings { max_queued: Some(9), ..ProjectSettings::default() };
     let mut pool = Pool::new(with_project(Settings { queue_size: 10, ..quiet(1) }, "wide", wide));
     let delayed = |project| NewTask { delay_ms: 2_592_000_000, ..task(project) };
@@ -217,7 +217,7 @@ fn a_limit_that_was_set_can_be_lifted_and_the_configurations_holds_again() {
 
 /// Row 61: anybody may make up names.
 #[test]
-fn limits_of_made_up_projects_are_bounded_and_room_comes_back_when_they_are_lifted() {
+fn hostile_61_limits_of_made_up_projects_are_bounded_and_room_comes_back_when_they_are_lifted() {
     let mut core = Core::new(Time(0), quiet(1), TaskId(1), Seeds::fixed(1));
     let mut out = Vec::new();
     let names: Vec<String> = (0..40_000).map(|number| format!("made-up-{number}")).collect();

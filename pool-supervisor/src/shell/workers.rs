@@ -223,7 +223,7 @@ mod tests {
 
     /// Row 66: more workers have lived in a place than a token's bits can count.
     #[test]
-    fn a_worker_is_found_by_its_place_whatever_its_generation_is() {
+    fn hostile_66_a_worker_is_found_by_its_place_whatever_its_generation_is() {
         let worker = |generation| WorkerId { slot: 7, generation };
         let mut places = Places::default();
         assert_eq!(places.find(7), None);
