@@ -4,6 +4,7 @@ mod common;
 
 use common::{Pool, quiet, task};
 use pool_core::action::Action;
+use pool_core::event::AttemptEnd;
 use pool_core::settings::Settings;
 use pool_core::stats::TaskStatus;
 use pool_protocol::id::TaskId;
@@ -29,6 +30,19 @@ fn tiny_tasks_are_held_up_to_300_us_of_work() {
     pool.teach("p", 30);
     submit_many(&mut pool, 100);
     assert_eq!(held(&pool), 10);
+}
+
+#[test]
+fn tasks_that_a_busy_machine_makes_wait_are_tiny_all_the_same() {
+    for (busy_us, expected) in [(30, 10), (5_000, 1), (60_000, 1)] {
+        let mut pool = Pool::new(quiet(1));
+        let id = pool.submit(task("p"));
+        pool.advance_us(5_000);
+        let end = AttemptEnd { code: None, run_us: 5_000, cpu_us: 30, busy_us, memory_bytes: 1, spoiled: false };
+        pool.report(id, end);
+        submit_many(&mut pool, 100);
+        assert_eq!(held(&pool), expected, "busy for {busy_us} us of 5 ms");
+    }
 }
 
 #[test]

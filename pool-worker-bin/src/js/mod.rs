@@ -14,8 +14,8 @@
 //!   callback ends the task, as an uncaught exception ends a program.
 //! - Timers that are left when the result is there are dropped, in every realm.
 //! - Clean-up callbacks of `FinalizationRegistry` never run, and promises of `Atomics.waitAsync`
-//! never settle: that would be   in another task's time. Where WebAssembly is allowed, the engine
-//! must run its queue of posted work, so there both are   taken away instead.
+//!   never settle: that would be in another task's time. Where WebAssembly is allowed, the engine
+//!   must run its queue of posted work, so there both are taken away instead.
 //! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
 //! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
 //!   code generation is off.
