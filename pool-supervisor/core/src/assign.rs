@@ -13,18 +13,15 @@ use alloc::vec::Vec;
 use crate::Core;
 use crate::action::{Action, TaskSlot};
 use crate::aside::Look;
+use crate::crowd::{PATIENCE_US, Turn};
 use crate::queue::Rank;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
+use crate::timers::TimerKey;
 use crate::worker::CREDIT_US;
 
 /// What an idle worker is needed for: a task that is not known to be tiny.
 pub(crate) const LONG_US: u32 = 1_000_000;
-/// With more projects than this in line, tiny tasks go to the workers that are warm for them. With fewer, every worker has
-/// room for the contexts of all, and who has least to do serves first.
-const CROWD: usize = 64;
-/// How many projects in line are looked at for one that is warm on a worker with room.
-const LOOK_AHEAD: usize = 16;
 /// What a project is charged in advance for a task of unknown run time, in microseconds.
 const UNKNOWN_CHARGE_US: u32 = 1_000;
 
@@ -40,6 +37,7 @@ impl Core {
 
     /// Any worker serves anybody: the first in line is served while it finds one.
     fn assign_shared(&mut self, lane: Lane, out: &mut Vec<Action>) {
+        self.note_crowd(lane);
         let mut near = self.near.filter(|w| self.workers[*w].lane == lane);
         loop {
             let first = self.lanes[lane].first();
@@ -62,54 +60,26 @@ impl Core {
                 near = None;
             }
             let Some(rank) = first else { return };
-            let (rank, slot, cost_us, w) = if let Some(found) = self.first_at_home(lane) {
-                found
-            } else {
-                let (slot, cost_us) = self.next_of(rank, lane);
-                let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
-                (rank, slot, cost_us, w)
+            let turn = self.turn_in_crowd(lane, rank);
+            let (rank, slot, cost_us, w) = match turn {
+                Turn::Of(rank, slot, cost_us, w) => (rank, slot, cost_us, w),
+                Turn::OfTheFirst | Turn::Visit => {
+                    let (slot, cost_us) = self.next_of(rank, lane);
+                    let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
+                    (rank, slot, cost_us, w)
+                }
+                Turn::Nobodys => {
+                    self.timers.arm_no_later(TimerKey::Scale(lane), self.now.plus_us(PATIENCE_US));
+                    return;
+                }
             };
             match self.look_at_body(slot, out) {
+                Look::Runs if turn == Turn::Visit => self.assign_visitor(slot, rank, w, cost_us, out),
                 Look::Runs => self.assign(slot, rank, w, cost_us, out),
                 Look::Asked => {}
                 Look::Later => return,
             }
         }
-    }
-
-    /// Where many projects take turns: the first in line whose worker has room for its tiny task, with that worker.
-    ///
-    /// A context costs more than a hundred tiny tasks, and a worker has room for some hundreds of them. If any worker
-    /// served any project, each would have to have the contexts of all. Whoever is passed by waits for its own worker,
-    /// which holds nothing but tiny tasks: for less than the time that its context would take elsewhere.
-    fn first_at_home(&self, lane: Lane) -> Option<(Rank, u32, u32, u32)> {
-        let ready = self.lanes[lane].ready();
-        if ready.len() <= CROWD {
-            return None;
-        }
-        for rank in ready.iter().take(LOOK_AHEAD) {
-            let (slot, cost_us) = self.next_of(*rank, lane);
-            // Nobody passes a task that needs an idle worker, nor one that has waited into a higher priority.
-            if cost_us > CREDIT_US || rank.level() != ready.first()?.level() {
-                return None;
-            }
-            if let Some(home) = self.home_of(rank.project, lane)
-                && self.workers[home].has_room(cost_us)
-            {
-                return Some((*rank, slot, cost_us, home));
-            }
-        }
-        None
-    }
-
-    /// The worker that took the flow's last task, if it serves tiny tasks; else the newest, which has contexts to make anyway.
-    fn home_of(&self, project: u32, lane: Lane) -> Option<u32> {
-        let serves = |w: &u32| {
-            let worker = self.workers.at(*w).filter(|worker| worker.lane == lane && worker.is_ready());
-            worker.is_some_and(|worker| worker.held.is_empty() || worker.is_brisk())
-        };
-        let places = [self.projects[project].flows[lane].warm, self.workers.lanes[lane].newest];
-        places.into_iter().find(serves)
     }
 
     /// A task has come: if its project is at its limit, it may go where the project runs already.
@@ -188,17 +158,22 @@ impl Core {
         if task.made_ahead {
             return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
         }
-        let warm = self.projects[task.project].flows[lane].warm;
-        if workers.idle.contains(warm) && may(warm) { Some(warm) } else { idle.next() }
+        let warm = workers.seats.at(self.projects[task.project].flows[lane].seat);
+        warm.filter(|w| workers.idle.contains(*w) && may(*w)).or_else(|| idle.next())
     }
 
     pub(crate) fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+        self.sit(rank.project, self.tasks[slot].lane, self.workers[w].seat);
+        self.assign_visitor(slot, rank, w, cost_us, out);
+    }
+
+    /// Assigns a task of a project whose seat is, and stays, somewhere else.
+    fn assign_visitor(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
         self.tasks[slot].checked = false;
         let lane = self.tasks[slot].lane;
         let mean = self.projects[rank.project].flows[lane].mean_us();
         self.take_first(slot, rank, mean.unwrap_or(UNKNOWN_CHARGE_US));
         self.uncount_waiting(slot);
-        self.projects[rank.project].flows[lane].warm = w;
         self.hand_over(slot, w, cost_us);
         self.rerank_after_use(rank.project, lane);
 

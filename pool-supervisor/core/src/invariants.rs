@@ -145,7 +145,10 @@ impl Core {
         for lane in Lane::ALL {
             let idle = !self.workers.lanes[lane].idle.as_slice().is_empty() && self.lanes[lane].first().is_some();
             match self.settings.tenancy {
-                Tenancy::Shared => assert!(!idle, "no worker is idle while a task could run"),
+                Tenancy::Shared => {
+                    let may_wait = self.lanes[lane].ready.is_crowd();
+                    assert!(!idle || may_wait, "no worker is idle while a task could run");
+                }
                 Tenancy::Project => {
                     let unbound = |w: &u32| self.workers[*w].served == Served::Nobody;
                     let serves_all = self.workers.lanes[lane].idle.as_slice().iter().any(unbound);
@@ -202,6 +205,12 @@ impl Core {
 
     fn ready_flows_stand_at_their_rank(&self) {
         for lane in Lane::ALL {
+            let seat_of = |project: u32| self.projects[project].flows[lane].seat;
+            assert!(self.lanes[lane].ready.is_consistent(seat_of), "flows in line are found by their seats");
+            let seated = self.projects.iter().map(|(_, project)| project.flows[lane].seat).filter(|seat| *seat != NONE);
+            let at_seats = self.workers.lanes[lane].seats.all_projects();
+            let left = self.projects.left_seats.iter().filter(|(of, seat)| *of == lane && *seat != NONE).count();
+            assert_eq!(at_seats as usize, seated.count() + left, "seats know how many projects they serve");
             let mut ranked = BTreeSet::new();
             for (place, project) in self.projects.iter() {
                 let flow = &project.flows[lane];

@@ -5,7 +5,7 @@
 //! not see a frame, a body, a descriptor or a clock: `no_std` makes the compiler keep them out, and lets a run be replayed
 //! from its seed.
 //!
-//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`), runs (`head`), is reported
+//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`, `crowd`), runs (`head`), is reported
 //! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`, and
 //! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), which may be a task's doing (`aside`), and are started again (`restart`). `tenancy`
 //! says what may share one. `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
@@ -24,6 +24,7 @@ mod aside;
 mod assign;
 mod cancel;
 mod crash;
+mod crowd;
 mod drain;
 mod end;
 mod hands;

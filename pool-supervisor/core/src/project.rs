@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use crate::queue::{Flow, PerLane};
 use crate::seeds::KeyedHash;
-use crate::settings::{ProjectSettings, Settings};
+use crate::settings::{Lane, ProjectSettings, Settings};
 
 /// Projects that may be remembered though nothing is left of them.
 const REMEMBERED: usize = 10_000;
@@ -117,12 +117,14 @@ pub(crate) struct Projects {
     /// How many have a limit that was set by hand.
     limits_by_hand: usize,
     sweep_at: usize,
+    /// Where projects were served that are forgotten now; to be taken by whoever counts them.
+    pub(crate) left_seats: Vec<(Lane, u32)>,
 }
 
 impl Projects {
     pub(crate) fn new(hash: KeyedHash) -> Self {
         let by_name = HashMap::with_hasher(hash);
-        Self { places: Vec::new(), vacant: Vec::new(), by_name, limits_by_hand: 0, sweep_at: 0 }
+        Self { places: Vec::new(), vacant: Vec::new(), by_name, limits_by_hand: 0, sweep_at: 0, left_seats: Vec::new() }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
@@ -161,6 +163,9 @@ impl Projects {
         for place in 0..self.places.len() {
             if self.places[place].as_ref().is_some_and(Project::is_forgettable) {
                 let project = self.places[place].take().expect("just seen");
+                for lane in Lane::ALL {
+                    self.left_seats.push((lane, project.flows[lane].seat));
+                }
                 self.by_name.remove(&project.name);
                 self.vacant.push(place as u32);
             }

@@ -17,6 +17,7 @@ use core::ops::{Index, IndexMut};
 use pool_protocol::limits::MAX_PRIORITY;
 
 use crate::Core;
+use crate::crowd::Ready;
 use crate::settings::Lane;
 use crate::task::{NONE, TaskState};
 use crate::time::Time;
@@ -57,9 +58,17 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
+    /// Before every other one.
+    pub(crate) const FIRST: Self = Self { below_top: 0, virtual_time: 0, project: 0 };
+
     /// The effective priority.
     pub(crate) const fn level(self) -> u8 {
         MAX_PRIORITY - self.below_top
+    }
+
+    /// By how many microseconds of worker time its flow, weighed, is ahead of another's.
+    pub(crate) const fn ahead_us(self, of: Self) -> u64 {
+        self.virtual_time.saturating_sub(of.virtual_time) / VIRTUAL_SCALE as u64
     }
 }
 
@@ -86,8 +95,8 @@ pub(crate) struct Flow {
     at_limit: bool,
     /// How long its tasks run, in microseconds, once one has: a moving mean.
     mean_us: Option<u32>,
-    /// The worker that took its last task: its contexts are warm there.
-    pub(crate) warm: u32,
+    /// The seat of the worker that took its last task: its contexts are warm there.
+    pub(crate) seat: u32,
 }
 
 impl Default for Flow {
@@ -101,7 +110,7 @@ impl Default for Flow {
             counted: 0,
             at_limit: false,
             mean_us: None,
-            warm: NONE,
+            seat: NONE,
         }
     }
 }
@@ -152,7 +161,7 @@ impl Flow {
 /// One lane's ready flows, and how many tasks and workers it has. The worker counts are kept by [`crate::worker`].
 #[derive(Default, Debug)]
 pub(crate) struct LaneQueue {
-    ready: BTreeSet<Rank>,
+    pub(crate) ready: Ready,
     /// Per priority: the virtual time at which the last task was chosen.
     served: [u64; LEVELS],
     /// Waiting tasks that a worker could take now, limits considered.
@@ -166,17 +175,17 @@ pub(crate) struct LaneQueue {
 impl LaneQueue {
     /// The ready flow whose turn it is.
     pub(crate) fn first(&self) -> Option<Rank> {
-        self.ready.first().copied()
+        self.ready.all().first().copied()
     }
 
     pub(crate) const fn ready(&self) -> &BTreeSet<Rank> {
-        &self.ready
+        self.ready.all()
     }
 
     /// The least virtual time of the ready flows that stand at this priority or below.
     fn least_from(&self, below_top: u8) -> Option<u64> {
         let from = Rank { below_top, virtual_time: 0, project: 0 };
-        self.ready.range(from..).next().filter(|rank| rank.below_top == below_top).map(|rank| rank.virtual_time)
+        self.ready.all().range(from..).next().filter(|rank| rank.below_top == below_top).map(|rank| rank.virtual_time)
     }
 }
 
@@ -329,10 +338,10 @@ impl Core {
         let queue = &mut self.lanes[lane];
         if flow.rank != rank {
             if let Some(old) = flow.rank {
-                queue.ready.remove(&old);
+                queue.ready.remove(old, flow.seat);
             }
             if let Some(new) = rank {
-                queue.ready.insert(new);
+                queue.ready.insert(new, flow.seat);
                 flow.virtual_time[usize::from(new.level())] = new.virtual_time;
             }
             flow.rank = rank;

@@ -31,6 +31,11 @@ const SPOILED_GRACE_MS: u64 = 250;
 const EARNED_BY: u64 = 80;
 /// But no longer than this, in microseconds: where even the fastest start took this share of it, something was wrong.
 const EARNED_AT_MOST_US: u64 = 5_000_000;
+/// A successor has to make the contexts of all projects that the worker serves, of so many microseconds each: they are
+/// part of what a start takes.
+const CONTEXT_US: u64 = 300;
+/// But not those of so many: with few projects a start is all that counts.
+const FEW_PROJECTS: u32 = 16;
 /// Whatever its tasks are, they have kept a worker busy for so many times as long as a start takes: then starts take a
 /// tenth of the processors' time at most.
 const USED_BY: u64 = 10;
@@ -76,6 +81,9 @@ impl Core {
     /// When the worker has worked for so long that its start was worth it, if it ends no further task until then.
     fn earned_at(&self, worker: &Worker) -> Time {
         let by_start_us = self.pace[worker.lane].fastest_start_us.saturating_mul(EARNED_BY).min(EARNED_AT_MOST_US);
+        let projects = self.workers.lanes[worker.lane].seats.projects_at(worker.seat).saturating_sub(FEW_PROJECTS);
+        let by_contexts_us = (u64::from(projects) * CONTEXT_US * EARNED_BY).min(2 * EARNED_AT_MOST_US);
+        let by_start_us = by_start_us + by_contexts_us;
         if worker.used_us < by_start_us / (EARNED_BY / USED_BY) {
             return worker.ready_at.plus_us(by_start_us * UNUSED_BY);
         }

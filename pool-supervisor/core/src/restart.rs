@@ -178,6 +178,7 @@ impl Core {
         self.workers_changed = true;
         self.unpair(w);
         self.make_ready(w);
+        self.workers.seat(w, replaces);
         let start_us = self.now.since(self.workers[w].born);
         out.push(Action::Emit(PoolEvent::WorkerStarted { worker, start_us }));
         if self.restart.failing() && !self.restart.proof_needed {
@@ -199,7 +200,6 @@ impl Core {
         worker.last_beat = self.now;
         worker.tasks_limit = tasks_limit;
         let (lane, start_us) = (worker.lane, self.now.since(worker.born));
-        self.workers.lanes[lane].newest = w;
         self.arm_heartbeat_check(w);
         if age_ms > 0 {
             self.timers.arm(TimerKey::Age(w), self.now.plus_ms(age_ms));

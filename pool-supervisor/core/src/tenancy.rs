@@ -244,8 +244,9 @@ impl Core {
             if self.tasks[slot].made_ahead {
                 return idle.min_by_key(idle_since);
             }
-            let warm = self.projects[project].flows[lane].warm;
-            if idle.clone().any(|w| w == warm) { Some(warm) } else { idle.by_ref().min() }
+            let warm = self.workers.lanes[lane].seats.at(self.projects[project].flows[lane].seat);
+            let warm = warm.filter(|warm| idle.clone().any(|w| w == *warm));
+            warm.or_else(|| idle.by_ref().min())
         };
         let fresh = || {
             let mut unbound = unbound.as_slice().iter().copied();

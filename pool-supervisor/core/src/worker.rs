@@ -15,10 +15,12 @@ use pool_protocol::outcome::Verdict;
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::crowd::Seats;
 use crate::health::MOST_BEATS;
 use crate::queue::PerLane;
 use crate::recycle::Recycle;
 use crate::settings::Lane;
+use crate::task::NONE;
 use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -125,6 +127,8 @@ pub(crate) struct Worker {
     pub(crate) most_beats: u32,
     /// It is among those that its lane counts as brisk.
     counted_brisk: bool,
+    /// Where it sits in its lane, once it is ready.
+    pub(crate) seat: u32,
     /// The project that counts it among those that serve it and no other, and whether as one that stays.
     pub(crate) home: Option<(u32, bool)>,
 }
@@ -229,8 +233,7 @@ pub(crate) struct LaneWorkers {
     pub(crate) spawning: u32,
     /// Spawning in another's stead.
     pub(crate) replacing: u32,
-    /// The one that became ready last. It may be gone.
-    pub(crate) newest: u32,
+    pub(crate) seats: Seats,
     /// Busy workers that are to go as soon as one ends a task.
     pub(crate) shedding: u32,
 }
@@ -305,15 +308,11 @@ impl Workers {
             beats_from: now,
             most_beats: MOST_BEATS,
             counted_brisk: false,
+            seat: NONE,
             home: None,
         }));
         self.living += 1;
         id
-    }
-
-    /// The worker in this place, if there is one.
-    pub(crate) fn at(&self, w: u32) -> Option<&Worker> {
-        self.places.get(w as usize)?.worker.as_deref()
     }
 
     /// Notes whether the worker is idle or has room, after anything about that has changed.
@@ -329,6 +328,18 @@ impl Workers {
         worker.counted_brisk = brisk;
     }
 
+    /// The worker sits down: where the one sat whose stead it takes, else at a free seat.
+    pub(crate) fn seat(&mut self, w: u32, replaces: Option<u32>) {
+        let old = replaces.map(|old| (old, self[old].seat));
+        let lane = self[w].lane;
+        let seats = &mut self.lanes[lane].seats;
+        let seat = match old {
+            Some((old, seat)) if seats.at(seat) == Some(old) => seats.pass_on(seat, w),
+            Some(_) | None => seats.take(w),
+        };
+        self[w].seat = seat;
+    }
+
     /// Takes out a worker that is gone and holds nothing any more.
     fn remove(&mut self, w: u32) -> Box<Worker> {
         let worker = self.places[w as usize].worker.take().expect("a worker goes once");
@@ -338,6 +349,7 @@ impl Workers {
         lane.unbound.set(w, false);
         lane.open.set(w, false);
         lane.brisk -= u32::from(worker.counted_brisk);
+        lane.seats.leave(worker.seat, w);
         self.living -= 1;
         worker
     }

@@ -158,9 +158,9 @@ impl Engine {
             config.heap_limit_bytes,
             config.kept_limit_bytes,
         );
-        // Three quarters of what may be kept are for contexts as such, the rest is for what they
+        // Seven eighths of what may be kept are for contexts as such, the rest is for what they
         // hold.
-        let most_warm = (config.kept_limit_bytes / 4 * 3 / CONTEXT_BYTES).min(config.max_warm_projects);
+        let most_warm = (config.kept_limit_bytes / 8 * 7 / CONTEXT_BYTES).min(config.max_warm_projects);
         Self {
             realms: Realms::new(rules, most_warm),
             checker: None,

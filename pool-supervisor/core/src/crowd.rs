@@ -1,0 +1,264 @@
+//! Many projects in line, and the workers whose contexts are warm for them.
+//!
+//! A context costs more than a hundred tiny tasks, and a worker has room for some hundreds of them. If any worker served
+//! any project, each would have to have the contexts of all. So where many are in line, each is served at its *seat*: a
+//! place for a worker, which a replacement takes over. [`Ready`] owns the flows in line, in their order and by seat;
+//! [`Seats`] owns who sits where.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use crate::Core;
+use crate::queue::Rank;
+use crate::settings::Lane;
+use crate::task::NONE;
+use crate::worker::CREDIT_US;
+
+/// With more projects than this in line, they are served by seat. With fewer, every worker has room for the contexts of
+/// all, and who has least to do serves first.
+const CROWD: usize = 64;
+/// A project moves to another seat where so many fewer have theirs: this many, and a sixteenth. A context is made for each
+/// that moves, so small differences stay.
+const UNEVEN: u32 = 8;
+/// Or where those who have their seat there have had so much more worker time than the first in line, in microseconds and by
+/// its weight.
+const AHEAD_US: u64 = 10_000;
+/// How long a worker that holds nothing but tiny tasks may take for one, in microseconds, before others serve its projects:
+/// it collects garbage, or waits for a processor.
+pub(crate) const PATIENCE_US: u64 = 25_000;
+
+/// The flows of a lane that are ready, in their order; while there are many, also by seat.
+#[derive(Default, Debug)]
+pub(crate) struct Ready {
+    all: BTreeSet<Rank>,
+    by_seat: Option<BTreeSet<(u32, Rank)>>,
+}
+
+impl Ready {
+    pub(crate) fn insert(&mut self, rank: Rank, seat: u32) {
+        self.all.insert(rank);
+        if let Some(by_seat) = &mut self.by_seat {
+            by_seat.insert((seat, rank));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, rank: Rank, seat: u32) {
+        self.all.remove(&rank);
+        if let Some(by_seat) = &mut self.by_seat {
+            by_seat.remove(&(seat, rank));
+        }
+    }
+
+    fn change_seat(&mut self, rank: Rank, from: u32, to: u32) {
+        if let Some(by_seat) = &mut self.by_seat {
+            by_seat.remove(&(from, rank));
+            by_seat.insert((to, rank));
+        }
+    }
+
+    /// In their order.
+    pub(crate) const fn all(&self) -> &BTreeSet<Rank> {
+        &self.all
+    }
+
+    /// The first in line at this seat, while they are kept by seat.
+    fn first_at(&self, seat: u32) -> Option<Rank> {
+        let from = (seat, Rank::FIRST);
+        let (of, rank) = self.by_seat.as_ref()?.range(from..).next()?;
+        (*of == seat).then_some(*rank)
+    }
+
+    /// Whether there are so many that they are kept by seat.
+    pub(crate) const fn is_crowd(&self) -> bool {
+        self.by_seat.is_some()
+    }
+
+    /// Whether both views show the same flows.
+    pub(crate) fn is_consistent(&self, seat_of: impl Fn(u32) -> u32) -> bool {
+        let Some(by_seat) = &self.by_seat else { return true };
+        let expected = self.all.iter().map(|rank| (seat_of(rank.project), *rank));
+        by_seat.len() == self.all.len() && expected.into_iter().all(|entry| by_seat.contains(&entry))
+    }
+}
+
+/// One seat.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    /// Who sits there, or nobody.
+    worker: u32,
+    /// How many projects are served there.
+    projects: u32,
+}
+
+/// Which worker of a lane sits where.
+#[derive(Default, Debug)]
+pub(crate) struct Seats(Vec<Seat>);
+
+impl Seats {
+    /// The worker at this seat.
+    pub(crate) fn at(&self, seat: u32) -> Option<u32> {
+        self.0.get(seat as usize).map(|seat| seat.worker).filter(|w| *w != NONE)
+    }
+
+    /// The lowest free seat is the worker's.
+    pub(crate) fn take(&mut self, w: u32) -> u32 {
+        let free = self.0.iter().position(|seat| seat.worker == NONE).unwrap_or_else(|| {
+            self.0.push(Seat { worker: NONE, projects: 0 });
+            self.0.len() - 1
+        });
+        self.0[free].worker = w;
+        free as u32
+    }
+
+    /// Another worker has this seat from now on.
+    pub(crate) fn pass_on(&mut self, seat: u32, w: u32) -> u32 {
+        self.0[seat as usize].worker = w;
+        seat
+    }
+
+    /// The worker at this seat, if it is still this one, leaves it.
+    pub(crate) fn leave(&mut self, seat: u32, w: u32) {
+        if self.at(seat) == Some(w) {
+            self.0[seat as usize].worker = NONE;
+        }
+    }
+
+    /// A project is served at `to`, and no longer at `from`.
+    pub(crate) fn change(&mut self, from: u32, to: u32) {
+        if let Some(seat) = self.0.get_mut(from as usize) {
+            seat.projects -= 1;
+        }
+        if let Some(seat) = self.0.get_mut(to as usize) {
+            seat.projects += 1;
+        }
+    }
+
+    /// Over all seats.
+    pub(crate) fn all_projects(&self) -> u32 {
+        self.0.iter().map(|seat| seat.projects).sum()
+    }
+
+    /// How many projects are served at this seat.
+    pub(crate) fn projects_at(&self, seat: u32) -> u32 {
+        self.0.get(seat as usize).map_or(0, |seat| seat.projects)
+    }
+}
+
+/// Who is to be served next where many are in line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// This flow's first task, of this cost, by this worker.
+    Of(Rank, u32, u32, u32),
+    /// Whoever is first in line, as with few, whose seat is where it is served.
+    OfTheFirst,
+    /// Whoever is first in line. It keeps its seat, and is served elsewhere for once.
+    Visit,
+    /// Nobody's before a worker has ended something.
+    Nobodys,
+}
+
+impl Core {
+    /// Keeps the flows in line by seat while there are many.
+    pub(crate) fn note_crowd(&mut self, lane: Lane) {
+        for (lane, seat) in self.projects.left_seats.drain(..) {
+            self.workers.lanes[lane].seats.change(seat, NONE);
+        }
+        let ready = &mut self.lanes[lane].ready;
+        match &ready.by_seat {
+            None if ready.all.len() > CROWD => {
+                let seat_of = |rank: &Rank| self.projects[rank.project].flows[lane].seat;
+                ready.by_seat = Some(ready.all.iter().map(|rank| (seat_of(rank), *rank)).collect());
+            }
+            Some(_) if ready.all.len() < CROWD / 2 => ready.by_seat = None,
+            None | Some(_) => {}
+        }
+    }
+
+    /// The flow is served at this seat from now on.
+    pub(crate) fn sit(&mut self, project: u32, lane: Lane, seat: u32) {
+        let flow = &mut self.projects[project].flows[lane];
+        if flow.seat != seat {
+            if let Some(rank) = flow.rank() {
+                self.lanes[lane].ready.change_seat(rank, flow.seat, seat);
+            }
+            self.workers.lanes[lane].seats.change(flow.seat, seat);
+            flow.seat = seat;
+        }
+    }
+
+    /// Whose turn it is, where `first` is the first in line.
+    ///
+    /// Whoever is passed by waits for its own worker, which holds nothing but tiny tasks: for less than the time that its
+    /// context would take elsewhere. So a worker may idle for a moment while others' projects wait.
+    pub(crate) fn turn_in_crowd(&self, lane: Lane, first: Rank) -> Turn {
+        let queue = &self.lanes[lane].ready;
+        if queue.by_seat.is_none() {
+            return Turn::OfTheFirst;
+        }
+        let workers = &self.workers.lanes[lane];
+        let (slot, cost_us) = self.next_of(first, lane);
+        // Nobody passes a task that needs an idle worker.
+        let seat = self.projects[first.project].flows[lane].seat;
+        let Some(home) = workers.seats.at(seat) else { return Turn::OfTheFirst };
+        if cost_us > CREDIT_US {
+            return Turn::OfTheFirst;
+        }
+        if self.workers[home].has_room(cost_us) {
+            return Turn::Of(first, slot, cost_us, home);
+        }
+        if !self.is_at_it(home) {
+            return Turn::Visit;
+        }
+        let crowd = workers.seats.projects_at(seat);
+        let mut best: Option<(Rank, u32, u32, u32)> = None;
+        let mut moves = false;
+        for w in workers.open.as_slice().iter().chain(workers.idle.as_slice()).copied() {
+            let own_seat = self.workers[w].seat;
+            let own = queue.first_at(own_seat).filter(|rank| rank.level() == first.level());
+            let own_crowd = workers.seats.projects_at(own_seat);
+            let is_uneven = own_crowd + own_crowd / 16 + UNEVEN < crowd;
+            if is_uneven || own.is_some_and(|rank| rank.ahead_us(first) > AHEAD_US) {
+                moves |= self.workers[w].has_room(cost_us);
+                continue;
+            }
+            let Some(rank) = own else { continue };
+            let (slot, cost_us) = self.next_of(rank, lane);
+            // One that is nearly full has no room for just any tiny task.
+            let fits = cost_us <= CREDIT_US && self.workers[w].has_room(cost_us);
+            if fits && best.is_none_or(|(best, ..)| rank < best) {
+                best = Some((rank, slot, cost_us, w));
+            }
+        }
+        match best {
+            Some((rank, slot, cost_us, w)) => Turn::Of(rank, slot, cost_us, w),
+            None if moves => Turn::OfTheFirst,
+            None => Turn::Nobodys,
+        }
+    }
+
+    /// Whether the worker holds nothing but tiny tasks, and will be done with the first of them soon.
+    fn is_at_it(&self, w: u32) -> bool {
+        let worker = &self.workers[w];
+        let Some(front) = worker.held.front() else { return false };
+        let is_tiny = worker.is_ready() && worker.load_us <= u64::from(CREDIT_US);
+        is_tiny && self.now.since(self.tasks[front.task].started) < PATIENCE_US
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_given_to_one_worker_at_a_time_and_the_lowest_free_one_first() {
+        let mut seats = Seats::default();
+        assert_eq!((seats.take(7), seats.take(8), seats.take(9)), (0, 1, 2));
+        seats.leave(1, 7);
+        assert_eq!(seats.at(1), Some(8), "it is not 7's to leave");
+        seats.leave(1, 8);
+        assert_eq!((seats.at(1), seats.take(3), seats.at(5)), (None, 1, None));
+        seats.change(NONE, 0);
+        seats.change(0, 2);
+        assert_eq!([0, 1, 2, 9].map(|seat| seats.projects_at(seat)), [0, 0, 1, 0]);
+    }
+}
