@@ -20,7 +20,7 @@ use crate::timers::TimerKey;
 
 impl Core {
     pub(crate) fn on_submit(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
-        let project = self.projects.find(new.project);
+        let project = self.projects.find_again(new.project);
         if let Some(key) = new.idempotency_key
             && let Some(task) = project.and_then(|project| self.keys.find(project, key))
         {
@@ -129,7 +129,7 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let id = self.tasks.next_id();
-        let project = project.unwrap_or_else(|| self.projects.make(new.project, &self.settings));
+        let project = project.unwrap_or_else(|| self.make_project(new.project));
         let slot = self.insert(id, new, project);
         if let Some(key) = new.idempotency_key {
             self.keys.insert(project, key, id);

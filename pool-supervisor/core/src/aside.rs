@@ -168,6 +168,9 @@ impl Core {
     /// Tasks that wait are looked at when it is their turn, and not when a body like theirs is set aside: a death would
     /// cost a look at everything that waits.
     pub(crate) fn look_at_body(&mut self, slot: u32, out: &mut Vec<Action>) -> Look {
+        if self.aside.lengths.is_empty() {
+            return Look::Runs;
+        }
         let task = &self.tasks[slot];
         if task.checked || !self.suspects_body_of(task.body_bytes) {
             return Look::Runs;

@@ -60,7 +60,8 @@ impl Core {
                 near = None;
             }
             let Some(rank) = first else { return };
-            let turn = self.turn_in_crowd(lane, rank);
+            let is_crowd = self.lanes[lane].ready.is_crowd();
+            let turn = if is_crowd { self.turn_in_crowd(lane, rank) } else { Turn::OfTheFirst };
             let (rank, slot, cost_us, w) = match turn {
                 Turn::Of(rank, slot, cost_us, w) => (rank, slot, cost_us, w),
                 Turn::OfTheFirst | Turn::Visit => {
@@ -207,7 +208,7 @@ impl Core {
     pub(crate) fn on_set_limit(&mut self, name: &str, limit: Option<u32>, out: &mut Vec<Action>) {
         let project = match (self.projects.find(name), limit) {
             (Some(project), _) => project,
-            (None, Some(_)) => self.projects.make(name, &self.settings),
+            (None, Some(_)) => self.make_project(name),
             // Nobody knows it, so there is nothing to lift.
             (None, None) => return,
         };

@@ -160,10 +160,11 @@ pub(crate) enum Turn {
 impl Core {
     /// Keeps the flows in line by seat while there are many.
     pub(crate) fn note_crowd(&mut self, lane: Lane) {
-        for (lane, seat) in self.projects.left_seats.drain(..) {
-            self.workers.lanes[lane].seats.change(seat, NONE);
-        }
         let ready = &mut self.lanes[lane].ready;
+        // What every event comes by, where few are in line.
+        if ready.by_seat.is_none() && ready.all.len() <= CROWD {
+            return;
+        }
         match &ready.by_seat {
             None if ready.all.len() > CROWD => {
                 let seat_of = |rank: &Rank| self.projects[rank.project].flows[lane].seat;
@@ -172,6 +173,15 @@ impl Core {
             Some(_) if ready.all.len() < CROWD / 2 => ready.by_seat = None,
             None | Some(_) => {}
         }
+    }
+
+    /// A place for a project that is new here. Others may be forgotten for it, and leave their seats.
+    pub(crate) fn make_project(&mut self, name: &str) -> u32 {
+        let place = self.projects.make(name, &self.settings);
+        for (lane, seat) in self.projects.left_seats.drain(..) {
+            self.workers.lanes[lane].seats.change(seat, NONE);
+        }
+        place
     }
 
     /// The flow is served at this seat from now on.
@@ -192,9 +202,6 @@ impl Core {
     /// context would take elsewhere. So a worker may idle for a moment while others' projects wait.
     pub(crate) fn turn_in_crowd(&self, lane: Lane, first: Rank) -> Turn {
         let queue = &self.lanes[lane].ready;
-        if queue.by_seat.is_none() {
-            return Turn::OfTheFirst;
-        }
         let workers = &self.workers.lanes[lane];
         let (slot, cost_us) = self.next_of(first, lane);
         // Nobody passes a task that needs an idle worker.

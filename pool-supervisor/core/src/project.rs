@@ -117,6 +117,8 @@ pub(crate) struct Projects {
     /// How many have a limit that was set by hand.
     limits_by_hand: usize,
     sweep_at: usize,
+    /// The place that was found last.
+    last: u32,
     /// Where projects were served that are forgotten now; to be taken by whoever counts them.
     pub(crate) left_seats: Vec<(Lane, u32)>,
 }
@@ -124,11 +126,29 @@ pub(crate) struct Projects {
 impl Projects {
     pub(crate) fn new(hash: KeyedHash) -> Self {
         let by_name = HashMap::with_hasher(hash);
-        Self { places: Vec::new(), vacant: Vec::new(), by_name, limits_by_hand: 0, sweep_at: 0, left_seats: Vec::new() }
+        Self {
+            places: Vec::new(),
+            vacant: Vec::new(),
+            by_name,
+            limits_by_hand: 0,
+            sweep_at: 0,
+            last: 0,
+            left_seats: Vec::new(),
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
+    }
+
+    /// As `find`, for whoever often asks for the same one as before: that one is found without a hash.
+    pub(crate) fn find_again(&mut self, name: &str) -> Option<u32> {
+        if self.places.get(self.last as usize).and_then(Option::as_ref).is_some_and(|project| *project.name == *name) {
+            return Some(self.last);
+        }
+        let place = self.find(name)?;
+        self.last = place;
+        Some(place)
     }
 
     pub(crate) fn exists(&self, place: u32) -> bool {

@@ -18,7 +18,7 @@ use pool_protocol::limits::MAX_PRIORITY;
 
 use crate::Core;
 use crate::crowd::Ready;
-use crate::settings::Lane;
+use crate::settings::{Lane, Tenancy};
 use crate::task::{NONE, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -389,7 +389,8 @@ impl Core {
         let level = usize::from(rank.level());
         // One that passes others must not take from them what they have waited for.
         let queue = &self.lanes[lane];
-        let reached = if queue.first() == Some(rank) {
+        let may_pass = self.settings.tenancy == Tenancy::Project || queue.ready.is_crowd();
+        let reached = if !may_pass {
             rank.virtual_time
         } else {
             let least = queue.least_from(rank.below_top);

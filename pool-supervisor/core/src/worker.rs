@@ -127,6 +127,8 @@ pub(crate) struct Worker {
     pub(crate) most_beats: u32,
     /// It is among those that its lane counts as brisk.
     counted_brisk: bool,
+    /// It is among those that nobody has been served by.
+    counted_unbound: bool,
     /// Where it sits in its lane, once it is ready.
     pub(crate) seat: u32,
     /// The project that counts it among those that serve it and no other, and whether as one that stays.
@@ -308,6 +310,7 @@ impl Workers {
             beats_from: now,
             most_beats: MOST_BEATS,
             counted_brisk: false,
+            counted_unbound: false,
             seat: NONE,
             home: None,
         }));
@@ -321,7 +324,11 @@ impl Workers {
         let lane = &mut self.lanes[worker.lane];
         let idle = worker.is_ready() && worker.held.is_empty();
         lane.idle.set(w, idle);
-        lane.unbound.set(w, idle && worker.served == Served::Nobody);
+        let unbound = idle && worker.served == Served::Nobody;
+        if worker.counted_unbound != unbound {
+            lane.unbound.set(w, unbound);
+            worker.counted_unbound = unbound;
+        }
         lane.open.set(w, worker.is_open());
         let brisk = worker.is_brisk();
         lane.brisk = lane.brisk + u32::from(brisk) - u32::from(worker.counted_brisk);
