@@ -241,7 +241,7 @@ fn own_limits_can_be_lower_than_the_pools_and_never_higher() {
 
 #[test]
 fn a_full_queue_refuses_at_the_door() {
-    let pool = Pool::start(json!({"pool": {"queueSize": 3}, "projects": {"paused": {"limit": 0}}}));
+    let pool = Pool::start(json!({"pool": {"queueSize": 3}, "projects": {"paused": {"limit": 0, "maxQueued": 9}}}));
     let waiting = with(code("1"), json!({"projectId": "paused"}));
     let mut client = pool.client();
     for _ in 0..3 {
