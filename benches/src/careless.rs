@@ -107,7 +107,7 @@ pub fn measure(of: &Amounts, mut each: impl FnMut(&Cost)) -> anyhow::Result<Vec<
 }
 
 fn measure_one(case: Case, of: &Amounts) -> anyhow::Result<Cost> {
-    let setup = Setup { queue: Some(4 * of.tasks), ..Setup::new(of.workers) };
+    let setup = Setup { queue: Some(2 * of.tasks), ..Setup::new(of.workers) };
     let pool = Pool::start(&setup)?;
     let mut admin = Connection::open(pool.socket(), "load")?;
     admin.control(&ControlRequest::SetLimit { project: PAUSED, limit: 0 })?;

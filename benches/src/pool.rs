@@ -35,7 +35,7 @@ pub struct Setup {
     pub tenancy: Tenancy,
     /// Programs that shell tasks may start. With some, as many workers more may live for them.
     pub programs: &'static [&'static str],
-    /// `pool.queueSize` and room for the bodies of as many small tasks; the default without.
+    /// So many small tasks of one project may wait; the default without.
     pub queue: Option<u64>,
 }
 
@@ -102,8 +102,9 @@ impl Setup {
             "log": { "level": "error" },
         });
         if let Some(tasks) = self.queue {
-            config["pool"]["queueSize"] = json!(tasks);
-            config["pool"]["queueBytes"] = json!((tasks * SMALL_BODY_BYTES).max(1 << 30));
+            // One project gets half of the queue.
+            config["pool"]["queueSize"] = json!(2 * tasks);
+            config["pool"]["queueBytes"] = json!((2 * tasks * SMALL_BODY_BYTES).max(1 << 30));
         }
         config
     }
