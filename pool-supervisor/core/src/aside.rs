@@ -140,7 +140,7 @@ impl Core {
     /// Whether a new task with a body of this length may be one that is set aside: then its hash is wanted with it.
     #[must_use]
     pub fn suspects_body_of(&self, bytes: u32) -> bool {
-        !self.aside.lengths.is_empty() && self.aside.lengths.contains_key(&bytes)
+        self.aside.lengths.contains_key(&bytes)
     }
 
     /// Asks for the hash of a task's body whose worker ended under it.

@@ -50,10 +50,8 @@ impl Core {
             {
                 let (slot, cost_us) = self.next_of(rank, lane);
                 if self.workers[w].has_room(cost_us) {
-                    match self.look_at_body(slot, out) {
-                        Look::Runs => self.assign(slot, rank, w, cost_us, out),
-                        Look::Asked => {}
-                        Look::Later => return,
+                    if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
+                        return;
                     }
                     continue;
                 }
@@ -163,7 +161,16 @@ impl Core {
         warm.filter(|w| workers.idle.contains(*w) && may(*w)).or_else(|| idle.next())
     }
 
-    pub(crate) fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+    /// Assigns the task unless its body has to be looked at before.
+    pub(crate) fn assign_known(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) -> Look {
+        let look = self.look_at_body(slot, out);
+        if look == Look::Runs {
+            self.assign(slot, rank, w, cost_us, out);
+        }
+        look
+    }
+
+    fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
         self.sit(rank.project, self.tasks[slot].lane, self.workers[w].seat);
         self.assign_visitor(slot, rank, w, cost_us, out);
     }

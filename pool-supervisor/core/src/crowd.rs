@@ -161,10 +161,6 @@ impl Core {
     /// Keeps the flows in line by seat while there are many.
     pub(crate) fn note_crowd(&mut self, lane: Lane) {
         let ready = &mut self.lanes[lane].ready;
-        // What every event comes by, where few are in line.
-        if ready.by_seat.is_none() && ready.all.len() <= CROWD {
-            return;
-        }
         match &ready.by_seat {
             None if ready.all.len() > CROWD => {
                 let seat_of = |rank: &Rank| self.projects[rank.project].flows[lane].seat;

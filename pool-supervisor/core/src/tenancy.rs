@@ -178,8 +178,8 @@ impl Core {
         while let Some(rank) = self.lanes[lane].first() {
             let Some(w) = self.next_fresh(lane) else { return };
             let (slot, _) = self.next_of(rank, lane);
-            match self.look_at_body(slot, out) {
-                Look::Runs => self.assign(slot, rank, w, LONG_US, out),
+            match self.assign_known(slot, rank, w, LONG_US, out) {
+                Look::Runs => {}
                 Look::Asked => continue,
                 Look::Later => return,
             }
@@ -204,10 +204,8 @@ impl Core {
             if let Some(rank) = self.lanes[lane].first() {
                 let (slot, cost_us) = self.next_of(rank, lane);
                 if let Some(w) = self.worker_of(rank.project, slot, lane, cost_us) {
-                    match self.look_at_body(slot, out) {
-                        Look::Runs => self.assign(slot, rank, w, cost_us, out),
-                        Look::Asked => {}
-                        Look::Later => return,
+                    if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
+                        return;
                     }
                     continue;
                 }
@@ -216,10 +214,8 @@ impl Core {
             // The first in line cannot use the others' workers: those go on until one is replaced for it.
             let Some((rank, w)) = self.best_at_home(lane) else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
-            match self.look_at_body(slot, out) {
-                Look::Runs => self.assign(slot, rank, w, cost_us, out),
-                Look::Asked => {}
-                Look::Later => return,
+            if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
+                return;
             }
         }
     }
