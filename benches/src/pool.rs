@@ -252,6 +252,6 @@ mod tests {
         let setup = Setup { tenancy: Tenancy::Task, recycle: 100, queue: Some(2_000_000), ..Setup::new(1) };
         let config = setup.config();
         assert_eq!((&config["tenancy"], &config["pool"]["maxTasksPerWorker"]), (&json!("task"), &json!(100)));
-        assert_eq!(config["pool"]["queueSize"], json!(2_000_000));
+        assert_eq!(config["pool"]["queueSize"], json!(4_000_000), "of which one project gets half");
     }
 }
