@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use pool_core::time::Time;
 use pool_protocol::id::WorkerId;
 use pool_protocol::layer::{Layer, LayerSet};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{CgroupConfig, CgroupMode};
 
@@ -114,7 +113,7 @@ impl Groups {
     fn take(root: &Path) -> Result<Self, GroupError> {
         let trouble = |reason| GroupError::Take { path: root.to_owned(), reason };
         let lock = File::open(root).map_err(trouble)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !super::lock::take(&lock).map_err(trouble)? {
             return Err(GroupError::Occupied { path: root.to_owned() });
         }
         let own = root.join(OWN);

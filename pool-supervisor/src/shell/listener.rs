@@ -13,6 +13,7 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::clients::Caller;
+use super::lock;
 
 /// `sun_path` less its final zero.
 const MAX_PATH_BYTES: usize = 107;
@@ -131,10 +132,10 @@ fn take_lock(path: &Path) -> Result<File, ListenError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&name)
         .map_err(bind)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(ListenError::Occupied { path: path.to_owned() }),
-        Err(fs::TryLockError::Error(reason)) => Err(bind(reason)),
+    match lock::take(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(ListenError::Occupied { path: path.to_owned() }),
+        Err(reason) => Err(bind(reason)),
     }
 }
 
@@ -144,7 +145,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if !about.file_type().is_socket() {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
-    if UnixStream::connect(path).is_ok() {
+    if !lock::becomes_true(|| UnixStream::connect(path).is_err()) {
         return Err(ListenError::Occupied { path: path.to_owned() });
     }
     fs::remove_file(path).map_err(|reason| ListenError::Bind { path: path.to_owned(), reason })

@@ -18,6 +18,7 @@ mod events;
 mod heap;
 mod link;
 mod listener;
+mod lock;
 mod logging;
 mod oom;
 mod orphans;
