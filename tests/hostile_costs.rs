@@ -477,6 +477,23 @@ fn hostile_68_after_a_reload_each_worker_and_client_is_judged_by_the_limits_it_w
 }
 
 #[test]
+fn hostile_68_larger_bodies_are_taken_once_no_worker_from_before_takes_tasks() {
+    let config = |bytes: u64| json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"bodyBytes": bytes}});
+    let pool = Pool::start(config(64 << 10));
+    pool.until_idle("js", 1);
+    pool.configure(config(8 << 20));
+    pool.ask(&ControlRequest::Reload);
+    let long = with(code("data.length"), json!({"context": {"data": "y".repeat(1 << 20)}}));
+    until("clients are told the new limit", || {
+        let mut client = pool.client();
+        client.body_bytes() == 8 << 20 && result(client.run(&long)) == 1 << 20
+    });
+    until("the old worker has left", || !pool.dead_workers().is_empty());
+    let dead = pool.dead_workers();
+    assert!(dead.iter().all(|row| row["verdict"]["cause"] == "recycled"), "{dead:?}");
+}
+
+#[test]
 fn refusals_at_the_door_are_counted_in_the_metrics() {
     let pool = Pool::with_http(json!({"projects": {"full": {"limit": 0, "maxQueued": 1}}}));
     let mut client = pool.client();

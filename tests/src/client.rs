@@ -40,6 +40,12 @@ impl Client {
         Ok(Self { connection, accepted: BTreeMap::new(), outcomes: BTreeMap::new() })
     }
 
+    /// The largest body that the supervisor said it takes from this client.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.connection.welcome().body_bytes
+    }
+
     /// Submits a valid task, whose outcome is wanted and which goes on without us; gives the request's number.
     ///
     /// # Panics

@@ -48,7 +48,7 @@ impl Pool {
     pub(super) fn bear(&mut self, id: WorkerId, lane: wire::Lane, probe: Option<ProbeSetup>) -> Result<Worker, String> {
         let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
         setup.probe = probe;
-        setup.body_bytes = setup.body_bytes.max(self.allowed_body_bytes);
+        setup.body_bytes = self.body_limit.for_workers();
         if lane == wire::Lane::Io {
             setup.isolation.covered = self.own_files();
         }
@@ -148,6 +148,7 @@ impl Pool {
             stderr: spawned.stderr,
             seen: Circumstances::default(),
             session: WorkerSession::default(),
+            told_body_bytes: Some(setup.body_bytes),
             frames: FrameLimits { body_bytes: self.config.limits.result_bytes as usize + OUTCOME_OVERHEAD_BYTES },
             output_read: false,
             deaf: false,

@@ -100,7 +100,7 @@ impl Pool {
                 client.backlog = true;
                 return self.put_off(id);
             }
-            let body_bytes = if client.greeted { client.body_bytes } else { self.config.limits.body_bytes as usize };
+            let body_bytes = if client.greeted { client.body_bytes } else { self.body_limit.for_clients() as usize };
             match client.peer.next_frame(FrameLimits { body_bytes }) {
                 Ok(None) => {
                     client.backlog = false;
@@ -168,7 +168,7 @@ impl Pool {
     }
 
     fn welcome(&mut self, id: ClientId) {
-        let body_bytes = self.config.limits.body_bytes;
+        let body_bytes = self.body_limit.for_clients();
         if let Some(client) = self.clients.get_mut(id) {
             client.greeted = true;
             // It is judged by this for as long as it is connected, whatever a reload says.

@@ -165,6 +165,7 @@ impl Pool {
         }
         self.feed(Event::WorkerGone { worker: id, verdict, blame }, &mut Carried::Nothing);
         // Closing the descriptors takes them out of the epoll set.
+        self.is_given_no_more_tasks(id);
         let gone = self.workers.remove(id);
         self.release_group(gone.and_then(|worker| worker.group));
         self.orphans.look_at(self.clock.now());

@@ -6,6 +6,7 @@
 
 mod birth;
 mod bodies;
+mod body_limit;
 mod buffers;
 mod cgroup;
 mod clients;

@@ -74,7 +74,10 @@ impl Pool {
             Action::CheckBody { task, slot } => self.to_check.push_back((task, slot)),
             Action::CancelAnswer { client, request, task, found } => self.answer_cancel(client, request, task, found),
             Action::Spawn { worker, lane } => self.spawn(worker, lane),
-            Action::Retire { worker } => self.tell(worker, Kind::Retire, 0, &()),
+            Action::Retire { worker } => {
+                self.is_given_no_more_tasks(worker);
+                self.tell(worker, Kind::Retire, 0, &());
+            }
             Action::Kill { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.kill();
@@ -176,6 +179,12 @@ impl Pool {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.peer.send(kind, frame_id, head, &Bytes::new());
             self.mark_worker(id);
+        }
+    }
+
+    pub(super) fn is_given_no_more_tasks(&mut self, id: WorkerId) {
+        if let Some(told) = self.workers.get_mut(id).and_then(|worker| worker.told_body_bytes.take()) {
+            self.body_limit.leaves(told);
         }
     }
 

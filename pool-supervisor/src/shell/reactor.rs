@@ -17,6 +17,7 @@ use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 
 use super::bodies::BodyHasher;
+use super::body_limit::BodyLimit;
 use super::buffers::BufferPool;
 use super::cgroup::Groups;
 use super::clients::Clients;
@@ -130,9 +131,7 @@ pub(crate) struct Pool {
     pub(super) clock: Clock,
     pub(super) epoll: Epoll,
     pub(super) config: Config,
-    /// The largest body that an earlier configuration allowed: a client may have been told so and
-    /// still be connected, and such a body may wait.
-    pub(super) allowed_body_bytes: u64,
+    pub(super) body_limit: BodyLimit,
     pub(super) config_path: Option<PathBuf>,
     /// `--http` as it was given: it goes before the configuration's on a reload too.
     pub(super) listen_argument: Option<String>,
@@ -215,8 +214,8 @@ impl Pool {
             core,
             clock: parts.clock,
             epoll,
+            body_limit: BodyLimit::new(parts.config.limits.body_bytes),
             config: parts.config,
-            allowed_body_bytes: 0,
             config_path: parts.config_path,
             listen_argument: parts.listen_argument,
             worker_path: parts.worker_path,

@@ -244,8 +244,8 @@ impl Pool {
         for notice in new.notices() {
             tracing::warn!("{notice}");
         }
-        self.allowed_body_bytes = self.allowed_body_bytes.max(self.config.limits.body_bytes);
         self.config = new;
+        self.body_limit.configure(self.config.limits.body_bytes, self.workers.told_body_bytes());
         self.feed_reload(settings, replace);
         tracing::info!(replace_workers = replace, "configuration reloaded");
         Ok(())

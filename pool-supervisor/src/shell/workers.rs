@@ -42,6 +42,9 @@ pub(crate) struct Worker {
     pub(crate) session: WorkerSession,
     /// What it may send: by the limits that it was told at its start, whatever is in force now.
     pub(crate) frames: FrameLimits,
+    /// The largest body that it takes, by what it was told at its start; `None` when it is given no
+    /// more tasks.
+    pub(crate) told_body_bytes: Option<u64>,
     /// The last read of its output filled the buffer.
     pub(crate) output_read: bool,
     /// Nothing more is read from it.
@@ -165,6 +168,11 @@ impl Workers {
     /// Who lives in this place.
     pub(crate) fn id_at(&self, slot: u32) -> Option<WorkerId> {
         self.places.find(slot)
+    }
+
+    /// The largest body that each takes which may be given tasks.
+    pub(crate) fn told_body_bytes(&self) -> impl Iterator<Item = u64> {
+        self.living.values().filter_map(|worker| worker.told_body_bytes)
     }
 
     /// Those of workers that have not ended.
