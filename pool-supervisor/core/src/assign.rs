@@ -64,7 +64,7 @@ impl Core {
                 Turn::Of(rank, slot, cost_us, w) => (rank, slot, cost_us, w),
                 Turn::OfTheFirst | Turn::Visit => {
                     let (slot, cost_us) = self.next_of(rank, lane);
-                    let Some(w) = self.worker_among(slot, lane, cost_us, |_| true, |_| false) else { return };
+                    let Some(w) = self.worker_of_lane(slot, lane, cost_us) else { return };
                     (rank, slot, cost_us, w)
                 }
                 Turn::Nobodys => {
@@ -120,23 +120,32 @@ impl Core {
         (slot, cost)
     }
 
-    /// The worker for a task among those that may have it; idle ones of a second choice come after idle ones of the first.
+    /// The worker for the first in line, of all of the lane.
+    fn worker_of_lane(&self, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+        let workers = &self.workers.lanes[lane];
+        let (open, idle) = (workers.open.as_slice(), workers.idle.as_slice());
+        self.busy_or_idle(
+            lane,
+            cost_us,
+            || self.least_loaded(open.iter().copied(), cost_us),
+            || self.warm_or_first(slot, lane, idle.iter().copied(), |w| workers.idle.contains(w)),
+        )
+    }
+
+    /// Whether a task goes to a busy worker or an idle one, where there are both.
     ///
     /// An idle worker, unless as many run tiny tasks as there are processors and this is another tiny one: then a third
     /// process would be woken to wait for a processor, and hundreds of workers would each get one task at a time. So a tiny
     /// task goes behind others where there is room, and wakes somebody where there is none.
-    pub(crate) fn worker_among(
+    pub(crate) fn busy_or_idle(
         &self,
-        slot: u32,
         lane: Lane,
         cost_us: u32,
-        first_choice: impl Fn(u32) -> bool,
-        second_choice: impl Fn(u32) -> bool,
+        busy: impl FnOnce() -> Option<u32>,
+        idle: impl FnOnce() -> Option<u32>,
     ) -> Option<u32> {
         let tiny = cost_us <= CREDIT_US;
-        let busy = || if tiny { self.least_loaded(lane, cost_us, &first_choice) } else { None };
-        let idle =
-            || self.idle_worker(slot, lane, &first_choice).or_else(|| self.idle_worker(slot, lane, &second_choice));
+        let busy = || if tiny { busy() } else { None };
         if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
             busy().or_else(idle)
         } else {
@@ -144,21 +153,28 @@ impl Core {
         }
     }
 
-    fn least_loaded(&self, lane: Lane, cost_us: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
-        let open = self.workers.lanes[lane].open.as_slice().iter().copied();
-        open.filter(|w| self.workers[*w].has_room(cost_us) && may(*w)).min_by_key(|w| (self.workers[*w].load_us, *w))
+    /// Of these that run tasks, the one that will be done with them first.
+    pub(crate) fn least_loaded(&self, open: impl Iterator<Item = u32>, cost_us: u32) -> Option<u32> {
+        let with_room = open.filter(|w| self.workers[*w].has_room(cost_us));
+        with_room.min_by_key(|w| (self.workers[*w].load_us, *w))
     }
 
-    /// One with warm contexts first; for a task that wants what is made ahead, the one that has had most time to.
-    fn idle_worker(&self, slot: u32, lane: Lane, may: impl Fn(u32) -> bool) -> Option<u32> {
-        let workers = &self.workers.lanes[lane];
-        let mut idle = workers.idle.as_slice().iter().copied().filter(|w| may(*w));
+    /// Of these that are idle, the one with warm contexts; for a task that wants what is made ahead, the one that has had most
+    /// time to.
+    pub(crate) fn warm_or_first(
+        &self,
+        slot: u32,
+        lane: Lane,
+        mut idle: impl Iterator<Item = u32>,
+        is_among: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let task = &self.tasks[slot];
         if task.made_ahead {
             return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
         }
-        let warm = workers.seats.at(self.projects[task.project].flows[lane].seat);
-        warm.filter(|w| workers.idle.contains(*w) && may(*w)).or_else(|| idle.next())
+        let seat = self.projects[task.project].flows[lane].seat;
+        let warm = self.workers.lanes[lane].seats.at(seat);
+        warm.filter(|w| is_among(*w)).or_else(|| idle.next())
     }
 
     /// Assigns the task unless its body has to be looked at before.

@@ -27,7 +27,7 @@ use crate::recycle::Recycle;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
+use crate::worker::{Leaving, Manner, Worker, WorkerState};
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has none: a start costs a
 /// twentieth of that.
@@ -203,7 +203,7 @@ impl Core {
         loop {
             if let Some(rank) = self.lanes[lane].first() {
                 let (slot, cost_us) = self.next_of(rank, lane);
-                if let Some(w) = self.worker_of(rank.project, slot, lane, cost_us) {
+                if let Some(w) = self.worker_of_project(rank.project, slot, lane, cost_us) {
                     if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
                         return;
                     }
@@ -220,39 +220,26 @@ impl Core {
         }
     }
 
-    /// A worker that takes this task of the project: one of its own as [`Core::worker_among`] would choose, an unbound one
-    /// where its own are busy. Looks at the project's own workers only.
-    fn worker_of(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+    /// A worker that takes this task of the project: one of its own, an unbound one where its own are busy. Looks at the
+    /// project's own workers only.
+    fn worker_of_project(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
         let homes = &self.projects[project].homes[lane].workers;
-        let unbound = &self.workers.lanes[lane].unbound;
-        if homes.is_empty() && unbound.as_slice().is_empty() {
-            return None;
-        }
-        let tiny = cost_us <= CREDIT_US;
-        let own = || homes.iter().copied().filter(|w| self.workers[*w].has_room(cost_us) && self.is_fed(*w, cost_us));
-        let busy = || {
-            let busy = own().filter(|w| tiny && !self.workers[*w].held.is_empty());
-            busy.min_by_key(|w| (self.workers[*w].load_us, *w))
+        let unbound = self.workers.lanes[lane].unbound.as_slice();
+        let takes = |w: u32, idle: bool| {
+            let worker = &self.workers[w];
+            worker.held.is_empty() == idle && worker.has_room(cost_us) && self.is_fed(w, cost_us)
         };
-        let idle_since = |w: &u32| (self.workers[*w].idle_since, *w);
-        let own_idle = || {
-            let mut idle = own().filter(|w| self.workers[*w].held.is_empty());
-            if self.tasks[slot].made_ahead {
-                return idle.min_by_key(idle_since);
-            }
-            let warm = self.workers.lanes[lane].seats.at(self.projects[project].flows[lane].seat);
-            let warm = warm.filter(|warm| idle.clone().any(|w| w == *warm));
-            warm.or_else(|| idle.by_ref().min())
-        };
-        let fresh = || {
-            let mut unbound = unbound.as_slice().iter().copied();
-            if self.tasks[slot].made_ahead { unbound.min_by_key(idle_since) } else { unbound.next() }
-        };
-        if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
-            busy().or_else(own_idle).or_else(fresh)
-        } else {
-            own_idle().or_else(fresh).or_else(busy)
-        }
+        let is_idle = |w: u32| takes(w, true) && self.workers[w].served == Served::One(project);
+        self.busy_or_idle(
+            lane,
+            cost_us,
+            || self.least_loaded(homes.iter().copied().filter(|w| takes(*w, false)), cost_us),
+            || {
+                let own = homes.iter().copied().filter(|w| is_idle(*w));
+                let own = self.warm_or_first(slot, lane, own, is_idle);
+                own.or_else(|| self.warm_or_first(slot, lane, unbound.iter().copied(), |_| false))
+            },
+        )
     }
 
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced for another project's sake
@@ -292,7 +279,7 @@ impl Core {
         let mut in_vain = 0.0;
         for rank in waiting {
             let (slot, cost_us) = self.next_of(rank, lane);
-            if self.worker_of(rank.project, slot, lane, cost_us).is_some() {
+            if self.worker_of_project(rank.project, slot, lane, cost_us).is_some() {
                 continue;
             }
             // An unbound worker goes to who is first in line when it is ready.
