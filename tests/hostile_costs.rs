@@ -148,12 +148,14 @@ fn hostile_57_an_outcome_counts_as_received_when_its_bytes_have_left() {
 
 #[test]
 fn hostile_57_a_wait_over_http_that_timed_out_has_received_nothing() {
-    let pool = Pool::with_http(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}}));
+    let paused = json!({"paused": {"limit": 0}});
+    let pool = Pool::with_http(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "projects": paused}));
     let api = pool.api();
-    let slow = code("await new Promise(done => setTimeout(done, 500)); return 'late'");
-    let answer = api.call("POST", "/api/tasks?wait=1ms", Some(&slow));
+    let late = with(code("'late'"), json!({"projectId": "paused"}));
+    let answer = api.call("POST", "/api/tasks?wait=1ms", Some(&late));
     assert_eq!(answer.status, 202, "{answer:?}");
     let id = answer.json()["taskId"].as_str().expect("an id").to_owned();
+    pool.limit("paused", 1);
     until("it has ended", || ended(&pool) == 1);
     // More than the shelf of what was received holds.
     for _ in 0..3 {
