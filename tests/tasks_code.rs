@@ -1,6 +1,6 @@
 //! `execute-code`: completion values, top-level `return` and `await`, results, console, and what the code does not see.
 
-use pool_tests::tasks::{code, error, result, with};
+use pool_tests::tasks::{code, error, program, result, with};
 use pool_tests::{Pool, Value, json};
 
 fn once(source: &str) -> Value {
@@ -237,4 +237,20 @@ fn atomics_wait_and_shared_memory_between_tasks_are_not_there() {
     let outcome = pool.run(once("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)"));
     assert_ne!(outcome["status"], "succeeded", "{outcome}");
     assert_ne!(outcome["status"], "timed-out", "{outcome}");
+}
+
+#[test]
+fn the_supervisors_time_zone_holds_for_dates_and_for_programs() {
+    let config = json!({"shell": {"allow": [{"program": "/bin/date", "args": ".*"}]}});
+    for (zone, minutes, hours) in [("America/New_York", 240, "-0400"), ("Asia/Kolkata", -330, "+0530")] {
+        let pool = Pool::start_with(config.clone(), |supervisor| {
+            supervisor.env("TZ", zone);
+        });
+        for realm in ["fresh", "warm", "frozen"] {
+            let task = with(code("new Date(2026, 6, 1).getTimezoneOffset()"), json!({"realm": realm}));
+            assert_eq!(result(pool.run(task)), minutes, "{zone}, {realm}");
+        }
+        let shown = result(pool.run(program("/bin/date", &["-d", "2026-07-01", "+%z"])))["stdout"].clone();
+        assert_eq!(shown, format!("{hours}\n"), "{zone}");
+    }
 }

@@ -104,7 +104,8 @@ impl Pool {
             (Level::Strict | Level::Standard, wire::Lane::Io) if self.confinement.is_admin() => Namespaces::PidAndMount,
             (Level::Strict | Level::Standard, wire::Lane::Io) => Namespaces::Shared,
         };
-        let mut order = Order { program: &self.worker_path, lane, namespaces: wanted, group };
+        let (program, environment) = (&*self.worker_path, &self.worker_environment[..]);
+        let mut order = Order { program, lane, namespaces: wanted, group, environment };
         match spawn::spawn(&order) {
             // For programs none is promised.
             Err(SpawnError::Namespaces { step, reason })

@@ -4,6 +4,7 @@
 //! each peer that something is for. Nothing here blocks on a peer.
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use super::probe::Probes;
 use super::pump::Pump;
 use super::signals::Signals;
 use super::snapshot::Snapshot;
+use super::spawn::passed_on;
 use super::systemd::Systemd;
 use super::tasks::Tasks;
 use super::workers::Workers;
@@ -136,6 +138,8 @@ pub(crate) struct Pool {
     /// `--http` as it was given: it goes before the configuration's on a reload too.
     pub(super) listen_argument: Option<String>,
     pub(super) worker_path: PathBuf,
+    /// See [`passed_on`].
+    pub(super) worker_environment: Vec<CString>,
     pub(super) snapshot: Snapshot,
     pub(super) http: Option<HttpHandle>,
     pub(super) control: Control,
@@ -219,6 +223,7 @@ impl Pool {
             config_path: parts.config_path,
             listen_argument: parts.listen_argument,
             worker_path: parts.worker_path,
+            worker_environment: passed_on(),
             snapshot: parts.snapshot,
             http: None,
             control: parts.control,

@@ -1,4 +1,5 @@
-//! Starting a worker: a process with a socket on descriptor 3, an empty environment, and namespaces of its own.
+//! Starting a worker: a process with a socket on descriptor 3, an environment that holds the time zone at most, and
+//! namespaces of its own.
 //!
 //! Owns the moment between `clone` and `execve`. The child shares this process's memory until then (`CLONE_VM`, as `posix_spawn`
 //! does it, which knows no namespaces), so that making one does not copy the supervisor's page tables; this thread waits for it
@@ -50,6 +51,20 @@ pub(crate) struct Order<'a> {
     pub(crate) namespaces: Namespaces,
     /// `cgroup.procs` of the control group that it starts in.
     pub(crate) group: Option<BorrowedFd<'a>>,
+    /// Its whole environment, each `NAME=value`.
+    pub(crate) environment: &'a [CString],
+}
+
+/// Variables of the supervisor that its workers get too: where it is what time.
+const PASSED_ON: [&str; 1] = ["TZ"];
+
+/// The environment of workers.
+pub(crate) fn passed_on() -> Vec<CString> {
+    let given = |name: &str| {
+        let value = std::env::var_os(name)?;
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    PASSED_ON.into_iter().filter_map(given).collect()
 }
 
 /// A process that exists.
@@ -101,12 +116,15 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         parent.as_ptr(),
         std::ptr::null(),
     ];
+    let variables = order.environment.iter().map(|variable| variable.as_ptr());
+    let environment: Vec<_> = variables.chain([std::ptr::null()]).collect();
     let map = |id: u32| CString::new(format!("0 {id} 1\n")).expect("digits");
     let maps = [map(rustix::process::geteuid().as_raw()), map(rustix::process::getegid().as_raw())];
     let [users, groups] = &maps;
     let plan = Plan {
         path: &path,
         arguments: &arguments,
+        environment: &environment,
         link: theirs.as_raw_fd(),
         stderr: stderr_in.as_raw_fd(),
         group: order.group.map(|fd| fd.as_raw_fd()),
@@ -198,7 +216,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("worker");
         executable::write(&path, &format!("#!/bin/sh\n{script}\n"));
-        let order = Order { program: &path, lane: Lane::Io, namespaces, group: None };
+        let environment = [c"TZ=Asia/Tokyo".to_owned()];
+        let environment = &environment[..];
+        let order = Order { program: &path, lane: Lane::Io, namespaces, group: None, environment };
         let mut spawned = spawn(&order)?;
         let mut text = String::new();
         spawned.link.read_to_string(&mut text).expect("it closes its end");
@@ -211,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_gets_four_descriptors_and_no_environment() {
-        let script = "{ ls -l /proc/self/fd | sed -n 's/.*[0-9][0-9]:[0-9][0-9] //p'; cat /proc/$$/environ; echo \"args $*\"; } >&3 3>&3";
+    fn a_worker_gets_four_descriptors_and_the_environment_of_its_order() {
+        let script = "{ ls -l /proc/self/fd | sed -n 's/.*[0-9][0-9]:[0-9][0-9] //p'; tr '\\0' '\\n' < /proc/$$/environ; echo \"args $*\"; } >&3 3>&3";
         let (spawned, text) = said(script, Namespaces::Shared).expect("a shell");
         reap(&spawned);
         assert!(text.contains("0 -> /dev/null"), "{text}");
@@ -220,7 +240,8 @@ mod tests {
         assert!(text.contains("3 -> socket:"), "{text}");
         assert!(text.contains("args --lane io --parent "), "{text}");
         assert_eq!(text.matches("socket:").count(), 1, "the other end is not for it: {text}");
-        assert!(!text.contains("PATH="), "{text}");
+        let variables: Vec<_> = text.lines().filter(|line| line.contains('=')).collect();
+        assert_eq!(variables, ["TZ=Asia/Tokyo"], "{text}");
     }
 
     #[test]
@@ -241,7 +262,7 @@ mod tests {
     fn a_file_that_cannot_be_executed_is_told_with_the_systems_reason() {
         let missing = Path::new("/nonexistent/pool-worker");
         for namespaces in [Namespaces::Shared, Namespaces::UserAndPid] {
-            let order = Order { program: missing, lane: Lane::Js, namespaces, group: None };
+            let order = Order { program: missing, lane: Lane::Js, namespaces, group: None, environment: &[] };
             match spawn(&order).map(|_| ()) {
                 Err(SpawnError::Exec { path, reason: Errno::ENOENT }) => assert_eq!(path, missing),
                 Err(error @ SpawnError::Namespaces { .. }) => {
@@ -314,6 +335,7 @@ mod tests {
             lane: Lane::Js,
             namespaces: Namespaces::Shared,
             group: Some(std::os::fd::AsFd::as_fd(&read_only)),
+            environment: &[],
         };
         assert!(matches!(spawn(&order).map(|_| ()), Err(SpawnError::Group(Errno::EBADF))));
     }

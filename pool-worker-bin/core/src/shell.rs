@@ -18,6 +18,9 @@ const DEFAULT_OUTPUT_BYTES: u64 = 1024 * 1024;
 /// The most a task may ask for; both streams are held in memory.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The variable that says where it is what time.
+pub const TIME_ZONE: &str = "TZ";
+
 /// Why a task starts no program.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -53,6 +56,8 @@ pub struct Rules {
     programs: Vec<Program>,
     env: BTreeMap<String, String>,
     task_env: Vec<String>,
+    /// `TZ`, where neither the configuration nor a task sets it.
+    time_zone: Option<String>,
     cwd: PathBuf,
     /// The largest file a program may write.
     pub file_bytes: u64,
@@ -93,9 +98,16 @@ impl Rules {
             programs: programs.collect::<Result<_, _>>()?,
             env: setup.env.clone(),
             task_env: setup.task_env.clone(),
+            time_zone: None,
             cwd: PathBuf::from(setup.cwd.as_deref().unwrap_or("/")),
             file_bytes: setup.file_bytes,
         })
+    }
+
+    /// With the time zone that programs get when nobody sets `TZ` for them.
+    #[must_use]
+    pub fn in_time_zone(self, time_zone: Option<String>) -> Self {
+        Self { time_zone, ..self }
     }
 
     /// Checks a task.
@@ -143,6 +155,9 @@ impl Rules {
 
     fn env(&self, given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
         let mut env = self.env.clone();
+        if let Some(zone) = self.time_zone.as_ref().filter(|_| !env.contains_key(TIME_ZONE)) {
+            env.insert(TIME_ZONE.to_owned(), zone.clone());
+        }
         for (name, value) in given {
             let field = format!("env.{}", name.escape_default());
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
@@ -362,6 +377,24 @@ mod tests {
         let command = rules.command(data(r#"{"program":"true","env":{"NAME":"x","APP_B":"y"}}"#)).unwrap();
         let env: Vec<_> = command.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(env, ["APP_B=y", "LANG=C", "NAME=x", "PATH=/bin"]);
+    }
+
+    #[test]
+    fn the_time_zone_is_the_tasks_else_the_configurations_else_the_machines() {
+        let zone = |env: &[(&str, &str)], task: &str| {
+            let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let (allow, task_env) = (vec![allowed("/usr/bin/true", None)], vec!["TZ".to_owned()]);
+            let setup = ShellSetup { allow, env, task_env, ..ShellSetup::default() };
+            let rules = Rules::new(&setup).unwrap().in_time_zone(Some("Asia/Tokyo".into()));
+            rules.command(data(task)).map(|command| command.env["TZ"].clone())
+        };
+        let plain = r#"{"program":"true"}"#;
+        let asking = r#"{"program":"true","env":{"TZ":"UTC"}}"#;
+        assert_eq!(zone(&[], plain).unwrap(), "Asia/Tokyo");
+        assert_eq!(zone(&[("TZ", "Europe/Rome")], plain).unwrap(), "Europe/Rome");
+        assert_eq!(zone(&[], asking).unwrap(), "UTC");
+        assert!(zone(&[("TZ", "Europe/Rome")], asking).is_err());
+        assert!(!rules().command(data(plain)).unwrap().env.contains_key("TZ"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let link = Arc::new(link);
     let lane = IoLane {
         client: Arc::new(http::Client::new(&setup.http, setup.result_bytes)?),
-        rules: shell::Rules::new(&setup.shell)?,
+        rules: shell::Rules::new(&setup.shell)?.in_time_zone(std::env::var(shell::TIME_ZONE).ok()),
         interrupt: Arc::new(Interrupt::new().context("failed to make a wake-up")?),
         result_bytes: usize::try_from(setup.result_bytes)?,
         apart: lockdown::apart(setup.isolation.level),

@@ -16,7 +16,7 @@ use pool_protocol::outcome::ErrorCode;
 use serde::Serialize;
 
 pub(crate) use child::Limits;
-pub(crate) use pool_worker_core::shell::{Command, Refusal, Rules};
+pub(crate) use pool_worker_core::shell::{Command, Refusal, Rules, TIME_ZONE};
 
 use capture::{Captured, Ended};
 use child::StartError;

@@ -63,7 +63,7 @@ pub const KEYS: &[Key] = &[
     key("js.allowCodeGeneration", "false", "whether `eval` and `new Function` work"),
     key("js.allowWasm", "false", "whether WebAssembly works"),
     key("shell.allow", "[]", "programs that may run, each `{program, args}`: an absolute path, and a pattern that each argument must match whole (no pattern: no arguments)"),
-    key("shell.env", "{}", "the environment of programs, all of it but what `taskEnv` lets tasks add"),
+    key("shell.env", "{}", "the environment of programs, all of it but what `taskEnv` lets tasks add and the supervisor's `TZ`"),
     key("shell.taskEnv", "[]", "variables that tasks may add to it, each a name such as `LANG`, or the beginning of names and `*`, such as `APP_*`; never one that `env` sets"),
     key("shell.cwd", "/", "folder where programs start when the task names none: absolute, existing; programs may read and write it unless it is `/`"),
     key("shell.readable", "[]", "files and folders that programs may read and execute, besides the list and libraries of the system: absolute, existing"),

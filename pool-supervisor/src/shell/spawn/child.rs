@@ -19,6 +19,8 @@ pub(super) struct Plan<'a> {
     pub(super) path: &'a CStr,
     /// Ends with a null pointer.
     pub(super) arguments: &'a [*const libc::c_char],
+    /// Ends with a null pointer.
+    pub(super) environment: &'a [*const libc::c_char],
     pub(super) link: c_int,
     pub(super) stderr: c_int,
     /// `cgroup.procs` of its group.
@@ -101,11 +103,10 @@ fn prepare(plan: &Plan<'_>) -> (Step, Errno) {
         }
     }
     reset_signals();
-    let environment = [ptr::null::<libc::c_char>()];
     #[expect(unsafe_code, reason = "nothing may come between")]
-    // SAFETY: the path is a C string and both lists end with a null pointer.
+    // SAFETY: the path is a C string and both lists are of C strings and end with a null pointer.
     unsafe {
-        libc::execve(plan.path.as_ptr(), plan.arguments.as_ptr(), environment.as_ptr());
+        libc::execve(plan.path.as_ptr(), plan.arguments.as_ptr(), plan.environment.as_ptr());
     }
     (Step::Exec, Errno::last())
 }
