@@ -1,6 +1,7 @@
 //! `pool-worker`: the child process that runs tasks. Arguments → run → exit code.
 
 mod clock;
+mod executable;
 mod heap;
 mod http;
 mod link;

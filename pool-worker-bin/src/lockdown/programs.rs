@@ -6,18 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use pool_protocol::worker::ShellSetup;
 
+use crate::executable::{Kind, SHELL};
+
 /// An interpreter may be a script itself; the kernel follows as many.
 const MAX_DEPTH: usize = 5;
-/// As much as the kernel reads of a script's first line.
-const LINE_BYTES: usize = 256;
 /// Where `env` looks when nothing is said.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -44,27 +41,20 @@ fn add(path: PathBuf, search: &str, depth: usize, found: &mut BTreeSet<PathBuf>)
 
 /// What else the kernel, or `env`, executes to start this file.
 fn needs(path: &Path, search: &str) -> Vec<PathBuf> {
-    let Ok(file) = File::open(path) else {
-        return Vec::new();
-    };
-    let mut start = Vec::new();
-    if (&file).take(LINE_BYTES as u64).read_to_end(&mut start).is_err() {
-        return Vec::new();
-    }
-    match start.strip_prefix(b"#!") {
-        Some(line) => script(line.split(|b| *b == b'\n').next().unwrap_or(line), search),
-        None => loader(&file, &start).into_iter().collect(),
+    match Kind::at(path) {
+        Kind::Elf { loader } => loader.into_iter().collect(),
+        Kind::Script { interpreter, argument } => script(interpreter, &argument, search),
+        Kind::Text => vec![PathBuf::from(SHELL)],
+        Kind::Other | Kind::Unread => Vec::new(),
     }
 }
 
 /// Of `#!/usr/bin/env -S python3 -u` both `env` and `python3`.
-fn script(line: &[u8], search: &str) -> Vec<PathBuf> {
-    let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty()).map(OsStr::from_bytes);
-    let Some(interpreter) = words.next().map(PathBuf::from) else {
-        return Vec::new();
-    };
+fn script(interpreter: PathBuf, argument: &OsStr, search: &str) -> Vec<PathBuf> {
     let mut needs = vec![];
     if interpreter.file_name() == Some(OsStr::new("env")) {
+        let words = argument.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mut words = words.map(OsStr::from_bytes);
         let is_option = |word: &&OsStr| word.as_bytes().starts_with(b"-") || word.as_bytes().contains(&b'=');
         if let Some(name) = words.find(|word| !is_option(word)) {
             needs.extend(search.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file()));
@@ -72,33 +62,6 @@ fn script(line: &[u8], search: &str) -> Vec<PathBuf> {
     }
     needs.push(interpreter);
     needs
-}
-
-/// The loader that an ELF file names, of 64 bits and little-endian like every machine this is built for.
-fn loader(file: &File, start: &[u8]) -> Option<PathBuf> {
-    const INTERPRETER: u32 = 3;
-    if !start.starts_with(b"\x7fELF\x02") {
-        return None;
-    }
-    let (table, entry, count) = (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
-    for at in 0..count {
-        let mut header = [0; 56];
-        file.read_exact_at(&mut header, table.checked_add(at * entry)?).ok()?;
-        if number(&header, 0, 4)? == u64::from(INTERPRETER) {
-            let (place, len) = (number(&header, 8, 8)?, number(&header, 32, 8)?);
-            let mut path = vec![0; usize::try_from(len).ok().filter(|len| *len <= libc::PATH_MAX as usize)?];
-            file.read_exact_at(&mut path, place).ok()?;
-            let path = path.strip_suffix(b"\0").unwrap_or(&path);
-            return Some(PathBuf::from(OsStr::from_bytes(path)));
-        }
-    }
-    None
-}
-
-fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
-    let mut wide = [0; 8];
-    wide[..len].copy_from_slice(bytes.get(at..at + len)?);
-    Some(u64::from_le_bytes(wide))
 }
 
 #[cfg(test)]
@@ -139,6 +102,8 @@ mod tests {
         for path in [&script, &helper, Path::new("/usr/bin/env"), Path::new("/no/such/thing")] {
             assert!(found.contains(path), "{} is not in {found:?}", path.display());
         }
+        fs::write(&script, "echo no interpreter").unwrap();
+        assert!(executables(&shell(&[&script], folder.path())).contains(Path::new(SHELL)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod capture;
 mod child;
+mod image;
 mod tree;
 mod usage;
 
@@ -19,7 +20,7 @@ pub(crate) use child::Limits;
 pub(crate) use pool_worker_core::shell::{Command, Refusal, Rules, TIME_ZONE};
 
 use capture::{Captured, Ended};
-use child::StartError;
+use child::{StartError, Terms};
 use tree::Sweep;
 use usage::{Exit, Usage};
 
@@ -134,7 +135,8 @@ pub(crate) fn run(
     stopped: &dyn Stopped,
 ) -> ShellEnd {
     let mut usage = Usage::default();
-    let child = match child::start(command, rules.file_bytes, limits, apart) {
+    let terms = Terms { file_bytes: rules.file_bytes, umask: 0o077 };
+    let child = match child::start(command, terms, limits, apart) {
         Ok(child) => child,
         Err(error) => {
             let failure = match error {

@@ -8,6 +8,8 @@ pub mod executable;
 #[path = "../../../tests/src/skip.rs"]
 pub mod skip;
 
+pub mod programs;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
