@@ -9,6 +9,7 @@ mod lockdown;
 mod probe;
 mod run;
 mod shell;
+mod shown;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -128,10 +128,27 @@ fn output_is_cut_at_its_cap_and_output_without_end_is_ended() {
     let ended = script(&mut worker, "exec yes");
     assert_eq!(ended.failure().0, ErrorCode::OutputLimit);
     assert!(ended.json()["stdout"].as_str().unwrap().starts_with("y\n"));
-    let ended = script(&mut worker, "printf '\\377ok'");
-    assert_eq!(ended.result()["stdout"], "\u{fffd}ok");
     let ended = script(&mut worker, "head -c 1000000 /dev/zero | tr '\\0' '\\1'; exit 1");
     assert_eq!(ended.failure().0, ErrorCode::CommandFailed);
+    assert!(ended.head.result_len <= 64 * 1024);
+}
+
+#[test]
+fn output_that_is_not_utf8_is_given_as_the_bytes_that_it_is() {
+    let mut worker = worker();
+    let result = script(&mut worker, "printf '\\377ok'; echo fine >&2").result();
+    assert_eq!((&result["stdout"], &result["stderr"]), (&json!({"base64": "/29r"}), &json!("fine\n")));
+    let ended = script(&mut worker, "printf '\\377ok' >&2; exit 1");
+    assert_eq!(ended.failure().0, ErrorCode::CommandFailed);
+    assert_eq!(ended.json()["stderr"], json!({"base64": "/29r"}));
+    // A text that is cut within a character is a text.
+    let data = json!({"program": "printf", "args": ["aüü"], "maxOutputBytes": 4});
+    let result = run(&mut worker, &data).result();
+    assert_eq!((&result["stdout"], &result["truncated"]), (&json!("aü"), &json!(true)));
+    // An error holds the start of it, however it is written.
+    let ended = script(&mut worker, "head -c 100000 /dev/zero | tr '\\0' '\\377'; exit 1");
+    assert!(ended.json()["stdout"]["base64"].as_str().is_some_and(|text| text.starts_with("////")));
+    assert_eq!(ended.json()["truncated"], true);
     assert!(ended.head.result_len <= 64 * 1024);
 }
 

@@ -14,6 +14,7 @@ use rustix::process::{Signal, kill_process_group};
 use super::Stopped;
 use super::child::Child;
 use super::usage::{Exit, Usage, reap};
+use crate::shown::Shown;
 use pool_worker_core::shell::Command;
 
 /// Bytes read at once.
@@ -62,14 +63,16 @@ impl Stream {
     }
 
     /// All that was kept.
-    pub(super) fn into_text(self) -> String {
-        String::from_utf8(self.kept).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    pub(super) fn into_shown(self) -> Shown {
+        if self.dropped > 0 { Shown::of_cut(self.kept) } else { Shown::of(self.kept) }
     }
 
     /// The first bytes, and whether there were more.
-    pub(super) fn start(&self, max: usize) -> (String, bool) {
+    pub(super) fn start(&self, max: usize) -> (Shown, bool) {
         let len = self.kept.len().min(max);
-        (String::from_utf8_lossy(&self.kept[..len]).into_owned(), len < self.kept.len())
+        let start = self.kept[..len].to_vec();
+        let more = len < self.kept.len() || self.dropped > 0;
+        (if more { Shown::of_cut(start) } else { Shown::of(start) }, more)
     }
 }
 

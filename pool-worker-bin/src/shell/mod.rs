@@ -16,6 +16,8 @@ use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
 use serde::Serialize;
 
+use crate::shown::Shown;
+
 pub(crate) use child::Limits;
 pub(crate) use pool_worker_core::shell::{Command, Refusal, Rules, TIME_ZONE};
 
@@ -48,13 +50,13 @@ pub(crate) struct ShellEnd {
     pub(crate) left_behind: bool,
 }
 
-/// A command's result. Bytes that are no UTF-8 become U+FFFD.
+/// A command's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Output {
     exit_code: i32,
-    stdout: String,
-    stderr: String,
+    stdout: Shown,
+    stderr: Shown,
     truncated: bool,
 }
 
@@ -79,9 +81,9 @@ pub(crate) struct ShellFailure {
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stdout: Option<String>,
+    stdout: Option<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<String>,
+    stderr: Option<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncated: Option<bool>,
 }
@@ -98,12 +100,12 @@ impl ShellFailure {
         let mut max = ERROR_OUTPUT_BYTES;
         loop {
             let (stdout, stderr) = (captured.stdout.start(max), captured.stderr.start(max));
-            self.truncated = Some(captured.truncated() || stdout.1 || stderr.1);
+            self.truncated = Some(stdout.1 || stderr.1);
             (self.stdout, self.stderr) = (Some(stdout.0), Some(stderr.0));
             if max == 0 || serde_json::to_vec(&self).is_ok_and(|json| json.len() <= MAX_ERROR_BYTES) {
                 return self;
             }
-            // Escaped characters take up to six times their place.
+            // Escaped characters take up to six times their place, other bytes more than theirs.
             max /= 2;
         }
     }
@@ -171,8 +173,8 @@ fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool)
             let truncated = captured.truncated();
             return Ok(Output {
                 exit_code: code,
-                stdout: captured.stdout.into_text(),
-                stderr: captured.stderr.into_text(),
+                stdout: captured.stdout.into_shown(),
+                stderr: captured.stderr.into_shown(),
                 truncated,
             });
         }
