@@ -84,6 +84,21 @@ fn output_is_capped_per_stream() {
 }
 
 #[test]
+fn a_program_that_runs_out_of_time_ends_by_itself_and_what_it_printed_is_told() {
+    let allow = json!([{"program": "/bin/sh", "args": "(?s).*"}]);
+    let env = json!({"PATH": "/usr/bin:/bin"});
+    let pool =
+        Pool::start(json!({"shell": {"allow": allow, "env": env, "readable": ["/usr/bin"], "killAfter": "30s"}}));
+    // Its end takes longer than a worker without programs would be given.
+    let text = "trap 'sleep 1; echo tidied up; exit 0' TERM; echo step 1; while :; do sleep 0.01; done";
+    let outcome = pool.run(with(program("/bin/sh", &["-c", text]), json!({"timeout": 3_000})));
+    assert_eq!((&outcome["status"], error(&outcome)), (&json!("timed-out"), "TIMEOUT"), "{outcome}");
+    let error = &outcome["error"];
+    assert_eq!((&error["stdout"], &error["exitCode"]), (&json!("step 1\ntidied up\n"), &json!(0)), "{outcome}");
+    assert_eq!(error["verdict"], Value::Null, "its worker was not killed: {outcome}");
+}
+
+#[test]
 fn only_programs_of_the_allow_list_run() {
     let pool = pool_for(&["/bin/echo"]);
     for path in ["/bin/cat", "cat", "./echo", "/bin/../bin/cat", "/no/such/program", "/bin/echo2"] {

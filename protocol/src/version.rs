@@ -19,8 +19,11 @@ pub const PUBLIC_ADDRESSES: u32 = 4;
 /// Unix sockets are not for programs, and says how long a task kept it busy, whatever else the machine did.
 pub const TENANTS: u32 = 5;
 
+/// A worker is told how long a program gets to end by itself.
+pub const PROGRAMS: u32 = 6;
+
 /// What this build speaks.
-pub const CURRENT: u32 = TENANTS;
+pub const CURRENT: u32 = PROGRAMS;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

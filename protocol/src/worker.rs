@@ -167,6 +167,8 @@ pub struct ShellSetup {
     pub cwd: Option<String>,
     /// The largest file a program may write, in bytes.
     pub file_bytes: u64,
+    /// Between SIGTERM and SIGKILL, in milliseconds.
+    pub kill_after_ms: u64,
 }
 
 /// One program that may run.

@@ -50,8 +50,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_that_tells_a_worker_of_variables_and_sockets() {
-    assert_eq!(version::CURRENT, 5);
+fn the_version_is_the_one_that_tells_a_worker_how_programs_end() {
+    assert_eq!(version::CURRENT, 6);
 }
 
 #[test]
@@ -216,6 +216,7 @@ fn the_setup_of_a_worker() {
             task_env: vec!["APP_*".into()],
             cwd: Some("/tmp".into()),
             file_bytes: 5,
+            kill_after_ms: 2000,
         },
         http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()] },
         isolation: IsolationSetup {
@@ -233,7 +234,7 @@ fn the_setup_of_a_worker() {
         r#"{"lane":"io","worker":"w3.17","heartbeatMs":1000,"bodyBytes":2,"resultBytes":3,"openFiles":64,"memoryBytes":4,"#,
         r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
-        r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5},"#,
+        r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5,"killAfterMs":2000},"#,
         r#""http":{"public":"deny","allow":["a.example:443"]},"#,
         r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[],"#,
         r#""sockets":["/run/db.sock"],"covered":["/run/api.key"]},"#,

@@ -44,7 +44,7 @@ fn setup(pattern: &str) -> ShellSetup {
     };
     let allow = vec![listed("/bin/tool", Some(pattern)), listed("/bin/plain", None), listed("/opt/plain", None)];
     let (env, task_env) = (BTreeMap::new(), vec!["APP_*".to_owned()]);
-    ShellSetup { allow, env, task_env, cwd: Some("/".into()), file_bytes: 1 }
+    ShellSetup { allow, env, task_env, cwd: Some("/".into()), ..ShellSetup::default() }
 }
 
 /// See the module's documentation.

@@ -112,6 +112,7 @@ fn settings(number: usize) -> Settings {
         priority_ageing_ms: [20, 10_000, 1000, 1][number],
         tenancy: [Tenancy::Shared, Tenancy::Shared, Tenancy::Task, Tenancy::Project][number],
         set_aside_ms: [0, 5000, 100, 60_000][number],
+        kill_after_ms: 500,
         projects: BTreeMap::from([("limited".into(), limited)]),
     }
 }

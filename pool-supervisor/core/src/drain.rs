@@ -59,7 +59,8 @@ impl Core {
     pub(crate) fn on_drain_over(&mut self, out: &mut Vec<Action>) {
         if self.phase == Phase::Draining {
             self.stop_all(out);
-            self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(CANCEL_GRACE_MS * 2 + REAP_MS));
+            let stop_ms = Lane::ALL.map(|lane| self.stop_grace_ms(lane)).into_iter().max().unwrap_or(0);
+            self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(stop_ms + CANCEL_GRACE_MS + REAP_MS));
         }
     }
 

@@ -12,6 +12,7 @@ use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::settings::Lane;
 use crate::task::{Task, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -65,7 +66,8 @@ impl Core {
         let task = &self.tasks[front.task];
         if worker.kill_at <= self.now {
             let (id, code) = (task.id, task.stop.unwrap_or(ErrorCode::Timeout));
-            self.kill(w, refused_to_stop(id, code), out);
+            let grace_ms = self.stop_grace_ms(worker.lane);
+            self.kill(w, refused_to_stop(id, code, grace_ms), out);
             return;
         }
         if worker.kill_at == Time::NEVER && overdue_at(task) <= self.now {
@@ -83,7 +85,7 @@ impl Core {
 
     /// Asks the worker to end its first task, and sets when it is killed if it does not.
     pub(crate) fn interrupt(&mut self, w: u32, code: ErrorCode, out: &mut Vec<Action>) {
-        let kill_at = self.now.plus_ms(CANCEL_GRACE_MS);
+        let kill_at = self.now.plus_ms(self.stop_grace_ms(self.workers[w].lane));
         let worker = &mut self.workers[w];
         worker.kill_at = kill_at;
         let (id, slot) = (worker.id, worker.held.front().expect("it has a first task").task);
@@ -91,6 +93,15 @@ impl Core {
         task.stop = Some(code);
         out.push(Action::Interrupt { worker: id, task: task.id, attempt: task.attempts + 1, code });
         self.timers.arm_no_later(TimerKey::Head(w), kill_at);
+    }
+
+    /// From asking a worker to end its task until it is killed, in milliseconds. Programs are asked
+    /// by their worker in turn.
+    pub(crate) const fn stop_grace_ms(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Js => CANCEL_GRACE_MS,
+            Lane::Io => CANCEL_GRACE_MS.saturating_add(self.settings.kill_after_ms),
+        }
     }
 
     /// Asks the worker to give back those of its unstarted tasks that are meant and were not asked for before.
@@ -115,13 +126,13 @@ fn overdue_at(task: &Task) -> Time {
     task.started.plus_ms(task.timeout_ms).min(task.deadline()).plus_us(SLACK_US)
 }
 
-fn refused_to_stop(id: TaskId, code: ErrorCode) -> Verdict {
+fn refused_to_stop(id: TaskId, code: ErrorCode, grace_ms: u64) -> Verdict {
     let (cause, why) = match code {
         ErrorCode::Cancelled => (Cause::Cancelled, "was cancelled"),
         _ => (Cause::Deadline, "ran out of time"),
     };
     Verdict {
         cause,
-        evidence: format!("task {id} {why} and did not stop within {CANCEL_GRACE_MS} ms of being asked to"),
+        evidence: format!("task {id} {why} and did not stop within {grace_ms} ms of being asked to"),
     }
 }

@@ -118,6 +118,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Waiting this long counts as one more step of priority, in milliseconds.
     pub priority_ageing_ms: u64,
+    /// What a program that is to end gets for it, in milliseconds: between SIGTERM and SIGKILL.
+    pub kill_after_ms: u64,
     /// What may share a worker.
     pub tenancy: Tenancy,
     /// How long a body that has ended workers is not run again, in milliseconds; 0 is not at all.
@@ -150,6 +152,7 @@ impl Default for Settings {
             cpu_ms: 60_000,
             memory_bytes: 128 << 20,
             priority_ageing_ms: 10_000,
+            kill_after_ms: 2_000,
             tenancy: Tenancy::Shared,
             set_aside_ms: 600_000,
             projects: BTreeMap::new(),

@@ -5,7 +5,7 @@ mod common;
 use common::{Pool, quiet, task};
 use pool_core::action::Action;
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::Settings;
+use pool_core::settings::{Lane, Settings};
 use pool_protocol::outcome::{ErrorCode, Status};
 
 #[test]
@@ -141,4 +141,18 @@ fn a_drain_while_a_worker_is_being_started_ends() {
     pool.handle(Event::Drain);
     pool.handle(Event::Shutdown);
     assert_eq!(pool.count_actions(|action| *action == Action::Exit), 1);
+}
+
+#[test]
+fn programs_that_a_drain_cancels_get_their_time_to_end() {
+    let mut pool = Pool::new(Settings { kill_after_ms: 10_000, ..quiet(1) });
+    let id = pool.submit(NewTask { lane: Lane::Io, ..task("p") });
+    let worker = pool.worker_of(id);
+    pool.handle(Event::Drain);
+    pool.advance_ms(30_000);
+    assert!(pool.was_interrupted(id));
+    pool.advance_ms(10_249);
+    assert!(!pool.was_killed(worker) && !pool.exited);
+    pool.advance_ms(1);
+    assert!(pool.was_killed(worker) && pool.exited);
 }

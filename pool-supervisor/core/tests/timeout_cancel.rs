@@ -5,7 +5,7 @@ mod common;
 use common::{CLIENT, Pool, quiet, task};
 use pool_core::action::{Action, EndText};
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::Settings;
+use pool_core::settings::{Lane, Settings};
 use pool_core::stats::TaskStatus;
 use pool_protocol::id::ClientId;
 use pool_protocol::outcome::{Cause, ErrorCode, Status};
@@ -296,4 +296,23 @@ fn a_client_that_goes_takes_many_tasks_along_a_bounded_number_at_a_time() {
     assert_eq!(rounds, 3);
     let code = |id: &_| pool.code_of(*id);
     assert!(tasks[1..].iter().all(|id| code(id) == Some(ErrorCode::Cancelled)), "all but the one that runs");
+}
+
+#[test]
+fn a_worker_for_programs_gets_the_time_that_programs_get_besides_its_own() {
+    let settings = Settings { kill_after_ms: 3_000, ..quiet(1) };
+    let mut pool = Pool::new(settings.clone());
+    let id = pool.submit(NewTask { lane: Lane::Io, ..task("p") });
+    let worker = pool.worker_of(id);
+    pool.cancel(id);
+    pool.advance_ms(3_249);
+    assert!(!pool.was_killed(worker));
+    pool.advance_ms(1);
+    assert!(pool.was_killed(worker));
+    let mut pool = Pool::new(settings);
+    let id = pool.submit(task("p"));
+    let worker = pool.worker_of(id);
+    pool.cancel(id);
+    pool.advance_ms(250);
+    assert!(pool.was_killed(worker), "JavaScript is not asked by anybody else");
 }

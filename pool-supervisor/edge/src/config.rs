@@ -283,6 +283,9 @@ pub struct ShellConfig {
     pub writable: Vec<PathBuf>,
     /// Absolute, UTF-8; nothing need be there.
     pub sockets: Vec<PathBuf>,
+    /// Between SIGTERM and SIGKILL.
+    #[serde(rename = "killAfter")]
+    pub kill_after_ms: u64,
 }
 
 /// `http`
@@ -438,6 +441,7 @@ impl Config {
                 readable: Vec::new(),
                 writable: Vec::new(),
                 sockets: Vec::new(),
+                kill_after_ms: core.kill_after_ms,
             },
             http: HttpConfig {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
@@ -480,6 +484,7 @@ impl Config {
             memory_bytes: self.limits.memory_bytes,
             priority_ageing_ms: pool.priority_ageing_ms,
             set_aside_ms: pool.set_aside_ms,
+            kill_after_ms: self.shell.kill_after_ms,
             tenancy: match self.tenancy {
                 Tenancy::Shared => pool_core::settings::Tenancy::Shared,
                 Tenancy::Project => pool_core::settings::Tenancy::Project,
@@ -516,6 +521,7 @@ impl Config {
                 task_env: self.shell.task_env.clone(),
                 cwd: Some(utf8(&self.shell.cwd)),
                 file_bytes: self.limits.file_bytes,
+                kill_after_ms: self.shell.kill_after_ms,
             },
             http: HttpSetup { public: self.http.public, allow: self.http.allow.clone() },
             isolation: IsolationSetup {

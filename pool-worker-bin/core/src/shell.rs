@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pool_protocol::task::{InvalidTask, ShellData};
 use pool_protocol::worker::{AllowedProgram, ShellSetup};
@@ -61,6 +62,8 @@ pub struct Rules {
     cwd: PathBuf,
     /// The largest file a program may write.
     pub file_bytes: u64,
+    /// What a program that is told to end gets for it.
+    pub kill_after: Duration,
 }
 
 /// A command that may run.
@@ -101,6 +104,7 @@ impl Rules {
             time_zone: None,
             cwd: PathBuf::from(setup.cwd.as_deref().unwrap_or("/")),
             file_bytes: setup.file_bytes,
+            kill_after: Duration::from_millis(setup.kill_after_ms),
         })
     }
 
@@ -294,7 +298,7 @@ mod tests {
         ];
         let env = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("PATH".to_owned(), "/bin".to_owned())]);
         let task_env = vec!["NAME".to_owned(), "APP_*".to_owned()];
-        Rules::new(&ShellSetup { allow, env, task_env, cwd: Some("/usr".into()), file_bytes: 1 }).unwrap()
+        Rules::new(&ShellSetup { allow, env, task_env, cwd: Some("/usr".into()), ..ShellSetup::default() }).unwrap()
     }
 
     fn data(json: &str) -> ShellData {

@@ -57,21 +57,7 @@ impl TaskEnd {
 
     /// Ended from outside, after it `ran` for so long.
     pub(crate) fn stopped(reason: StopReason, job: &Job, ran: Duration) -> Self {
-        let (code, message) = match reason {
-            // The supervisor's word, for a reason of its own.
-            StopReason::Timeout if is_cut_short(ran, job.timeout) => {
-                (ErrorCode::Timeout, "the task did not end before its deadline".to_owned())
-            }
-            StopReason::Timeout => {
-                let message = format!("the task ran longer than its timeout of {} ms", job.timeout.as_millis());
-                (ErrorCode::Timeout, message)
-            }
-            StopReason::CpuLimit => {
-                let message = format!("the task used more than its CPU time of {} ms", job.cpu.as_millis());
-                (ErrorCode::CpuLimit, message)
-            }
-            StopReason::Cancelled | StopReason::Orphaned => (ErrorCode::Cancelled, "the task was cancelled".to_owned()),
-        };
+        let (code, message) = why_stopped(reason, job, ran);
         Self::refused(code, message)
     }
 
@@ -99,6 +85,25 @@ impl TaskEnd {
         }
         link.finish(job.id, &head, [&self.body, &self.logs], ended, urgent || self.spoiled)?;
         Ok(!self.spoiled)
+    }
+}
+
+/// What the end of a task is called that was ended from outside, after it `ran` for so long.
+pub(super) fn why_stopped(reason: StopReason, job: &Job, ran: Duration) -> (ErrorCode, String) {
+    match reason {
+        // The supervisor's word, for a reason of its own.
+        StopReason::Timeout if is_cut_short(ran, job.timeout) => {
+            (ErrorCode::Timeout, "the task did not end before its deadline".to_owned())
+        }
+        StopReason::Timeout => {
+            let message = format!("the task ran longer than its timeout of {} ms", job.timeout.as_millis());
+            (ErrorCode::Timeout, message)
+        }
+        StopReason::CpuLimit => {
+            let message = format!("the task used more than its CPU time of {} ms", job.cpu.as_millis());
+            (ErrorCode::CpuLimit, message)
+        }
+        StopReason::Cancelled | StopReason::Orphaned => (ErrorCode::Cancelled, "the task was cancelled".to_owned()),
     }
 }
 

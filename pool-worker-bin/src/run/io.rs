@@ -17,12 +17,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
-use super::end::TaskEnd;
+use super::end::{TaskEnd, why_stopped};
 use crate::clock::ThreadClock;
 use crate::http::{self, HttpFailure};
 use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
 use crate::lockdown::{self, CpuWall};
-use crate::shell::{self, ShellFailure, ShellTrouble, Stopped};
+use crate::shell::{self, ShellFailure, ShellTrouble, Stop, Stopped};
 
 /// Prepares both kinds of task and runs what comes.
 pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
@@ -78,7 +78,9 @@ impl Interrupt {
 
     fn order(&self, order: StopOrder) {
         let mut state = self.lock();
-        if order.ticket >= state.ticket && state.order.is_none_or(|o| o.ticket < order.ticket) {
+        // The first order stands, unless nobody is left who gave it.
+        let is_news = |o: StopOrder| o.ticket < order.ticket || order.reason == StopReason::Orphaned;
+        if order.ticket >= state.ticket && state.order.is_none_or(is_news) {
             state.order = Some(order);
             drop(state);
             self.wake();
@@ -106,8 +108,11 @@ impl Stopped for Interrupt {
         self.wake.as_fd()
     }
 
-    fn is_stopped(&self) -> bool {
-        self.reason().is_some()
+    fn is_stopped(&self) -> Option<Stop> {
+        self.reason().map(|reason| match reason {
+            StopReason::Orphaned => Stop::AtOnce,
+            StopReason::Timeout | StopReason::CpuLimit | StopReason::Cancelled => Stop::InTime,
+        })
     }
 }
 
@@ -217,9 +222,10 @@ impl IoLane {
         let end = match ran.result {
             Ok(output) => result_of(&output),
             Err(ShellTrouble::Failed(failure)) => failed_command(&failure),
-            Err(ShellTrouble::Stopped) => {
+            Err(ShellTrouble::Stopped(remains)) => {
                 let reason = self.interrupt.reason().unwrap_or(StopReason::Cancelled);
-                TaskEnd::stopped(reason, job, began.elapsed())
+                let (code, message) = why_stopped(reason, job, remains.at.saturating_duration_since(began));
+                failed_command(&remains.failure(code, message))
             }
         };
         let spoiled = end.spoiled || ran.left_behind;
@@ -277,5 +283,17 @@ mod tests {
         assert_eq!(interrupt.reason(), None, "too early for the task after");
         interrupt.begin(3);
         assert_eq!(interrupt.reason(), Some(StopReason::Cancelled));
+    }
+
+    #[test]
+    fn the_first_order_stands_until_nobody_is_left_who_gave_it() {
+        let interrupt = Interrupt::new().unwrap();
+        interrupt.begin(1);
+        interrupt.order(StopOrder { ticket: 1, reason: StopReason::Timeout });
+        interrupt.order(order(1));
+        assert_eq!(interrupt.reason(), Some(StopReason::Timeout));
+        assert_eq!(interrupt.is_stopped(), Some(Stop::InTime));
+        interrupt.order(StopOrder { ticket: 1, reason: StopReason::Orphaned });
+        assert_eq!(interrupt.is_stopped(), Some(Stop::AtOnce));
     }
 }

@@ -1,19 +1,20 @@
 //! A running program's three streams, at once, until it ends.
 //!
-//! Decides when to stop listening: when the program has ended, whoever still holds its pipes; when it has been told to;
-//! when it does not stop writing.
+//! Decides when to stop listening: when the program has ended, whoever still holds its pipes; when it has been told to,
+//! and has had its time; when it does not stop writing.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use super::Stopped;
 use super::child::Child;
-use super::usage::{Exit, Usage, reap};
+use super::usage::{Exit, Usage, reap, reap_any};
+use super::{Stop, Stopped};
 use crate::shown::Shown;
 use pool_worker_core::shell::Command;
 
@@ -26,13 +27,21 @@ const PATIENCE_BYTES: u64 = 64 * 1024 * 1024;
 /// Of one stream, before the other and the task's end are looked at; and the most that a pipe usually holds.
 const CHUNKS_PER_TURN: usize = 16;
 
+/// Between two looks at a program that was asked to end: nothing tells when the last of its group is gone, nor when the
+/// supervisor is.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The program did.
     Exited(Exit),
-    /// It was told to.
-    Stopped,
+    /// It was told to, at that moment.
+    Stopped {
+        at: Instant,
+        /// How it ended within its time; nothing when it did not.
+        exit: Option<Exit>,
+    },
     /// It did not stop writing.
     TooMuch,
     /// The system gave no answer about it.
@@ -99,9 +108,11 @@ struct Pipes<'a> {
 }
 
 /// Feeds and reads the program until it ends, and kills its process group. What else is left of it is not seen to.
+/// When it is told to end, it gets `kill_after` for it.
 pub(super) fn capture(
     child: Child,
     command: &Command<'_>,
+    kill_after: Duration,
     stopped: &dyn Stopped,
     usage: &mut Usage,
 ) -> (Ended, Captured) {
@@ -114,6 +125,11 @@ pub(super) fn capture(
         chunk: vec![0; CHUNK_BYTES],
     };
     let left = pipes.prepare().and_then(|()| pipes.attend(&pidfd, &mut captured, stopped));
+    if matches!(left, Ok(Left::Stopped)) {
+        let asked = Asked { pid, pidfd: &pidfd, at: now(), kill_after };
+        let exit = asked.until_gone(&mut pipes, &mut captured, stopped, usage);
+        return (Ended::Stopped { at: asked.at, exit }, captured);
+    }
     // INVARIANT: before the program is waited for: until then its number is its own, and its group's.
     let _ = kill_process_group(pid, Signal::KILL);
     let ended = match left {
@@ -125,7 +141,7 @@ pub(super) fn capture(
             Ok(None) => Ended::Lost(Errno::CHILD),
             Err(error) => Ended::Lost(error),
         },
-        Ok(Left::Stopped) => Ended::Stopped,
+        Ok(Left::Stopped) => unreachable!("it was returned above"),
         Ok(Left::TooMuch) => Ended::TooMuch,
         Err(error) => Ended::Lost(error),
     };
@@ -137,6 +153,74 @@ enum Left {
     Ended,
     Stopped,
     TooMuch,
+}
+
+/// A program that was asked to end.
+struct Asked<'a> {
+    pid: Pid,
+    pidfd: &'a OwnedFd,
+    at: Instant,
+    kill_after: Duration,
+}
+
+impl Asked<'_> {
+    /// Asks its whole process group, and attends to it until all of that is gone or has had its time. Then kills what is
+    /// left of the group.
+    fn until_gone(
+        &self,
+        pipes: &mut Pipes<'_>,
+        captured: &mut Captured,
+        stopped: &dyn Stopped,
+        usage: &mut Usage,
+    ) -> Option<Exit> {
+        if !self.kill_after.is_zero() {
+            // One that is stopped could not act on it.
+            for signal in [Signal::TERM, Signal::CONT] {
+                let _gone_already = kill_process_group(self.pid, signal);
+            }
+        }
+        let mut exit = None;
+        while exit.is_none() && self.has_time(stopped) {
+            let Ok(ended) = pipes.wait_a_moment(Some(self.pidfd)) else { break };
+            pipes.feed();
+            pipes.drain(captured);
+            if ended && let Ok(Some((how, used))) = reap(self.pid) {
+                usage.add(&used);
+                exit = Some(how);
+            }
+        }
+        if exit.is_none() {
+            // INVARIANT: it is not waited for yet, so its number is its own, and its group's.
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            return None;
+        }
+        while self.has_time(stopped) && self.group_lives(usage) {
+            if pipes.wait_a_moment(None).is_err() {
+                break;
+            }
+            pipes.drain(captured);
+        }
+        pipes.drain(captured);
+        exit
+    }
+
+    fn has_time(&self, stopped: &dyn Stopped) -> bool {
+        now().duration_since(self.at) < self.kill_after && stopped.is_stopped() != Some(Stop::AtOnce)
+    }
+
+    /// Whether any process is left in its group. A number that was given to another group by now makes for a longer wait
+    /// and for nothing else.
+    fn group_lives(&self, usage: &mut Usage) -> bool {
+        while let Ok(Some(used)) = reap_any() {
+            usage.add(&used);
+        }
+        test_kill_process_group(self.pid).is_ok()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the room's own clock: how long a program has had to end")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Pipes<'_> {
@@ -154,7 +238,7 @@ impl Pipes<'_> {
         loop {
             // INVARIANT: asked before the pipes are read: what it wrote last is in them by now.
             let has_ended = self.wait(pidfd, stopped)?;
-            if stopped.is_stopped() {
+            if stopped.is_stopped().is_some() {
                 return Ok(Left::Stopped);
             }
             self.feed();
@@ -176,6 +260,17 @@ impl Pipes<'_> {
         fds.extend(self.outputs.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Self::wait`], but for no longer than [`MOMENT`].
+    fn wait_a_moment(&self, pidfd: Option<&OwnedFd>) -> Result<bool, Errno> {
+        let mut fds: Vec<_> = pidfd.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+        fds.extend(self.stdin.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+        fds.extend(self.outputs.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        match poll(&mut fds, Some(&MOMENT)) {
+            Ok(_) | Err(Errno::INTR) => Ok(pidfd.is_some() && !fds[0].revents().is_empty()),
             Err(error) => Err(error),
         }
     }

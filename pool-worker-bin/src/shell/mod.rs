@@ -10,7 +10,7 @@ mod tree;
 mod usage;
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
@@ -33,8 +33,17 @@ const ERROR_OUTPUT_BYTES: usize = 16 * 1024;
 pub(crate) trait Stopped {
     /// Readable as soon as it may have been.
     fn wake(&self) -> BorrowedFd<'_>;
-    /// Asked whenever `wake` is readable.
-    fn is_stopped(&self) -> bool;
+    /// Asked whenever `wake` is readable, and now and then once it has been.
+    fn is_stopped(&self) -> Option<Stop>;
+}
+
+/// How a command is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// By itself, if it does in the time that it has for that.
+    InTime,
+    /// Killed: nobody waits for it.
+    AtOnce,
 }
 
 /// A command's end and what it cost.
@@ -66,7 +75,29 @@ pub(crate) enum ShellTrouble {
     /// It failed.
     Failed(ShellFailure),
     /// It was told to end.
-    Stopped,
+    Stopped(Remains),
+}
+
+/// What is left of a command that was told to end.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    /// When it was told.
+    pub(crate) at: Instant,
+    exit: Option<Exit>,
+    captured: Captured,
+}
+
+impl Remains {
+    /// The error object, with what the program wrote before its end and how it ended.
+    pub(crate) fn failure(self, code: ErrorCode, message: String) -> ShellFailure {
+        let failure = ShellFailure::new(code, message);
+        let failure = match self.exit {
+            Some(Exit::Code(code)) => ShellFailure { exit_code: Some(code), ..failure },
+            Some(Exit::Signal(number)) => ShellFailure { signal: Some(signal_name(number)), ..failure },
+            None => ShellFailure { signal: Some(signal_name(libc::SIGKILL)), ..failure },
+        };
+        failure.wrote(&self.captured)
+    }
 }
 
 /// The error object of a command.
@@ -154,7 +185,7 @@ pub(crate) fn run(
             };
         }
     };
-    let (ended, captured) = capture::capture(child, command, stopped, &mut usage);
+    let (ended, captured) = capture::capture(child, command, rules.kill_after, stopped, &mut usage);
     let left_behind = tree::end_descendants(&mut usage) == Sweep::LeftBehind;
     let result = judge(ended, captured, command, usage.cpu >= limits.cpu);
     ShellEnd { result, cpu: usage.cpu, peak_bytes: usage.peak_bytes, left_behind }
@@ -163,7 +194,7 @@ pub(crate) fn run(
 fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool) -> Result<Output, ShellTrouble> {
     let program = &command.program.listed.program;
     let failure = match ended {
-        Ended::Stopped => return Err(ShellTrouble::Stopped),
+        Ended::Stopped { at, exit } => return Err(ShellTrouble::Stopped(Remains { at, exit, captured })),
         Ended::TooMuch => {
             let message = format!("{program} did not stop writing; {} bytes per stream are kept", command.max_output);
             ShellFailure::new(ErrorCode::OutputLimit, message)
@@ -189,7 +220,7 @@ fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool)
 
 /// `used_up`: whether it had used its CPU time; a program may ignore the first signal about that, not the second.
 fn killed(program: &str, number: i32, used_up: bool) -> ShellFailure {
-    let name = nix::sys::signal::Signal::try_from(number).map_or_else(|_| number.to_string(), |s| s.to_string());
+    let name = signal_name(number);
     let (code, message) = match number {
         libc::SIGXCPU | libc::SIGKILL if used_up => {
             (ErrorCode::CpuLimit, format!("{program} used more CPU time than its limit"))
@@ -198,4 +229,8 @@ fn killed(program: &str, number: i32, used_up: bool) -> ShellFailure {
         _ => (ErrorCode::CommandFailed, format!("{program} was killed by {name}")),
     };
     ShellFailure { signal: Some(name), ..ShellFailure::new(code, message) }
+}
+
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.to_string())
 }

@@ -310,6 +310,7 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
             shell.sockets.push(allow::listed_socket(&path)?);
         }
     }
+    set(&mut from, "killAfter", &mut shell.kill_after_ms, |s| s.duration_ms(0..=HOUR_MS))?;
     from.finish()
 }
 
