@@ -3,6 +3,7 @@
 mod io_support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use io_support::programs::{allow, lives, run, script, shell_setup};
@@ -161,6 +162,20 @@ fn a_file_beyond_the_size_limit_is_not_written() {
     let ended = script(&mut worker, &text);
     assert_eq!(ended.failure().0, ErrorCode::OutputLimit);
     assert_eq!(fs::metadata(path).unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn files_of_its_making_get_what_the_umask_leaves() {
+    for (umask, file, folder) in [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)] {
+        let mut setup = shell_setup();
+        setup.shell.umask = umask;
+        let mut worker = Worker::start(&setup);
+        let place = tempfile::tempdir().unwrap();
+        let text = format!("cd {} && : > file && mkdir folder", place.path().display());
+        assert_eq!(script(&mut worker, &text).result()["exitCode"], 0);
+        let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("file"), mode("folder")), (file, folder));
+    }
 }
 
 #[test]

@@ -169,6 +169,8 @@ pub struct ShellSetup {
     pub file_bytes: u64,
     /// Between SIGTERM and SIGKILL, in milliseconds.
     pub kill_after_ms: u64,
+    /// Permissions that files of its making do not get.
+    pub umask: u32,
 }
 
 /// One program that may run.

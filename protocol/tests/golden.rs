@@ -217,6 +217,7 @@ fn the_setup_of_a_worker() {
             cwd: Some("/tmp".into()),
             file_bytes: 5,
             kill_after_ms: 2000,
+            umask: 0o022,
         },
         http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()] },
         isolation: IsolationSetup {
@@ -234,7 +235,7 @@ fn the_setup_of_a_worker() {
         r#"{"lane":"io","worker":"w3.17","heartbeatMs":1000,"bodyBytes":2,"resultBytes":3,"openFiles":64,"memoryBytes":4,"#,
         r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
-        r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5,"killAfterMs":2000},"#,
+        r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5,"killAfterMs":2000,"umask":18},"#,
         r#""http":{"public":"deny","allow":["a.example:443"]},"#,
         r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[],"#,
         r#""sockets":["/run/db.sock"],"covered":["/run/api.key"]},"#,

@@ -286,6 +286,9 @@ pub struct ShellConfig {
     /// Between SIGTERM and SIGKILL.
     #[serde(rename = "killAfter")]
     pub kill_after_ms: u64,
+    /// Permissions that files of programs' making do not get.
+    #[serde(serialize_with = "effective::octal")]
+    pub umask: u32,
 }
 
 /// `http`
@@ -442,6 +445,7 @@ impl Config {
                 writable: Vec::new(),
                 sockets: Vec::new(),
                 kill_after_ms: core.kill_after_ms,
+                umask: 0o077,
             },
             http: HttpConfig {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
@@ -522,6 +526,7 @@ impl Config {
                 cwd: Some(utf8(&self.shell.cwd)),
                 file_bytes: self.limits.file_bytes,
                 kill_after_ms: self.shell.kill_after_ms,
+                umask: self.shell.umask,
             },
             http: HttpSetup { public: self.http.public, allow: self.http.allow.clone() },
             isolation: IsolationSetup {

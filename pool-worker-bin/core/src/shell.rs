@@ -64,6 +64,8 @@ pub struct Rules {
     pub file_bytes: u64,
     /// What a program that is told to end gets for it.
     pub kill_after: Duration,
+    /// Permissions that files of programs' making do not get.
+    pub umask: u32,
 }
 
 /// A command that may run.
@@ -105,6 +107,7 @@ impl Rules {
             cwd: PathBuf::from(setup.cwd.as_deref().unwrap_or("/")),
             file_bytes: setup.file_bytes,
             kill_after: Duration::from_millis(setup.kill_after_ms),
+            umask: setup.umask,
         })
     }
 

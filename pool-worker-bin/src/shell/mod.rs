@@ -168,7 +168,7 @@ pub(crate) fn run(
     stopped: &dyn Stopped,
 ) -> ShellEnd {
     let mut usage = Usage::default();
-    let terms = Terms { file_bytes: rules.file_bytes, umask: 0o077 };
+    let terms = Terms { file_bytes: rules.file_bytes, umask: rules.umask };
     let child = match child::start(command, terms, limits, apart) {
         Ok(child) => child,
         Err(error) => {

@@ -81,7 +81,7 @@ pub fn setup(lane: Lane) -> Setup {
         open_files: 64,
         memory_bytes: 64 << 20,
         js: JsSetup::default(),
-        shell: ShellSetup { file_bytes: 1 << 20, kill_after_ms: 2000, ..ShellSetup::default() },
+        shell: ShellSetup { file_bytes: 1 << 20, kill_after_ms: 2000, umask: 0o077, ..ShellSetup::default() },
         http: HttpSetup::default(),
         isolation: IsolationSetup {
             level: Level::Standard,

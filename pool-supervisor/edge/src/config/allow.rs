@@ -210,6 +210,16 @@ pub(super) fn task_variable(setting: &Setting, env: &BTreeMap<String, String>) -
     Ok(text.to_owned())
 }
 
+/// Three octal digits as a text: of a number nobody would know whether it was meant to be octal.
+pub(super) fn umask(setting: &Setting) -> Result<u32, Problem> {
+    let what = "three octal digits such as \"022\"";
+    let text = setting.text(what)?;
+    let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+    let is_octal = digits.len() == 3 && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|_| is_octal);
+    mode.ok_or_else(|| setting.problem(format!("must be {what}, not {text:?}")))
+}
+
 /// One entry of `shell.sockets`. Whoever serves it may come and go.
 pub(super) fn listed_socket(setting: &Setting) -> Result<PathBuf, Problem> {
     let path = absolute(setting, "the absolute path of a socket")?;

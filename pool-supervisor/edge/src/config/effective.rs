@@ -21,6 +21,11 @@ pub(super) fn off_address<S: Serializer>(address: &Option<SocketAddr>, serialize
     }
 }
 
+/// As `umask` and `chmod` take it.
+pub(super) fn octal<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{mode:03o}"))
+}
+
 impl Serialize for ApiSocket {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

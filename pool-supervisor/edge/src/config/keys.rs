@@ -70,6 +70,7 @@ pub const KEYS: &[Key] = &[
     key("shell.writable", "[]", "files and folders that programs may read and write, but not execute: absolute, existing"),
     key("shell.sockets", "[]", "Unix sockets of the machine that programs may connect to, by absolute path; with none, programs can make no Unix socket"),
     key("shell.killAfter", "2s", "time that a program gets to end by itself at a timeout or a cancel: between SIGTERM and SIGKILL; 0 to 1h"),
+    key("shell.umask", "077", "permissions that files and folders of programs' making do not get: a text of three octal digits, as for `umask`; with `022` others may read them"),
     key("http.listen", "127.0.0.1:45678", "address and port of the HTTP API; `off` for none"),
     key("http.socket", "auto", "absolute path of a Unix socket with the same API; `off` for none; `auto` is `api.sock` beside the control socket when `listen` is not `off`"),
     key("http.keyFile", "auto", "absolute path of the file with the API's key, made at first start; `auto` is `api.key` beside the control socket"),

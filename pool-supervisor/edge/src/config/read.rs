@@ -311,6 +311,7 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
         }
     }
     set(&mut from, "killAfter", &mut shell.kill_after_ms, |s| s.duration_ms(0..=HOUR_MS))?;
+    set(&mut from, "umask", &mut shell.umask, allow::umask)?;
     from.finish()
 }
 

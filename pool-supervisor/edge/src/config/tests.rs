@@ -173,6 +173,9 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"shell":{"taskEnv":["A"],"env":{"A":"x"}}}"#, "shell.taskEnv[0] names A, which shell.env sets"),
         (r#"{"shell":{"sockets":["db.sock"]}}"#, r#"shell.sockets[0] must be an absolute path, not "db.sock""#),
         (r#"{"shell":{"killAfter":"2h"}}"#, r#"shell.killAfter must be a time from 0 to 1h, not "2h""#),
+        (r#"{"shell":{"umask":22}}"#, r#"shell.umask must be three octal digits such as "022", not 22"#),
+        (r#"{"shell":{"umask":"088"}}"#, r#"shell.umask must be three octal digits such as "022", not "088""#),
+        (r#"{"shell":{"umask":"1022"}}"#, r#"shell.umask must be three octal digits such as "022", not "1022""#),
         (r#"{"shell":{"cwd":"/no/such"}}"#, "shell.cwd names /no/such: No such file"),
         (r#"{"http":{"listen":"45678"}}"#, r#"http.listen must be "off" or ADDRESS:PORT"#),
         (r#"{"http":{"listen":false}}"#, r#"http.listen must be "off" or ADDRESS:PORT, not false"#),
@@ -257,7 +260,7 @@ const FULL: &str = r#"{
     "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
     "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},
         "taskEnv":["TZ","APP_*"],"cwd":"/usr","readable":["/usr","/etc/passwd"],"writable":["/tmp"],
-        "sockets":["/run/db.sock"],"killAfter":"5s"},
+        "sockets":["/run/db.sock"],"killAfter":"5s","umask":"0027"},
     "http":{"listen":"[::1]:80","socket":"/run/x.sock","keyFile":"/run/x.key","public":"deny","allow":["10.1.0.0/16","a.b:1"]},
     "log":{"level":"debug","format":"json"}}"#;
 
