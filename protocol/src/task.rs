@@ -13,10 +13,12 @@ use serde_json::value::RawValue;
 use crate::id::check_project_id;
 use crate::limits;
 
+mod accept;
 mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use accept::AcceptStatus;
 pub use raw::{FIELDS, parse};
 
 /// The five kinds of task.
@@ -404,7 +406,7 @@ pub struct HttpData<'a> {
     /// Names and values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<std::collections::BTreeMap<String, String>>,
-    /// Appended to the URL's query: strings, numbers and booleans.
+    /// Appended to the URL's query: strings, numbers and booleans, and arrays of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<std::collections::BTreeMap<String, serde_json::Value>>,
     /// A string, JSON, or `{base64}`.
@@ -416,20 +418,9 @@ pub struct HttpData<'a> {
     /// 10 MiB
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_response_bytes: Option<u64>,
-    /// `"2xx"` or `"any"`
+    /// `"2xx"`; see [`AcceptStatus`]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_status: Option<AcceptStatus>,
-}
-
-/// Which replies are results.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum AcceptStatus {
-    /// 200 to 299.
-    #[serde(rename = "2xx")]
-    Success,
-    /// All.
-    #[serde(rename = "any")]
-    Any,
 }
 
 /// The data of a shell task, as the user wrote it.

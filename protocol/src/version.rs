@@ -19,7 +19,8 @@ pub const PUBLIC_ADDRESSES: u32 = 4;
 /// Unix sockets are not for programs, and says how long a task kept it busy, whatever else the machine did.
 pub const TENANTS: u32 = 5;
 
-/// A worker is told how long a program gets to end by itself, and its umask.
+/// A worker is told how long a program gets to end by itself, its umask, and whose certificates requests
+/// trust.
 pub const PROGRAMS: u32 = 6;
 
 /// What this build speaks.

@@ -198,6 +198,8 @@ pub struct HttpSetup {
     /// What may be reached besides: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`,
     /// `NAME:PORT`.
     pub allow: Vec<String>,
+    /// Certificates in PEM, of authorities that are trusted besides the machine's.
+    pub authorities: String,
 }
 
 /// What holds for an address of the public internet that no list names.

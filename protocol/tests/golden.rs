@@ -219,7 +219,11 @@ fn the_setup_of_a_worker() {
             kill_after_ms: 2000,
             umask: 0o022,
         },
-        http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()] },
+        http: HttpSetup {
+            public: PublicAddresses::Deny,
+            allow: vec!["a.example:443".into()],
+            authorities: "x".into(),
+        },
         isolation: IsolationSetup {
             level: Level::Strict,
             namespaced: true,
@@ -236,7 +240,7 @@ fn the_setup_of_a_worker() {
         r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
         r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5,"killAfterMs":2000,"umask":18},"#,
-        r#""http":{"public":"deny","allow":["a.example:443"]},"#,
+        r#""http":{"public":"deny","allow":["a.example:443"],"authorities":"x"},"#,
         r#""isolation":{"level":"strict","namespaced":true,"readable":["/usr"],"writable":[],"#,
         r#""sockets":["/run/db.sock"],"covered":["/run/api.key"]},"#,
         r#""probe":{"attack":"x","supervisor":6,"controlSocket":"/run/pool.sock"}}"#,

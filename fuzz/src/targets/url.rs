@@ -53,7 +53,7 @@ pub fn run(input: &[u8]) {
     let data = HttpData { url: url.to_owned(), ..HttpData::default() };
     let request = Request::new(&data);
     for public in [PublicAddresses::Allow, PublicAddresses::Deny] {
-        let setup = HttpSetup { public, allow: allow.clone() };
+        let setup = HttpSetup { public, allow: allow.clone(), ..HttpSetup::default() };
         let (Ok(rules), Ok(request)) = (Rules::new(&setup), &request) else { return };
         is_the_address_that_was_written(url, &request.url);
         judge(&request.url, &rules, &setup, &resolved);
@@ -75,7 +75,7 @@ fn address(bytes: [u8; 16]) -> IpAddr {
 fn is_judged_as_listed(ip: IpAddr) {
     let judged = Rules::default().judge("name.example", &[SocketAddr::new(ip, 80)]);
     assert_eq!(judged.is_ok(), is_public(ip), "{ip}: {judged:?}");
-    let closed = HttpSetup { public: PublicAddresses::Deny, allow: Vec::new() };
+    let closed = HttpSetup { public: PublicAddresses::Deny, ..HttpSetup::default() };
     let closed = Rules::new(&closed).expect("an empty list is sound");
     assert!(closed.judge("name.example", &[SocketAddr::new(ip, 80)]).is_err(), "{ip}");
 }

@@ -17,6 +17,7 @@ use pool_protocol::worker::{
 use serde::Serialize;
 
 mod allow;
+mod authorities;
 mod effective;
 mod file;
 pub mod keys;
@@ -307,6 +308,11 @@ pub struct HttpConfig {
     pub public: PublicAddresses,
     /// What HTTP tasks may reach besides.
     pub allow: Vec<String>,
+    /// Files of authorities that HTTP tasks trust besides the machine's: canonical, existing, UTF-8.
+    pub ca: Vec<PathBuf>,
+    /// What is in them: certificates in PEM.
+    #[serde(skip)]
+    pub authorities: String,
 }
 
 /// `http.socket`
@@ -453,6 +459,8 @@ impl Config {
                 key_file: None,
                 public: PublicAddresses::Allow,
                 allow: Vec::new(),
+                ca: Vec::new(),
+                authorities: String::new(),
             },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
         }
@@ -528,7 +536,11 @@ impl Config {
                 kill_after_ms: self.shell.kill_after_ms,
                 umask: self.shell.umask,
             },
-            http: HttpSetup { public: self.http.public, allow: self.http.allow.clone() },
+            http: HttpSetup {
+                public: self.http.public,
+                allow: self.http.allow.clone(),
+                authorities: self.http.authorities.clone(),
+            },
             isolation: IsolationSetup {
                 level: self.isolation,
                 namespaced: false,

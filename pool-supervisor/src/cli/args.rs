@@ -223,18 +223,11 @@ pub(super) struct Http {
     /// The largest reply, such as 10MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(super) max_response: Option<u64>,
-    /// Which replies are results
-    #[arg(long, value_name = "WHICH")]
-    pub(super) accept_status: Option<AcceptStatus>,
+    /// Which replies are results: a status, a class such as 4xx, or any; several with commas
+    #[arg(long, value_name = "WHICH", value_delimiter = ',')]
+    pub(super) accept_status: Vec<String>,
     #[command(flatten)]
     pub(super) common: RunOptions,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum AcceptStatus {
-    #[value(name = "2xx")]
-    Success,
-    Any,
 }
 
 #[derive(Debug, Arguments)]

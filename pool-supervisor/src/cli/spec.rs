@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::args::{AcceptStatus, Deadline, Http, JsOptions, Realm, RunOptions, Shell, What};
+use super::args::{Deadline, Http, JsOptions, Realm, RunOptions, Shell, What};
 use super::error::CliError;
 use super::input;
 
@@ -161,14 +161,9 @@ fn http_request(http: &Http) -> Result<Spec<'static>, CliError> {
     put(&mut spec, "body", body);
     put(&mut spec, "maxRedirects", http.max_redirects);
     put(&mut spec, "maxResponseBytes", http.max_response);
-    put(
-        &mut spec,
-        "acceptStatus",
-        http.accept_status.map(|which| match which {
-            AcceptStatus::Success => "2xx",
-            AcceptStatus::Any => "any",
-        }),
-    );
+    let which = |text: &String| text.parse::<u16>().map_or_else(|_| json!(text), |code| json!(code));
+    let accepted: Vec<Value> = http.accept_status.iter().map(which).collect();
+    put(&mut spec, "acceptStatus", (!accepted.is_empty()).then_some(accepted));
     Ok(spec)
 }
 

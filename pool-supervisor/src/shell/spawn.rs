@@ -1,5 +1,4 @@
-//! Starting a worker: a process with a socket on descriptor 3, an environment that holds the time zone at most, and
-//! namespaces of its own.
+//! Starting a worker: a process with a socket on descriptor 3, an environment of a few variables, and namespaces of its own.
 //!
 //! Owns the moment between `clone` and `execve`. The child shares this process's memory until then (`CLONE_VM`, as `posix_spawn`
 //! does it, which knows no namespaces), so that making one does not copy the supervisor's page tables; this thread waits for it
@@ -55,8 +54,8 @@ pub(crate) struct Order<'a> {
     pub(crate) environment: &'a [CString],
 }
 
-/// Variables of the supervisor that its workers get too: where it is what time.
-const PASSED_ON: [&str; 1] = ["TZ"];
+/// Variables of the supervisor that its workers get too: where it is what time, and where the machine's authorities are.
+const PASSED_ON: [&str; 3] = ["TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The environment of workers.
 pub(crate) fn passed_on() -> Vec<CString> {

@@ -1,34 +1,35 @@
 //! `http-request`: one exchange, its redirects followed by hand, every address judged before it is dialled.
 //!
-//! Owns the HTTP client. Decides where a request may go and which reply is a result. Must not know the wire to the
-//! supervisor; how long it takes is the watch's business, who abandons the exchange with the whole process.
+//! Decides where a request may go and which reply is a result. Must not know the wire to the supervisor; how long it
+//! takes is the watch's business, who abandons the exchange with the whole process.
 
+mod content;
+mod exchange;
 mod reply;
+mod trust;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{Method, StatusCode};
 use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
-use pool_protocol::task::AcceptStatus;
 use pool_protocol::worker::HttpSetup;
 use pool_worker_core::http::{BadRedirect, Denied, Rules, is_credential, literal_address, redirect_target};
 use serde::Serialize;
-use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
-use ureq::http::{Method, Response, StatusCode, Uri};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Body};
 use url::Url;
 
-pub(crate) use pool_worker_core::http::{BadRequest, BadRule, Request};
+pub(crate) use pool_worker_core::http::{BadRequest, Request};
 pub(crate) use reply::Reply;
 
+use exchange::{Answer, ExchangeError};
 use reply::{Capped, Data, Headers, read_capped};
+use trust::Trust;
 
 /// The body of a reply that is not accepted, as the error shows it.
 const ERROR_DATA_BYTES: u64 = 8 * 1024;
-/// Addresses of one name that are tried: as many as the client's list holds.
+/// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Why there is no result.
@@ -76,10 +77,18 @@ impl From<BadRequest> for HttpFailure {
     }
 }
 
-/// The process's HTTP client. It keeps no connection: the next task's name may resolve to another address.
+impl From<Denied> for HttpFailure {
+    fn from(denied: Denied) -> Self {
+        Self::new(ErrorCode::UrlDenied, denied.to_string())
+    }
+}
+
+/// What requests are sent with. It keeps no connection: the next task's name may resolve to another address.
 #[derive(Debug)]
 pub(crate) struct Client {
-    agent: Agent,
+    rules: Rules,
+    lookup: Lookup,
+    trust: Trust,
     /// No body is read beyond this.
     result_bytes: u64,
 }
@@ -91,141 +100,98 @@ fn system_lookup(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((name, port).to_socket_addrs()?.collect())
 }
 
-/// Resolves, judges, and gives the client exactly the addresses that were judged.
-#[derive(Debug)]
-struct JudgingResolver {
-    rules: Rules,
-    lookup: Lookup,
-}
-
-impl Resolver for JudgingResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        _config: &ureq::config::Config,
-        _timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = match literal_address(host) {
-            Some(ip) => vec![SocketAddr::new(ip, port)],
-            None => (self.lookup)(host, port)?,
-        };
-        self.rules.judge(host, &addresses).map_err(|denied| ureq::Error::Other(Box::new(denied)))?;
-        if addresses.is_empty() {
-            return Err(ureq::Error::HostNotFound);
-        }
-        let mut resolved = self.empty();
-        for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            resolved.push(address);
-        }
-        Ok(resolved)
-    }
-}
-
 impl Client {
     /// A client that reaches what the settings open. Results are no longer than `result_bytes`.
-    pub(crate) fn new(setup: &HttpSetup, result_bytes: u64) -> Result<Self, BadRule> {
-        Ok(Self::with_lookup(Rules::new(setup)?, result_bytes, system_lookup))
-    }
-
-    fn with_lookup(rules: Rules, result_bytes: u64, lookup: Lookup) -> Self {
-        let config = Agent::config_builder()
-            // Whoever sets the environment must not decide where requests go.
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .max_idle_connections(0)
-            .max_idle_connections_per_host(0)
-            .user_agent(concat!("process-pool/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let resolver = JudgingResolver { rules, lookup };
-        Self { agent: Agent::with_parts(config, DefaultConnector::default(), resolver), result_bytes }
+    pub(crate) fn new(setup: &HttpSetup, result_bytes: u64) -> anyhow::Result<Self> {
+        let trust = Trust::new(&setup.authorities)?;
+        Ok(Self { rules: Rules::new(setup)?, lookup: system_lookup, trust, result_bytes })
     }
 
     /// Sends the request and follows where it leads.
     pub(crate) fn perform(&self, mut request: Request) -> Result<Reply, HttpFailure> {
         let mut followed = 0;
         loop {
-            let response = self.exchange(&request)?;
+            let answer = self.exchange(&request)?;
             let follow = request.max_redirects > 0;
-            let target = if follow { redirection(&request, &response)? } else { None };
+            let target = if follow { redirection(&request, &answer)? } else { None };
             let Some(target) = target else {
-                return self.judge(&request, response);
+                return self.judge(&request, answer);
             };
             if followed == request.max_redirects {
                 let message = format!("too many redirects: {followed} were followed, the last to {}", request.url);
                 return Err(HttpFailure::new(ErrorCode::HttpError, message));
             }
             followed += 1;
-            redirect(&mut request, response.status(), target);
+            redirect(&mut request, answer.status, target);
         }
     }
 
-    fn exchange(&self, request: &Request) -> Result<Response<Body>, HttpFailure> {
-        let mut builder = ureq::http::Request::builder().method(&request.method).uri(request.url.as_str());
-        for (name, value) in &request.headers {
-            builder = builder.header(name, value);
-        }
-        let message = builder
-            .body(())
-            .map_err(|e| HttpFailure::new(ErrorCode::InvalidTask, format!("field `url` is no URL for HTTP: {e}")))?;
-        let result = match &request.body {
-            Some(bytes) => self.agent.run(message.map(|()| bytes.as_slice())),
-            None => self.agent.run(message),
+    fn exchange(&self, request: &Request) -> Result<Answer, HttpFailure> {
+        let addresses = self.addresses(&request.url)?;
+        let tls = (request.url.scheme() == "https").then(|| self.trust.config());
+        exchange::exchange(request, &addresses, tls).map_err(|error| match error {
+            ExchangeError::Url(_) => HttpFailure::new(ErrorCode::InvalidTask, error.to_string()),
+            ExchangeError::Failed(why) => no_reply(&request.url, &why),
+        })
+    }
+
+    /// Where the URL leads: exactly the addresses that were judged.
+    fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, HttpFailure> {
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        let mut addresses = match literal_address(host) {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => (self.lookup)(host, port).map_err(|error| no_reply(url, &error.to_string()))?,
         };
-        result.map_err(|error| failed_exchange(&request.url, error))
+        self.rules.judge(host, &addresses)?;
+        if addresses.is_empty() {
+            return Err(no_reply(url, "the name has no address"));
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        Ok(addresses)
     }
 
     /// Reads the reply and decides whether it is the result.
-    fn judge(&self, request: &Request, response: Response<Body>) -> Result<Reply, HttpFailure> {
-        let (parts, body) = response.into_parts();
-        let headers = reply::headers(&parts.headers);
-        let accepted = match request.accept {
-            AcceptStatus::Success => parts.status.is_success(),
-            AcceptStatus::Any => true,
-        };
-        if !accepted {
-            let message = format!("the server answered {}", parts.status);
+    fn judge(&self, request: &Request, answer: Answer) -> Result<Reply, HttpFailure> {
+        let Answer { status, headers, body } = answer;
+        let shown = reply::headers(&headers);
+        let read = |max| read_capped(content::decoded(&headers, body)?, max);
+        if !request.accept.accepts(status.as_u16()) {
+            let message = format!("the server answered {status}");
             // What was read before the connection broke is better than nothing.
-            let data = read_capped(body.into_reader(), ERROR_DATA_BYTES).ok().map(|read| match read {
-                Capped::Whole(bytes) | Capped::More(bytes) => reply::data(&parts.headers, bytes),
+            let data = read(ERROR_DATA_BYTES).ok().map(|read| match read {
+                Capped::Whole(bytes) => reply::data(&headers, bytes, true),
+                Capped::More(bytes) => reply::data(&headers, bytes, false),
             });
-            return Err(HttpFailure::new(ErrorCode::HttpStatus, message).replied(parts.status, headers, data));
+            return Err(HttpFailure::new(ErrorCode::HttpStatus, message).replied(status, shown, data));
         }
         let max = request.max_response_bytes.min(self.result_bytes);
-        match read_capped(body.into_reader(), max) {
+        match read(max) {
             Ok(Capped::Whole(bytes)) => {
-                Ok(Reply { status: parts.status.as_u16(), headers, data: reply::data(&parts.headers, bytes) })
+                Ok(Reply { status: status.as_u16(), headers: shown, data: reply::data(&headers, bytes, true) })
             }
             Ok(Capped::More(_)) => {
                 let limit = if max == request.max_response_bytes { "maxResponseBytes" } else { "limits.resultBytes" };
                 let message = format!("the reply is longer than {max} bytes once decompressed (`{limit}`)");
-                Err(HttpFailure::new(ErrorCode::OutputLimit, message).replied(parts.status, headers, None))
+                Err(HttpFailure::new(ErrorCode::OutputLimit, message).replied(status, shown, None))
             }
             Err(error) => {
                 let message = format!("the reply of {} broke off: {error}", request.url);
-                Err(HttpFailure::new(ErrorCode::HttpError, message).replied(parts.status, headers, None))
+                Err(HttpFailure::new(ErrorCode::HttpError, message).replied(status, shown, None))
             }
         }
     }
 }
 
-fn failed_exchange(url: &Url, error: ureq::Error) -> HttpFailure {
-    match error {
-        ureq::Error::Other(inner) if inner.is::<Denied>() => HttpFailure::new(ErrorCode::UrlDenied, inner.to_string()),
-        other => HttpFailure::new(ErrorCode::HttpError, format!("no reply from {url}: {other}")),
-    }
+fn no_reply(url: &Url, why: &str) -> HttpFailure {
+    HttpFailure::new(ErrorCode::HttpError, format!("no reply from {url}: {why}"))
 }
 
 /// Where a reply sends the request, if anywhere.
-fn redirection(request: &Request, response: &Response<Body>) -> Result<Option<Url>, HttpFailure> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+fn redirection(request: &Request, answer: &Answer) -> Result<Option<Url>, HttpFailure> {
+    if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let Some(location) = response.headers().get(LOCATION) else {
+    let Some(location) = answer.headers.get(LOCATION) else {
         return Ok(None);
     };
     match redirect_target(&request.url, location.as_bytes()) {
@@ -273,14 +239,18 @@ mod tests {
         Ok(texts.iter().map(|t| t.parse().unwrap()).collect())
     }
 
+    fn client(rules: Rules, lookup: Lookup) -> Client {
+        Client { rules, lookup, trust: Trust::new("").unwrap(), result_bytes: 1000 }
+    }
+
     fn listing(public: PublicAddresses, entry: &str) -> HttpSetup {
-        HttpSetup { public, allow: vec![entry.to_owned()] }
+        HttpSetup { public, allow: vec![entry.to_owned()], ..HttpSetup::default() }
     }
 
     #[test]
     fn where_public_addresses_are_denied_none_is_dialled_by_address_or_by_name() {
         let rules = Rules::new(&listing(PublicAddresses::Deny, "listed.example")).unwrap();
-        let client = Client::with_lookup(rules, 1000, |name, _| match name {
+        let client = client(rules, |name, _| match name {
             "listed.example" => addresses(&["127.0.0.1:1"]),
             _ => addresses(&["8.8.8.8:80"]),
         });
@@ -302,7 +272,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         static PORT: AtomicU16 = AtomicU16::new(0);
         PORT.store(listener.local_addr().unwrap().port(), Ordering::SeqCst);
-        let client = Client::with_lookup(Rules::default(), 1000, |_, _| {
+        let client = client(Rules::default(), |_, _| {
             let inner = format!("127.0.0.1:{}", PORT.load(Ordering::SeqCst));
             addresses(&["8.8.8.8:80", &inner])
         });
@@ -327,19 +297,12 @@ mod tests {
         });
         // Allowed on the first question, the metadata service's on every later one.
         let rules = Rules::new(&listing(PublicAddresses::Allow, "127.0.0.1")).unwrap();
-        let client = Client::with_lookup(rules, 1000, |_, _| match ASKED.fetch_add(1, Ordering::SeqCst) {
+        let client = client(rules, |_, _| match ASKED.fetch_add(1, Ordering::SeqCst) {
             0 => addresses(&[&format!("127.0.0.1:{}", PORT.load(Ordering::SeqCst))]),
             _ => addresses(&["169.254.169.254:80"]),
         });
         assert_eq!(fetch(&client, "http://rebind.example/").unwrap().status, 200);
         assert_eq!(ASKED.load(Ordering::SeqCst), 1);
         assert_eq!(fetch(&client, "http://rebind.example/").unwrap_err().code, ErrorCode::UrlDenied);
-    }
-
-    #[test]
-    fn a_proxy_in_the_environment_is_not_asked() {
-        let client = Client::with_lookup(Rules::default(), 1000, |_, _| addresses(&[]));
-        assert!(client.agent.config().proxy().is_none());
-        assert_eq!(fetch(&client, "http://nowhere.example/").unwrap_err().code, ErrorCode::HttpError);
     }
 }

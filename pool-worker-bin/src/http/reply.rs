@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use encoding_rs::{Encoding, UTF_8};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, SET_COOKIE};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use ureq::http::HeaderMap;
-use ureq::http::header::{CONTENT_TYPE, SET_COOKIE};
+
+use crate::shown::Shown;
 
 /// JSON nested deeper stays text: what reads the result must not overflow its stack.
 const MAX_DEPTH: usize = 128;
@@ -40,17 +41,15 @@ pub(super) enum HeaderText {
 pub(super) enum Data {
     /// The reply says JSON, and it is.
     Json(Box<RawValue>),
-    /// It is UTF-8.
-    Text(String),
     /// It is something else.
-    Bytes { base64: String },
+    Other(Shown),
 }
 
 /// The headers of a reply.
 pub(super) fn headers(map: &HeaderMap) -> Headers {
     let mut headers = Headers::new();
     for name in map.keys() {
-        let values = map.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let values = map.get_all(name).iter().map(|v| header_text(v.as_bytes()));
         let text = if name == SET_COOKIE {
             HeaderText::Cookies(values.collect())
         } else {
@@ -61,14 +60,20 @@ pub(super) fn headers(map: &HeaderMap) -> Headers {
     headers
 }
 
-/// The body of a reply.
-pub(super) fn data(map: &HeaderMap, body: Vec<u8>) -> Data {
-    let text = match String::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => return Data::Bytes { base64: STANDARD.encode(error.as_bytes()) },
+/// What is no UTF-8 is Latin-1, which has a character for every byte.
+fn header_text(value: &[u8]) -> String {
+    std::str::from_utf8(value).map_or_else(|_| value.iter().copied().map(char::from).collect(), str::to_owned)
+}
+
+/// The body of a reply. `is_whole`: whether none of it was cut off.
+pub(super) fn data(map: &HeaderMap, body: Vec<u8>, is_whole: bool) -> Data {
+    let kind = Kind::of(map);
+    let text = match kind.text(body, is_whole) {
+        Shown::Text(text) => text,
+        bytes @ Shown::Bytes { .. } => return Data::Other(bytes),
     };
-    if !says_json(map) {
-        return Data::Text(text);
+    if !kind.is_json() {
+        return Data::Other(Shown::Text(text));
     }
     // Some servers begin with a byte order mark.
     let json = text.trim_start_matches('\u{feff}');
@@ -76,14 +81,50 @@ pub(super) fn data(map: &HeaderMap, body: Vec<u8>) -> Data {
     let checked = serde_json::from_str::<&RawValue>(json).ok().and_then(|json| one_line(json.get()));
     match checked.map(RawValue::from_string) {
         Some(Ok(value)) => Data::Json(value),
-        _ => Data::Text(text),
+        _ => Data::Other(Shown::Text(text)),
     }
 }
 
-fn says_json(map: &HeaderMap) -> bool {
-    let kind = map.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
+/// What a reply says that its body is.
+struct Kind {
+    /// In lower case; empty when it says nothing.
+    essence: String,
+    /// `charset`, when it is one that the web has.
+    encoding: Option<&'static Encoding>,
+}
+
+impl Kind {
+    fn of(map: &HeaderMap) -> Self {
+        let value = map.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes())).unwrap_or_default();
+        let mut parts = value.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let mut parameters = parts.filter_map(|part| part.split_once('='));
+        let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+        let label = charset.map(|(_, label)| label.trim().trim_matches(['"', '\'']));
+        Self { essence, encoding: label.and_then(|label| Encoding::for_label(label.as_bytes())) }
+    }
+
+    fn is_json(&self) -> bool {
+        self.essence == "application/json" || self.essence == "text/json" || self.essence.ends_with("+json")
+    }
+
+    fn is_text(&self) -> bool {
+        self.essence.starts_with("text/") || self.is_json() || self.essence.ends_with("xml")
+    }
+
+    /// A text in the encoding that the body begins with, else in the one that the reply names, else in UTF-8. Bytes that are
+    /// none in it stay bytes.
+    fn text(&self, body: Vec<u8>, is_whole: bool) -> Shown {
+        let marked = Encoding::for_bom(&body).map(|(encoding, _)| encoding).filter(|_| self.is_text());
+        match marked.or(self.encoding) {
+            Some(encoding) if encoding != UTF_8 => match encoding.decode_with_bom_removal(&body) {
+                (text, false) => Shown::Text(text.into_owned()),
+                (_, true) => Shown::of(body),
+            },
+            _ if is_whole => Shown::of(body),
+            _ => Shown::of_cut(body),
+        }
+    }
 }
 
 /// Takes the white space out between the tokens of what is JSON: a result is one line. Nothing when it is nested too deeply. Numbers
@@ -137,7 +178,7 @@ mod tests {
     fn shown(kind: &str, body: &[u8]) -> String {
         let mut map = HeaderMap::new();
         map.insert(CONTENT_TYPE, kind.parse().unwrap());
-        serde_json::to_string(&data(&map, body.to_vec())).unwrap()
+        serde_json::to_string(&data(&map, body.to_vec(), true)).unwrap()
     }
 
     #[test]
@@ -156,13 +197,54 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_read_in_the_encoding_that_it_is_written_in() {
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        let marked = |text: &str| [&[0xff, 0xfe], &utf16(text)[..]].concat();
+        for (kind, body, expected) in [
+            ("text/html; charset=iso-8859-1", b"gr\xfc\xdf \x80".to_vec(), "\"grüß €\""),
+            ("TEXT/HTML;Charset=\"Latin1\"", b"\xfc".to_vec(), "\"ü\""),
+            ("text/plain; format=flowed; charset=Shift_JIS", b"\x83e\x83X\x83g".to_vec(), "\"テスト\""),
+            ("application/json; charset=windows-1252", b"{\"a\": \"\xfc\"}".to_vec(), "{\"a\":\"ü\"}"),
+            ("text/plain; charset=utf-16le", utf16("ü"), "\"ü\""),
+            ("text/plain", marked("ü"), "\"ü\""),
+            ("application/xml", marked("<a/>"), "\"<a/>\""),
+            ("application/json", marked("[1]"), "[1]"),
+            // The mark knows better.
+            ("text/plain; charset=iso-8859-1", "\u{feff}ü".into(), "\"\u{feff}ü\""),
+        ] {
+            assert_eq!(shown(kind, &body), expected, "{kind}");
+        }
+        for (kind, body) in [
+            // No text in it, no such encoding, no text at all.
+            ("text/plain; charset=shift_jis", &[0x83][..]),
+            ("text/plain; charset=utf-8", &[0xfc]),
+            ("text/plain; charset=klingon", &[0xfc]),
+            ("audio/mpeg", &[0xff, 0xfe, 0, 1]),
+        ] {
+            assert!(shown(kind, body).starts_with(r#"{"base64":"#), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_was_cut_within_a_character_is_a_text() {
+        let mut map = HeaderMap::new();
+        map.insert(CONTENT_TYPE, "text/plain".parse().unwrap());
+        let cut = data(&map, "aü".as_bytes()[..2].to_vec(), false);
+        assert_eq!(serde_json::to_string(&cut).unwrap(), "\"a\"");
+    }
+
+    #[test]
     fn repeated_headers_are_joined_and_cookies_are_listed() {
         let mut map = HeaderMap::new();
         for (name, value) in [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "a=1, 2"), ("set-cookie", "b=3")] {
-            map.append(ureq::http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let text = serde_json::to_string(&headers(&map)).unwrap();
         assert_eq!(text, r#"{"set-cookie":["a=1, 2","b=3"],"x-a":"1, 2"}"#);
+        for (value, shown) in [(&b"gr\xfc\xdf"[..], r#"{"x":"grüß"}"#), ("grüß".as_bytes(), r#"{"x":"grüß"}"#)] {
+            let map = HeaderMap::from_iter([(http::HeaderName::from_static("x"), value.try_into().unwrap())]);
+            assert_eq!(serde_json::to_string(&headers(&map)).unwrap(), shown);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -25,7 +25,7 @@ const WHOLE: i32 = 3;
 
 /// Of the system, to be read by programs: libraries, their data, and what the C library looks up. No folder of programs: whoever may read one
 /// may run what is in it through the dynamic loader, which has to be executable.
-const READ: [&str; 50] = [
+const READ: [&str; 53] = [
     // Shared libraries, and the data that programs come with.
     "/lib",
     "/lib32",
@@ -66,9 +66,12 @@ const READ: [&str; 50] = [
     "/etc/timezone",
     "/etc/locale.alias",
     "/etc/locale.conf",
-    // Certificates: curl, git, Python.
+    // Certificates: curl, git, Python, and HTTP requests.
     "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/openssl.cnf",
+    "/var/lib/ca-certificates",
     "/etc/ca-certificates",
     "/etc/pki/tls",
     "/etc/pki/ca-trust",
@@ -112,6 +115,8 @@ pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
     let mut allowed: BTreeMap<&Path, BitFlags<AccessFs>> = BTreeMap::new();
     let mut add = |path, access| *allowed.entry(path).or_insert(BitFlags::EMPTY) |= access;
     READ.iter().for_each(|path| add(Path::new(*path), read));
+    let authorities = authorities();
+    authorities.iter().for_each(|path| add(path, read));
     DEVICES.iter().for_each(|path| add(Path::new(*path), read | AccessFs::WriteFile | AccessFs::IoctlDev));
     // What may be executed may not be written, unless the configuration names it twice.
     setup.isolation.readable.iter().for_each(|path| add(Path::new(path), read | AccessFs::Execute));
@@ -122,6 +127,12 @@ pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
         rules = allow(rules, path, access)?;
     }
     enforce(rules, WHOLE)
+}
+
+/// Where the machine's authorities are, if this process's environment says so.
+fn authorities() -> Vec<PathBuf> {
+    let places = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| std::env::var_os(name).unwrap_or_default());
+    places.iter().flat_map(std::env::split_paths).filter(|path| path.is_absolute()).collect()
 }
 
 /// What is put on each program besides: it signals nobody but itself and what it starts, so not the

@@ -9,6 +9,7 @@ pub mod executable;
 pub mod skip;
 
 pub mod programs;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -294,8 +294,10 @@ fn check_json_shape(field: &str, value: Option<&RawValue>, first: char, what: &s
 fn http_data<'r>(raw: &'r Raw<'_>) -> Result<HttpData<'r>, InvalidTask> {
     let url = raw.url.clone().filter(|u| !u.is_empty()).ok_or_else(|| missing("url"))?;
     let scalar = |v: &serde_json::Value| v.is_string() || v.is_number() || v.is_boolean();
-    if let Some((name, _)) = raw.query.iter().flatten().find(|(_, v)| !scalar(v)) {
-        return Err(InvalidTask::new(&format!("query.{name}"), "must be a string, a number or a boolean".into()));
+    let sound = |v: &serde_json::Value| scalar(v) || v.as_array().is_some_and(|list| list.iter().all(scalar));
+    if let Some((name, _)) = raw.query.iter().flatten().find(|(_, v)| !sound(v)) {
+        let problem = "must be a string, a number or a boolean, or an array of these";
+        return Err(InvalidTask::new(&format!("query.{name}"), problem.into()));
     }
     Ok(HttpData {
         url,
@@ -305,7 +307,7 @@ fn http_data<'r>(raw: &'r Raw<'_>) -> Result<HttpData<'r>, InvalidTask> {
         body: raw.body,
         max_redirects: raw.max_redirects,
         max_response_bytes: raw.max_response_bytes,
-        accept_status: raw.accept_status,
+        accept_status: raw.accept_status.clone(),
     })
 }
 

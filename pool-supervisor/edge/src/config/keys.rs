@@ -76,6 +76,7 @@ pub const KEYS: &[Key] = &[
     key("http.keyFile", "auto", "absolute path of the file with the API's key, made at first start; `auto` is `api.key` beside the control socket"),
     key("http.public", "allow", "whether `http-request` tasks may reach public addresses that `http.allow` does not list: `allow` or `deny`. With `deny` a NAME in the list opens the public addresses that it resolves to, and an inner address needs an entry of its own"),
     key("http.allow", "[]", "what `http-request` tasks may reach besides public addresses, or with `http.public` `deny` at all: `ADDRESS`, `ADDRESS:PORT`, `NETWORK/BITS`, `NAME`, `NAME:PORT`"),
+    key("http.ca", "[]", "files of certificates in PEM, a path or a list of paths: authorities that `http-request` tasks trust besides the machine's"),
     key("log.level", "info", "`error`, `warn`, `info`, `debug` or `trace`"),
     key("log.format", "auto", "`text`, `json`, or `auto`: text, without time stamps where the journal adds them"),
 ];

@@ -11,7 +11,7 @@ use pool_protocol::worker::PublicAddresses;
 use super::value::{Problem, Section, Setting, Value};
 use super::{
     CgroupConfig, CgroupMode, Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS,
-    PoolConfig, ProjectConfig, ShellConfig, Tenancy, Trust, allow, keys,
+    PoolConfig, ProjectConfig, ShellConfig, Tenancy, Trust, allow, authorities, keys,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -327,6 +327,13 @@ fn http(mut from: Section, http: &mut HttpConfig) -> Result<(), Problem> {
     if let Some(setting) = from.take("allow") {
         for entry in setting.list("a list of addresses, networks and names")? {
             http.allow.push(allow::destination(&entry)?);
+        }
+    }
+    if let Some(setting) = from.take("ca") {
+        for entry in setting.one_or_list("a file of certificates in PEM, or a list of such files")? {
+            let path = allow::existing(&entry)?;
+            authorities::add(&entry, &path, &mut http.authorities)?;
+            http.ca.push(path);
         }
     }
     from.finish()

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::*;
 
 fn accept(json: &str) -> Config {
@@ -526,4 +528,45 @@ fn the_apis_files_lie_beside_the_control_socket_unless_named() {
     let named = http(r#"{"http":{"listen":"off","socket":"/a/s","keyFile":"/a/k"}}"#);
     assert_eq!(named.socket_beside(control).as_deref(), Some(Path::new("/a/s")));
     assert_eq!(named.key_file_beside(control), Path::new("/a/k"));
+}
+
+/// An authority that has signed nothing.
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBajCCAQ+gAwIBAgIUeUT7Vp6NyhoUjhTApHO6EIjTVSwwCgYIKoZIzj0EAwIw\n\
+ITEfMB0GA1UEAwwWYXV0aG9yaXR5IG9mIHRoZSB0ZXN0czAgFw0yMDAxMDEwMDAw\n\
+MDBaGA8yMTIwMDEwMTAwMDAwMFowITEfMB0GA1UEAwwWYXV0aG9yaXR5IG9mIHRo\n\
+ZSB0ZXN0czBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABL0chzKlRLKVGQiRF6nD\n\
+0FJHbA0jCM20LgjOw2XsqosLVubQx6fiEI4SeXibn5LwIcMlm277ze06Laq3Ej3W\n\
+DkCjIzAhMA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgEGMAoGCCqGSM49\n\
+BAMCA0kAMEYCIQDhKgl7b8OJgC59FLkvJSpMtEcfnObsqMZo4jSUhO01BwIhAM1T\n\
+lq0z36EurSfYNNy4k4Z0ErefoY4telASzGscKJ2a\n\
+-----END CERTIFICATE-----\n";
+
+#[test]
+fn authorities_are_read_with_the_configuration_and_said_to_workers() {
+    let (_folder, path) = file("ca.pem", AUTHORITY);
+    let path = path.canonicalize().expect("it is there");
+    for json in [json!({"http": {"ca": path}}), json!({"http": {"ca": [path, path]}})] {
+        let config = accept(&json.to_string());
+        assert!(config.http.ca.iter().all(|ca| *ca == path) && !config.http.ca.is_empty(), "{json}");
+        let told = config.worker_setup(Lane::Io, String::new(), None).http.authorities;
+        assert_eq!(told.matches(AUTHORITY).count(), config.http.ca.len());
+        assert_eq!(accept(&config.effective_json()), config);
+    }
+    // Another file in its place is another setting: a reload replaces the workers.
+    let before = accept(&json!({"http": {"ca": path}}).to_string());
+    std::fs::write(&path, AUTHORITY.repeat(2)).expect("written");
+    assert_ne!(accept(&json!({"http": {"ca": path}}).to_string()), before);
+    for (text, problem) in [
+        ("", "must be a file of certificates in PEM"),
+        ("no certificate", "must be a file of certificates in PEM"),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "holds a damaged certificate"),
+        (&AUTHORITY.repeat(2000), "is too much"),
+    ] {
+        std::fs::write(&path, text).expect("written");
+        let refused = refuse(&json!({"http": {"ca": [path]}}).to_string());
+        assert!(refused.starts_with("http.ca[0] ") && refused.contains(problem), "{refused}");
+    }
+    assert!(refuse(r#"{"http":{"ca":"/no/such.pem"}}"#).starts_with("http.ca names /no/such.pem: No such file"));
+    assert!(refuse(r#"{"http":{"ca":1}}"#).starts_with("http.ca must be a file of certificates"));
 }

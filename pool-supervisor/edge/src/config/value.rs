@@ -271,6 +271,14 @@ impl Setting {
         })
     }
 
+    /// A list, or the one text that would be its only element.
+    pub(super) fn one_or_list(self, what: &str) -> Result<Vec<Self>, Problem> {
+        match self.value {
+            Value::Text(_) => Ok(vec![self]),
+            _ => self.list(what),
+        }
+    }
+
     pub(super) fn list(self, what: &str) -> Result<Vec<Self>, Problem> {
         match self.value {
             Value::List(items) => {

@@ -18,7 +18,7 @@ const DEFAULT_REDIRECTS: u32 = 5;
 /// The most redirects a task may ask for.
 const MAX_REDIRECTS: u32 = 50;
 /// Headers a task may set.
-const MAX_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 256;
 /// A URL is no longer.
 const MAX_URL_BYTES: usize = 16 * 1024;
 
@@ -77,7 +77,9 @@ impl Request {
         if let Some(query) = data.query.as_ref().filter(|query| !query.is_empty()) {
             let mut pairs = url.query_pairs_mut();
             for (name, value) in query {
-                pairs.append_pair(name, &query_value(name, value)?);
+                for text in query_values(name, value)? {
+                    pairs.append_pair(name, &text);
+                }
             }
         }
         let mut headers = read_headers(data)?;
@@ -97,7 +99,7 @@ impl Request {
             body,
             max_redirects,
             max_response_bytes: data.max_response_bytes.unwrap_or(DEFAULT_RESPONSE_BYTES),
-            accept: data.accept_status.unwrap_or(AcceptStatus::Success),
+            accept: data.accept_status.clone().unwrap_or_default(),
         })
     }
 }
@@ -137,16 +139,22 @@ fn read_method(text: &str) -> Result<Method, BadRequest> {
     Ok(method)
 }
 
-fn query_value(name: &str, value: &Value) -> Result<String, BadRequest> {
-    match value {
+/// An array stands for one pair for each of its values.
+fn query_values(name: &str, value: &Value) -> Result<Vec<String>, BadRequest> {
+    let values = match value {
+        Value::Array(values) => values.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let texts = values.iter().map(|value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => {
-            let field = format!("query.{name}");
-            Err(InvalidTask::new(&field, "must be a string, a number or a boolean".into()).into())
+            let problem = "must be a string, a number or a boolean, or an array of these";
+            Err(InvalidTask::new(&format!("query.{name}"), problem.into()).into())
         }
-    }
+    });
+    texts.collect()
 }
 
 fn read_headers(data: &HttpData<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, BadRequest> {
@@ -251,7 +259,12 @@ mod tests {
     fn queries_are_appended_and_escaped() {
         let request = read(r#"{"url":"http://a/?x=1","query":{"q":"a b&c=d\r\n","n":1.5,"t":true}}"#).unwrap();
         assert_eq!(request.url.query(), Some("x=1&n=1.5&q=a+b%26c%3Dd%0D%0A&t=true"));
-        assert!(problem(r#"{"url":"http://a/","query":{"q":[1]}}"#).contains("query.q"));
+        let request = read(r#"{"url":"http://a/","query":{"q":["a b",1,false],"z":[]}}"#).unwrap();
+        assert_eq!(request.url.query(), Some("q=a+b&q=1&q=false"));
+        for value in ["null", "{}", "[[1]]", "[null]"] {
+            let json = format!(r#"{{"url":"http://a/","query":{{"q":{value}}}}}"#);
+            assert!(problem(&json).contains("query.q"), "{value}");
+        }
     }
 
     #[test]

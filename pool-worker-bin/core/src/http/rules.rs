@@ -163,7 +163,8 @@ mod tests {
     use super::*;
 
     fn setup(public: PublicAddresses, allow: &[&str]) -> HttpSetup {
-        HttpSetup { public, allow: allow.iter().map(|s| (*s).to_owned()).collect() }
+        let allow = allow.iter().map(|s| (*s).to_owned()).collect();
+        HttpSetup { public, allow, ..HttpSetup::default() }
     }
 
     fn rules(allow: &[&str]) -> Rules {
