@@ -1,6 +1,7 @@
 //! `http-request`: what is sent, what comes back, and what is never reached.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pool_tests::server::{Reply, Server};
 use pool_tests::tasks::{error, get, result, with};
@@ -146,4 +147,18 @@ fn nobody_listening_is_an_http_error() {
         outcome["error"]["message"].as_str().is_some_and(|m| m.contains("127.0.0.1:1") || m.contains("refused")),
         "{outcome}"
     );
+}
+
+#[test]
+fn a_retry_comes_no_sooner_than_the_server_asks() {
+    let asked = AtomicBool::new(false);
+    let server = Server::start(move |_| match asked.swap(true, Ordering::SeqCst) {
+        false => Reply::new("503 Service Unavailable", &[("Retry-After", "1")], ""),
+        true => Reply::text("now"),
+    });
+    let pool = pool_for(&[&server]);
+    let retry = json!({"maxAttempts": 2, "retry": {"initialDelay": 1, "maxDelay": 10, "jitter": 0}});
+    let outcome = pool.run(with(get(&server.url("/")), retry));
+    assert_eq!((&outcome["attempts"], &outcome["result"]["data"]), (&json!(2), &json!("now")), "{outcome}");
+    assert!(outcome["receipt"]["queuedMs"].as_f64() >= Some(1000.0), "{outcome}");
 }

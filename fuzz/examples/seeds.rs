@@ -60,6 +60,7 @@ fn main() -> std::io::Result<()> {
             cpu_us: 5,
             busy_us: 5,
             memory_bytes: 1 << 33,
+            retry_after_ms: 0,
             result_len: 4,
             spoiled: false,
         };

@@ -92,8 +92,7 @@ fn loader(file: &File, start: &[u8]) -> Option<PathBuf> {
     if !start.starts_with(b"\x7fELF\x02") {
         return None;
     }
-    let (table, entry, count) =
-        (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
+    let (table, entry, count) = (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
     for at in 0..count {
         let mut header = [0; 56];
         file.read_exact_at(&mut header, table.checked_add(at * entry)?).ok()?;

@@ -46,7 +46,8 @@ fn a_reply_without_a_body_is_not_decoded_whatever_its_head_says() {
 fn a_coded_reply_is_decoded_and_one_that_is_none_is_an_error() {
     let coded = |name: &str, body: &[u8]| {
         let len = body.len();
-        let head = format!("200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {name}\r\nContent-Length: {len}");
+        let head =
+            format!("200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {name}\r\nContent-Length: {len}");
         Server::saying(reply(&head, body))
     };
     for name in ["gzip", "GZIP", "X-GZip", "identity, gzip"] {
@@ -119,12 +120,10 @@ fn a_redirect_may_name_its_target_in_utf8() {
 #[test]
 fn a_text_in_another_encoding_is_a_text() {
     let body = b"gr\xfc\xdfe";
-    for (kind, expected) in [
-        ("text/plain; charset=ISO-8859-1", json!("grüße")),
-        ("text/plain", json!({"base64": "Z3L832U="})),
-    ] {
-        let server =
-            Server::saying(reply(&format!("200 OK\r\nContent-Type: {kind}\r\nContent-Length: 6"), body));
+    for (kind, expected) in
+        [("text/plain; charset=ISO-8859-1", json!("grüße")), ("text/plain", json!({"base64": "Z3L832U="}))]
+    {
+        let server = Server::saying(reply(&format!("200 OK\r\nContent-Type: {kind}\r\nContent-Length: 6"), body));
         assert_eq!(fetch(&mut worker(&[&server]), &json!({"url": server.url("/")})).result()["data"], expected);
     }
 }
@@ -165,4 +164,19 @@ fn a_reply_may_have_256_headers() {
     let data = json!({"url": server.url("/"), "headers": headers});
     assert_eq!(fetch(&mut worker(&[&server]), &data).result()["data"], "ok");
     assert!(server.seen()[0].header("x-255").is_some());
+}
+
+#[test]
+fn how_long_a_server_asks_to_be_left_alone_goes_with_the_failure() {
+    let date = "Date: Sun, 06 Nov 1994 08:49:00 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    for (status, headers, expected_ms) in [
+        ("503 Service Unavailable", "Retry-After: 7\r\n", 7_000),
+        ("429 Too Many Requests", date, 37_000),
+        ("429 Too Many Requests", "Retry-After: later\r\n", 0),
+        ("503 Service Unavailable", "", 0),
+    ] {
+        let server = Server::saying(answer(status, headers, ""));
+        let ended = fetch(&mut worker(&[&server]), &json!({"url": server.url("/")}));
+        assert_eq!((ended.failure().0, ended.head.retry_after_ms), (ErrorCode::HttpStatus, expected_ms), "{headers}");
+    }
 }

@@ -20,7 +20,7 @@ pub const PUBLIC_ADDRESSES: u32 = 4;
 pub const TENANTS: u32 = 5;
 
 /// A worker is told how long a program gets to end by itself, its umask, and whose certificates requests
-/// trust.
+/// trust; and says how long a server asks to be left alone.
 pub const PROGRAMS: u32 = 6;
 
 /// What this build speaks.

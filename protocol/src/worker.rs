@@ -296,6 +296,8 @@ pub struct DoneHead {
     pub busy_us: u64,
     /// See [`crate::outcome::Receipt::memory_bytes`].
     pub memory_bytes: u64,
+    /// How long whoever refused the attempt asks to be left alone, in milliseconds; 0 when nobody does.
+    pub retry_after_ms: u64,
     /// Where the console lines begin.
     pub result_len: u32,
     /// The worker must not run another task and is about to exit.

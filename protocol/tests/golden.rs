@@ -219,11 +219,7 @@ fn the_setup_of_a_worker() {
             kill_after_ms: 2000,
             umask: 0o022,
         },
-        http: HttpSetup {
-            public: PublicAddresses::Deny,
-            allow: vec!["a.example:443".into()],
-            authorities: "x".into(),
-        },
+        http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()], authorities: "x".into() },
         isolation: IsolationSetup {
             level: Level::Strict,
             namespaced: true,
@@ -267,10 +263,11 @@ fn from_the_worker() {
         cpu_us: 3,
         busy_us: 5,
         memory_bytes: 4,
+        retry_after_ms: 6,
         result_len: 2,
         spoiled: true,
     };
-    golden(Kind::Done, 7, &done, b"{}", "62 00 0900 02000000 0700000000000000 01 010b 02 03 05 04 02 01 7b7d");
+    golden(Kind::Done, 7, &done, b"{}", "62 00 0a00 02000000 0700000000000000 01 010b 02 03 05 04 06 02 01 7b7d");
     let heartbeat = HeartbeatHead { rss_bytes: 1, cpu_us: 2 };
     golden(Kind::Heartbeat, 0, &heartbeat, b"", "63 00 0200 00000000 0000000000000000 01 02");
     golden(Kind::Log, 7, &LogHead { level: LogLevel::Warn }, b"hi", "64 00 0100 02000000 0700000000000000 03 6869");

@@ -152,7 +152,15 @@ impl Failing {
             Action::Assign { worker, task, attempt, timeout_ms, .. } => {
                 assert!(timeout_ms > 0);
                 let code = Some(ErrorCode::JsException);
-                let end = AttemptEnd { code, run_us: 1, cpu_us: 1, busy_us: 1, memory_bytes: 1, spoiled: false };
+                let end = AttemptEnd {
+                    code,
+                    run_us: 1,
+                    cpu_us: 1,
+                    busy_us: 1,
+                    memory_bytes: 1,
+                    retry_after_ms: 0,
+                    spoiled: false,
+                };
                 self.core.handle(self.now, Event::TaskDone { worker, task, attempt, end }, then);
             }
             Action::Retire { worker } | Action::Kill { worker } => {

@@ -392,6 +392,7 @@ fn done(attempt: u32, script: &mut Script<'_>) -> DoneHead {
         cpu_us: run_us,
         busy_us: run_us,
         memory_bytes: 1,
+        retry_after_ms: 0,
         result_len: 6,
         spoiled: script.number(16) == 15,
     }

@@ -141,6 +141,7 @@ impl Core {
             cpu_us: 0,
             busy_us: run_us,
             memory_bytes: 0,
+            retry_after_ms: 0,
             spoiled: true,
         }
     }

@@ -87,6 +87,8 @@ pub struct AttemptEnd {
     pub busy_us: u64,
     /// Bytes; see the receipt.
     pub memory_bytes: u64,
+    /// No other attempt before this many milliseconds, says whoever refused this one; 0 when nobody does.
+    pub retry_after_ms: u64,
     /// The worker says that it must not run another task.
     pub spoiled: bool,
 }

@@ -131,8 +131,5 @@ fn refused_to_stop(id: TaskId, code: ErrorCode, grace_ms: u64) -> Verdict {
         ErrorCode::Cancelled => (Cause::Cancelled, "was cancelled"),
         _ => (Cause::Deadline, "ran out of time"),
     };
-    Verdict {
-        cause,
-        evidence: format!("task {id} {why} and did not stop within {grace_ms} ms of being asked to"),
-    }
+    Verdict { cause, evidence: format!("task {id} {why} and did not stop within {grace_ms} ms of being asked to") }
 }

@@ -81,11 +81,9 @@ impl Core {
             // It was to end, and ended otherwise than well: what it was asked to end as is the truth.
             (Some(code), Some(stop)) if code != stop => self.end_stopped(slot, stop, Some(end), None, out),
             (Some(code), None) if code.retried_by_default() && self.may_retry(slot) => {
-                let delay_us = self.retry_delay_us(slot);
-                if self.in_time(slot, delay_us) {
-                    self.retry_later(slot, code, delay_us, out);
-                } else {
-                    self.end_reported(slot, end, out);
+                match self.delay_asked_for(slot, end.retry_after_ms) {
+                    Some(delay_us) if self.in_time(slot, delay_us) => self.retry_later(slot, code, delay_us, out),
+                    _ => self.end_reported(slot, end, out),
                 }
             }
             (Some(_), _) => self.end_reported(slot, end, out),

@@ -1,7 +1,8 @@
 //! Another attempt: whether, and after how long.
 //!
 //! Back-off: initial * factor^(n-1) after the n-th attempt, varied by the task's jitter, never above its maximum. A retry
-//! that could not start before the task's deadline is not waited for.
+//! that could not start before the task's deadline is not waited for. Whoever refused the attempt may ask for more time than
+//! that, above the maximum too; who asks for more than a day is not asked again.
 
 use alloc::vec::Vec;
 
@@ -13,6 +14,9 @@ use crate::settings::RetryPolicy;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
+
+/// The longest time that somebody may ask to be left alone, in milliseconds.
+const MOST_ASKED_FOR_MS: u64 = 24 * 3600 * 1000;
 
 /// The delay after this many attempts, without jitter, in milliseconds.
 fn backoff_ms(policy: &RetryPolicy, attempts: u32) -> u64 {
@@ -40,6 +44,12 @@ impl Core {
         let policy = task.retry();
         let delay_us = backoff_ms(&policy, task.attempts) * 1000;
         self.prng.vary(delay_us, policy.jitter.clamp(0.0, 1.0)).min(u64::from(policy.max_delay_ms) * 1000)
+    }
+
+    /// As [`Self::retry_delay_us`], but no less than somebody asks for; nothing when that is too much.
+    pub(crate) fn delay_asked_for(&mut self, slot: u32, asked_ms: u64) -> Option<u64> {
+        let own_us = self.retry_delay_us(slot);
+        (asked_ms <= MOST_ASKED_FOR_MS).then(|| own_us.max(asked_ms * 1000))
     }
 
     /// Whether an attempt after this delay would start before the task's deadline.

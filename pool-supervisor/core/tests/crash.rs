@@ -9,8 +9,15 @@ use pool_core::settings::Settings;
 use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Status};
 
-const GOOD: AttemptEnd =
-    AttemptEnd { code: None, run_us: 1000, cpu_us: 0, busy_us: 1000, memory_bytes: 0, spoiled: false };
+const GOOD: AttemptEnd = AttemptEnd {
+    code: None,
+    run_us: 1000,
+    cpu_us: 0,
+    busy_us: 1000,
+    memory_bytes: 0,
+    retry_after_ms: 0,
+    spoiled: false,
+};
 
 #[test]
 fn a_crash_loses_no_task_and_ends_none_twice() {

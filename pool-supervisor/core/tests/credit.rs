@@ -38,7 +38,15 @@ fn tasks_that_a_busy_machine_makes_wait_are_tiny_all_the_same() {
         let mut pool = Pool::new(quiet(1));
         let id = pool.submit(task("p"));
         pool.advance_us(5_000);
-        let end = AttemptEnd { code: None, run_us: 5_000, cpu_us: 30, busy_us, memory_bytes: 1, spoiled: false };
+        let end = AttemptEnd {
+            code: None,
+            run_us: 5_000,
+            cpu_us: 30,
+            busy_us,
+            memory_bytes: 1,
+            retry_after_ms: 0,
+            spoiled: false,
+        };
         pool.report(id, end);
         submit_many(&mut pool, 100);
         assert_eq!(held(&pool), expected, "busy for {busy_us} us of 5 ms");

@@ -155,8 +155,15 @@ fn a_worker_serves_for_ten_times_as_long_as_a_start_takes() {
 /// A loaded machine: each task uses 20 us, and takes half a millisecond.
 #[test]
 fn run_time_that_a_loaded_machine_has_added_does_not_use_a_worker_up() {
-    const USED_20: AttemptEnd =
-        AttemptEnd { code: None, run_us: 500, cpu_us: 20, busy_us: 20, memory_bytes: 1, spoiled: false };
+    const USED_20: AttemptEnd = AttemptEnd {
+        code: None,
+        run_us: 500,
+        cpu_us: 20,
+        busy_us: 20,
+        memory_bytes: 1,
+        retry_after_ms: 0,
+        spoiled: false,
+    };
     let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 4_000);
     for _ in 0..1_999 {
         let id = pool.submit(task("p"));
@@ -253,7 +260,8 @@ fn a_recycled_worker_that_does_not_exit_is_killed_as_recycled() {
     let (worker, attempt) = pool.holder(id).expect("held");
     pool.workers.get_mut(&worker).expect("alive").tasks.push((TaskId(1), 1));
     pool.workers.get_mut(&worker).expect("alive").tasks.retain(|(task, _)| *task != id);
-    let end = AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, spoiled: false };
+    let end =
+        AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, retry_after_ms: 0, spoiled: false };
     pool.handle(Event::TaskDone { worker, task: id, attempt, end });
     assert!(pool.workers[&old].retiring);
     pool.advance_ms(1_999);

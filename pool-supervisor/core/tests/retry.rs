@@ -98,3 +98,32 @@ fn a_delay_of_zero_tries_again_at_once() {
     pool.fail(id, ErrorCode::JsException);
     assert_eq!(pool.holder(id).expect("it runs again").1, 2);
 }
+
+/// A server refuses the first attempt and asks to be left alone; when the next one starts, if at all.
+fn next_attempt_ms(task: NewTask<'_>, asked_ms: u64) -> Option<u64> {
+    let mut pool = Pool::new(quiet(1));
+    let id = pool.submit(task);
+    pool.refused_for(id, ErrorCode::HttpStatus, asked_ms);
+    if pool.ended.contains_key(&id) {
+        return None;
+    }
+    let mut waited = 0;
+    while !pool.is_held(id) {
+        pool.advance_ms(1);
+        waited += 1;
+        assert!(waited < 100_000, "it never comes");
+    }
+    Some(waited)
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone() {
+    let retry = RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 2000, jitter: 0.0 };
+    let request = || NewTask { retry, ..task("p") };
+    assert_eq!(next_attempt_ms(request(), 0), Some(1000));
+    assert_eq!(next_attempt_ms(request(), 500), Some(1000), "the longer of both");
+    assert_eq!(next_attempt_ms(request(), 60_000), Some(60_000), "above the task's own maximum");
+    assert_eq!(next_attempt_ms(NewTask { deadline_ms: Some(50_000), ..request() }, 60_000), None);
+    assert_eq!(next_attempt_ms(request(), 24 * 3600 * 1000 + 1), None);
+    assert_eq!(next_attempt_ms(request(), u64::MAX), None);
+}

@@ -269,6 +269,7 @@ fn put_unstarted(out: &mut Vec<u8>, (id, attempt): (u64, u32), code: ErrorCode) 
         cpu_us: 0,
         busy_us: 0,
         memory_bytes: 0,
+        retry_after_ms: 0,
         result_len: u32::try_from(body.len()).expect("written above"),
         spoiled: false,
     };

@@ -10,13 +10,16 @@ mod trust;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pool_protocol::limits::MAX_ERROR_BYTES;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::worker::HttpSetup;
-use pool_worker_core::http::{BadRedirect, Denied, Rules, is_credential, literal_address, redirect_target};
+use pool_worker_core::http::{
+    BadRedirect, Denied, Rules, is_credential, literal_address, redirect_target, retry_after,
+};
 use serde::Serialize;
 use url::Url;
 
@@ -37,6 +40,9 @@ const MAX_ADDRESSES: usize = 16;
 pub(crate) struct HttpFailure {
     #[serde(skip)]
     pub(crate) code: ErrorCode,
+    /// How long the server asks to be left alone.
+    #[serde(skip)]
+    pub(crate) retry_after: Duration,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -50,7 +56,7 @@ impl HttpFailure {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         crate::run::bound(&mut message, crate::run::MAX_MESSAGE_BYTES);
-        Self { code, message, status: None, headers: None, data: None }
+        Self { code, retry_after: Duration::ZERO, message, status: None, headers: None, data: None }
     }
 
     /// With what the server answered, as much of it as an error may hold.
@@ -162,7 +168,8 @@ impl Client {
                 Capped::Whole(bytes) => reply::data(&headers, bytes, true),
                 Capped::More(bytes) => reply::data(&headers, bytes, false),
             });
-            return Err(HttpFailure::new(ErrorCode::HttpStatus, message).replied(status, shown, data));
+            let failure = HttpFailure::new(ErrorCode::HttpStatus, message).replied(status, shown, data);
+            return Err(HttpFailure { retry_after: asked_for(&headers), ..failure });
         }
         let max = request.max_response_bytes.min(self.result_bytes);
         match read(max) {
@@ -180,6 +187,15 @@ impl Client {
             }
         }
     }
+}
+
+/// How long the server asks to be left alone. Its own clock counts, where it tells the time.
+#[expect(clippy::disallowed_methods, reason = "servers name times of day")]
+fn asked_for(headers: &HeaderMap) -> Duration {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let now = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    let asked = text(RETRY_AFTER).and_then(|value| retry_after(value, now.unwrap_or_else(SystemTime::now)));
+    asked.unwrap_or_default()
 }
 
 fn no_reply(url: &Url, why: &str) -> HttpFailure {

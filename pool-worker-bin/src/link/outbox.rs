@@ -146,6 +146,7 @@ mod tests {
             cpu_us: 1,
             busy_us: 1,
             memory_bytes: 1,
+            retry_after_ms: 0,
             result_len: len as u32,
             spoiled: false,
         }

@@ -30,6 +30,8 @@ pub(crate) struct TaskEnd {
     pub(crate) busy: Option<Duration>,
     /// See [`DoneHead::memory_bytes`].
     pub(crate) memory_bytes: u64,
+    /// See [`DoneHead::retry_after_ms`].
+    pub(crate) retry_after: Duration,
     /// Whether this worker must not run another task.
     pub(crate) spoiled: bool,
 }
@@ -46,6 +48,7 @@ impl TaskEnd {
             cpu: Duration::ZERO,
             busy: None,
             memory_bytes: 0,
+            retry_after: Duration::ZERO,
             spoiled: code.spoils_worker(),
         }
     }
@@ -77,6 +80,7 @@ impl TaskEnd {
             cpu_us: micros(self.cpu),
             busy_us: micros(self.busy.unwrap_or(ended - began)),
             memory_bytes: self.memory_bytes,
+            retry_after_ms: u64::try_from(self.retry_after.as_millis()).unwrap_or(u64::MAX),
             result_len: u32::try_from(self.body.len()).expect("results are bounded"),
             spoiled: self.spoiled,
         };

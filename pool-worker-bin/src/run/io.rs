@@ -249,12 +249,20 @@ fn read<T: DeserializeOwned>(data: &[u8]) -> Result<T, TaskEnd> {
 
 fn result_of(result: &impl serde::Serialize) -> TaskEnd {
     let body = serde_json::to_vec(result).expect("results are made of strings and numbers");
-    let cpu = Duration::ZERO;
-    TaskEnd { code: None, body, logs: Vec::new(), cpu, busy: None, memory_bytes: 0, spoiled: false }
+    TaskEnd {
+        code: None,
+        body,
+        logs: Vec::new(),
+        cpu: Duration::ZERO,
+        busy: None,
+        memory_bytes: 0,
+        retry_after: Duration::ZERO,
+        spoiled: false,
+    }
 }
 
 fn failed_request(failure: &HttpFailure) -> TaskEnd {
-    TaskEnd::failed(failure.code, failure)
+    TaskEnd { retry_after: failure.retry_after, ..TaskEnd::failed(failure.code, failure) }
 }
 
 fn failed_command(failure: &ShellFailure) -> TaskEnd {

@@ -279,7 +279,16 @@ fn js_end(outcome: js::JsOutcome, job: &Job, ran: Duration) -> TaskEnd {
     let end = match outcome.result {
         Ok(body) => {
             let cpu = Duration::ZERO;
-            TaskEnd { code: None, body, logs: Vec::new(), cpu, busy: None, memory_bytes: 0, spoiled: false }
+            TaskEnd {
+                code: None,
+                body,
+                logs: Vec::new(),
+                cpu,
+                busy: None,
+                memory_bytes: 0,
+                retry_after: Duration::ZERO,
+                spoiled: false,
+            }
         }
         Err(failure) => js_failure(failure, job, ran),
     };

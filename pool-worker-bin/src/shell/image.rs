@@ -107,14 +107,7 @@ impl Image {
         unsafe {
             match &self.file {
                 File::Held(fd) => {
-                    libc::syscall(
-                        libc::SYS_execveat,
-                        *fd,
-                        c"".as_ptr(),
-                        words,
-                        variables,
-                        libc::AT_EMPTY_PATH,
-                    );
+                    libc::syscall(libc::SYS_execveat, *fd, c"".as_ptr(), words, variables, libc::AT_EMPTY_PATH);
                 }
                 File::Named(name) => {
                     libc::execve(name.as_ptr(), words, variables);
@@ -162,7 +155,9 @@ impl Form {
                 format!("its first line names no interpreter, as `#!{SHELL}` does, and {SHELL} cannot run it: {error}")
             }
             (Kind::Other, Some(libc::ENOEXEC)) => {
-                format!("it is neither a program for this machine nor a script that begins with a line such as `#!{SHELL}`")
+                format!(
+                    "it is neither a program for this machine nor a script that begins with a line such as `#!{SHELL}`"
+                )
             }
             _ => error.to_string(),
         }

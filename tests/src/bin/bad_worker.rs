@@ -320,5 +320,15 @@ fn done(task: u64, attempt: u32, result: &[u8]) -> Vec<u8> {
 
 fn done_head(attempt: u32, len: usize) -> DoneHead {
     let result_len = u32::try_from(len).expect("small");
-    DoneHead { attempt, code: None, run_us: 1, cpu_us: 1, busy_us: 1, memory_bytes: 1, result_len, spoiled: false }
+    DoneHead {
+        attempt,
+        code: None,
+        run_us: 1,
+        cpu_us: 1,
+        busy_us: 1,
+        memory_bytes: 1,
+        retry_after_ms: 0,
+        result_len,
+        spoiled: false,
+    }
 }

@@ -304,7 +304,15 @@ impl Pool {
     pub(crate) fn done_after_us(&mut self, task: TaskId, run_us: u64) {
         self.report(
             task,
-            AttemptEnd { code: None, run_us, cpu_us: run_us, busy_us: run_us, memory_bytes: 1, spoiled: false },
+            AttemptEnd {
+                code: None,
+                run_us,
+                cpu_us: run_us,
+                busy_us: run_us,
+                memory_bytes: 1,
+                retry_after_ms: 0,
+                spoiled: false,
+            },
         );
     }
 
@@ -315,7 +323,32 @@ impl Pool {
     pub(crate) fn fail(&mut self, task: TaskId, code: ErrorCode) {
         self.report(
             task,
-            AttemptEnd { code: Some(code), run_us: 1000, cpu_us: 1000, busy_us: 1000, memory_bytes: 1, spoiled: false },
+            AttemptEnd {
+                code: Some(code),
+                run_us: 1000,
+                cpu_us: 1000,
+                busy_us: 1000,
+                memory_bytes: 1,
+                retry_after_ms: 0,
+                spoiled: false,
+            },
+        );
+    }
+
+    /// The attempt fails, and no other is wanted before this time.
+    pub(crate) fn refused_for(&mut self, task: TaskId, code: ErrorCode, retry_after_ms: u64) {
+        let code = Some(code);
+        self.report(
+            task,
+            AttemptEnd {
+                code,
+                run_us: 1000,
+                cpu_us: 1000,
+                busy_us: 1000,
+                memory_bytes: 1,
+                retry_after_ms,
+                spoiled: false,
+            },
         );
     }
 

@@ -282,7 +282,15 @@ impl World {
                     self.check.held.remove(&task);
                     self.check.true_words.insert((task, attempt, worker));
                 }
-                let end = AttemptEnd { code, run_us, cpu_us: run_us, busy_us: run_us, memory_bytes: 1, spoiled };
+                let end = AttemptEnd {
+                    code,
+                    run_us,
+                    cpu_us: run_us,
+                    busy_us: run_us,
+                    memory_bytes: 1,
+                    retry_after_ms: 0,
+                    spoiled,
+                };
                 self.tell(Event::TaskDone { worker, task, attempt, end });
             }
             Report::Returned(tasks) => {

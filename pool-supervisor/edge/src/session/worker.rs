@@ -115,6 +115,7 @@ fn done(frame: &Frame) -> Result<WorkerSays, String> {
         cpu_us: head.cpu_us,
         busy_us: head.busy_us,
         memory_bytes: head.memory_bytes,
+        retry_after_ms: head.retry_after_ms,
         spoiled: head.spoiled,
     };
     Ok(WorkerSays::Done { task: TaskId(frame.id), attempt: head.attempt, end, result_len: head.result_len })
@@ -221,6 +222,7 @@ mod tests {
             cpu_us: 1,
             busy_us: 1,
             memory_bytes: 1,
+            retry_after_ms: 0,
             result_len: 3,
             spoiled: false,
         };

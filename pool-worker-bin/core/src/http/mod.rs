@@ -2,6 +2,7 @@
 
 mod address;
 mod credential;
+mod patience;
 mod request;
 mod rules;
 
@@ -12,6 +13,7 @@ use percent_encoding::{AsciiSet, percent_encode};
 use url::Url;
 
 pub use credential::is_credential;
+pub use patience::retry_after;
 pub use request::{BadRequest, Request};
 pub use rules::{BadRule, Denied, Rules};
 
