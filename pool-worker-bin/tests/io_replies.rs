@@ -123,7 +123,7 @@ fn a_text_in_another_encoding_is_a_text() {
     for (kind, expected) in
         [("text/plain; charset=ISO-8859-1", json!("grüße")), ("text/plain", json!({"base64": "Z3L832U="}))]
     {
-        let server = Server::saying(reply(&format!("200 OK\r\nContent-Type: {kind}\r\nContent-Length: 6"), body));
+        let server = Server::saying(reply(&format!("200 OK\r\nContent-Type: {kind}\r\nContent-Length: 5"), body));
         assert_eq!(fetch(&mut worker(&[&server]), &json!({"url": server.url("/")})).result()["data"], expected);
     }
 }

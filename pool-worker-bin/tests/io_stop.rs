@@ -31,7 +31,7 @@ fn cancelled(worker: &mut Worker, text: &str) -> Ended {
 #[test]
 fn a_program_that_listens_ends_by_itself_and_everything_it_printed_is_told() {
     let mut worker = worker(PATIENCE.as_millis() as u64);
-    let text = "trap 'echo tidied up; exit 3' TERM; echo step 1; echo warned >&2; : > $1; while :; do sleep 0.01; done";
+    let text = "trap 'echo tidied up; exit 3' TERM; echo step 1; echo warned >&2; : > $1; sleep 1000 & wait";
     let ended = cancelled(&mut worker, text);
     assert_eq!((ended.failure().0, ended.head.spoiled), (ErrorCode::Cancelled, true));
     let error = ended.json();
