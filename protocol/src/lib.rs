@@ -21,6 +21,8 @@ pub mod control;
 #[cfg(feature = "std")]
 pub mod frame;
 #[cfg(feature = "std")]
+pub mod json;
+#[cfg(feature = "std")]
 pub mod layer;
 #[cfg(feature = "std")]
 pub mod probe;

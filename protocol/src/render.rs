@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::control::OutcomeHead;
 use crate::id::TaskId;
+use crate::json::{self, Sound};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,6 +102,19 @@ pub fn error_body(message: &str, verdict: Option<&crate::outcome::Verdict>) -> V
     serde_json::to_vec(&Error { message, verdict }).expect("strings serialise")
 }
 
+/// A worker's error object with another message.
+#[must_use]
+pub fn error_but(error: &[u8], message: &str) -> Vec<u8> {
+    let fields = json::read(error, json::MAX_DEPTH).ok().and_then(Sound::fields).unwrap_or_default();
+    let text = |text: &str| serde_json::to_string(text).expect("strings serialise");
+    let mut all = format!("{{\"message\":{}", text(message));
+    for (name, value) in fields.iter().filter(|(name, _)| name != "message") {
+        all.push_str(&format!(",{}:{}", text(name), value.as_written()));
+    }
+    all.push('}');
+    all.into_bytes()
+}
+
 /// A verdict as users see it.
 #[must_use]
 pub fn verdict_reply(verdict: &crate::outcome::Verdict) -> crate::control::VerdictReply {
@@ -142,6 +156,17 @@ mod tests {
         assert!(shown.ends_with(r#""logs":["line"]}"#), "{shown}");
         let empty = outcome_json(&head(Some(ErrorCode::Timeout), 2), b"{}");
         assert!(empty.contains(r#""error":{"code":"TIMEOUT"}"#), "{empty}");
+    }
+
+    #[test]
+    fn an_error_keeps_all_but_its_message() {
+        let error = br#"{"stdout":"a\n","message":"after 5 ms","truncated":false}"#;
+        let changed = error_but(error, "after the \"deadline\"");
+        let expected = r#"{"message":"after the \"deadline\"","stdout":"a\n","truncated":false}"#;
+        assert_eq!(String::from_utf8_lossy(&changed), expected);
+        for broken in [&b""[..], b"{", b"[1]"] {
+            assert_eq!(error_but(broken, "late"), br#"{"message":"late"}"#);
+        }
     }
 
     #[test]

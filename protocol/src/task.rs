@@ -19,7 +19,7 @@ mod raw;
 mod tests;
 
 pub use accept::AcceptStatus;
-pub use raw::{FIELDS, parse};
+pub use raw::{FIELDS, parse, split_array, tag_of};
 
 /// The five kinds of task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -84,8 +84,7 @@ pub enum Realm {
 }
 
 /// When another attempt is made.
-#[derive(Clone, Copy, PartialEq, Debug, Encode, Decode, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default, expecting = "a JSON object")]
+#[derive(Clone, Copy, PartialEq, Debug, Encode, Decode)]
 pub struct RetryPolicy {
     /// Before the second attempt, in milliseconds.
     pub initial_delay: u32,
@@ -176,7 +175,7 @@ impl TaskHead<'_> {
         }
         check_duration("delay", self.delay_ms)?;
         check_duration("deadline", self.deadline_ms.unwrap_or(0))?;
-        check_text("idempotencyKey", self.idempotency_key, limits::MAX_IDEMPOTENCY_KEY)?;
+        check_key(self.idempotency_key)?;
         check_text("tag", self.tag, limits::MAX_TAG)?;
         check_own_limits(self.cpu_ms, self.memory_bytes)?;
         if self.code_len as usize > body_len {
@@ -235,6 +234,14 @@ fn check_text(field: &'static str, text: Option<&str>, max: usize) -> Result<(),
         }
         _ => Ok(()),
     }
+}
+
+/// An empty key is a mistake, and would make all tasks that have it one.
+fn check_key(key: Option<&str>) -> Result<(), InvalidTask> {
+    if key == Some("") {
+        return Err(InvalidTask::new("idempotencyKey", "must not be empty; leave it out for none".into()));
+    }
+    check_text("idempotencyKey", key, limits::MAX_IDEMPOTENCY_KEY)
 }
 
 fn check_own_limits(cpu_ms: Option<u64>, memory_bytes: Option<u64>) -> Result<(), InvalidTask> {

@@ -25,17 +25,25 @@ pub fn run(input: &[u8]) {
             assert!(!problem.is_empty(), "an error about {field:?} says something");
         }
         Ok(task) => {
-            is_what_was_written(&task, input);
+            // A plain reader refuses some of what is handed on unread: many levels, and halves of surrogate pairs.
+            let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
+            if let Ok(plain) = serde_json::from_slice(input) {
+                is_what_was_written(&task, &plain);
+            }
             travels(&task);
         }
     }
 }
 
-fn is_what_was_written(task: &Task, input: &[u8]) {
-    let plain: Value = serde_json::from_slice(input).expect("what is a task is JSON");
+/// A whole number, however it is written.
+fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as u64))
+}
+
+fn is_what_was_written(task: &Task, plain: &Value) {
     let fields = plain.as_object().expect("a task is an object");
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+    let number = |name: &str| fields.get(name).and_then(whole);
     assert_eq!(text("type"), Some(task.kind.name()));
     assert_eq!(text("projectId").unwrap_or("default"), task.project);
     assert_eq!(number("priority").unwrap_or(0), u64::from(task.priority));
@@ -44,7 +52,7 @@ fn is_what_was_written(task: &Task, input: &[u8]) {
     assert_eq!(number("delay").unwrap_or(0), task.delay_ms);
     assert_eq!(text("tag"), task.tag.as_deref());
     assert_eq!(text("idempotencyKey"), task.idempotency_key.as_deref());
-    let own = |name: &str| fields.get("limits").and_then(|l| l.get(name)).and_then(Value::as_u64);
+    let own = |name: &str| fields.get("limits").and_then(|l| l.get(name)).and_then(whole);
     assert_eq!((own("cpuMs"), own("memoryBytes")), (task.cpu_ms, task.memory_bytes));
 
     let body = Body::split(&task.body, task.code_len).expect("a body that was put together comes apart");

@@ -5,8 +5,10 @@ use std::fmt;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::json::Value;
+
 /// What the field may be, in words.
-const FORMS: &str = "\"any\", a status such as 404, a class such as \"4xx\", or an array of these";
+const FORMS: &str = "\"any\", a status such as 404, a class such as \"4xx\", or an array of 1 to 64 of these";
 /// The longest array.
 const MOST: usize = 64;
 
@@ -32,6 +34,13 @@ impl Default for AcceptStatus {
 }
 
 impl AcceptStatus {
+    /// As the user wrote it.
+    pub(super) fn read(value: Value<'_>) -> Result<Self, String> {
+        let items = if value.is_array() { value.items()? } else { vec![value] };
+        let all: Option<Vec<Accepted>> = items.into_iter().map(Accepted::read).collect();
+        all.filter(|all| (1..=MOST).contains(&all.len())).map(Self).ok_or_else(|| value.not_a(FORMS))
+    }
+
     /// Whether a reply with this status is a result.
     #[must_use]
     pub fn accepts(&self, status: u16) -> bool {
@@ -44,6 +53,10 @@ impl AcceptStatus {
 }
 
 impl Accepted {
+    fn read(value: Value<'_>) -> Option<Self> {
+        if value.is_text() { Self::named(&value.text().ok()?) } else { Self::numbered(value.whole().ok()?) }
+    }
+
     fn named(text: &str) -> Option<Self> {
         match (text, text.strip_suffix("xx").map(str::as_bytes)) {
             ("any", _) => Some(Self::Any),

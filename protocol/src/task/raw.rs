@@ -1,110 +1,19 @@
 //! Reading the JSON object: every field once, known, of the right shape, and belonging to its type.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 use super::{
-    Deadline, HttpData, InvalidTask, ModuleData, Realm, RetryPolicy, ShellData, Task, TaskKind, check_attempts,
-    check_duration, check_own_limits, check_priority, check_retry, check_text, check_timeout,
+    AcceptStatus, Deadline, HttpData, InvalidTask, ModuleData, Realm, RetryPolicy, ShellData, Task, TaskKind,
+    check_attempts, check_duration, check_key, check_own_limits, check_priority, check_retry, check_text,
+    check_timeout,
 };
 use crate::id::check_project_id;
+use crate::json::{self, Part, Sound, Unsound, Value};
 use crate::limits;
 
-/// Every field of every type; what belongs to which type is judged after.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a JSON object")]
-struct Raw<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    project_id: Option<Cow<'a, str>>,
-    priority: Option<i64>,
-    timeout: Option<u64>,
-    max_attempts: Option<u64>,
-    retry: Option<Object<RetryPolicy>>,
-    delay: Option<u64>,
-    #[serde(borrow)]
-    deadline: Option<RawDeadline<'a>>,
-    #[serde(borrow)]
-    idempotency_key: Option<Cow<'a, str>>,
-    durable: Option<bool>,
-    #[serde(borrow)]
-    realm: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    tag: Option<Cow<'a, str>>,
-    limits: Option<Object<RawLimits>>,
-    logs: Option<bool>,
-    // JavaScript
-    #[serde(borrow)]
-    code: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    context: Option<&'a RawValue>,
-    #[serde(borrow, rename = "fn")]
-    function: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    #[serde(borrow)]
-    module_path: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    method: Option<Cow<'a, str>>,
-    // HTTP
-    url: Option<String>,
-    headers: Option<std::collections::BTreeMap<String, String>>,
-    query: Option<std::collections::BTreeMap<String, serde_json::Value>>,
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-    max_redirects: Option<u32>,
-    max_response_bytes: Option<u64>,
-    accept_status: Option<super::AcceptStatus>,
-    // programs
-    program: Option<String>,
-    command: Option<String>,
-    cwd: Option<String>,
-    env: Option<std::collections::BTreeMap<String, String>>,
-    stdin: Option<String>,
-    max_output_bytes: Option<u64>,
-    accept_exit: Option<Vec<i32>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected milliseconds from now or an RFC 3339 time")]
-enum RawDeadline<'a> {
-    In(u64),
-    At(#[serde(borrow)] Cow<'a, str>),
-}
-
-#[derive(Clone, Copy, Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a JSON object")]
-struct RawLimits {
-    cpu_ms: Option<u64>,
-    memory_bytes: Option<u64>,
-}
-
-/// A JSON object. Derived readers take an array too, its elements as the fields in their order.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields))
-            }
-        }
-        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
-    }
-}
+/// Levels of a task's text: itself, and a list or table whose values are handed on.
+const LEVELS: usize = json::MAX_DEPTH + 2;
 
 /// Reads one task.
 ///
@@ -112,93 +21,201 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// [`InvalidTask`] naming the field that is unknown, given twice, missing, of the wrong shape, out of range, or of
 /// another type of task.
 pub fn parse(json: &[u8]) -> Result<Task, InvalidTask> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let Object(raw) = serde_path_to_error::deserialize::<_, Object<Raw<'_>>>(&mut reader).map_err(shape_error)?;
-    reader.end().map_err(|e| InvalidTask::whole(format!("must be one JSON object: {}", message(&e))))?;
-    let kind = kind_of(&raw)?;
-    reject_foreign_fields(&raw, kind)?;
-    let (code, data) = body_of(&raw, kind)?;
-    common(&raw, kind, &code, &data)
+    let given = Given::read(json::read(json, LEVELS)?)?;
+    let kind = kind_of(&given)?;
+    given.check_all_belong_to(kind)?;
+    let (code, data) = body_of(&given, kind)?;
+    common(&given, kind, &code, &data)
 }
 
-/// Serde tells of unknown, doubled and misshapen fields; what is added is the field's own name.
-fn shape_error(error: serde_path_to_error::Error<serde_json::Error>) -> InvalidTask {
-    let message = message(error.inner());
-    if error.inner().is_syntax() || error.inner().is_eof() {
-        return InvalidTask::whole(format!("is not valid JSON: {message}"));
-    }
-    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    if message.starts_with("unknown field") {
-        let field = quoted(&message).unwrap_or_default();
-        return InvalidTask::new(&field, format!("is not known{}", nearest(&field)));
-    }
-    if message.starts_with("duplicate field") {
-        return InvalidTask::new(&quoted(&message).unwrap_or_default(), "is given twice".into());
-    }
-    let problem = format!("is malformed: {message}");
-    match error.path().to_string() {
-        path if path == "." => InvalidTask::whole(problem),
-        path => InvalidTask::new(&path, problem),
+/// Splits an array of tasks, each to be read by [`parse`]. At most so many are given; the number is that of all.
+/// Nothing when the text is no array.
+///
+/// # Errors
+/// The place of the task that is unsound, and how.
+pub fn split_array(json: &[u8], most: usize) -> Result<Option<(Vec<&str>, usize)>, (Option<usize>, InvalidTask)> {
+    let sound = json::read_some(json, LEVELS + 1, most).map_err(|unsound| match unsound.in_item() {
+        Some((item, within)) => (Some(item), within.into()),
+        None => (None, InvalidTask::from(unsound)),
+    })?;
+    let count = sound.count;
+    Ok(sound.items().map(|items| (items.into_iter().map(Value::as_written).collect(), count)))
+}
+
+/// The `tag` of a task, as far as it can be read: for saying which task it was that is refused.
+#[must_use]
+pub fn tag_of(json: &[u8]) -> Option<String> {
+    let fields = json::readable_fields(json);
+    let (_, value) = fields.iter().find(|(name, _)| name == "tag")?;
+    value.text().ok().filter(|tag| tag.len() <= limits::MAX_TAG).map(Cow::into_owned)
+}
+
+impl From<Unsound> for InvalidTask {
+    fn from(unsound: Unsound) -> Self {
+        Self { field: unsound.path, problem: unsound.problem }
     }
 }
 
-/// The error with its place. Most tasks are one line, and the line's number in a file is said by whoever reads it.
-fn message(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
-}
+/// All types.
+const ANY: &[TaskKind] = TaskKind::ALL;
+const JS: &[TaskKind] = &[TaskKind::Code, TaskKind::Function, TaskKind::Module];
 
-/// The names of all fields, in the order of the contract; `docs/tasks.md` explains each.
-pub const FIELDS: &[&str] = &[
-    "type",
-    "projectId",
-    "priority",
-    "timeout",
-    "maxAttempts",
-    "retry",
-    "delay",
-    "deadline",
-    "idempotencyKey",
-    "durable",
-    "realm",
-    "tag",
-    "limits",
-    "logs",
-    "code",
-    "context",
-    "fn",
-    "args",
-    "modulePath",
-    "method",
-    "url",
-    "headers",
-    "query",
-    "body",
-    "maxRedirects",
-    "maxResponseBytes",
-    "acceptStatus",
-    "program",
-    "command",
-    "cwd",
-    "env",
-    "stdin",
-    "maxOutputBytes",
-    "acceptExit",
+/// Every field, in the order of the contract, with the types that it belongs to.
+const TABLE: [(&str, &[TaskKind]); 34] = [
+    ("type", ANY),
+    ("projectId", ANY),
+    ("priority", ANY),
+    ("timeout", ANY),
+    ("maxAttempts", ANY),
+    ("retry", ANY),
+    ("delay", ANY),
+    ("deadline", ANY),
+    ("idempotencyKey", ANY),
+    ("durable", ANY),
+    ("realm", JS),
+    ("tag", ANY),
+    ("limits", ANY),
+    ("logs", JS),
+    ("code", &[TaskKind::Code, TaskKind::Function]),
+    ("context", &[TaskKind::Code]),
+    ("fn", &[TaskKind::Function]),
+    ("args", &[TaskKind::Function, TaskKind::Module, TaskKind::Shell]),
+    ("modulePath", &[TaskKind::Module]),
+    ("method", &[TaskKind::Module, TaskKind::Http]),
+    ("url", &[TaskKind::Http]),
+    ("headers", &[TaskKind::Http]),
+    ("query", &[TaskKind::Http]),
+    ("body", &[TaskKind::Http]),
+    ("maxRedirects", &[TaskKind::Http]),
+    ("maxResponseBytes", &[TaskKind::Http]),
+    ("acceptStatus", &[TaskKind::Http]),
+    ("program", &[TaskKind::Shell]),
+    ("command", &[TaskKind::Shell]),
+    ("cwd", &[TaskKind::Shell]),
+    ("env", &[TaskKind::Shell]),
+    ("stdin", &[TaskKind::Shell]),
+    ("maxOutputBytes", &[TaskKind::Shell]),
+    ("acceptExit", &[TaskKind::Shell]),
 ];
 
-fn nearest(field: &str) -> String {
-    let best = FIELDS
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase()), name))
-        .min();
-    match best {
+/// The names of all fields, in the order of the contract; `docs/tasks.md` explains each.
+pub const FIELDS: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut place = 0;
+    while place < TABLE.len() {
+        names[place] = TABLE[place].0;
+        place += 1;
+    }
+    names
+};
+
+/// The fields of a task that are given: `null` is none.
+struct Given<'a> {
+    values: [Option<Value<'a>>; TABLE.len()],
+}
+
+impl<'a> Given<'a> {
+    fn read(sound: Sound<'a>) -> Result<Self, InvalidTask> {
+        let value = sound.value;
+        let fields = sound.fields().ok_or_else(|| InvalidTask::whole(value.not_a("a JSON object")))?;
+        let mut values = [None; TABLE.len()];
+        for (name, value) in fields {
+            let Some(place) = FIELDS.iter().position(|field| *field == name) else {
+                return Err(unknown(&name, "", &FIELDS));
+            };
+            values[place] = (!value.is_null()).then_some(value);
+        }
+        Ok(Self { values })
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'a>> {
+        let place = FIELDS.iter().position(|field| *field == name);
+        self.values[place.expect("the names of fields are written in this file")]
+    }
+
+    /// A field by one of the ways in which values are read.
+    fn read_as<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(Value<'a>) -> Result<T, String>,
+    ) -> Result<Option<T>, InvalidTask> {
+        self.get(name).map(read).transpose().map_err(|problem| InvalidTask::new(name, problem))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, InvalidTask> {
+        self.read_as(name, Value::text)
+    }
+
+    fn owned(&self, name: &str) -> Result<Option<String>, InvalidTask> {
+        Ok(self.text(name)?.map(Cow::into_owned))
+    }
+
+    fn whole<T: TryFrom<i128>>(&self, name: &str) -> Result<Option<T>, InvalidTask> {
+        self.read_as(name, Value::whole)
+    }
+
+    fn fields(&self, name: &str) -> Result<Option<Vec<Part<'a>>>, InvalidTask> {
+        self.read_as(name, Value::fields)
+    }
+
+    /// An object whose values are read one by one, by their names.
+    fn map<T>(
+        &self,
+        name: &str,
+        read: impl Fn(Value<'a>) -> Result<T, String>,
+    ) -> Result<Option<BTreeMap<String, T>>, InvalidTask> {
+        let Some(fields) = self.fields(name)? else { return Ok(None) };
+        let mut map = BTreeMap::new();
+        for (key, value) in fields {
+            let value = read(value).map_err(|problem| InvalidTask::new(&format!("{name}.{key}"), problem))?;
+            map.insert(key.into_owned(), value);
+        }
+        Ok(Some(map))
+    }
+
+    /// An array whose items are read one by one.
+    fn list<T>(
+        &self,
+        name: &str,
+        read: impl Fn(Value<'a>) -> Result<T, String>,
+    ) -> Result<Option<Vec<T>>, InvalidTask> {
+        let Some(items) = self.read_as(name, Value::items)? else { return Ok(None) };
+        let read = |(place, item): (usize, Value<'a>)| {
+            read(item).map_err(|problem| InvalidTask::new(&format!("{name}[{place}]"), problem))
+        };
+        items.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn check_all_belong_to(&self, kind: TaskKind) -> Result<(), InvalidTask> {
+        let is_foreign = |((_, kinds), value): &(&(&str, &[TaskKind]), &Option<Value<'_>>)| {
+            value.is_some() && !kinds.contains(&kind)
+        };
+        match TABLE.iter().zip(&self.values).find(is_foreign) {
+            Some(((field, _), _)) => {
+                Err(InvalidTask::new(field, format!("does not belong to a task of type {}", kind.name())))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A field that is not among those of the task, or of one of its objects.
+fn unknown(name: &str, inside: &str, known: &[&str]) -> InvalidTask {
+    let shown: String = name.chars().take(limits::MAX_PROJECT_ID).collect();
+    InvalidTask::new(&format!("{inside}{shown}"), format!("is not known{}", nearest(&shown, known)))
+}
+
+fn nearest(field: &str, known: &[&str]) -> String {
+    let distance = |name: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
+    match known.iter().map(|name| (distance(name), name)).min() {
         // A third of the letters may be wrong: farther off it is no slip of the pen.
         Some((distance, name)) if distance * 3 <= field.len().max(3) => format!("; did you mean `{name}`?"),
         _ => String::new(),
     }
 }
 
-fn kind_of(raw: &Raw<'_>) -> Result<TaskKind, InvalidTask> {
-    let Some(name) = raw.kind.as_deref() else {
+fn kind_of(given: &Given<'_>) -> Result<TaskKind, InvalidTask> {
+    let Some(name) = given.text("type")? else {
         return Err(InvalidTask::new("type", format!("is missing; it is one of {}", kinds())));
     };
     TaskKind::ALL
@@ -213,66 +230,31 @@ fn kinds() -> String {
     names.join(", ")
 }
 
-fn reject_foreign_fields(raw: &Raw<'_>, kind: TaskKind) -> Result<(), InvalidTask> {
-    use TaskKind::{Code, Function, Http, Module, Shell};
-    let given: &[(&str, bool, &[TaskKind])] = &[
-        ("realm", raw.realm.is_some(), &[Code, Function, Module]),
-        ("logs", raw.logs.is_some(), &[Code, Function, Module]),
-        ("code", raw.code.is_some(), &[Code, Function]),
-        ("context", raw.context.is_some(), &[Code]),
-        ("fn", raw.function.is_some(), &[Function]),
-        ("args", raw.args.is_some(), &[Function, Module, Shell]),
-        ("modulePath", raw.module_path.is_some(), &[Module]),
-        ("method", raw.method.is_some(), &[Module, Http]),
-        ("url", raw.url.is_some(), &[Http]),
-        ("headers", raw.headers.is_some(), &[Http]),
-        ("query", raw.query.is_some(), &[Http]),
-        ("body", raw.body.is_some(), &[Http]),
-        ("maxRedirects", raw.max_redirects.is_some(), &[Http]),
-        ("maxResponseBytes", raw.max_response_bytes.is_some(), &[Http]),
-        ("acceptStatus", raw.accept_status.is_some(), &[Http]),
-        ("program", raw.program.is_some(), &[Shell]),
-        ("command", raw.command.is_some(), &[Shell]),
-        ("cwd", raw.cwd.is_some(), &[Shell]),
-        ("env", raw.env.is_some(), &[Shell]),
-        ("stdin", raw.stdin.is_some(), &[Shell]),
-        ("maxOutputBytes", raw.max_output_bytes.is_some(), &[Shell]),
-        ("acceptExit", raw.accept_exit.is_some(), &[Shell]),
-    ];
-    match given.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind)) {
-        Some((field, _, _)) => {
-            Err(InvalidTask::new(field, format!("does not belong to a task of type {}", kind.name())))
-        }
-        None => Ok(()),
-    }
-}
-
 /// The body's two pieces.
-fn body_of<'r>(raw: &'r Raw<'_>, kind: TaskKind) -> Result<(Cow<'r, str>, Cow<'r, [u8]>), InvalidTask> {
-    let raw_bytes = |value: Option<&'r RawValue>| Cow::Borrowed(value.map_or(&b""[..], |v| v.get().as_bytes()));
-    let borrowed = |text: &'r Option<Cow<'_, str>>| text.as_deref().map(Cow::Borrowed);
+fn body_of<'a>(given: &Given<'a>, kind: TaskKind) -> Result<(Cow<'a, str>, Cow<'a, [u8]>), InvalidTask> {
+    let as_written = |value: Option<Value<'a>>| value.map_or("", Value::as_written).as_bytes();
     match kind {
         TaskKind::Code => {
-            let code = borrowed(&raw.code).ok_or_else(|| missing("code"))?;
-            check_json_shape("context", raw.context, '{', "an object")?;
-            Ok((code, raw_bytes(raw.context)))
+            let code = given.text("code")?.ok_or_else(|| missing("code"))?;
+            Ok((code, as_written(object(given, "context")?).into()))
         }
         TaskKind::Function => {
-            if raw.function.is_some() && raw.code.is_some() {
-                return Err(InvalidTask::new("code", "is another name of `fn`; give one of them".into()));
-            }
-            let code = borrowed(&raw.function).or_else(|| borrowed(&raw.code)).ok_or_else(|| missing("fn"))?;
-            check_json_shape("args", raw.args, '[', "an array")?;
-            Ok((code, raw_bytes(raw.args)))
+            let code = match (given.text("fn")?, given.text("code")?) {
+                (Some(_), Some(_)) => {
+                    return Err(InvalidTask::new("code", "is another name of `fn`; give one of them".into()));
+                }
+                (Some(code), None) | (None, Some(code)) => code,
+                (None, None) => return Err(missing("fn")),
+            };
+            Ok((code, as_written(array(given, "args")?).into()))
         }
         TaskKind::Module => {
-            let path = borrowed(&raw.module_path).ok_or_else(|| missing("modulePath"))?;
-            check_json_shape("args", raw.args, '[', "an array")?;
-            let data = ModuleData { method: raw.method.as_deref().map(Cow::Borrowed), args: raw.args };
-            Ok((path, Cow::Owned(to_json(&data))))
+            let path = given.text("modulePath")?.ok_or_else(|| missing("modulePath"))?;
+            let data = ModuleData { method: given.text("method")?, args: array(given, "args")?.map(Value::raw) };
+            Ok((path, to_json(&data).into()))
         }
-        TaskKind::Http => Ok((Cow::Borrowed(""), Cow::Owned(to_json(&http_data(raw)?)))),
-        TaskKind::Shell => Ok((Cow::Borrowed(""), Cow::Owned(to_json(&shell_data(raw)?)))),
+        TaskKind::Http => Ok(("".into(), to_json(&http_data(given)?).into())),
+        TaskKind::Shell => Ok(("".into(), to_json(&shell_data(given)?).into())),
     }
 }
 
@@ -284,125 +266,176 @@ fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and raw JSON serialise")
 }
 
-fn check_json_shape(field: &str, value: Option<&RawValue>, first: char, what: &str) -> Result<(), InvalidTask> {
-    match value {
-        Some(v) if !v.get().starts_with(first) => Err(InvalidTask::new(field, format!("must be {what}"))),
-        _ => Ok(()),
-    }
+fn object<'a>(given: &Given<'a>, name: &str) -> Result<Option<Value<'a>>, InvalidTask> {
+    given.read_as(name, |value| if value.is_object() { Ok(value) } else { Err(value.not_a("an object")) })
 }
 
-fn http_data<'r>(raw: &'r Raw<'_>) -> Result<HttpData<'r>, InvalidTask> {
-    let url = raw.url.clone().filter(|u| !u.is_empty()).ok_or_else(|| missing("url"))?;
-    let scalar = |v: &serde_json::Value| v.is_string() || v.is_number() || v.is_boolean();
-    let sound = |v: &serde_json::Value| scalar(v) || v.as_array().is_some_and(|list| list.iter().all(scalar));
-    if let Some((name, _)) = raw.query.iter().flatten().find(|(_, v)| !sound(v)) {
-        let problem = "must be a string, a number or a boolean, or an array of these";
-        return Err(InvalidTask::new(&format!("query.{name}"), problem.into()));
-    }
+fn array<'a>(given: &Given<'a>, name: &str) -> Result<Option<Value<'a>>, InvalidTask> {
+    given.read_as(name, |value| if value.is_array() { Ok(value) } else { Err(value.not_a("an array")) })
+}
+
+fn owned(value: Value<'_>) -> Result<String, String> {
+    value.text().map(Cow::into_owned)
+}
+
+fn http_data<'a>(given: &Given<'a>) -> Result<HttpData<'a>, InvalidTask> {
     Ok(HttpData {
-        url,
-        method: raw.method.as_deref().map(str::to_owned),
-        headers: raw.headers.clone(),
-        query: raw.query.clone(),
-        body: raw.body,
-        max_redirects: raw.max_redirects,
-        max_response_bytes: raw.max_response_bytes,
-        accept_status: raw.accept_status.clone(),
+        url: given.owned("url")?.filter(|url| !url.is_empty()).ok_or_else(|| missing("url"))?,
+        method: given.owned("method")?,
+        headers: given.map("headers", owned)?,
+        query: given.map("query", query_value)?,
+        body: given.get("body").map(Value::raw),
+        max_redirects: given.whole("maxRedirects")?,
+        max_response_bytes: given.whole("maxResponseBytes")?,
+        accept_status: given.read_as("acceptStatus", AcceptStatus::read)?,
     })
 }
 
-fn shell_data(raw: &Raw<'_>) -> Result<ShellData, InvalidTask> {
-    match (&raw.program, &raw.command) {
+fn query_value(value: Value<'_>) -> Result<serde_json::Value, String> {
+    let read = if value.is_array() {
+        value.items()?.into_iter().map(scalar).collect::<Option<_>>().map(serde_json::Value::Array)
+    } else {
+        scalar(value)
+    };
+    read.ok_or_else(|| value.not_a("a string, a number, true or false, or an array of these"))
+}
+
+fn scalar(value: Value<'_>) -> Option<serde_json::Value> {
+    if value.is_text() {
+        return owned(value).ok().map(serde_json::Value::String);
+    }
+    let read: serde_json::Value = serde_json::from_str(value.as_written()).ok()?;
+    (read.is_number() || read.is_boolean()).then_some(read)
+}
+
+fn shell_data(given: &Given<'_>) -> Result<ShellData, InvalidTask> {
+    match (given.get("program"), given.get("command")) {
         (Some(_), Some(_)) => {
             return Err(InvalidTask::new("command", "stands for `program` and `args`; give one or the other".into()));
         }
         (None, None) => return Err(InvalidTask::new("program", "is missing (or give `command`)".into())),
-        (None, Some(_)) if raw.args.is_some() => {
+        (None, Some(_)) if given.get("args").is_some() => {
             return Err(InvalidTask::new("args", "goes with `program`, not with `command`".into()));
         }
         _ => {}
     }
-    let args = match raw.args {
-        Some(v) => Some(
-            serde_json::from_str(v.get())
-                .map_err(|_| InvalidTask::new("args", "must be an array of strings".into()))?,
-        ),
-        None => None,
-    };
     Ok(ShellData {
-        program: raw.program.clone(),
-        args,
-        command: raw.command.clone(),
-        cwd: raw.cwd.clone(),
-        env: raw.env.clone(),
-        stdin: raw.stdin.clone(),
-        max_output_bytes: raw.max_output_bytes,
-        accept_exit: raw.accept_exit.clone(),
+        program: given.owned("program")?,
+        args: given.list("args", owned)?,
+        command: given.owned("command")?,
+        cwd: given.owned("cwd")?,
+        env: given.map("env", owned)?,
+        stdin: given.owned("stdin")?,
+        max_output_bytes: given.whole("maxOutputBytes")?,
+        accept_exit: given.list("acceptExit", Value::whole)?,
     })
 }
 
-fn common(raw: &Raw<'_>, kind: TaskKind, code: &str, data: &[u8]) -> Result<Task, InvalidTask> {
-    let project = raw.project_id.as_deref().unwrap_or("default");
-    check_project_id(project).map_err(|e| InvalidTask::new("projectId", e.to_string()))?;
-    let priority = check_priority(raw.priority.unwrap_or(0))?;
-    if let Some(ms) = raw.timeout {
-        check_timeout(ms)?;
-    }
-    if let Some(n) = raw.max_attempts {
-        check_attempts(n)?;
-    }
-    if let Some(Object(retry)) = &raw.retry {
-        check_retry(retry)?;
-    }
-    let delay_ms = raw.delay.unwrap_or(0);
+fn common(given: &Given<'_>, kind: TaskKind, code: &str, data: &[u8]) -> Result<Task, InvalidTask> {
+    let project = given.text("projectId")?.unwrap_or("default".into());
+    check_project_id(&project).map_err(|e| InvalidTask::new("projectId", e.to_string()))?;
+    let priority = check_priority(given.whole("priority")?.unwrap_or(0))?;
+    let timeout_ms: Option<u64> = given.whole("timeout")?;
+    timeout_ms.map_or(Ok(()), check_timeout)?;
+    let max_attempts: Option<u64> = given.whole("maxAttempts")?;
+    max_attempts.map_or(Ok(()), check_attempts)?;
+    let delay_ms = given.whole("delay")?.unwrap_or(0);
     check_duration("delay", delay_ms)?;
-    check_text("idempotencyKey", raw.idempotency_key.as_deref(), limits::MAX_IDEMPOTENCY_KEY)?;
-    check_text("tag", raw.tag.as_deref(), limits::MAX_TAG)?;
-    let own = raw.limits.as_ref().map_or_else(RawLimits::default, |limits| limits.0);
-    check_own_limits(own.cpu_ms, own.memory_bytes)?;
+    let idempotency_key = given.owned("idempotencyKey")?;
+    check_key(idempotency_key.as_deref())?;
+    let tag = given.owned("tag")?;
+    check_text("tag", tag.as_deref(), limits::MAX_TAG)?;
+    let (cpu_ms, memory_bytes) = own_limits(given)?;
     let code_len = u32::try_from(code.len()).map_err(|_| InvalidTask::new("code", "is over 4 GiB".into()))?;
     Ok(Task {
         kind,
-        project: project.to_owned(),
+        project: project.into_owned(),
         priority,
-        timeout_ms: raw.timeout,
-        max_attempts: raw.max_attempts.map(|n| u16::try_from(n).expect("checked above")),
-        retry: raw.retry.as_ref().map(|retry| retry.0),
+        timeout_ms,
+        max_attempts: max_attempts.map(|n| u16::try_from(n).expect("checked above")),
+        retry: retry(given)?,
         delay_ms,
-        deadline: raw.deadline.as_ref().map(deadline).transpose()?,
-        idempotency_key: raw.idempotency_key.as_deref().map(str::to_owned),
-        durable: raw.durable.unwrap_or(false),
-        realm: raw.realm.as_deref().map(realm).transpose()?,
-        tag: raw.tag.as_deref().map(str::to_owned),
-        cpu_ms: own.cpu_ms,
-        memory_bytes: own.memory_bytes,
-        logs: raw.logs.unwrap_or(false),
+        deadline: deadline(given)?,
+        idempotency_key,
+        durable: given.read_as("durable", Value::boolean)?.unwrap_or(false),
+        realm: given.read_as("realm", realm)?,
+        tag,
+        cpu_ms,
+        memory_bytes,
+        logs: given.read_as("logs", Value::boolean)?.unwrap_or(false),
         code_len,
         body: [code.as_bytes(), data].concat(),
     })
 }
 
-fn realm(name: &str) -> Result<Realm, InvalidTask> {
-    match name {
+/// One field of one of the task's objects, if its value is not `null`.
+fn inner<'a, T>(
+    object: &str,
+    name: &str,
+    value: Value<'a>,
+    read: impl FnOnce(Value<'a>) -> Result<T, String>,
+) -> Result<Option<T>, InvalidTask> {
+    let value = (!value.is_null()).then_some(value);
+    value.map(read).transpose().map_err(|problem| InvalidTask::new(&format!("{object}.{name}"), problem))
+}
+
+fn own_limits(given: &Given<'_>) -> Result<(Option<u64>, Option<u64>), InvalidTask> {
+    let (mut cpu_ms, mut memory_bytes) = (None, None);
+    for (name, value) in given.fields("limits")?.unwrap_or_default() {
+        match &*name {
+            "cpuMs" => cpu_ms = inner("limits", &name, value, Value::whole)?,
+            "memoryBytes" => memory_bytes = inner("limits", &name, value, Value::whole)?,
+            _ => return Err(unknown(&name, "limits.", &["cpuMs", "memoryBytes"])),
+        }
+    }
+    check_own_limits(cpu_ms, memory_bytes)?;
+    Ok((cpu_ms, memory_bytes))
+}
+
+fn retry(given: &Given<'_>) -> Result<Option<RetryPolicy>, InvalidTask> {
+    let Some(fields) = given.fields("retry")? else { return Ok(None) };
+    let mut retry = RetryPolicy::default();
+    for (name, value) in fields {
+        let whole = |default: u32| -> Result<u32, InvalidTask> {
+            Ok(inner("retry", &name, value, Value::whole)?.unwrap_or(default))
+        };
+        let number = |default: f64| -> Result<f64, InvalidTask> {
+            Ok(inner("retry", &name, value, Value::number)?.unwrap_or(default))
+        };
+        match &*name {
+            "initialDelay" => retry.initial_delay = whole(retry.initial_delay)?,
+            "factor" => retry.factor = number(retry.factor)?,
+            "maxDelay" => retry.max_delay = whole(retry.max_delay)?,
+            "jitter" => retry.jitter = number(retry.jitter)?,
+            _ => return Err(unknown(&name, "retry.", &["initialDelay", "factor", "maxDelay", "jitter"])),
+        }
+    }
+    check_retry(&retry)?;
+    Ok(Some(retry))
+}
+
+fn realm(value: Value<'_>) -> Result<Realm, String> {
+    match value.text()?.as_ref() {
         "fresh" => Ok(Realm::Fresh),
         "warm" => Ok(Realm::Warm),
         "frozen" => Ok(Realm::Frozen),
-        other => Err(InvalidTask::new("realm", format!("must be `fresh`, `warm` or `frozen`, not {other:?}"))),
+        _ => Err(value.not_a("`fresh`, `warm` or `frozen`")),
     }
 }
 
-fn deadline(raw: &RawDeadline<'_>) -> Result<Deadline, InvalidTask> {
-    match raw {
-        RawDeadline::In(ms) => check_duration("deadline", *ms).map(|()| Deadline::In(*ms)),
-        RawDeadline::At(text) => {
-            text.parse::<jiff::Timestamp>().map(|at| Deadline::At(at.as_millisecond())).map_err(|_| {
-                InvalidTask::new(
-                    "deadline",
-                    format!(
-                        "must be milliseconds from now or an RFC 3339 time such as 2026-01-31T12:00:00Z, not {text:?}"
-                    ),
-                )
-            })
+fn deadline(given: &Given<'_>) -> Result<Option<Deadline>, InvalidTask> {
+    const WANTED: &str = "milliseconds from now or an RFC 3339 time such as 2026-01-31T12:00:00Z";
+    let read = |value: Value<'_>| {
+        if value.is_text() {
+            let at = value.text()?.parse::<jiff::Timestamp>().map_err(|_| value.not_a(WANTED))?;
+            return Ok(Deadline::At(at.as_millisecond()));
         }
+        value.number().map_err(|_| value.not_a(WANTED))?;
+        value.whole().map(Deadline::In)
+    };
+    let deadline = given.read_as("deadline", read)?;
+    if let Some(Deadline::In(ms)) = deadline {
+        check_duration("deadline", ms)?;
     }
+    Ok(deadline)
 }

@@ -34,10 +34,12 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"execute-code","code":"1","timeout":"soon"}"#, "`timeout`"),
         (r#"{"type":"execute-code","code":"1","maxAttempts":0}"#, "`maxAttempts`"),
         (r#"{"type":"execute-code","code":"1","retry":{"factor":0}}"#, "`retry.factor`"),
-        (r#"{"type":"execute-code","code":"1","retry":{"tries":0}}"#, "`tries`"),
+        (r#"{"type":"execute-code","code":"1","retry":{"tries":0}}"#, "`retry.tries` is not known"),
+        (r#"{"type":"execute-code","code":"1","limits":{"cpums":1}}"#, "did you mean `cpuMs`?"),
         (r#"{"type":"execute-code","code":"1","delay":1e12}"#, "`delay`"),
         (r#"{"type":"execute-code","code":"1","deadline":"tomorrow"}"#, "`deadline`"),
         (r#"{"type":"execute-code","code":"1","projectId":"a b"}"#, "`projectId`"),
+        (r#"{"type":"execute-code","code":"1","idempotencyKey":""}"#, "`idempotencyKey` must not be empty"),
         (r#"{"type":"execute-code","code":"1","realm":"hot"}"#, "`realm`"),
         (r#"{"type":"execute-code","code":"1","context":[]}"#, "`context`"),
         (r#"{"type":"execute-code","code":"1","limits":{"cpuMs":0}}"#, "`limits.cpuMs`"),
@@ -55,7 +57,7 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"shell-command"}"#, "`program`"),
         (r#"{"type":"shell-command","program":"/bin/true","command":"true"}"#, "`command`"),
         (r#"{"type":"shell-command","command":"true","args":[]}"#, "`args`"),
-        (r#"{"type":"shell-command","program":"/bin/true","args":[1]}"#, "`args`"),
+        (r#"{"type":"shell-command","program":"/bin/true","args":[1]}"#, "`args[0]` must be a string, not 1"),
         (r#"{"type":"execute-code","code":"1"} 2"#, "task"),
     ] {
         let message = refused(json);
@@ -67,30 +69,111 @@ fn a_malformed_task_is_refused_naming_the_field() {
 fn an_array_is_no_task_and_stands_for_none_of_its_objects() {
     let mut elements = vec!["null"; 34];
     (elements[0], elements[14]) = ("\"execute-code\"", "\"1\"");
-    for (json, subject) in [
-        (format!("[{}]", elements.join(",")), "the task"),
-        (r#"{"type":"execute-code","code":"1","limits":[1000,8000000]}"#.to_owned(), "field `limits`"),
-        (r#"{"type":"execute-code","code":"1","retry":[1000,2,9000,0]}"#.to_owned(), "field `retry`"),
+    for (json, message) in [
+        (format!("[{}]", elements.join(",")), "the task must be a JSON object, not an array"),
+        (
+            r#"{"type":"execute-code","code":"1","limits":[1000,8000000]}"#.to_owned(),
+            "field `limits` must be an object, not an array",
+        ),
+        (
+            r#"{"type":"execute-code","code":"1","retry":[1000,2,9000,0]}"#.to_owned(),
+            "field `retry` must be an object, not an array",
+        ),
     ] {
-        let message = refused(&json);
-        assert!(message.starts_with(&format!("{subject} is malformed: ")), "{json}: {message}");
-        assert!(message.contains("expected a JSON object"), "{json}: {message}");
+        assert_eq!(refused(&json), message);
     }
 }
 
 #[test]
 fn text_that_is_no_json_is_called_that_with_its_place() {
     for (json, message) in [
-        ("", "the task is not valid JSON: EOF while parsing a value at column 0"),
-        ("nope", "the task is not valid JSON: expected ident at column 2"),
+        ("", "the task is not valid JSON: it ends at column 1, where a value should follow"),
+        ("nope", "the task is not valid JSON: a value should be at column 1, not 'n'"),
         (
             r#"{"type":"execute-code","limits":{"cpuMs":"#,
-            "the task is not valid JSON: EOF while parsing a value at column 41",
+            "the task is not valid JSON: it ends at column 42, where a value should follow",
         ),
-        ("{\n\"type\": x}", "the task is not valid JSON: expected value at line 2 column 9"),
+        ("{\n\"type\": x}", "the task is not valid JSON: a value should be at line 2 column 9, not 'x'"),
     ] {
         assert_eq!(refused(json), message, "{json}");
     }
+}
+
+/// What a message must not say: names of this program's own types, and words of its reader.
+const OWN_WORDS: [&str; 12] =
+    ["u8", "u16", "u32", "u64", "i32", "i64", "f64", "usize", "struct", "sequence", "`?`", "invalid type"];
+
+#[test]
+fn no_message_speaks_of_types_of_this_program() {
+    for field in FIELDS {
+        for value in ["true", "17", "-17", "1.5", "1e99", "\"x\"", "\"\\ud800\"", "[]", "[[]]", "{}", "{\"a\":[]}"] {
+            for kind in TaskKind::ALL {
+                let rest = match (*kind, field) {
+                    (_, "type") => String::new(),
+                    (TaskKind::Code, "code") => "\"type\":\"execute-code\",".to_owned(),
+                    (TaskKind::Code, _) => "\"type\":\"execute-code\",\"code\":\"1\",".to_owned(),
+                    (kind, _) => format!("\"type\":\"{}\",", kind.name()),
+                };
+                let Err(error) = parse(format!("{{{rest}\"{field}\":{value}}}").as_bytes()) else { continue };
+                let message = error.to_string();
+                for word in OWN_WORDS {
+                    assert!(!message.contains(word), "{field} {value}: {message}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_whole_number_is_whole_however_it_is_written() {
+    let task = parse(br#"{"type":"execute-code","code":"1","timeout":1000.0,"priority":1e1,"delay":25e-0}"#);
+    let task = task.expect("valid");
+    assert_eq!((task.timeout_ms, task.priority, task.delay_ms), (Some(1000), 10, 25));
+}
+
+#[test]
+fn what_is_handed_on_is_looked_at_as_closely_as_what_is_read() {
+    let deep = |levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let with_args = |args: &str| format!(r#"{{"type":"execute-function","fn":"x=>x","args":{args}}}"#);
+    assert!(refused(&with_args(r#"[{"a":1,"a":2}]"#)).starts_with("field `args[0].a` is given twice"));
+    assert!(refused(&with_args("[1e999]")).starts_with("field `args[0]` must be a number that a double can hold"));
+    assert!(refused(&with_args(&deep(1002))).contains("nested in more than 1000 levels"));
+    for args in [&*deep(1001), r#"["\ud83d"]"#, r#"[{"\ud83d":1}]"#] {
+        let task = parse(with_args(args).as_bytes()).expect("valid");
+        let body = Body::split(&task.body, task.code_len).expect("whole");
+        assert_eq!(body.data, args.as_bytes(), "handed on as it was written");
+    }
+    let marked = format!("\u{feff}{}", with_args("[1]"));
+    assert!(parse(marked.as_bytes()).is_ok(), "a byte order mark is passed over");
+    let half = refused(r#"{"type":"execute-code","code":"'\ud83d'"}"#);
+    assert!(half.starts_with("field `code` holds half of a surrogate pair"), "{half}");
+}
+
+#[test]
+fn an_array_is_split_into_tasks_and_the_unsound_one_is_named() {
+    let (tasks, count) = split_array(br#" [ {"a":1} , 2 ] "#, 1).expect("sound").expect("an array");
+    assert_eq!((tasks, count), (vec![r#"{"a":1}"#], 2));
+    assert_eq!(split_array(b"{}", 9), Ok(None));
+    let (place, invalid) = split_array(br#"[1,{"code":"1","code":"2"}]"#, 9).expect_err("a key twice");
+    assert_eq!((place, invalid.to_string()), (Some(1), "field `code` is given twice".to_owned()));
+    let (place, invalid) = split_array(b"[1,", 9).expect_err("it ends");
+    assert!(place.is_none() && invalid.to_string().contains("not valid JSON"), "{invalid}");
+}
+
+#[test]
+fn the_tag_of_a_refused_task_is_known_as_far_as_it_can_be_read() {
+    for (json, tag) in [
+        (r#"{"tag":"mine","priority":11}"#, Some("mine")),
+        (r#"{"tag":"mine","code":"1",}"#, Some("mine")),
+        (r#"{"tag":"mine","tag":"yours"}"#, Some("mine")),
+        (r#"{"code":"1" "tag":"mine"}"#, None),
+        (r#"{"tag":7}"#, None),
+        (r#"[{"tag":"mine"}]"#, None),
+        ("", None),
+    ] {
+        assert_eq!(tag_of(json.as_bytes()).as_deref(), tag, "{json}");
+    }
+    assert_eq!(tag_of(format!(r#"{{"tag":"{}"}}"#, "x".repeat(limits::MAX_TAG + 1)).as_bytes()), None);
 }
 
 #[test]
@@ -116,7 +199,8 @@ fn a_head_written_by_hand_is_checked_too() {
     let good = task.head(0, OnDisconnect::Keep, false, true);
     assert_eq!(good.check(1), Ok(()));
     type Spoil = fn(&mut TaskHead<'_>);
-    let spoil: [(&str, Spoil); 6] = [
+    let spoil: [(&str, Spoil); 7] = [
+        ("idempotencyKey", |h| h.idempotency_key = Some("")),
         ("priority", |h| h.priority = 11),
         ("projectId", |h| h.project = "a b"),
         ("timeout", |h| h.timeout_ms = Some(0)),
