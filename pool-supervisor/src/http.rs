@@ -55,9 +55,10 @@ pub struct HttpOptions {
 /// How long the API waits for what a client owes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// A request's header, from the connection's start or the last answer on.
+    /// A request's header, from the connection's start or the last answer on; and silence after the last answer of a
+    /// connection, until the client closes it.
     pub header: Duration,
-    /// A request's body, all of it.
+    /// A request's body, all of it; and what a client sends after the last answer of its connection.
     pub body: Duration,
     /// Taking what is written to it.
     pub stalled_write: Duration,
@@ -219,7 +220,7 @@ fn bind_unix(path: &Path) -> Result<Listener, HttpError> {
     let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Listener::Unix(tokio::net::UnixListener::from_std(listener).map_err(failed)?))
+    Ok(Listener::Unix(tokio::net::UnixListener::from_std(listener).map_err(failed)?, path.to_owned()))
 }
 
 /// What the thread owns.

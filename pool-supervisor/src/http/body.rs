@@ -1,8 +1,5 @@
-//! Request bodies: bounded in size, in time and in number, and strict JSON.
+//! Request bodies: bounded in size, in time and in number.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,20 +8,22 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
+use pool_protocol::outcome::ErrorCode;
+use pool_protocol::task::Task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::reply::Refusal;
+use crate::client::TooLong;
 
 /// Bytes of bodies that are held at once, whatever the number of connections; at least four of the largest fit.
 const ALL_BODIES: usize = 64 * 1024 * 1024;
 /// What one permit stands for.
 const UNIT: usize = 1024;
-/// Reserved before the first byte has come; the rest grows with what comes.
+/// Reserved before the first byte has come; the rest grows with what comes. A body whose length is
+/// not announced takes room for so much at first.
 const FIRST_BYTES: usize = 64 * 1024;
 
 /// The rules for bodies.
@@ -48,140 +47,91 @@ impl Bodies {
         Self { largest, time, room: Arc::new(Semaphore::new(room)) }
     }
 
-    /// For a request's body, and for a task's: the supervisor parts with a client that sends it a larger one.
-    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
-        if bytes <= self.largest {
+    /// The supervisor parts with a client that sends it a task with a larger body.
+    pub(super) fn check_task(&self, task: &Task) -> Result<(), Refusal> {
+        let (len, max) = (task.body.len(), self.largest);
+        if len <= max {
             return Ok(());
         }
-        let error = format!("the body is over {} bytes (limits.bodyBytes)", self.largest);
-        Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error))
+        let error = format!("the task {}", TooLong { len, max });
+        let refusal = Refusal::of_task(ErrorCode::InvalidTask, error).with_tag(task.tag.clone());
+        Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, ..refusal })
     }
 
     /// Reads a request's body.
     pub(super) async fn read(&self, request: Request) -> Result<Whole, Refusal> {
-        let announced = announced(&request)?;
-        self.check_size(announced)?;
-        let units = u32::try_from(announced / UNIT + 1).expect("bounded by the largest body");
-        let waiting = timeout(self.time, Arc::clone(&self.room).acquire_many_owned(units)).await;
-        let Ok(Ok(room)) = waiting else {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at once; try again"));
+        check_coding(request.headers())?;
+        let announced = announced(request.headers())?;
+        if announced.is_some_and(|bytes| bytes > self.largest) {
+            return Err(self.too_large());
+        }
+        let first = announced.unwrap_or(FIRST_BYTES.min(self.largest));
+        let mut room = self.room_for(first).await?;
+        let mut bytes = BytesMut::with_capacity(first.min(FIRST_BYTES));
+        let mut body = request.into_body();
+        let mut has_ended = self.collect(&mut body, &mut bytes, first).await?;
+        if !has_ended {
+            // INVARIANT: whoever waits here holds little, and all of those together leave room for the largest body. So
+            // they do not wait for each other.
+            room.merge(self.room_for(self.largest - first).await?);
+            has_ended = self.collect(&mut body, &mut bytes, self.largest).await?;
+        }
+        if !has_ended {
+            return Err(self.too_large());
+        }
+        Ok(Whole { bytes: bytes.freeze(), _room: room })
+    }
+
+    fn too_large(&self) -> Refusal {
+        let error = format!("the body is over {} bytes (limits.bodyBytes)", self.largest);
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+    }
+
+    async fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let units = u32::try_from(bytes / UNIT + 1).expect("bounded by the largest body");
+        match timeout(self.time, Arc::clone(&self.room).acquire_many_owned(units)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at once; try again")),
+        }
+    }
+
+    /// Reads on to the body's end, or until there are more than so many bytes. Whether it was the end.
+    async fn collect(&self, body: &mut Body, bytes: &mut BytesMut, most: usize) -> Result<bool, Refusal> {
+        let collecting = async {
+            while bytes.len() <= most {
+                let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else { return Ok(true) };
+                let frame = frame.map_err(|e| Refusal::bad_request(format!("the body broke off: {e}")))?;
+                if let Ok(data) = frame.into_data() {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+            Ok(false)
         };
-        match timeout(self.time, collect(request.into_body(), announced)).await {
-            Ok(bytes) => Ok(Whole { bytes: bytes?, _room: room }),
-            Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come")),
-        }
+        let late = |_| Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come"));
+        timeout(self.time, collecting).await.unwrap_or_else(late)
     }
 }
 
-/// hyper has checked that it is one number, and ends the body there.
-fn announced(request: &Request) -> Result<usize, Refusal> {
-    let Some(value) = request.headers().get(CONTENT_LENGTH) else { return Ok(0) };
+/// How long the body is, unless it comes in chunks. hyper has checked that a length is one number, and ends the body there.
+fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(None);
+    }
+    let Some(value) = headers.get(CONTENT_LENGTH) else { return Ok(Some(0)) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length.ok_or_else(|| Refusal::bad_request("Content-Length is no number"))
+    length.map(Some).ok_or_else(|| Refusal::bad_request("Content-Length is no number"))
 }
 
-async fn collect(mut body: Body, announced: usize) -> Result<Bytes, Refusal> {
-    let mut bytes = BytesMut::with_capacity(announced.min(FIRST_BYTES));
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|e| Refusal::bad_request(format!("the body broke off: {e}")))?;
-        if let Ok(data) = frame.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes.freeze())
-}
-
-/// Checks that the body is one JSON value that means the same to everyone: UTF-8, no key given twice at any depth, every
-/// number one that can be held, at most 127 levels.
-///
-/// Task parsing passes arguments and context on unread, so that it would not see any of this.
-pub(super) fn check_json(body: &[u8]) -> Result<(), Refusal> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let checked = serde_path_to_error::deserialize::<_, Strict>(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        match error.inner().to_string() {
-            problem if path == "." => problem,
-            problem => format!("at {path}: {problem}"),
-        }
-    });
-    checked
-        .and_then(|_| reader.end().map_err(|e| e.to_string()))
-        .map_err(|problem| Refusal::bad_request(format!("the body is no sound JSON: {problem}")))
-}
-
-/// Any JSON value; only looked at.
-struct Strict;
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor)
-    }
-}
-
-/// A key, borrowed unless it is escaped. Asked for as a string directly, so that the path of an error can name it.
-#[derive(PartialEq, Eq, Hash)]
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Strict;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
-        Ok(Strict)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Strict, A::Error> {
-        while items.next_element::<Strict>()?.is_some() {}
-        Ok(Strict)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Strict, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = entries.next_key::<Key<'de>>()? {
-            if seen.contains(&key) {
-                return Err(de::Error::custom(format_args!("the key {:?} is given twice", key.0)));
-            }
-            entries.next_value::<Strict>()?;
-            seen.insert(key);
-        }
-        Ok(Strict)
+/// RFC 9110, section 15.5.16: a body in a coding that is not undone here is not looked at.
+fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("an unknown one"));
+    let mut codings = values.flat_map(|value| value.split(',')).map(str::trim).filter(|coding| !coding.is_empty());
+    match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        None => Ok(()),
+        Some(coding) => Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("send the body as it is: the coding {coding:?} of Content-Encoding is not undone here"),
+        )),
     }
 }
 
@@ -190,34 +140,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_that_could_be_read_in_two_ways_is_refused() {
-        for sound in ["{}", " [1, 2.5, -3, null, true, \"\\u0041\"] ", r#"{"a":{"b":[{"c":1}]},"b":1}"#] {
-            assert_eq!(check_json(sound.as_bytes()), Ok(()), "{sound}");
+    fn only_a_body_as_it_is_is_taken() {
+        let judged = |values: &[&'static str]| {
+            let headers = values.iter().map(|value| (CONTENT_ENCODING, value.parse().expect("a value")));
+            check_coding(&headers.collect()).map_err(|refusal| refusal.status.as_u16())
+        };
+        for taken in [&[][..], &[""], &["identity"], &["Identity, identity"]] {
+            assert_eq!(judged(taken), Ok(()), "{taken:?}");
         }
-        for (body, problem) in [
-            (&b""[..], "EOF"),
-            (b"{\"a\":1", "EOF"),
-            (b"{} {}", "trailing characters"),
-            (b"\xff", "expected value"),
-            (b"\"\xff\"", "invalid unicode"),
-            (br#"{"a":1,"a":2}"#, r#"the key "a" is given twice"#),
-            (br#"{"a":1,"\u0061":2}"#, r#"the key "a" is given twice"#),
-            (br#"[{"x":{"a":1,"a":2}}]"#, "at [0].x"),
-            (b"[1e400]", "number out of range"),
-            (b"[NaN]", "expected value"),
-        ] {
-            let refusal = check_json(body).expect_err("unsound");
-            assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
-            assert!(refusal.error.contains(problem), "{problem}: {}", refusal.error);
-        }
-    }
-
-    #[test]
-    fn json_100_000_deep_is_refused_without_taking_the_stack() {
-        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-            let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
-            let refusal = check_json(deep.as_bytes()).expect_err("too deep");
-            assert!(refusal.error.contains("recursion limit"), "{}", refusal.error);
+        for coded in [&["gzip"][..], &["x-gzip"], &["identity, br"], &["identity", "zstd"], &["GZIP"]] {
+            assert_eq!(judged(coded), Err(415), "{coded:?}");
         }
     }
 }

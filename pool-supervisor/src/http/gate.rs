@@ -1,16 +1,22 @@
 //! Who may ask: the `Host` that names us, and the key.
 //!
 //! The key keeps other users and programs out. The `Host` keeps web pages out: one whose own name was made to resolve to
-//! us (DNS rebinding) still sends its own name.
+//! us (DNS rebinding) still sends its own name. No web page reaches the Unix socket, so there any name will do.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::{Frame as BodyFrame, SizeHint};
 
 use super::key::same_key;
 use super::places::Occupancy;
@@ -31,12 +37,51 @@ const WITHOUT_KEY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Lets a request pass, or answers it. The connection of a request that came with the key is busy
 /// until its answer is written; any other may be closed when its place is wanted.
 pub(super) async fn guard(State(key): State<Arc<str>>, mut request: Request, next: Next) -> Response {
-    if let Err(refusal) = judge(&key, &request) {
-        return refusal.into_response();
-    }
     let occupied = request.extensions_mut().remove::<Arc<Occupancy>>();
-    let busy = occupied.filter(|_| !is_open(&request)).map(Occupancy::busy);
-    holding(next.run(request).await, busy)
+    let ended = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let (mut response, busy) = match judge(&key, &request) {
+        Err(refusal) => (refusal.into_response(), None),
+        Ok(()) => {
+            let busy = occupied.filter(|_| !is_open(&request)).map(Occupancy::busy);
+            let request = request.map(|body| Body::new(Watched { body, ended: Arc::clone(&ended) }));
+            (next.run(request).await, busy)
+        }
+    };
+    if !ended.load(Ordering::Relaxed) {
+        // The client may still be sending. What comes is not looked at, so no other request can follow it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    holding(response, busy)
+}
+
+/// A request's body that tells whether it was read to its end.
+struct Watched {
+    body: Body,
+    ended: Arc<AtomicBool>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn is_open(request: &Request) -> bool {
@@ -49,12 +94,18 @@ fn judge(key: &str, request: &Request) -> Result<(), Refusal> {
     if !is_open(request) {
         check_key(key, request.headers())?;
     }
-    // A body whose length is told twice is how requests are smuggled, and one whose length is not told cannot be refused
-    // before it is read.
-    if request.headers().contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "send the body with Content-Length, not chunked"));
+    check_framing(request.headers())
+}
+
+/// hyper has checked that the last coding is `chunked`, and cuts the body at the last chunk, whatever length is named
+/// besides. Other codings are not undone.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_none_or(chunked) && codings.next().is_none() {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "Transfer-Encoding may be chunked and nothing else"))
 }
 
 fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
@@ -69,16 +120,14 @@ fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
         return Ok(());
     }
     let ours = match place {
-        Place::Tcp(address) => address.to_string(),
-        Place::Unix => "localhost".to_owned(),
+        Place::Tcp(address) => format!("; it is {address}"),
+        Place::Unix => String::new(),
     };
-    Err(Refusal::new(StatusCode::FORBIDDEN, format!("the Host header does not name this API; it is {ours}")))
+    Err(Refusal::new(StatusCode::FORBIDDEN, format!("the Host header does not name this API{ours}")))
 }
 
 fn is_ours(place: Place, host: &str) -> bool {
-    let Place::Tcp(address) = place else {
-        return host.eq_ignore_ascii_case("localhost");
-    };
+    let Place::Tcp(address) = place else { return true };
     let (ip, port) = (address.ip().to_canonical(), address.port());
     if let Ok(named) = host.parse::<SocketAddr>() {
         return named.ip().to_canonical() == ip && named.port() == port;
@@ -131,6 +180,9 @@ mod tests {
             (tcp("[::1]:80"), "[::1]"),
             (tcp("10.0.0.1:80"), "10.0.0.1"),
             (Place::Unix, "localhost"),
+            (Place::Unix, "localhost:80"),
+            (Place::Unix, "pool.example"),
+            (Place::Unix, ""),
         ];
         for (place, host) in ours {
             assert!(is_ours(place, host), "{place:?} {host}");
@@ -147,11 +199,23 @@ mod tests {
             (tcp("127.0.0.1:45678"), "localhost:45678:45678"),
             (tcp("10.0.0.1:45678"), "localhost:45678"),
             (tcp("127.0.0.1:80"), "localhost:"),
-            (Place::Unix, "localhost:80"),
-            (Place::Unix, "evil.example"),
         ];
         for (place, host) in foreign {
             assert!(!is_ours(place, host), "{place:?} {host}");
+        }
+    }
+
+    #[test]
+    fn a_body_may_come_in_chunks_and_in_no_other_coding() {
+        let judged = |values: &[&'static str]| {
+            let headers = values.iter().map(|value| (TRANSFER_ENCODING, value.parse().expect("a value")));
+            check_framing(&headers.collect()).map_err(|refusal| refusal.status.as_u16())
+        };
+        for taken in [&[][..], &["chunked"], &["Chunked "]] {
+            assert_eq!(judged(taken), Ok(()), "{taken:?}");
+        }
+        for coded in [&["gzip, chunked"][..], &["gzip", "chunked"], &["chunked", "chunked"]] {
+            assert_eq!(judged(coded), Err(501), "{coded:?}");
         }
     }
 

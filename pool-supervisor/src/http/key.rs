@@ -1,6 +1,6 @@
 //! The API's key: a file that only its owner can read, made at first start.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,12 @@ pub enum KeyError {
         path: PathBuf,
         /// Why.
         reason: std::io::Error,
+    },
+    /// It is a folder, a pipe or a device.
+    #[error("failed to use the API key {path}: it is not a plain file; name another with http.keyFile")]
+    NoFile {
+        /// What is there.
+        path: PathBuf,
     },
     /// Others could have read it.
     #[error("failed to trust the API key {path}: its mode is {mode:03o}, so that others can read it; chmod 600 it")]
@@ -88,8 +94,13 @@ fn make(path: &Path) -> Result<String, std::io::Error> {
 
 fn load(path: &Path) -> Result<String, KeyError> {
     let failed = |reason| KeyError::Read { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(failed)?;
+    // A pipe that nobody writes to would hold up the start for ever.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(KeyError::NoFile { path: path.to_owned() });
+    }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed { path: path.to_owned(), mode });
@@ -154,6 +165,18 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
         }
         assert!(matches!(load_or_make_key(&folder.path().join("no/such.key")), Err(KeyError::Make { .. })));
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).expect("made");
+        for path in [pipe, link, folder.path().to_owned()] {
+            assert!(matches!(load_or_make_key(&path), Err(KeyError::NoFile { .. })), "{path:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ const OUT_BYTES: usize = 1024 * 1024;
 /// Frames that wait for a request: an answer, and what the supervisor says to a wait that is taken
 /// back.
 const FRAMES_OF_REQUEST: usize = 2;
-/// Events that wait for a subscriber; one more and it is too slow.
+/// Events that wait for a subscriber; with one more its call ends, and it asks again from where it is.
 const FRAMES_OF_SUBSCRIPTION: usize = 1024;
 /// What an administrative request may take. The owner thread answers in microseconds; this is for a stopped one.
 pub(super) const REPLY_TIME: Duration = Duration::from_secs(10);
@@ -339,7 +339,6 @@ impl PumpState {
         if let Err(mpsc::error::TrySendError::Full(frame)) = call.try_send(frame) {
             self.calls.remove(&id);
             if frame.kind == Kind::Event {
-                tracing::warn!("a subscriber of events over HTTP is too slow and was disconnected");
                 self.cancel(id);
             }
         }

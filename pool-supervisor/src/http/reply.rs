@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use hyper::body::{Frame as BodyFrame, SizeHint};
 use pool_protocol::codec;
@@ -28,11 +28,15 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) error: String,
     pub(super) code: Option<&'static str>,
+    /// The task that it is about, if that has an id.
+    pub(super) task: Option<TaskId>,
+    /// The task's own string.
+    pub(super) tag: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), code: None }
+        Self { status, error: error.into(), code: None, task: None, tag: None }
     }
 
     pub(super) fn bad_request(error: impl Into<String>) -> Self {
@@ -51,7 +55,12 @@ impl Refusal {
             ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self { status, error: message, code: Some(code.name()) }
+        Self { code: Some(code.name()), ..Self::new(status, message) }
+    }
+
+    /// Names the task by its own string.
+    pub(super) fn with_tag(self, tag: Option<String>) -> Self {
+        Self { tag, ..self }
     }
 }
 
@@ -68,18 +77,28 @@ impl From<NoAnswer> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
         struct Shown<'a> {
             error: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             code: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            task_id: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tag: Option<&'a str>,
         }
-        let mut response = json(self.status, &Shown { error: &self.error, code: self.code });
+        let task_id = self.task.map(|task| task.to_string());
+        let shown = Shown { error: &self.error, code: self.code, task_id, tag: self.tag.as_deref() };
+        let mut response = json(self.status, &shown);
         let headers = response.headers_mut();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response
     }
@@ -151,7 +170,8 @@ pub(super) fn reply_body(frame: Frame) -> Result<bytes::Bytes, Refusal> {
 /// How a task ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ending {
-    pub(super) task: TaskId,
+    /// Nothing when it was refused before it had an id.
+    pub(super) task: Option<TaskId>,
     pub(super) code: Option<ErrorCode>,
     /// As users see it.
     pub(super) json: String,
@@ -160,7 +180,19 @@ pub(super) struct Ending {
 /// Reads an outcome.
 pub(super) fn outcome(frame: &Frame) -> Result<Ending, Refusal> {
     let head: OutcomeHead<'_> = codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
-    Ok(Ending { task: TaskId(head.task), code: head.code, json: outcome_json(&head, &frame.body) })
+    Ok(ending(&head, &frame.body))
+}
+
+/// Reads the outcome of a task that was submitted with this tag. A task that was known by its
+/// idempotency key has the tag of its first submission.
+pub(super) fn outcome_of(frame: &Frame, tag: Option<&str>) -> Result<Ending, Refusal> {
+    let head: OutcomeHead<'_> = codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
+    Ok(ending(&OutcomeHead { tag, ..head }, &frame.body))
+}
+
+fn ending(head: &OutcomeHead<'_>, body: &[u8]) -> Ending {
+    let task = (head.task != 0).then_some(TaskId(head.task));
+    Ending { task, code: head.code, json: outcome_json(head, body) }
 }
 
 /// What a frame that is no answer means.

@@ -11,12 +11,13 @@ use axum::routing::{delete, get, post};
 use http::{Method, StatusCode, Uri};
 use pool_protocol::control::{ControlRequest, ReadyReply};
 use pool_protocol::id::check_project_id;
-use serde::Deserialize;
+use pool_protocol::json;
+use pool_protocol::task::InvalidTask;
 use tokio::sync::Semaphore;
 
-use super::body::{Bodies, check_json};
+use super::body::Bodies;
 use super::link::Link;
-use super::reply::{Refusal, answer, json, json_text, reply_body, typed};
+use super::reply::{self, Refusal, answer, json_text, reply_body, typed};
 use super::{events, gate, tasks};
 
 /// What handlers need. Cheap to clone.
@@ -60,11 +61,9 @@ routes! {
 
 /// All routes behind the gate.
 pub(super) fn router(gateway: Gateway, key: Arc<str>) -> Router {
-    all()
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(gateway)
-        .layer(from_fn_with_state(key, gate::guard))
+    let routes = all().fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(gateway);
+    // The gate is not a layer of the routes themselves: what it refuses would get their `Allow`.
+    Router::new().fallback_service(routes).layer(from_fn_with_state(key, gate::guard))
 }
 
 async fn unknown(uri: Uri) -> Refusal {
@@ -86,7 +85,7 @@ async fn usage(State(gateway): State<Gateway>) -> Answer {
 /// Alive is: the owner thread answers.
 async fn health(State(gateway): State<Gateway>) -> Answer {
     reply_body(gateway.link.ask(&ControlRequest::Ready).await?)?;
-    Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+    Ok(reply::json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
 }
 
 async fn ready(State(gateway): State<Gateway>) -> Answer {
@@ -100,12 +99,10 @@ async fn metrics(State(gateway): State<Gateway>) -> Answer {
     Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 struct NewLimit {
     project_id: String,
-    /// `null` lifts what was set. It has to be there: leaving it out is a mistake.
-    #[serde(deserialize_with = "Option::deserialize")]
+    /// `null` lifts what was set.
     limit: Option<u32>,
 }
 
@@ -120,21 +117,35 @@ async fn set_limit(State(gateway): State<Gateway>, request: Request) -> Answer {
     answer(gateway.link.ask(&request).await?)
 }
 
+/// Read by the rules for tasks. `limit` has to be there: leaving it out is a mistake.
 fn read_limit(body: &[u8]) -> Result<NewLimit, Refusal> {
-    check_json(body)?;
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let new: NewLimit = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let problem = error.inner().to_string();
-        let field = match error.path().to_string() {
-            // Serde names a field that is unknown or missing by itself.
-            path if path == "." || problem.contains(&format!("`{path}`")) => String::new(),
-            path => format!("field `{path}`: "),
+    let wrong = |field: &str, problem: String| {
+        let said = match field {
+            "" => format!("the body {problem}"),
+            _ => InvalidTask::new(field, problem).to_string(),
         };
-        Refusal::bad_request(format!("{field}{problem}; send {{\"projectId\": \"a-project\", \"limit\": 5}}"))
-    })?;
-    check_project_id(&new.project_id)
-        .map_err(|problem| Refusal::bad_request(format!("field `projectId` {problem}")))?;
-    Ok(new)
+        Refusal::bad_request(format!("{said}; send {{\"projectId\": \"a-project\", \"limit\": 5}}"))
+    };
+    let sound = json::read(body, json::MAX_DEPTH).map_err(|unsound| wrong(&unsound.path, unsound.problem))?;
+    let value = sound.value;
+    let fields = sound.fields().ok_or_else(|| wrong("", value.not_a("a JSON object")))?;
+    let (mut project_id, mut limit) = (None, None);
+    for (name, value) in fields {
+        let field = &*name;
+        match field {
+            "projectId" => {
+                let text = value.text().map_err(|problem| wrong(field, problem))?;
+                check_project_id(&text).map_err(|problem| wrong(field, problem.to_string()))?;
+                project_id = Some(text.into_owned());
+            }
+            "limit" if value.is_null() => limit = Some(None),
+            "limit" => limit = Some(Some(value.whole().map_err(|problem| wrong(field, problem))?)),
+            _ => return Err(wrong(field, "is not known".to_owned())),
+        }
+    }
+    let missing = |field| wrong(field, "is missing".to_owned());
+    let project_id = project_id.ok_or_else(|| missing("projectId"))?;
+    Ok(NewLimit { project_id, limit: limit.ok_or_else(|| missing("limit"))? })
 }
 
 #[cfg(test)]
@@ -156,7 +167,7 @@ mod tests {
             (r#"{"projectId":"a","limit":1.5}"#, "`limit`"),
             (r#"{"projectId":"a","limit":"5"}"#, "`limit`"),
             (r#"{"projectId":"a","limit":4294967296}"#, "`limit`"),
-            (r#"{"projectId":"a","limit":1,"limit":2}"#, "\"limit\" is given twice"),
+            (r#"{"projectId":"a","limit":1,"limit":2}"#, "`limit` is given twice"),
             (r#"{"projectId":"a","limit":1,"Limit":2}"#, "`Limit`"),
         ] {
             let refusal = read_limit(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was accepted"));

@@ -1,6 +1,7 @@
 //! Connections, each with limits on header, response and time.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::Patience;
 use super::gate::Place as At;
 use super::patient::Patient;
 use super::places::{Place, Places};
+use super::{HttpError, Patience, bind_unix};
 use crate::peer;
 
 /// A request line with its headers.
@@ -30,11 +31,14 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// After a failed accept (no descriptors left): soon enough to be useful, seldom enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a socket's file is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// One bound address.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixListener, PathBuf),
 }
 
 enum Stream {
@@ -52,8 +56,31 @@ impl Listener {
                 let at = At::Tcp(stream.local_addr()?);
                 Ok(Stream::Tcp(stream, at))
             }
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
+    }
+
+    /// Until the socket's file is gone, which somebody has removed.
+    async fn removed(&self) {
+        let Self::Unix(_, path) = self else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+                return;
+            }
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Unix(_, path) if !path.exists())
+    }
+
+    /// Makes the socket's file again.
+    fn renew(&mut self) -> Result<(), HttpError> {
+        if let Self::Unix(_, path) = self {
+            *self = bind_unix(path)?;
+        }
+        Ok(())
     }
 }
 
@@ -66,11 +93,24 @@ pub(super) struct Serving {
 }
 
 /// Accepts until `closing`.
-pub(super) async fn accept_all(listener: Listener, mut places: Places, serving: Serving) {
+pub(super) async fn accept_all(mut listener: Listener, mut places: Places, serving: Serving) {
     let mut closing = serving.closing.clone();
+    let mut complained = false;
     let accepting = async {
         loop {
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = listener.removed() => {
+                    match listener.renew() {
+                        Ok(()) => tracing::warn!("the HTTP API's socket was removed, and is made again"),
+                        Err(error) if !complained => tracing::warn!("the HTTP API's socket was removed: {error}"),
+                        Err(_) => {}
+                    }
+                    complained = listener.is_gone();
+                    continue;
+                }
+            };
+            let stream = match accepted {
                 Ok(Stream::Unix(stream)) if let Some(who) = peer::program(&stream) => {
                     tracing::warn!("refused a connection to the HTTP API's socket {who}");
                     continue;
@@ -111,7 +151,7 @@ impl Serving {
             request.extensions_mut().insert(Arc::clone(&occupancy));
             router.call(request)
         });
-        let io = TokioIo::new(Patient::new(stream, self.patience.stalled_write));
+        let io = TokioIo::new(Patient::new(stream, self.patience, self.closing.clone()));
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -15,17 +15,17 @@ use pool_protocol::codec;
 use pool_protocol::control::{AcceptedHead, ControlRequest};
 use pool_protocol::frame::{Frame, Kind};
 use pool_protocol::id::TaskId;
-use pool_protocol::outcome::Status;
+use pool_protocol::json::looks_like_array;
+use pool_protocol::outcome::{ErrorCode, Status};
 use pool_protocol::task::{self, InvalidTask, Task};
 use pool_protocol::units::parse_duration_ms;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{Whole, check_json};
+use super::body::Whole;
 use super::link::{Call, NoAnswer, REPLY_TIME};
-use super::reply::{Refusal, answer, holding, json, json_text, outcome, refused};
+use super::reply::{Refusal, answer, holding, json, json_text, outcome_of, refused};
 use super::routes::Gateway;
 
 /// Tasks in one request.
@@ -48,23 +48,23 @@ pub(super) async fn submit(State(gateway): State<Gateway>, parameters: Parameter
     let wait = read_wait(parameters)?;
     let deadline = wait.map(|wait| Instant::now() + wait);
     let body = gateway.bodies.read(request).await?;
-    check_json(&body.bytes)?;
-    if body.bytes.trim_ascii_start().starts_with(b"[") {
+    if looks_like_array(&body.bytes) {
         return submit_batch(&gateway, body, deadline).await;
     }
-    let task = read_task(&gateway, &body.bytes)?;
+    let task = read_task(&gateway, &body.bytes, "")?;
     drop(body);
-    let mut calls = gateway.link.submit(&[task]).await?;
+    let mut calls = gateway.link.submit(std::slice::from_ref(&task)).await?;
+    let tag = task.tag.as_deref();
     let call = calls.first_mut().expect("one task, one call");
-    let mut answer = accepted(call).await?;
+    let mut answer = accepted(call, tag).await?;
     if let (Submitted::Accepted(task), Some(deadline)) = (&answer, deadline) {
         let mut call = gateway.link.wait(*task).await?;
-        answer = finished(*task, &mut call, deadline).await?;
+        answer = finished(*task, &mut call, deadline, tag).await?;
     }
     Ok(match answer {
         Submitted::Accepted(task) => json(StatusCode::ACCEPTED, &TaskIdReply { task_id: task.to_string() }),
         Submitted::Ended(_, outcome) => json_text(StatusCode::OK, outcome),
-        Submitted::Rejected(refusal) => refusal.into_response(),
+        Submitted::Rejected { refusal, .. } => refusal.into_response(),
     })
 }
 
@@ -78,42 +78,53 @@ struct TaskIdReply {
 enum Submitted {
     Accepted(TaskId),
     Ended(TaskId, String),
-    Rejected(Refusal),
+    Rejected {
+        refusal: Refusal,
+        /// The same as an outcome.
+        outcome: String,
+    },
 }
 
 /// The first answer: an id, or a refusal.
-async fn accepted(call: &mut Call) -> Result<Submitted, Refusal> {
+async fn accepted(call: &mut Call, tag: Option<&str>) -> Result<Submitted, Refusal> {
     let answer = timeout_at(Instant::now() + REPLY_TIME, call.next()).await;
-    submitted(&answer.unwrap_or(Err(NoAnswer::Late))?)
+    submitted(&answer.unwrap_or(Err(NoAnswer::Late))?, tag)
 }
 
 /// The outcome, if it comes in time. What was not waited for to the end was not received: the
 /// supervisor has that word.
-async fn finished(task: TaskId, call: &mut Call, deadline: Instant) -> Result<Submitted, Refusal> {
-    let frame = match timeout_at(deadline, call.only()).await {
-        Ok(frame) => frame?,
-        Err(_) => call.take_back().await?,
-    };
+async fn finished(task: TaskId, call: &mut Call, deadline: Instant, tag: Option<&str>) -> Result<Submitted, Refusal> {
+    let frame = until(call, deadline).await?;
     match frame.kind {
-        Kind::Outcome => submitted(&frame),
+        Kind::Outcome => submitted(&frame, tag),
         // It was taken back, or cannot be had: the task has been accepted all the same.
         _ => Ok(Submitted::Accepted(task)),
     }
 }
 
-fn submitted(frame: &Frame) -> Result<Submitted, Refusal> {
+/// What a wait comes to, or the word that it was taken back when its time was over.
+async fn until(call: &mut Call, deadline: Instant) -> Result<Frame, NoAnswer> {
+    match timeout_at(deadline, call.only()).await {
+        Ok(frame) => frame,
+        Err(_) => call.take_back().await,
+    }
+}
+
+fn submitted(frame: &Frame, tag: Option<&str>) -> Result<Submitted, Refusal> {
     match frame.kind {
         Kind::Accepted => {
             let head: AcceptedHead = codec::decode("accepted", &frame.head).map_err(Refusal::misunderstood)?;
             Ok(Submitted::Accepted(TaskId(head.task)))
         }
         Kind::Outcome => {
-            let outcome = outcome(frame)?;
-            Ok(match outcome.code {
-                Some(code) if code.status() == Status::Rejected => {
-                    Submitted::Rejected(Refusal::of_task(code, message_of(&frame.body)))
+            let ending = outcome_of(frame, tag)?;
+            Ok(match (ending.code, ending.task) {
+                (Some(code), task) if code.status() == Status::Rejected => {
+                    let refusal = Refusal::of_task(code, message_of(&frame.body)).with_tag(tag.map(str::to_owned));
+                    Submitted::Rejected { refusal: Refusal { task, ..refusal }, outcome: ending.json }
                 }
-                _ => Submitted::Ended(outcome.task, outcome.json),
+                (_, Some(task)) => Submitted::Ended(task, ending.json),
+                (_, None) => return Err(Refusal::misunderstood("an outcome of no task")),
             })
         }
         _ => Err(refused(frame)),
@@ -147,31 +158,28 @@ fn read_wait(parameters: Parameters) -> Result<Option<Duration>, Refusal> {
     Ok(wait)
 }
 
-fn read_task(gateway: &Gateway, json: &[u8]) -> Result<Task, Refusal> {
-    let task = task::parse(json).map_err(|invalid| invalid_task(&invalid, ""))?;
-    gateway.bodies.check_size(task.body.len())?;
+fn read_task(gateway: &Gateway, json: &[u8], place: &str) -> Result<Task, Refusal> {
+    let task = task::parse(json).map_err(|invalid| invalid_task(&invalid, place).with_tag(task::tag_of(json)))?;
+    gateway.bodies.check_task(&task)?;
     Ok(task)
 }
 
 fn invalid_task(invalid: &InvalidTask, place: &str) -> Refusal {
-    let code = pool_protocol::outcome::ErrorCode::InvalidTask;
-    Refusal::of_task(code, format!("{place}{invalid}"))
+    Refusal::of_task(ErrorCode::InvalidTask, format!("{place}{invalid}"))
 }
 
 /// All are read before any is sent: one that is malformed refuses the batch and changes nothing. What the pool refuses
 /// itself (a full queue) it refuses one by one.
 fn read_batch(gateway: &Gateway, body: &[u8]) -> Result<Vec<Task>, Refusal> {
-    let items: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is no array: {e}")))?;
-    if items.is_empty() || items.len() > BATCH {
-        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {}", items.len())));
+    let place_of = |item: usize| format!("task [{item}]: ");
+    let split = task::split_array(body, BATCH)
+        .map_err(|(item, invalid)| invalid_task(&invalid, &item.map_or_else(String::new, place_of)))?;
+    let (items, count) = split.ok_or_else(|| Refusal::bad_request("the body is no array"))?;
+    if count == 0 || count > BATCH {
+        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {count}")));
     }
-    let read = |(at, item): (usize, &&RawValue)| {
-        let task = task::parse(item.get().as_bytes()).map_err(|e| invalid_task(&e, &format!("task [{at}]: ")))?;
-        gateway.bodies.check_size(task.body.len())?;
-        Ok(task)
-    };
-    items.iter().enumerate().map(read).collect()
+    let read = |(at, item): (usize, &str)| read_task(gateway, item.as_bytes(), &place_of(at));
+    items.into_iter().enumerate().map(read).collect()
 }
 
 /// The answer to a batch without `wait`: ids in the order of the tasks, null for one that was refused.
@@ -188,27 +196,29 @@ struct RejectedItem {
     index: usize,
     error: String,
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
 }
 
 async fn submit_batch(gateway: &Gateway, body: Whole, deadline: Option<Instant>) -> Answer {
     let tasks = read_batch(gateway, &body.bytes)?;
     drop(body);
     let mut calls = gateway.link.submit(&tasks).await?;
-    drop(tasks);
+    let tags: Vec<Option<String>> = tasks.into_iter().map(|task| task.tag).collect();
     let mut answers = Vec::with_capacity(calls.len());
-    for call in &mut calls {
-        answers.push(accepted(call).await?);
+    for (call, tag) in calls.iter_mut().zip(&tags) {
+        answers.push(accepted(call, tag.as_deref()).await?);
     }
     drop(calls);
     // Nothing was accepted: the batch as a whole is refused, for the reason of the first.
-    if answers.iter().all(|answer| matches!(answer, Submitted::Rejected(_)))
-        && let Some(Submitted::Rejected(refusal)) = answers.first()
+    if answers.iter().all(|answer| matches!(answer, Submitted::Rejected { .. }))
+        && let Some(Submitted::Rejected { refusal, .. }) = answers.first()
     {
         return Err(refusal.clone());
     }
     match deadline {
         None => Ok(json(StatusCode::ACCEPTED, &batch_ids(answers))),
-        Some(deadline) => batch_outcomes(gateway, answers, deadline).await,
+        Some(deadline) => batch_outcomes(gateway, answers, &tags, deadline).await,
     }
 }
 
@@ -217,8 +227,8 @@ fn batch_ids(answers: Vec<Submitted>) -> BatchReply {
     for (index, answer) in answers.into_iter().enumerate() {
         reply.task_ids.push(match answer {
             Submitted::Accepted(task) | Submitted::Ended(task, _) => Some(task.to_string()),
-            Submitted::Rejected(refusal) => {
-                reply.rejected.push(RejectedItem { index, error: refusal.error, code: refusal.code });
+            Submitted::Rejected { refusal: Refusal { error, code, tag, .. }, .. } => {
+                reply.rejected.push(RejectedItem { index, error, code, tag });
                 None
             }
         });
@@ -228,14 +238,19 @@ fn batch_ids(answers: Vec<Submitted>) -> BatchReply {
 
 /// An array in the order of the tasks: outcomes, and `{taskId}` for those that have not ended or do
 /// not fit; 200 when all are there.
-async fn batch_outcomes(gateway: &Gateway, answers: Vec<Submitted>, deadline: Instant) -> Answer {
+async fn batch_outcomes(
+    gateway: &Gateway,
+    answers: Vec<Submitted>,
+    tags: &[Option<String>],
+    deadline: Instant,
+) -> Answer {
     let mut reply = Gathering::new(gateway);
     let mut asked = VecDeque::new();
     let mut to_ask = answers.iter().map(|answer| match answer {
         Submitted::Accepted(task) => Some(*task),
-        Submitted::Ended(..) | Submitted::Rejected(_) => None,
+        Submitted::Ended(..) | Submitted::Rejected { .. } => None,
     });
-    for answer in &answers {
+    for (answer, tag) in answers.iter().zip(tags) {
         // Never past the bound: an outcome that has come counts as received, so it has to be passed
         // on.
         while asked.len() < ASKED_AT_ONCE
@@ -249,10 +264,10 @@ async fn batch_outcomes(gateway: &Gateway, answers: Vec<Submitted>, deadline: In
         }
         let call = asked.pop_front().expect("each is asked for before its turn");
         match (answer, call) {
-            (Submitted::Accepted(task), Some(mut call)) => reply.put(finished(*task, &mut call, deadline).await?),
-            (Submitted::Accepted(task), None) => reply.put(Submitted::Accepted(*task)),
-            (Submitted::Ended(task, outcome), _) => reply.put(Submitted::Ended(*task, outcome.clone())),
-            (Submitted::Rejected(refusal), _) => reply.put(Submitted::Rejected(refusal.clone())),
+            (Submitted::Accepted(task), Some(mut call)) => {
+                reply.put(&finished(*task, &mut call, deadline, tag.as_deref()).await?);
+            }
+            (known, _) => reply.put(known),
         }
     }
     Ok(reply.finish())
@@ -281,7 +296,7 @@ impl Gathering {
         !self.full && self.text.len() < REPLY_BYTES
     }
 
-    fn put(&mut self, answer: Submitted) {
+    fn put(&mut self, answer: &Submitted) {
         if self.text.len() > 1 {
             self.text.push(',');
         }
@@ -290,13 +305,9 @@ impl Gathering {
                 self.status = StatusCode::ACCEPTED;
                 self.text.push_str(&format!("{{\"taskId\":\"{task}\"}}"));
             }
-            Submitted::Ended(_, outcome) => {
-                self.text.push_str(&outcome);
+            Submitted::Ended(_, outcome) | Submitted::Rejected { outcome, .. } => {
+                self.text.push_str(outcome);
                 self.take_room();
-            }
-            Submitted::Rejected(Refusal { error, code, .. }) => {
-                let error = serde_json::json!({"status": "rejected", "error": {"code": code, "message": error}});
-                self.text.push_str(&error.to_string());
             }
         }
     }
@@ -323,9 +334,23 @@ fn task_id(path: Result<Path<String>, PathRejection>) -> Result<u64, Refusal> {
     Ok(id.0)
 }
 
-/// `GET /api/tasks/{id}`
-pub(super) async fn show(State(gateway): State<Gateway>, path: Result<Path<String>, PathRejection>) -> Answer {
-    answer(gateway.link.ask(&ControlRequest::Task { task: task_id(path)? }).await?)
+/// `GET /api/tasks/{id}`: with `wait` the outcome as soon as there is one, else what there is now.
+pub(super) async fn show(
+    State(gateway): State<Gateway>,
+    parameters: Parameters,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let task = task_id(path)?;
+    if let Some(wait) = read_wait(parameters)? {
+        let deadline = Instant::now() + wait;
+        let mut call = gateway.link.wait(TaskId(task)).await?;
+        let frame = until(&mut call, deadline).await?;
+        // A reply says that the wait was taken back.
+        if frame.kind != Kind::Reply {
+            return answer(frame);
+        }
+    }
+    answer(gateway.link.ask(&ControlRequest::Task { task }).await?)
 }
 
 /// `DELETE /api/tasks/{id}`

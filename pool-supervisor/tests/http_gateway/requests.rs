@@ -31,6 +31,9 @@ fn every_route_but_the_health_ones_needs_the_key() {
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_ne!(api.ask_with("GET", path, "", "").status, 401, "{path}");
     }
+    // The gate comes before the routes: what it refuses is not about the method.
+    let wrong_method = api.ask_with("GET", "/api/tasks", "", "");
+    assert_eq!((wrong_method.status, wrong_method.head.contains("allow:")), (401, false), "{}", wrong_method.head);
     let bearer = format!("Authorization: Bearer {KEY}\r\n");
     assert_eq!(api.ask_with("GET", "/api/process-pool/stats", &bearer, "").status, 200);
 }
@@ -148,20 +151,23 @@ fn a_malformed_task_is_refused_naming_the_field_and_changes_nothing() {
         ("".to_owned(), "JSON"),
         ("nonsense".to_owned(), "JSON"),
         ("{}".to_owned(), "`type`"),
-        ("17".to_owned(), "the task is malformed"),
+        ("17".to_owned(), "the task must be a JSON object, not 17"),
         (r#"{"type":"execute-code"}"#.to_owned(), "`code`"),
         (r#"{"type":"execute-code","code":"1","priority":11}"#.to_owned(), "`priority`"),
         (r#"{"type":"execute-code","code":"1","prio":1}"#.to_owned(), "`prio`"),
-        (r#"{"type":"execute-code","code":"1","code":"2"}"#.to_owned(), "\"code\" is given twice"),
-        (in_context(r#"{"a":1,"a":2}"#), "at context.x: the key \"a\" is given twice"),
-        (in_context("1e400"), "out of range"),
-        (in_context(&deep), "recursion limit"),
-        (deep.clone(), "recursion limit"),
+        (r#"{"type":"execute-code","code":"1","code":"2"}"#.to_owned(), "`code` is given twice"),
+        (in_context(r#"{"a":1,"a":2}"#), "field `context.x.a` is given twice"),
+        (in_context("1e400"), "`context.x` must be a number that a double can hold"),
+        (in_context(&deep), "field `context.x` is nested in more than 1000 levels"),
+        (deep.clone(), "nested in more than 1000 levels"),
     ] {
         let reply = api.ask("POST", "/api/tasks", &body);
         assert_eq!(reply.status, 400, "{said}: {reply:?}");
         assert!(reply.error().contains(said), "{said}: {}", reply.error());
+        assert_eq!(reply.json()["code"], "INVALID_TASK", "{said}");
     }
+    let tagged = api.ask("POST", "/api/tasks", r#"{"type":"execute-code","tag":"mine"}"#).json();
+    assert_eq!(tagged["tag"], "mine", "{tagged}");
     let host = api.addr;
     let head = format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nConnection: close\r\n");
     let reply = api.raw([head.as_bytes(), b"Content-Length: 3\r\n\r\n\"\xff\""].concat());
@@ -250,6 +256,30 @@ fn a_task_is_shown_or_cancelled_by_its_id() {
 }
 
 #[test]
+fn a_client_from_before_a_restart_is_told_and_gets_all_that_is_kept() {
+    let api = api();
+    let mut events = Events::open(&api, "Last-Event-ID: 40\r\n");
+    let lines = events.until(r#"data: {"seq":3,"time":"t","event":"task-queued"}"#);
+    let ids: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["0", "1", "2", "3"], "{lines:?}");
+    let gap = lines.iter().find(|line| line.contains("events-lost") && line.starts_with("data: ")).expect("a gap");
+    assert!(gap.contains("started anew since event 40"), "{gap}");
+}
+
+#[test]
+fn with_wait_a_task_is_shown_as_soon_as_it_has_ended_or_as_it_is_when_the_time_is_over() {
+    let api = api();
+    assert_eq!(api.ask("GET", "/api/tasks/9?wait=30s", "").json()["result"], 42);
+    let slow = format!("/api/tasks/{}?wait=20ms", pool_protocol::id::TaskId((1 << 32) + 1));
+    let state = api.ask("GET", &slow, "");
+    assert_eq!((state.status, &state.json()["state"]), (200, &"running".into()), "{state:?}");
+    assert!(api.supervisor.seen().iter().any(|seen| seen.starts_with("end ")), "the wait was taken back");
+    for query in ["wait=soon", "wait=2h", "wiat=1s"] {
+        assert_eq!(api.ask("GET", &format!("/api/tasks/1?{query}"), "").status, 400, "{query}");
+    }
+}
+
+#[test]
 fn an_unknown_route_is_404_and_a_wrong_method_405_with_what_is_allowed() {
     let api = api();
     for path in ["/", "/api", "/api/tasks/", "/api/process-pool/stat", "/index.html"] {
@@ -273,14 +303,16 @@ fn an_unknown_route_is_404_and_a_wrong_method_405_with_what_is_allowed() {
 fn events_stream_from_the_last_event_id_on() {
     let api = api();
     let mut events = Events::open(&api, "Last-Event-ID: 1\r\n");
-    let lines = events.until("id: 3");
+    let lines = events.until(r#"data: {"seq":3,"time":"t","event":"task-queued"}"#);
     assert!(lines[0].starts_with("HTTP/1.1 200"), "{lines:?}");
     assert!(lines.iter().any(|line| line == "content-type: text/event-stream"), "{lines:?}");
-    assert!(lines.iter().any(|line| line == ": 2 events of those wanted are no longer kept"), "{lines:?}");
-    let from = lines.iter().position(|line| line == "id: 2").expect("the first after number 1");
-    assert_eq!(lines[from + 1], "event: task-queued");
-    assert_eq!(lines[from + 2], r#"data: {"seq":2,"time":"t","event":"task-queued"}"#);
-    assert!(!lines.iter().any(|line| line == "id: 1"), "{lines:?}");
+    assert!(lines.iter().any(|line| line == ": 1 events of those wanted are no longer kept"), "{lines:?}");
+    let ids: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["2", "3"], "{lines:?}");
+    let gap = lines.iter().position(|line| line == "id: 2").expect("just seen");
+    assert_eq!(lines[gap + 1], "event: events-lost");
+    let event = lines.iter().position(|line| line == "id: 3").expect("just seen");
+    assert_eq!(lines[event + 1], "event: task-queued");
     api.supervisor.wait_for("events Some(1) 1");
     api.supervisor.send(super::support::EVENT, 1, br#"{"seq":4,"event":"scaled-up"}"#).expect("sent");
     events.until("id: 4");

@@ -280,6 +280,7 @@ fn control(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
             put_refused(out, frame.id, RefusedCode::Expired);
         }
         ControlRequest::Task { task: 5 } => {}
+        ControlRequest::Task { task } if task & (3 << 32) == SLOW => reply(r#"{"taskId":"s","state":"running"}"#),
         ControlRequest::Wait { task } => {
             match task & (3 << 32) {
                 SLOW | CLOSE => {}
@@ -292,8 +293,10 @@ fn control(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
             waits.insert(frame.id, task);
         }
         ControlRequest::Events { since, follow: true } => {
-            reply(r#"{"last":3,"lost":2}"#);
-            for seq in since.unwrap_or(3) + 1..=3 {
+            // Three events, of which the second is no longer kept for whoever has seen the first.
+            let lost = u64::from(since == Some(1));
+            reply(&format!(r#"{{"last":3,"lost":{lost}}}"#));
+            for seq in since.unwrap_or(3) + lost + 1..=3 {
                 let event = format!(r#"{{"seq":{seq},"time":"t","event":"task-queued"}}"#);
                 frame::put_plain(out, Kind::Event, frame.id, event.as_bytes());
             }
