@@ -51,6 +51,27 @@ fn what_runs_longer_than_the_drain_timeout_is_cancelled() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_what_could_not_run_before_its_end() {
+    let mut pool = Pool::start(json!({
+        "pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1}, "projects": {"paused": {"limit": 0}},
+    }));
+    let mut client = pool.client();
+    let delayed = client.submit(&with(code("1"), json!({"delay": 1_000_000})));
+    let paused = client.submit(&with(code("1"), json!({"projectId": "paused"})));
+    let retry = json!({"maxAttempts": 2, "retry": {"initialDelay": 1_000_000, "maxDelay": 1_000_000}});
+    let retrying = client.submit(&with(code("throw 1"), retry));
+    let id = client.id(retrying);
+    until("it waits for its next attempt", || pool.task(&id)["state"] == "retrying");
+    pool.signal(Signal::TERM);
+    for request in [delayed, paused, retrying] {
+        let outcome = client.outcome(request);
+        assert_eq!((outcome["status"].as_str(), error(&outcome)), (Some("cancelled"), "CANCELLED"), "{outcome}");
+        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains("the pool is stopping")), "{outcome}");
+    }
+    assert_eq!(pool.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_sigterm_ends_at_once() {
     let mut pool = Pool::start(json!({"pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1}}));
     let id = pool.submit(hold());

@@ -32,6 +32,11 @@ pub struct Ended {
 pub enum EndText {
     /// The worker: the body of the `Done` that is being handled.
     Worker,
+    /// The worker, but for its message: it knows a deadline only as a timeout.
+    WorkerBut {
+        /// One sentence.
+        message: String,
+    },
     /// The core.
     Core {
         /// One sentence.

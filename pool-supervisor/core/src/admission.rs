@@ -83,11 +83,17 @@ impl Core {
         if self.waiting >= queue_size {
             return Some((ErrorCode::QueueFull, format!("{queue_size} tasks are waiting, which is the queue's bound")));
         }
+        let most_bytes = self.settings.queue_bytes;
+        if u64::from(new.body_bytes) > most_bytes {
+            // There will never be room: whoever waits for it would wait for ever.
+            let message =
+                format!("the task has a body of {} bytes; all bodies together may have {most_bytes}", new.body_bytes);
+            return Some((ErrorCode::InvalidTask, message));
+        }
         let bytes = self.held_bytes + u64::from(new.body_bytes);
-        if bytes > self.settings.queue_bytes {
+        if bytes > most_bytes {
             let message = format!(
-                "with this one the tasks that have not ended would hold {bytes} bytes, more than the queue's bound of {}",
-                self.settings.queue_bytes
+                "with this one the tasks that have not ended would hold {bytes} bytes, more than the queue's bound of {most_bytes}"
             );
             return Some((ErrorCode::QueueFull, message));
         }

@@ -238,6 +238,7 @@ impl Core {
         if self.projects.set_limit(project, limit, &self.settings) {
             self.rerank_project(project);
             self.take_back_over_limit(project, out);
+            self.end_what_cannot_run(out);
         }
     }
 

@@ -1,19 +1,22 @@
 //! The end of the pool.
 //!
 //! Drain: no new tasks; those that run or wait may finish until the drain's timeout, then all are cancelled; when no task is
-//! left the workers retire; when no worker is left the shell exits. Shutdown: everything is cancelled and killed at once.
+//! left the workers retire; when no worker is left the shell exits. A task that could not run before that timeout (its
+//! delay is longer, or its project is paused) is not waited for: it is cancelled at once. Shutdown: everything is cancelled and killed at once.
 //! Either way the end is bounded, also if the system does not end a process.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use pool_protocol::limits::CANCEL_GRACE_MS;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::Action;
+use crate::action::{Action, EndText};
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::settings::Lane;
 use crate::task::TaskState;
+use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
 
 /// How long killed workers may take to be gone, in milliseconds.
@@ -45,14 +48,61 @@ impl Core {
         matches!(self.phase, Phase::Open | Phase::Draining)
     }
 
-    pub(crate) fn on_drain(&mut self) {
+    pub(crate) fn on_drain(&mut self, out: &mut Vec<Action>) {
         match self.phase {
             Phase::Open => {
                 self.phase = Phase::Draining;
                 self.timers.arm(TimerKey::Drain, self.now.plus_ms(self.settings.drain_timeout_ms));
+                self.end_what_cannot_run(out);
             }
             Phase::Draining | Phase::Closing | Phase::Killing | Phase::Closed => {}
         }
+    }
+
+    /// While the pool drains: ends the waiting tasks that it would wait for in vain.
+    pub(crate) fn end_what_cannot_run(&mut self, out: &mut Vec<Action>) {
+        if self.phase != Phase::Draining {
+            return;
+        }
+        let tasks: Vec<u32> = self.tasks.iter().map(|(slot, _)| slot).collect();
+        for slot in tasks {
+            self.end_if_it_cannot_run(slot, out);
+        }
+    }
+
+    /// As [`Self::end_what_cannot_run`], for one task that waits again.
+    pub(crate) fn end_if_it_cannot_run(&mut self, slot: u32, out: &mut Vec<Action>) {
+        let task = &self.tasks[slot];
+        let why = match task.state {
+            _ if self.phase != Phase::Draining => return,
+            TaskState::Delayed if !self.wakes_before_the_end(slot) => "its delay ends only after that",
+            TaskState::Retrying if !self.wakes_before_the_end(slot) => "its next attempt is due only after that",
+            TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying
+                if self.projects[task.project].limit == Some(0) =>
+            {
+                "its project is paused"
+            }
+            TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying => return,
+            // They run, or are about to.
+            TaskState::Checking | TaskState::Held { .. } | TaskState::LetGo => return,
+        };
+        let message = format!("the task was cancelled: the pool is stopping, and {why}");
+        self.stop_waiting(slot);
+        self.end(slot, Some(ErrorCode::Cancelled), None, EndText::Core { message, verdict: None }, out);
+    }
+
+    fn wakes_before_the_end(&self, slot: u32) -> bool {
+        // A timer that is not armed has come already.
+        self.timers.armed(TimerKey::Wake(slot)).is_none_or(|at| self.is_before_the_end(at))
+    }
+
+    fn is_before_the_end(&self, at: Time) -> bool {
+        self.timers.armed(TimerKey::Drain).is_none_or(|end| at < end)
+    }
+
+    /// Whether a task of this project could start at this moment: always, unless the pool drains.
+    pub(crate) fn could_start(&self, project: u32, at: Time) -> bool {
+        self.phase != Phase::Draining || (self.projects[project].limit != Some(0) && self.is_before_the_end(at))
     }
 
     /// The drain's time is over: what is left is cancelled.

@@ -70,20 +70,42 @@ impl Core {
         verdict: Option<Verdict>,
         out: &mut Vec<Action>,
     ) {
-        let message = self.stop_message(slot, code);
+        let message = self.stop_message(slot, code, last.is_some());
         self.end(slot, Some(code), last, EndText::Core { message, verdict }, out);
     }
 
-    fn stop_message(&self, slot: u32, code: ErrorCode) -> String {
-        let task = &self.tasks[slot];
+    /// Ends a task by its worker's report. A timeout that was its deadline is called that.
+    pub(crate) fn end_reported(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
+        let text = match end.code {
+            Some(ErrorCode::Timeout) if self.deadline_came_first(slot) => {
+                EndText::WorkerBut { message: self.deadline_message(slot) }
+            }
+            _ => EndText::Worker,
+        };
+        self.end(slot, end.code, Some(end), text, out);
+    }
+
+    /// `ran`: whether this ends an attempt. A waiting task has no time to run out but its deadline.
+    fn stop_message(&self, slot: u32, code: ErrorCode, ran: bool) -> String {
         if code == ErrorCode::Cancelled {
             return "the task was cancelled".into();
         }
-        if task.deadline() <= self.now {
-            let after_ms = task.deadline().since(task.accepted) / 1000;
-            return format!("the task did not end before its deadline, {after_ms} ms after it was accepted");
+        if !ran || self.deadline_came_first(slot) {
+            return self.deadline_message(slot);
         }
-        format!("the task ran longer than its timeout of {} ms", task.timeout_ms)
+        format!("the task ran longer than its timeout of {} ms", self.tasks[slot].timeout_ms)
+    }
+
+    /// Whether the deadline was to end the last attempt, and not the timeout.
+    fn deadline_came_first(&self, slot: u32) -> bool {
+        let task = &self.tasks[slot];
+        task.started.plus_ms(task.timeout_ms) > task.deadline()
+    }
+
+    fn deadline_message(&self, slot: u32) -> String {
+        let task = &self.tasks[slot];
+        let after_ms = task.deadline().since(task.accepted) / 1000;
+        format!("the task did not end before its deadline, {after_ms} ms after it was accepted")
     }
 
     /// Ends a task that waits: queued, delayed or between attempts.

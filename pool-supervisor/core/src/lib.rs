@@ -180,7 +180,7 @@ impl Core {
             Event::Reload(settings) => self.on_reload(*settings, out),
             Event::RecycleWorkers => self.on_recycle_workers(),
             Event::Forget { task } => self.on_forget(task),
-            Event::Drain => self.on_drain(),
+            Event::Drain => self.on_drain(out),
             Event::Shutdown => self.on_shutdown(out),
             Event::WorkerSpawned { worker } => self.on_worker_spawned(worker),
             Event::SpawnFailed { worker, reason } => self.on_spawn_failed(worker, reason, out),
@@ -251,6 +251,7 @@ impl Core {
         self.rearm_workers();
         self.evict(out);
         self.fit_to_bounds(out);
+        self.end_what_cannot_run(out);
         out.push(Action::Emit(PoolEvent::Reloaded));
     }
 }

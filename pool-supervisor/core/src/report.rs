@@ -11,7 +11,7 @@ use pool_protocol::limits::MAX_CREDIT;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText};
+use crate::action::Action;
 use crate::event::AttemptEnd;
 use crate::worker::{Leaving, Manner, WorkerState};
 
@@ -90,10 +90,6 @@ impl Core {
         }
     }
 
-    fn end_reported(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
-        self.end(slot, end.code, Some(end), EndText::Worker, out);
-    }
-
     /// The worker must not run another task and is about to exit.
     fn spoil(&mut self, w: u32, task: TaskId, code: Option<ErrorCode>) {
         let (cause, why) = match code {
@@ -144,6 +140,7 @@ impl Core {
         } else {
             self.count_waiting(slot);
             self.enqueue_again(slot);
+            self.end_if_it_cannot_run(slot, out);
         }
         self.rerank_after_use(project, lane);
     }

@@ -52,10 +52,12 @@ impl Core {
         (asked_ms <= MOST_ASKED_FOR_MS).then(|| own_us.max(asked_ms * 1000))
     }
 
-    /// Whether an attempt after this delay would start before the task's deadline.
+    /// Whether an attempt after this delay would start before the task's deadline, and before the end of a pool that
+    /// is stopping.
     pub(crate) fn in_time(&self, slot: u32, delay_us: u64) -> bool {
-        let deadline = self.tasks[slot].deadline();
-        deadline == Time::NEVER || self.now.plus_us(delay_us) < deadline
+        let task = &self.tasks[slot];
+        let start = self.now.plus_us(delay_us);
+        (task.deadline() == Time::NEVER || start < task.deadline()) && self.could_start(task.project, start)
     }
 
     /// Lets a task whose attempt failed wait for the next one.

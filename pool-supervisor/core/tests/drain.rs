@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{Pool, quiet, task};
-use pool_core::action::Action;
+use common::{Pool, quiet, task, with_project};
+use pool_core::action::{Action, EndText};
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::{Lane, Settings};
+use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
+use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{ErrorCode, Status};
 
 #[test]
@@ -40,7 +41,7 @@ fn what_is_left_after_the_drain_timeout_is_cancelled() {
     let mut pool = Pool::new(quiet(1));
     let running = pool.submit(task("p"));
     let waiting = pool.submit(task("p"));
-    let delayed = pool.submit(NewTask { delay_ms: 1_000_000, ..task("p") });
+    let delayed = pool.submit(NewTask { delay_ms: 29_999, ..task("p") });
     pool.handle(Event::Drain);
     pool.advance_ms(29_999);
     assert!(pool.ended.is_empty());
@@ -52,6 +53,83 @@ fn what_is_left_after_the_drain_timeout_is_cancelled() {
     assert_eq!(pool.status_of(running), Status::Cancelled);
     assert!(pool.exited);
     pool.assert_nothing_is_used();
+}
+
+fn message_of(pool: &Pool, id: TaskId) -> &str {
+    let EndText::Core { message, verdict: None } = &pool.end_of(id).text else { panic!("the core wrote it") };
+    message
+}
+
+#[test]
+fn what_could_not_run_before_the_drains_end_is_not_waited_for() {
+    let mut pool = Pool::new(quiet(1));
+    pool.set_limit("paused", 0);
+    let running = pool.submit(task("p"));
+    let retrying = pool.submit(NewTask {
+        retry: RetryPolicy { initial_delay_ms: 30_000, jitter: 0.0, ..RetryPolicy::default() },
+        ..task("q")
+    });
+    pool.done(running);
+    pool.fail(retrying, ErrorCode::JsException);
+    let delayed = pool.submit(NewTask { delay_ms: 30_000, ..task("p") });
+    let sooner = pool.submit(NewTask { delay_ms: 29_000, ..task("p") });
+    let paused = pool.submit(task("paused"));
+    let paused_and_delayed = pool.submit(NewTask { delay_ms: 10, ..task("paused") });
+    pool.handle(Event::Drain);
+    for (id, why) in [
+        (delayed, "its delay ends only after that"),
+        (retrying, "its next attempt is due only after that"),
+        (paused, "its project is paused"),
+        (paused_and_delayed, "its project is paused"),
+    ] {
+        assert_eq!(pool.status_of(id), Status::Cancelled);
+        assert_eq!(message_of(&pool, id), format!("the task was cancelled: the pool is stopping, and {why}"));
+    }
+    assert!(!pool.ended.contains_key(&sooner) && !pool.exited);
+    pool.advance_ms(29_000);
+    pool.done(sooner);
+    assert!(pool.exited);
+    pool.assert_nothing_is_used();
+}
+
+#[test]
+fn a_task_that_fails_during_a_drain_is_not_tried_again_after_its_end() {
+    let mut pool = Pool::new(quiet(1));
+    let id = pool.submit(task("p"));
+    pool.handle(Event::Drain);
+    pool.advance_ms(29_500);
+    pool.fail(id, ErrorCode::JsException);
+    assert_eq!((pool.code_of(id), pool.exited), (Some(ErrorCode::JsException), true), "a second would be too late");
+}
+
+#[test]
+fn a_project_that_is_paused_during_a_drain_is_not_waited_for() {
+    let mut pool = Pool::new(quiet(1));
+    pool.teach("p", 10);
+    let running = pool.submit(task("p"));
+    let held = pool.submit(task("p"));
+    let waiting = pool.submit(NewTask { delay_ms: 5, ..task("p") });
+    pool.handle(Event::Drain);
+    pool.set_limit("p", 0);
+    for id in [held, waiting] {
+        assert_eq!(message_of(&pool, id), "the task was cancelled: the pool is stopping, and its project is paused");
+    }
+    pool.fail(running, ErrorCode::JsException);
+    assert_eq!(pool.code_of(running), Some(ErrorCode::JsException), "there is no other attempt");
+    assert!(pool.exited);
+}
+
+#[test]
+fn a_reload_that_pauses_a_project_during_a_drain_ends_its_waiting_tasks() {
+    let mut pool = Pool::new(quiet(1));
+    let running = pool.submit(task("p"));
+    let waiting = pool.submit(task("q"));
+    pool.handle(Event::Drain);
+    let paused = ProjectSettings { limit: Some(0), ..ProjectSettings::default() };
+    pool.handle(Event::Reload(Box::new(with_project(quiet(1), "q", paused))));
+    assert_eq!(pool.status_of(waiting), Status::Cancelled);
+    pool.done(running);
+    assert!(pool.exited);
 }
 
 #[test]

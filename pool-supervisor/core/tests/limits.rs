@@ -165,6 +165,7 @@ fn bodies_that_wait_are_bounded_in_bytes_and_given_back_at_the_end() {
     pool.done(first);
     pool.submit(of("p", 100));
     assert_eq!(pool.try_submit(of("r", 1)), Err(ErrorCode::QueueFull));
+    assert_eq!(pool.try_submit(of("r", 251)), Err(ErrorCode::InvalidTask), "it would never fit");
 }
 
 /// Row 64: delayed tasks count, however long they are delayed.

@@ -194,6 +194,32 @@ fn a_deadline_shortens_the_attempt() {
 }
 
 #[test]
+fn a_deadline_is_told_as_a_deadline_whoever_noticed_it() {
+    let told = "the task did not end before its deadline, 3000 ms after it was accepted";
+    let start = |timeout_ms| {
+        let mut pool = Pool::new(quiet(1));
+        let id = pool.submit(NewTask { timeout_ms: Some(timeout_ms), deadline_ms: Some(3000), ..task("p") });
+        (pool, id)
+    };
+    let (mut pool, id) = start(10_000);
+    pool.advance_ms(3000);
+    pool.fail(id, ErrorCode::Timeout);
+    assert_eq!(pool.end_of(id).text, EndText::WorkerBut { message: told.into() });
+    let (mut pool, id) = start(10_000);
+    pool.advance_ms(3300);
+    let EndText::Core { message, .. } = &pool.end_of(id).text else { panic!("its worker was killed") };
+    assert_eq!(message, told);
+    let (mut pool, id) = start(1000);
+    pool.advance_ms(1000);
+    pool.fail(id, ErrorCode::Timeout);
+    assert_eq!(pool.end_of(id).text, EndText::Worker, "its timeout came first");
+    let (mut pool, id) = start(1000);
+    pool.advance_ms(3300);
+    let EndText::Core { message, .. } = &pool.end_of(id).text else { panic!("its worker was killed") };
+    assert_eq!(message, "the task ran longer than its timeout of 1000 ms");
+}
+
+#[test]
 fn a_task_that_waits_past_its_deadline_ends_as_timed_out() {
     let mut pool = Pool::new(quiet(1));
     let running = pool.submit(task("p"));

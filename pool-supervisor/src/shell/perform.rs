@@ -10,7 +10,7 @@ use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
-use pool_protocol::render::{error_body, verdict_reply};
+use pool_protocol::render::{error_body, error_but, verdict_reply};
 use pool_protocol::task::TaskKind;
 use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
@@ -196,7 +196,14 @@ impl Pool {
         self.buffers.recycle(std::mem::take(&mut held.body));
         let (body, result_len) = match (ended.text, &*carried) {
             (EndText::Worker, Carried::Done { body, result_len }) => (self.outcomes.body(body), *result_len),
-            (EndText::Worker, Carried::Nothing | Carried::Submit(_)) => {
+            (EndText::WorkerBut { message }, Carried::Done { body, result_len }) => {
+                let (error, logs) = body.split_at(body.len().min(*result_len as usize));
+                let mut body = error_but(error, &message);
+                let len = u32::try_from(body.len()).expect("an error is short");
+                body.extend_from_slice(logs);
+                (Body::Small(body), len)
+            }
+            (EndText::Worker | EndText::WorkerBut { .. }, Carried::Nothing | Carried::Submit(_)) => {
                 unreachable!("a worker's text ends a task while its result is handled")
             }
             (EndText::Core { message, verdict }, _) => {

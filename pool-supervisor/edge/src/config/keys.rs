@@ -33,7 +33,7 @@ pub const KEYS: &[Key] = &[
     key("pool.workerIdleTimeout", "60s", "idle time after which a worker above the minimum goes; 0 is never"),
     key("pool.heartbeatInterval", "1s", "time between two heartbeats of a worker, three missed ones and it is killed; 50ms to 1h"),
     key("pool.spawnTimeout", "10s", "time from a worker's start until it is ready, else it is killed; 100ms to 1h"),
-    key("pool.drainTimeout", "30s", "time running tasks get to finish when the pool stops; 0 to 30d"),
+    key("pool.drainTimeout", "30s", "time that tasks get to finish when the pool stops; what could not start within it (a longer delay, a paused project) is not waited for; 0 to 30d"),
     key("pool.queueSize", "100000", "tasks that may wait; 1 to 10000000"),
     key("pool.queueBytes", "1GiB", "bytes that the bodies of all tasks that have not ended may hold together; 1MiB to 1TiB"),
     key("pool.resultTtl", "10m", "time a finished task's outcome is kept for those who ask later; 0 to 30d"),
