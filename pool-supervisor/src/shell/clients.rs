@@ -1,12 +1,11 @@
 //! Connections of clients, each with its bounded outbox.
 
-use std::collections::HashMap;
-
 use pool_core::time::Time;
-use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::id::ClientId;
 
 use super::outbox::Peer;
 use super::owed::Owed;
+use super::waits::Waits;
 
 /// Connections at once. Whoever never said hello makes room for newcomers, and then whoever is
 /// idle.
@@ -26,8 +25,6 @@ pub(crate) const EVENT_BYTES: usize = 256 << 10;
 /// A client that is to get one more frame while so much is unsent is dropped. Nothing that the
 /// rules above let through comes near it, so this is the last wall.
 pub(crate) const MAX_OUTBOX_BYTES: usize = 64 << 20;
-/// Outcomes of others' tasks that one connection may wait for at once.
-pub(crate) const MAX_WAITS: usize = 65_536;
 
 /// A client's wish for events.
 pub(crate) struct Subscription {
@@ -36,14 +33,6 @@ pub(crate) struct Subscription {
     pub(crate) next: u64,
     /// The list ends behind this number; without, it goes on.
     pub(crate) until: Option<u64>,
-}
-
-/// A client's wish for the outcome of a task that another request began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wait {
-    pub(crate) task: TaskId,
-    /// It submitted the task as well, under a key that was known.
-    pub(crate) submitted: bool,
 }
 
 /// Who is at the other end of a connection.
@@ -75,9 +64,8 @@ pub(crate) struct Client {
     pub(crate) owed: Owed,
     /// Its tasks that have not ended and whose outcomes it wants.
     pub(crate) awaited: u32,
-    /// What else it waits for, by its own numbers. A task's list of waiters is a hint; this is what
-    /// holds.
-    pub(crate) waits: HashMap<u64, Wait>,
+    /// What else it waits for.
+    pub(crate) waits: Waits,
     pub(crate) dirty: bool,
     pub(crate) wants_room: bool,
     /// Nothing is read from it for now.
@@ -147,7 +135,7 @@ impl Clients {
             seen: u64::MAX,
             owed: Owed::default(),
             awaited: 0,
-            waits: HashMap::new(),
+            waits: Waits::default(),
             dirty: false,
             wants_room: false,
             paused: false,

@@ -10,11 +10,12 @@ use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::{self, InvalidTask, TaskHead};
 use pool_protocol::version;
 
-use super::clients::{Subscription, Wait};
+use super::clients::Subscription;
 use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Submitted, Waiter};
+use super::waits::TagOf;
 use crate::session::client::{self, ClientSays};
 
 /// Subscriptions of one connection.
@@ -253,8 +254,8 @@ impl Pool {
     fn wait_for(&mut self, id: ClientId, request: u64, task: TaskId) {
         let waiter = Waiter { client: id, request };
         if let Some(slot) = self.core.task(task).map(|view| view.slot) {
-            self.add_wait(waiter, slot, Wait { task, submitted: false });
-        } else if !self.deliver_kept(waiter, task) {
+            self.add_wait(waiter, slot, task, TagOf::Task);
+        } else if !self.deliver_kept(waiter, task, TagOf::Task) {
             self.refuse_unknown(id, request, task);
         }
     }

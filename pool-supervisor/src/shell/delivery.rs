@@ -6,12 +6,13 @@ use pool_protocol::control::RefusedCode;
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
 
-use super::clients::{MAX_WAITS, PAUSE_BYTES, Wait};
+use super::clients::PAUSE_BYTES;
 use super::outcomes::Outcome;
 use super::owed::Standing;
 use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Held, Waiter};
+use super::waits::TagOf;
 
 /// What may be filed as received in one turn before it has left. All of it must fit on the shelf
 /// of what was received, or it would be gone from there before the end of the turn says whether it
@@ -49,8 +50,8 @@ impl Pool {
             self.outcomes.put_received(self.clock.moment(), outcome);
             return;
         }
-        let mut waiting: Vec<Waiter> = submitter.into_iter().collect();
-        waiting.extend(others.into_iter().filter(|other| self.take_wait(*other, held.id)));
+        let mut waiting: Vec<(Waiter, TagOf)> = submitter.map(|of| (of, TagOf::Task)).into_iter().collect();
+        waiting.extend(others.into_iter().filter_map(|other| Some((other, self.take_wait(other, held.id)?))));
         if waiting.is_empty() && !held.keep {
             self.follow_ups.push_back(Event::Forget { task: held.id });
             return;
@@ -58,8 +59,8 @@ impl Pool {
         let bytes = outcome.bytes();
         let awaited = u32::try_from(waiting.len()).expect("waits are bounded");
         self.outcomes.put_unreceived(self.clock.moment(), outcome, held.keep, awaited);
-        for to in waiting {
-            self.park(to, held.id, bytes);
+        for (to, tag) in waiting {
+            self.park(to, held.id, tag, bytes);
         }
     }
 
@@ -85,11 +86,11 @@ impl Pool {
     }
 
     /// An outcome that is kept waits for room in a client's outbox.
-    fn park(&mut self, to: Waiter, task: TaskId, bytes: usize) {
+    fn park(&mut self, to: Waiter, task: TaskId, tag: TagOf, bytes: usize) {
         let Some(client) = self.clients.open_mut(to.client) else { return self.outcomes.note_missed(task) };
         // The HTTP room speaks for many, and always reads: what is too much for the shelf is
         // answered as expired.
-        if client.owed.park(to.request, task, bytes) || client.is_own() {
+        if client.owed.park(to.request, task, tag, bytes) || client.is_own() {
             self.mark_client(to.client);
         } else {
             self.drop_client(to.client, "it does not read the outcomes it asked for");
@@ -97,11 +98,11 @@ impl Pool {
     }
 
     /// Sends an outcome that is kept. False when it is not.
-    pub(super) fn deliver_kept(&mut self, to: Waiter, task: TaskId) -> bool {
+    pub(super) fn deliver_kept(&mut self, to: Waiter, task: TaskId, tag: TagOf) -> bool {
         let Some(outcome) = self.outcomes.get(task) else { return false };
         let bytes = outcome.bytes();
         self.outcomes.await_one_more(task);
-        self.park(to, task, bytes);
+        self.park(to, task, tag, bytes);
         true
     }
 
@@ -124,7 +125,8 @@ impl Pool {
         {
             match self.outcomes.get(parked.task) {
                 Some(outcome) => {
-                    client.peer.send_kept(Kind::Outcome, parked.request, &outcome.head(), &outcome.body);
+                    let head = parked.tag.on(outcome.head());
+                    client.peer.send_kept(Kind::Outcome, parked.request, &head, &outcome.body);
                     client.owed.put(client.peer.end(), parked.task, Standing::Owed);
                 }
                 None => self.refuse_unknown(id, parked.request, parked.task),
@@ -161,28 +163,23 @@ impl Pool {
 
     /// Notes that a client waits for the outcome of a task that another request began, or says why
     /// it must not.
-    pub(super) fn add_wait(&mut self, from: Waiter, slot: TaskSlot, wait: Wait) {
+    pub(super) fn add_wait(&mut self, from: Waiter, slot: TaskSlot, task: TaskId, tag: TagOf) {
         let Some(client) = self.clients.open_mut(from.client) else { return };
-        if client.waits.len() >= MAX_WAITS {
+        if let Err(count) = client.waits.add(from.request, task, tag) {
             let error = format!(
-                "failed to wait for task {}: this connection waits for {MAX_WAITS} outcomes already; use another one",
-                wait.task
+                "failed to wait for task {task}: this connection waits for {count} outcomes already; use another one"
             );
             return self.refuse(from.client, from.request, RefusedCode::Conflict, &error);
         }
-        client.waits.insert(from.request, wait);
         let clients = &self.clients;
         self.tasks.get_mut(slot).add_waiter(from, |other| {
-            let waits = clients.get(other.client).and_then(|client| client.waits.get(&other.request));
-            waits.is_some_and(|noted| noted.task == wait.task)
+            clients.get(other.client).is_some_and(|client| client.waits.holds(other.request, task))
         });
     }
 
-    /// Ends a wait because the task has ended. False when it was not waited for any more.
-    fn take_wait(&mut self, of: Waiter, task: TaskId) -> bool {
-        let Some(client) = self.clients.open_mut(of.client) else { return false };
-        client.waits.get(&of.request).is_some_and(|wait| wait.task == task)
-            && client.waits.remove(&of.request).is_some()
+    /// Ends a wait because the task has ended. Nothing when it was not waited for any more.
+    fn take_wait(&mut self, of: Waiter, task: TaskId) -> Option<TagOf> {
+        self.clients.open_mut(of.client)?.waits.take(of.request, task)
     }
 
     /// What a client submitted, or asked for, under this number is not wanted any more.
@@ -190,13 +187,13 @@ impl Pool {
         let of = Waiter { client: id, request };
         self.clients.unsubscribe(id, request);
         self.probes.end_of_request(id, request);
-        let wait = self.clients.get(id).and_then(|client| client.waits.get(&request)).copied();
-        let submitted = self.tasks.submitted_as(of).or_else(|| wait.filter(|w| w.submitted).map(|w| w.task));
+        let wait = self.clients.get(id).and_then(|client| client.waits.find(request));
+        let submitted = self.tasks.submitted_as(of).or_else(|| wait.filter(|(_, own)| *own).map(|(task, _)| task));
         match (submitted, wait) {
             // Everybody who waits for it, this client too, gets the outcome that says so.
             (Some(task), _) => self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing),
-            (None, Some(Wait { task, .. })) => {
-                self.take_wait(of, task);
+            (None, Some((task, _))) => {
+                let _its_tag = self.take_wait(of, task);
                 self.reply_done(id, request, &format!("no longer waiting for task {task}"));
             }
             (None, None) => {}

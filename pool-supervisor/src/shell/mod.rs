@@ -39,6 +39,7 @@ mod start;
 mod systemd;
 mod tasks;
 mod verdict;
+mod waits;
 mod workers;
 
 pub use start::main;

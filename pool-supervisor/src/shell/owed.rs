@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 
 use pool_protocol::id::TaskId;
 
+use super::waits::TagOf;
+
 /// Bytes of outcomes that may wait for one client's outbox. Above this it is dropped.
 pub(crate) const MAX_PARKED_BYTES: usize = 128 << 20;
 
@@ -32,10 +34,11 @@ pub(crate) struct Leaving {
 }
 
 /// An outcome that waits for room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Parked {
     pub(crate) request: u64,
     pub(crate) task: TaskId,
+    pub(crate) tag: TagOf,
     bytes: usize,
 }
 
@@ -65,8 +68,9 @@ impl Owed {
 
     /// An outcome that waits for room. False when it is one too many.
     #[must_use]
-    pub(crate) fn park(&mut self, request: u64, task: TaskId, bytes: usize) -> bool {
-        self.parked.push_back(Parked { request, task, bytes });
+    pub(crate) fn park(&mut self, request: u64, task: TaskId, tag: TagOf, bytes: usize) -> bool {
+        let bytes = bytes + tag.bytes();
+        self.parked.push_back(Parked { request, task, tag, bytes });
         self.parked_bytes += bytes;
         self.parked_bytes <= MAX_PARKED_BYTES
     }
@@ -151,10 +155,13 @@ mod tests {
     #[test]
     fn what_waits_for_room_is_bounded_in_bytes() {
         let mut owed = Owed::default();
-        assert!(owed.park(1, TaskId(1), MAX_PARKED_BYTES));
-        assert!(!owed.park(2, TaskId(2), 1));
+        assert!(owed.park(1, TaskId(1), TagOf::Task, MAX_PARKED_BYTES));
+        assert!(!owed.park(2, TaskId(2), TagOf::Task, 1));
         assert_eq!(owed.unpark().map(|parked| parked.request), Some(1));
-        assert!(owed.park(3, TaskId(3), MAX_PARKED_BYTES - 1));
-        assert_eq!([owed.pop(), owed.pop(), owed.pop()], [Some(TaskId(2)), Some(TaskId(3)), None]);
+        let tag = TagOf::Submission(Some("x".into()));
+        assert!(owed.park(3, TaskId(3), tag.clone(), MAX_PARKED_BYTES - 2), "its tag counts too");
+        assert!(!owed.park(4, TaskId(4), tag, 0));
+        let left = std::array::from_fn(|_| owed.pop());
+        assert_eq!(left, [Some(TaskId(2)), Some(TaskId(3)), Some(TaskId(4)), None]);
     }
 }

@@ -16,12 +16,12 @@ use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
 use super::buffers::Body;
-use super::clients::Wait;
 use super::clock::{Clock, rfc3339};
 use super::events::What;
 use super::outcomes::Outcome;
 use super::reactor::Pool;
 use super::tasks::{Submitted, Waiter};
+use super::waits::TagOf;
 
 /// Bytes of bodies that are compared with those set aside in one turn: about a millisecond.
 const CHECKED_BYTES: usize = 1 << 20;
@@ -111,7 +111,7 @@ impl Pool {
             self.acknowledge(from, task);
         }
         if again.want_outcome {
-            self.add_wait(from, slot, Wait { task, submitted: true });
+            self.add_wait(from, slot, task, TagOf::Submission(again.tag));
         }
     }
 
@@ -122,7 +122,7 @@ impl Pool {
             self.acknowledge(from, task);
         }
         if again.want_outcome {
-            self.deliver_kept(from, task);
+            self.deliver_kept(from, task, TagOf::Submission(again.tag));
         }
     }
 
