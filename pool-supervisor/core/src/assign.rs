@@ -238,7 +238,9 @@ impl Core {
         if self.projects.set_limit(project, limit, &self.settings) {
             self.rerank_project(project);
             self.take_back_over_limit(project, out);
-            self.end_what_cannot_run(out);
+            if limit == Some(0) {
+                self.end_what_cannot_run(out);
+            }
         }
     }
 

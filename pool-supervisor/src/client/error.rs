@@ -15,8 +15,9 @@ use super::send::TooLong;
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "failed to reach a supervisor at {path}: {reason}; start it with `pool-supervisor` or `systemctl start \
-         process-pool`, or name its socket with --socket"
+        "failed to reach a supervisor at {path}: {reason}; {}start it with `pool-supervisor` or `systemctl start \
+         process-pool`, or name its socket with --socket",
+        if_it_runs(reason)
     )]
     NoDaemon {
         /// Where.
@@ -82,6 +83,14 @@ pub enum ClientError {
         /// The supervisor's words.
         error: String,
     },
+}
+
+/// A supervisor that runs looks for its socket once a second.
+fn if_it_runs(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::NotFound => "if it runs, its socket was removed and is made again within a second; else ",
+        _ => "",
+    }
 }
 
 impl ClientError {

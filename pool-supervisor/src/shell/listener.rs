@@ -1,4 +1,7 @@
 //! The control socket: its place on disk (folder, lock, stale files), and who calls.
+//!
+//! Its file can be removed by anybody who may write to its folder; cleaners of `/tmp` do so. The
+//! supervisor would then run on and nobody could reach it, so the file is made again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -23,8 +26,26 @@ const MAX_PATH_BYTES: usize = 107;
 pub(crate) struct Control {
     pub(crate) listener: UnixListener,
     pub(super) path: PathBuf,
+    /// The socket's file.
+    file: FileId,
     /// Held while this supervisor lives; the kernel lets go of it with the process.
-    _lock: File,
+    lock: File,
+    /// The file is not ours and cannot be, which was said.
+    in_trouble: bool,
+}
+
+/// A file, whatever its name: device and number.
+type FileId = (u64, u64);
+
+/// What has become of the socket's file.
+#[derive(Debug)]
+pub(crate) enum Renewed {
+    /// It is there, or what is wrong was said before.
+    Nothing,
+    /// It was gone and is there again, with a new listener.
+    Again,
+    /// It cannot be made again.
+    Trouble(ListenError),
 }
 
 /// Why there is no control socket.
@@ -48,6 +69,8 @@ pub(crate) enum ListenError {
     Occupied { path: PathBuf },
     #[error("failed to listen on {path}: {reason}")]
     Bind { path: PathBuf, reason: io::Error },
+    #[error("failed to listen on {path} any longer: somebody has put another file there; remove that")]
+    Replaced { path: PathBuf },
 }
 
 impl Control {
@@ -58,22 +81,46 @@ impl Control {
             return Err(ListenError::TooLong { path: path.to_owned(), len });
         }
         let bind = |reason| ListenError::Bind { path: path.to_owned(), reason };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        prepare_folder(folder)?;
-        let lock = take_lock(path)?;
+        prepare_folder(folder_of(path))?;
+        let lock = take_lock(path, lock::take)?;
         remove_stale(path)?;
-        let name = path.to_fs_name::<GenericFilePath>().map_err(bind)?;
-        let listener = ListenerOptions::new()
-            .name(name)
-            .mode(0o600)
-            .nonblocking(ListenerNonblockingMode::Both)
-            .reclaim_name(false)
-            .create_sync()
-            .map_err(bind)?;
-        let LocalSocketListener::UdSocket(listener) = listener;
-        let listener = UnixListener::from(OwnedFd::from(listener));
-        listener.set_nonblocking(true).map_err(bind)?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        let listener = listen(path)?;
+        let file = file_id(&fs::symlink_metadata(path).map_err(bind)?);
+        Ok(Self { listener, path: path.to_owned(), file, lock, in_trouble: false })
+    }
+
+    /// Makes the socket's file again if it is gone. To be called now and then: it costs a look.
+    pub(crate) fn renew(&mut self) -> Renewed {
+        let renewed = self.try_renew();
+        let is_news = !self.in_trouble;
+        self.in_trouble = renewed.is_err();
+        match renewed {
+            Ok(false) => Renewed::Nothing,
+            Ok(true) => Renewed::Again,
+            Err(error) if is_news => Renewed::Trouble(error),
+            Err(_) => Renewed::Nothing,
+        }
+    }
+
+    fn try_renew(&mut self) -> Result<bool, ListenError> {
+        let failed = |reason| ListenError::Bind { path: self.path.clone(), reason };
+        match fs::symlink_metadata(&self.path) {
+            Ok(about) if file_id(&about) == self.file => return Ok(false),
+            Ok(_) => return Err(ListenError::Replaced { path: self.path.clone() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(reason) => return Err(failed(reason)),
+        }
+        prepare_folder(folder_of(&self.path))?;
+        // The lock's file may be gone too, and another supervisor may hold one of the same name.
+        let held = file_id(&self.lock.metadata().map_err(failed)?);
+        if fs::symlink_metadata(lock_path(&self.path)).map_or(true, |about| file_id(&about) != held) {
+            // Nobody waits here: there is another look soon.
+            self.lock = take_lock(&self.path, lock::take_now)?;
+        }
+        let listener = listen(&self.path)?;
+        self.file = file_id(&fs::symlink_metadata(&self.path).map_err(failed)?);
+        self.listener = listener;
+        Ok(true)
     }
 
     /// One connection of somebody who may connect. `None` when there is none now.
@@ -89,8 +136,40 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two supervisors hold two files of the same name.
-        let _gone_already = fs::remove_file(&self.path);
+        if fs::symlink_metadata(&self.path).is_ok_and(|about| file_id(&about) == self.file) {
+            let _gone_already = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn file_id(about: &fs::Metadata) -> FileId {
+    (about.dev(), about.ino())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+    let bind = |reason| ListenError::Bind { path: path.to_owned(), reason };
+    let name = path.to_fs_name::<GenericFilePath>().map_err(bind)?;
+    let listener = ListenerOptions::new()
+        .name(name)
+        .mode(0o600)
+        .nonblocking(ListenerNonblockingMode::Both)
+        .reclaim_name(false)
+        .create_sync()
+        .map_err(bind)?;
+    let LocalSocketListener::UdSocket(listener) = listener;
+    let listener = UnixListener::from(OwnedFd::from(listener));
+    listener.set_nonblocking(true).map_err(bind)?;
+    Ok(listener)
 }
 
 /// The process behind a connection.
@@ -120,9 +199,7 @@ fn prepare_folder(folder: &Path) -> Result<(), ListenError> {
     Ok(())
 }
 
-fn take_lock(path: &Path) -> Result<File, ListenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+fn take_lock(path: &Path, take: fn(&File) -> io::Result<bool>) -> Result<File, ListenError> {
     let bind = |reason| ListenError::Bind { path: path.to_owned(), reason };
     let file = OpenOptions::new()
         .create(true)
@@ -130,9 +207,9 @@ fn take_lock(path: &Path) -> Result<File, ListenError> {
         .write(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(&name)
+        .open(lock_path(path))
         .map_err(bind)?;
-    match lock::take(&file) {
+    match take(&file) {
         Ok(true) => Ok(file),
         Ok(false) => Err(ListenError::Occupied { path: path.to_owned() }),
         Err(reason) => Err(bind(reason)),
@@ -192,6 +269,28 @@ mod tests {
         fs::remove_file(&path).expect("there");
         std::os::unix::fs::symlink("/etc/passwd", &path).expect("writable");
         assert!(refusal(&path).contains("not a socket"));
+    }
+
+    #[test]
+    fn a_socket_whose_file_was_removed_is_made_again_and_anothers_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run/pool.sock");
+        let mut control = Control::open(&path).expect("free");
+        assert!(matches!(control.renew(), Renewed::Nothing));
+        for remove in [|path: &Path| fs::remove_file(path), |path: &Path| fs::remove_dir_all(folder_of(path))] {
+            remove(&path).expect("ours");
+            assert!(matches!(control.renew(), Renewed::Again));
+            UnixStream::connect(&path).expect("it is there again");
+            assert!(control.accept().expect("it listens").is_some());
+            assert!(refusal(&path).contains("another supervisor"), "it is locked too");
+            assert!(matches!(control.renew(), Renewed::Nothing));
+        }
+        fs::remove_file(&path).expect("ours");
+        fs::write(&path, "precious").expect("our folder");
+        assert!(matches!(control.renew(), Renewed::Trouble(ListenError::Replaced { .. })));
+        assert!(matches!(control.renew(), Renewed::Nothing), "it was said");
+        drop(control);
+        assert_eq!(fs::read_to_string(&path).expect("left alone"), "precious");
     }
 
     #[test]

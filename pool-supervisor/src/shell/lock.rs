@@ -15,16 +15,21 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Takes the lock of `file`, which is held as long as the file is open. `Ok(false)` when another
 /// supervisor has it.
 pub(super) fn take(file: &File) -> io::Result<bool> {
-    let mut failed = None;
-    let taken = becomes_true(|| match file.try_lock() {
-        Ok(()) => true,
-        Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(error)) => {
-            failed = Some(error);
-            true
-        }
+    let mut taken = Ok(false);
+    becomes_true(|| {
+        taken = take_now(file);
+        !matches!(taken, Ok(false))
     });
-    failed.map_or(Ok(taken), Err)
+    taken
+}
+
+/// As [`take`], without patience for whoever is about to let go of it.
+pub(super) fn take_now(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Whether what is true of a place that nobody uses is so before a dead supervisor's last child must

@@ -26,7 +26,7 @@ use super::clock::Clock;
 use super::confinement::Confinement;
 use super::delivery::Hopes;
 use super::events::EventLog;
-use super::listener::Control;
+use super::listener::{Control, Renewed};
 use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::outcomes::Outcomes;
@@ -393,6 +393,7 @@ impl Pool {
         if !self.listens {
             self.listen(true);
         }
+        self.renew_socket();
         self.outcomes.expire(now, self.config.pool.result_ttl_ms);
         self.forget_outcomes();
         let late: Vec<ClientId> = self
@@ -408,6 +409,18 @@ impl Pool {
         let parted: Vec<ClientId> = self.clients.iter().filter(|c| parted(c.closing)).map(|c| c.id).collect();
         for id in parted {
             self.drop_client(id, "it broke the protocol and does not read why");
+        }
+    }
+
+    fn renew_socket(&mut self) {
+        match self.control.renew() {
+            Renewed::Nothing => {}
+            // The old listener has left the epoll set with its descriptor.
+            Renewed::Again => match self.watch(&self.control.listener, Token::Listener) {
+                Ok(()) => tracing::warn!("the control socket was removed, and is made again"),
+                Err(error) => tracing::error!("failed to watch for connections: {error}"),
+            },
+            Renewed::Trouble(error) => tracing::warn!("the control socket was removed: {error}"),
         }
     }
 

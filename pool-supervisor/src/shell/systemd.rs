@@ -2,6 +2,12 @@
 //!
 //! Without `NOTIFY_SOCKET` nothing is said and nothing fails.
 
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use pool_core::time::Time;
@@ -49,7 +55,43 @@ impl Systemd {
 }
 
 fn say(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    if let Err(error) = send(&name, text.as_bytes()) {
         tracing::warn!("failed to notify the init system: {error}");
+    }
+}
+
+/// Written here because sd-notify takes a name with `@` for a path. It is that of an abstract
+/// socket, whose name has a zero in that place (sd_notify(3)).
+fn send(name: &OsStr, text: &[u8]) -> io::Result<()> {
+    let address = match name.as_bytes() {
+        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+        _ => SocketAddr::from_pathname(name)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(text, &address).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_path_or_with_an_at_sign_that_of_an_abstract_socket() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let unique = format!("pool-test-{}", folder.path().display());
+        let abstract_name = SocketAddr::from_abstract_name(&unique).expect("a name");
+        let sockets = [
+            (path.as_os_str().to_owned(), UnixDatagram::bind(&path).expect("free")),
+            (format!("@{unique}").into(), UnixDatagram::bind_addr(&abstract_name).expect("free")),
+        ];
+        for (name, socket) in sockets {
+            send(&name, b"READY=1\n").expect("somebody listens");
+            let mut heard = [0; 64];
+            let len = socket.recv(&mut heard).expect("a message");
+            assert_eq!(&heard[..len], b"READY=1\n", "{name:?}");
+        }
+        assert!(send(OsStr::new("/no/such/socket"), b"READY=1\n").is_err());
     }
 }
