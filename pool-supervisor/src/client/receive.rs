@@ -80,6 +80,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// One without any content, for tests of whoever only sorts outcomes.
+    #[cfg(test)]
+    pub(crate) fn of_request(request: u64) -> Self {
+        Self { request, head: Bytes::new(), body: Bytes::new() }
+    }
+
     /// The head, taken apart.
     ///
     /// # Errors

@@ -69,8 +69,8 @@ fn a_line_that_is_no_task_is_rejected_by_its_number_and_the_others_go_on() {
         ),
         (r#"{"type":"execute-code","code":"1","priority":11}"#, Some("field `priority` must be 0 to 10")),
         (r#"{"type":"execute-code"}"#, Some("field `code` is missing")),
-        ("[]", Some("the task is malformed: invalid type: sequence, expected a JSON object")),
-        (r#"{"type":"execute-code","code":"1"} trailing"#, Some("the task must be one JSON object")),
+        ("[]", Some("the task must be a JSON object, not an array")),
+        (r#"{"type":"execute-code","code":"1"} trailing"#, Some("nothing more should be at column 36, not 't'")),
         (&long, Some("body of 5000 bytes; the supervisor accepts at most 4096")),
         (TASK.trim_end(), None),
     ];
@@ -138,10 +138,100 @@ fn without_waiting_it_prints_ids() {
             peer.accept(task.id, id);
         }
         let task = peer.task();
-        peer.end(task.id, Some(ErrorCode::QueueFull), r#"{"message":"100000 tasks wait"}"#, "");
+        peer.end(task.id, Some(ErrorCode::ShuttingDown), r#"{"message":"the pool is stopping"}"#, "");
     });
     let ended = start(&fake.socket, &["submit", "--no-wait"]).feed(&(TASK.repeat(3) + "bad\n")).end();
-    ended.expect(1, "11\n12\n").says("line 3: QUEUE_FULL: 100000 tasks wait").says("line 4: the task");
+    ended.expect(1, "11\n12\n").says("line 3: SHUTTING_DOWN: the pool is stopping").says("line 4: the task");
+}
+
+#[test]
+fn a_full_queue_makes_it_slower_and_refuses_nothing() {
+    for (args, no_wait) in
+        [(&["submit", "--window", "3"][..], false), (&["submit", "--window", "3", "--no-wait"], true)]
+    {
+        let fake = Fake::serving(move |peer| {
+            let end = |peer: &mut crate::fake::Peer, id| match no_wait {
+                true => peer.accept(id, 32 + id),
+                false => peer.succeed(id, &id.to_string()),
+            };
+            let first: Vec<u64> = (0..3).map(|_| peer.task().id).collect();
+            assert_eq!(first, [1, 2, 3]);
+            for (id, code) in [(2, ErrorCode::QueueFull), (3, ErrorCode::ProjectQuota)] {
+                peer.end(id, Some(code), r#"{"message":"2 tasks are waiting"}"#, "");
+            }
+            // It comes again by itself, since others may have made room, and before every later line.
+            assert_eq!(peer.task().id, 2);
+            peer.end(2, Some(ErrorCode::QueueFull), r#"{"message":"2 tasks are waiting"}"#, "");
+            end(peer, 1);
+            let mut seen = std::collections::BTreeSet::new();
+            while let Some(task) = peer.frame() {
+                if seen.insert(task.id) {
+                    end(peer, task.id);
+                }
+            }
+            assert_eq!(seen.into_iter().collect::<Vec<_>>(), [2, 3, 4, 5]);
+        });
+        let ended = start(&fake.socket, args).feed(&TASK.repeat(5)).end();
+        assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 5), "{ended:?}");
+        assert_eq!(ended.stderr.matches("wait for room").count(), 1, "{ended:?}");
+        ended.says("2 tasks are waiting");
+        fake.finish();
+    }
+}
+
+#[test]
+fn a_task_that_is_sent_again_keeps_its_deadline() {
+    let fake = Fake::serving(|peer| {
+        let task = peer.task();
+        assert_eq!(head(&task).deadline_ms, Some(60_000));
+        peer.end(task.id, Some(ErrorCode::QueueFull), r#"{"message":"full"}"#, "");
+        let again = peer.task();
+        assert!(head(&again).deadline_ms.is_some_and(|left| left < 60_000), "time has gone by");
+        peer.succeed(again.id, "1");
+    });
+    let task = "{\"type\":\"execute-code\",\"code\":\"1\",\"deadline\":60000}\n";
+    assert_eq!(start(&fake.socket, &["submit"]).feed(task).end().code, Some(0));
+    fake.finish();
+}
+
+#[test]
+fn ctrl_c_while_the_queue_is_full_leaves_the_refusals() {
+    let (sent, arrived) = channel();
+    let fake = Fake::serving(move |peer| {
+        let task = peer.task();
+        peer.end(task.id, Some(ErrorCode::QueueFull), r#"{"message":"full"}"#, "");
+        while let Some(task) = peer.frame() {
+            if task.kind == Kind::Submit {
+                peer.end(task.id, Some(ErrorCode::QueueFull), r#"{"message":"full"}"#, "");
+                let _ = sent.send(());
+            } else {
+                // It was in flight at that moment; its refusal is on its way.
+                assert_eq!(task.kind, Kind::CancelSubmitted);
+            }
+        }
+    });
+    let ctl = start(&fake.socket, &["submit"]).feed(TASK);
+    arrived.recv_timeout(PATIENCE).expect("it is sent again");
+    ctl.interrupt();
+    let ended = ctl.end();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert_eq!(field(&ended.stdout, "status"), ["rejected"]);
+}
+
+#[test]
+fn a_refused_line_comes_back_with_its_tag() {
+    let fake = Fake::serving(|peer| assert!(peer.frame().is_none()));
+    let lines = [
+        r#"{"type":"execute-code","code":"1","priority":11,"tag":"a"}"#,
+        r#"{"tag":"b","type":"execute-code","code":"1",}"#,
+        r#"{"type":"execute-code","tag":"c","tag":"d"}"#,
+        r#"{"type":"execute-code","tag":7}"#,
+    ];
+    let ended = start(&fake.socket, &["submit"]).feed(&lines.join("\n")).end();
+    assert_eq!(field(&ended.stdout, "tag"), [Some("a"), Some("b"), Some("c"), None].map(serde_json::Value::from));
+    let long = format!(r#"{{"type":"execute-code","code":"{}","tag":"long"}}"#, "1".repeat(5000));
+    let fake = Fake::serving(|peer| assert!(peer.frame().is_none()));
+    assert_eq!(field(&start(&fake.socket, &["submit"]).feed(&long).end().stdout, "tag"), ["long"]);
 }
 
 #[test]

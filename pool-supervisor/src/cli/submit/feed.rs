@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use pool_protocol::limits::MAX_BODY_BYTES;
-use pool_protocol::task::{self, InvalidTask};
+use pool_protocol::task::{self, Deadline, InvalidTask, Task};
 
 use super::super::error::CliError;
 use super::super::output;
@@ -21,6 +21,8 @@ use crate::client::{Batch, Sender, SubmitOptions, now_ms};
 const READ_BYTES: usize = 256 * 1024;
 /// A batch is sent when it is this long.
 const BATCH_BYTES: usize = 64 * 1024;
+/// What some editors put before a file's first line.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// No task is longer: its body would not fit.
 const MAX_LINE: usize = MAX_BODY_BYTES;
 
@@ -77,6 +79,9 @@ impl<R: Read> Lines<R> {
                 return Ok((self.number, Line::End));
             }
             self.number += 1;
+            if self.number == 1 && self.line.starts_with(MARK) {
+                self.line.drain(..MARK.len());
+            }
             if self.line.last() == Some(&b'\n') {
                 self.line.pop();
             } else if self.line.len() > max {
@@ -107,8 +112,18 @@ pub(super) struct Feeder<'a> {
     pub(super) options: SubmitOptions,
     /// `maxAttempts` of tasks that name none.
     pub(super) attempts: u16,
-    /// Called with the number of a line that is no task.
-    pub(super) reject: &'a dyn Fn(u64, &InvalidTask) -> Result<(), CliError>,
+    /// Called with a line that is no task.
+    pub(super) reject: &'a dyn Fn(&Rejected) -> Result<(), CliError>,
+}
+
+/// A line that is no task.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// From 1.
+    pub(super) line: u64,
+    pub(super) invalid: InvalidTask,
+    /// The task's own string, if it could be read.
+    pub(super) tag: Option<String>,
 }
 
 /// Why feeding ended early.
@@ -129,11 +144,11 @@ impl Feeder<'_> {
     /// [`FeedError`] with what broke.
     pub(super) fn feed<R: Read>(&self, lines: &mut Lines<R>, body_bytes: u64) -> Result<(), FeedError> {
         let mut batch = Batch::with_limit(body_bytes);
-        let mut numbers = Vec::new();
+        let mut tasks = Vec::new();
         let mut room = 0;
         loop {
             if room == 0 {
-                if !self.send(&mut batch, &mut numbers)? {
+                if !self.send(&mut batch, &mut tasks)? {
                     return Ok(());
                 }
                 room = match self.window.take_room() {
@@ -142,43 +157,54 @@ impl Feeder<'_> {
                 };
             }
             let (number, line) = lines.next(MAX_LINE).map_err(FeedError::Input)?;
+            let rejected = |invalid, tag| Rejected { line: number, invalid, tag };
             let taken = match line {
                 Line::End => break,
-                Line::TooLong => Err(InvalidTask::whole(format!("is longer than {MAX_LINE} bytes"))),
-                Line::Text(text) => self.add(number, text, &mut batch),
+                Line::TooLong => Err(rejected(InvalidTask::whole(format!("is longer than {MAX_LINE} bytes")), None)),
+                Line::Text(text) => match task::parse(text) {
+                    Ok(task) => self.add(number, task, &mut batch).map_err(|(invalid, tag)| rejected(invalid, tag)),
+                    Err(invalid) => Err(rejected(invalid, task::tag_of(text))),
+                },
             };
             match taken {
-                Ok(()) => {
-                    numbers.push(number);
+                Ok(task) => {
+                    tasks.push((number, task));
                     room -= 1;
                 }
-                Err(invalid) => (self.reject)(number, &invalid).map_err(FeedError::Report)?,
+                Err(rejected) => (self.reject)(&rejected).map_err(FeedError::Report)?,
             }
-            if (batch.len() >= BATCH_BYTES || !lines.more_is_here()) && !self.send(&mut batch, &mut numbers)? {
+            if (batch.len() >= BATCH_BYTES || !lines.more_is_here()) && !self.send(&mut batch, &mut tasks)? {
                 return Ok(());
             }
         }
-        self.send(&mut batch, &mut numbers).map(|_| ())
+        self.send(&mut batch, &mut tasks).map(|_| ())
     }
 
-    fn add(&self, number: u64, text: &[u8], batch: &mut Batch) -> Result<(), InvalidTask> {
-        let mut task = task::parse(text)?;
+    /// Puts a task into the batch, as it may have to be sent again later.
+    fn add(&self, number: u64, mut task: Task, batch: &mut Batch) -> Result<Box<Task>, (InvalidTask, Option<String>)> {
+        let now_ms = now_ms();
         task.max_attempts.get_or_insert(self.attempts);
-        batch.submit(number, &task, now_ms(), self.options).map_err(|too_long| InvalidTask::whole(too_long.to_string()))
+        if let Some(Deadline::In(ms)) = task.deadline {
+            task.deadline = Some(Deadline::At(now_ms.saturating_add_unsigned(ms)));
+        }
+        match batch.submit(number, &task, now_ms, self.options) {
+            Ok(()) => Ok(Box::new(task)),
+            Err(too_long) => Err((InvalidTask::whole(too_long.to_string()), task.tag)),
+        }
     }
 
-    /// Sends what is gathered; `false` if nothing may be sent any more.
-    fn send(&self, batch: &mut Batch, numbers: &mut Vec<u64>) -> Result<bool, FeedError> {
+    /// Sends what is gathered, once there is a place for it; `false` if nothing may be sent any more.
+    fn send(&self, batch: &mut Batch, tasks: &mut Vec<(u64, Box<Task>)>) -> Result<bool, FeedError> {
         if batch.is_empty() {
             return Ok(true);
         }
+        self.window.wait_until_clear();
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         // INVARIANT: noted before sent and under the sender's lock, so that Ctrl-C either finds a task in flight, and its
         // cancel goes after it, or keeps it from being sent.
-        if !self.window.note_sent(numbers) {
+        if !self.window.note_sent(tasks) {
             return Ok(false);
         }
-        numbers.clear();
         sender.send(batch).map_err(|_| FeedError::Connection)?;
         Ok(true)
     }
@@ -204,6 +230,12 @@ mod tests {
     fn blank_lines_count_but_are_no_tasks_and_the_last_line_needs_no_end() {
         let seen = lines("a\n\n \r\nbb\r\nc", 100);
         assert_eq!(seen, [(1, "a".into()), (4, "bb\r".into()), (5, "c".into())]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        assert_eq!(lines("\u{feff}a\nb", 100), [(1, "a".into()), (2, "b".into())]);
+        assert_eq!(lines("\u{feff}\nb", 100), [(2, "b".into())]);
     }
 
     #[test]

@@ -1,42 +1,51 @@
 //! `poolctl submit`: many tasks in, their outcomes out as they come.
 //!
-//! One thread reads, checks and sends tasks ([`feed`]); this one takes outcomes and prints them; Ctrl-C has a third. A
-//! request's number is its line's, so that an answer needs no table to find its way back.
+//! One thread reads, checks and sends tasks ([`feed`]); this one takes outcomes and prints them; Ctrl-C has a third, and a
+//! fourth sends again what a full queue refused. A request's number is its line's, so that an answer needs no table to
+//! find its way back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use pool_protocol::id::TaskId;
-use pool_protocol::outcome::Status;
+use pool_protocol::outcome::{ErrorCode, Status};
 use pool_protocol::render::outcome_json;
-use pool_protocol::task::InvalidTask;
-use serde_json::json;
+use serde::Serialize;
 
 use super::args::Submit;
 use super::error::CliError;
 use super::exit::Exit;
 use super::interrupt::on_interrupt;
 use super::run::failure;
-use crate::client::{Batch, ClientError, Connection, Incoming, Receiver, Sender, SubmitOptions};
+use crate::client::{Batch, ClientError, Connection, Incoming, Outcome, Receiver, Sender, SubmitOptions, now_ms};
 
 mod feed;
 mod progress;
 mod window;
 
-use feed::{FeedError, Feeder};
+use feed::{FeedError, Feeder, Rejected};
 use progress::{Progress, Tally};
 use window::Window;
 
 /// Answers are printed when no more are here, or when so many are gathered.
 const PRINT_AFTER: usize = 512;
 
+/// When refused tasks are sent again although none of ours was answered: others' may have been.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What the threads share.
 struct Shared {
     window: Window,
     sender: Mutex<Sender>,
     progress: Progress,
+    options: SubmitOptions,
+    /// The largest body that the supervisor takes.
+    body_bytes: u64,
     no_wait: bool,
+    /// It was said that the queue is full.
+    told_full: AtomicBool,
     /// How often a task may be tried that does not say so itself.
     attempts: u16,
     /// Lines that were no tasks.
@@ -59,7 +68,10 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
         window: Window::new(args.window as usize),
         sender: Mutex::new(sender),
         progress: Progress::start(&args.file),
+        options: if args.no_wait { SubmitOptions::NO_WAIT } else { SubmitOptions::SUBMIT },
+        body_bytes,
         no_wait: args.no_wait,
+        told_full: AtomicBool::new(false),
         attempts: args.attempts,
         malformed: AtomicU64::new(0),
         broke: Mutex::new(None),
@@ -68,12 +80,15 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
     on_interrupt(move || interrupted.stop())?;
     let (feeding, path) = (Arc::clone(&shared), args.file.clone());
     let feed = move || {
-        if let Err(error) = feeding.feed(&mut lines, body_bytes) {
+        if let Err(error) = feeding.feed(&mut lines) {
             feeding.note_broken(error, path);
         }
         feeding.window.end_feeding();
     };
     thread::Builder::new().name("poolctl-feed".into()).spawn(feed).map_err(CliError::Thread)?;
+    let refused = Arc::clone(&shared);
+    let send_again = move || refused.send_refused_again();
+    thread::Builder::new().name("poolctl-again".into()).spawn(send_again).map_err(CliError::Thread)?;
 
     let mut tally = Tally::default();
     let collected = collect(&shared, &mut receiver, &mut tally);
@@ -91,23 +106,65 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
 }
 
 impl Shared {
-    fn feed(&self, lines: &mut feed::Lines<std::fs::File>, body_bytes: u64) -> Result<(), FeedError> {
-        let options = if self.no_wait { SubmitOptions::NO_WAIT } else { SubmitOptions::SUBMIT };
-        let reject = |number, invalid: &InvalidTask| self.reject(number, invalid);
-        let (window, sender, attempts) = (&self.window, &self.sender, self.attempts);
-        Feeder { window, sender, options, attempts, reject: &reject }.feed(lines, body_bytes)
+    fn feed(&self, lines: &mut feed::Lines<std::fs::File>) -> Result<(), FeedError> {
+        let reject = |rejected: &Rejected| self.reject(rejected);
+        let (window, sender, options, attempts) = (&self.window, &self.sender, self.options, self.attempts);
+        Feeder { window, sender, options, attempts, reject: &reject }.feed(lines, self.body_bytes)
     }
 
     /// A line that is no task: named on standard error, and an outcome like the others. Where ids are printed, an outcome
     /// would not be one.
-    fn reject(&self, line: u64, invalid: &InvalidTask) -> Result<(), CliError> {
+    fn reject(&self, rejected: &Rejected) -> Result<(), CliError> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            status: &'static str,
+            line: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tag: Option<&'a str>,
+            error: Error,
+        }
+        #[derive(Serialize)]
+        struct Error {
+            code: &'static str,
+            message: String,
+        }
+        let Rejected { line, invalid, tag } = rejected;
         self.malformed.fetch_add(1, Ordering::Relaxed);
         self.progress.complain(&format!("line {line}: {invalid}"));
         if self.no_wait {
             return Ok(());
         }
-        let error = json!({ "code": "INVALID_TASK", "message": invalid.to_string() });
-        self.progress.print(format!("{{\"status\":\"rejected\",\"line\":{line},\"error\":{error}}}\n").as_bytes())
+        let error = Error { code: ErrorCode::InvalidTask.name(), message: invalid.to_string() };
+        let shown = Shown { status: Status::Rejected.name(), line: *line, tag: tag.as_deref(), error };
+        let mut json = serde_json::to_vec(&shown).expect("strings and numbers serialise");
+        json.push(b'\n');
+        self.progress.print(&json)
+    }
+
+    /// Sends what the queue had no place for, until it has.
+    fn send_refused_again(&self) {
+        let mut batch = Batch::with_limit(self.body_bytes);
+        while self.window.wait_for_refused(PAUSE) {
+            // INVARIANT: taken under the sender's lock, as when it was sent first: Ctrl-C finds a task in flight or refused.
+            let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+            self.window.take_refused(|number, task| {
+                batch.submit(number, task, now_ms(), self.options).expect("it was not too long the first time");
+            });
+            if sender.send(&mut batch).is_err() {
+                // The collecting thread says why.
+                return;
+            }
+        }
+    }
+
+    /// Says, once, why nothing more is sent for now.
+    fn tell_full(&self, refusal: Option<&Outcome>) -> Result<(), CliError> {
+        let Some(refusal) = refusal else { return Ok(()) };
+        if !self.told_full.swap(true, Ordering::Relaxed) {
+            let why = failure(&refusal.head()?, &refusal.body);
+            self.progress.complain(&format!("line {} and those after it wait for room: {why}", refusal.request));
+        }
+        Ok(())
     }
 
     fn note_broken(&self, error: FeedError, path: std::path::PathBuf) {
@@ -140,9 +197,12 @@ fn collect(shared: &Shared, receiver: &mut Receiver, tally: &mut Tally) -> Resul
     while shared.window.wait_for_work() {
         answers.clear();
         let received = receive(receiver, &mut answers);
+        let refusals = take_refusals(&mut answers)?;
+        shared.tell_full(refusals.first())?;
         // INVARIANT: room is given back before anything is printed, so that a slow reader of ours delays no task.
         let numbers = answers.iter().map(number_of);
         shared.window.note_ended(numbers).map_err(|_| unexpected(&answers))?;
+        shared.window.note_refused(refusals.into_iter()).map_err(|_| unexpected(&answers))?;
         out.clear();
         for answer in &answers {
             render(answer, shared, tally, &mut out)?;
@@ -154,7 +214,37 @@ fn collect(shared: &Shared, receiver: &mut Receiver, tally: &mut Tally) -> Resul
             other => other.into(),
         })?;
     }
+    out.clear();
+    let refusals = shared.window.take_refusals();
+    let count = refusals.len();
+    for refusal in refusals {
+        render(&Incoming::Outcome(refusal), shared, tally, &mut out)?;
+    }
+    shared.progress.print(&out)?;
+    shared.progress.advance(count);
     Ok(())
+}
+
+/// Takes out the answers that say that the queue is full, or the project's part of it.
+fn take_refusals(answers: &mut Vec<Incoming>) -> Result<Vec<Outcome>, CliError> {
+    let mut refusals = Vec::new();
+    let mut place = 0;
+    while let Some(answer) = answers.get(place) {
+        let Incoming::Outcome(outcome) = answer else {
+            place += 1;
+            continue;
+        };
+        let is_full = match outcome.head()?.code {
+            Some(ErrorCode::QueueFull | ErrorCode::ProjectQuota) => true,
+            Some(_) | None => false,
+        };
+        if !is_full {
+            place += 1;
+        } else if let Incoming::Outcome(outcome) = answers.remove(place) {
+            refusals.push(outcome);
+        }
+    }
+    Ok(refusals)
 }
 
 /// Waits for one answer and takes those that came with it.

@@ -92,8 +92,8 @@ impl Progress {
     pub(super) fn print(&self, lines: &[u8]) -> Result<(), CliError> {
         match &self.bar {
             _ if lines.is_empty() => Ok(()),
-            Some(bar) if self.shares_terminal => bar.suspend(|| output::write(lines)),
-            _ => output::write(lines),
+            Some(bar) if self.shares_terminal => bar.suspend(|| output::write_foreign(lines)),
+            _ => output::write_foreign(lines),
         }
     }
 
