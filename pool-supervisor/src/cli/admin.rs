@@ -11,14 +11,14 @@ use pool_protocol::control::{
 use pool_protocol::id::TaskId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::args::TaskArgs;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output;
 use super::run;
-use super::table::{Column, millis, size, span, state, table, text};
+use super::table::{Column, millis, size, span, state, table, text, word};
 use crate::client::{ClientError, Connection, Reply};
 
 use pool_protocol::frame::Kind;
@@ -50,43 +50,48 @@ pub(super) fn task(connection: &mut Connection, args: &TaskArgs) -> Result<Exit,
         Reply::Outcome(outcome) if args.wait => run::show(&outcome, args.form.json),
         Reply::Outcome(outcome) => {
             let json = pool_protocol::render::outcome_json(&outcome.head()?, &outcome.body);
-            show(json.as_bytes(), args.form.json, |shown: TaskShown| task_text(&shown))
+            show_as(json.as_bytes(), args.form.json, task_text)
         }
-        Reply::Body(body) => show(&body, args.form.json, |shown: TaskShown| task_text(&shown)),
+        Reply::Body(body) => show_as(&body, args.form.json, task_text),
     }
 }
 
 /// `poolctl cancel`
-pub(super) fn cancel(connection: &mut Connection, TaskId(task): TaskId) -> Result<Exit, CliError> {
-    done(connection, &ControlRequest::Cancel { task })
+pub(super) fn cancel(connection: &mut Connection, TaskId(task): TaskId, json: bool) -> Result<Exit, CliError> {
+    done(connection, &ControlRequest::Cancel { task }, json)
 }
 
 /// `poolctl limit`
-pub(super) fn limit(connection: &mut Connection, project: &str, limit: Option<u32>) -> Result<Exit, CliError> {
+pub(super) fn limit(
+    connection: &mut Connection,
+    project: &str,
+    limit: Option<u32>,
+    json: bool,
+) -> Result<Exit, CliError> {
     let request = match limit {
         Some(limit) => ControlRequest::SetLimit { project, limit },
         None => ControlRequest::LiftLimit { project },
     };
-    show(&ask(connection, &request)?, false, |reply: LimitReply| reply.message + "\n")
+    show(&ask(connection, &request)?, json, |reply: LimitReply| reply.message + "\n")
 }
 
 /// `poolctl drain`
-pub(super) fn drain(connection: &mut Connection) -> Result<Exit, CliError> {
-    done(connection, &ControlRequest::Drain)
+pub(super) fn drain(connection: &mut Connection, json: bool) -> Result<Exit, CliError> {
+    done(connection, &ControlRequest::Drain, json)
 }
 
 /// `poolctl reload`
-pub(super) fn reload(connection: &mut Connection) -> Result<Exit, CliError> {
-    done(connection, &ControlRequest::Reload)
+pub(super) fn reload(connection: &mut Connection, json: bool) -> Result<Exit, CliError> {
+    done(connection, &ControlRequest::Reload, json)
 }
 
 /// `poolctl shutdown`
-pub(super) fn shutdown(connection: &mut Connection, now: bool) -> Result<Exit, CliError> {
-    done(connection, &ControlRequest::Shutdown { now })
+pub(super) fn shutdown(connection: &mut Connection, now: bool, json: bool) -> Result<Exit, CliError> {
+    done(connection, &ControlRequest::Shutdown { now }, json)
 }
 
-fn done(connection: &mut Connection, request: &ControlRequest<'_>) -> Result<Exit, CliError> {
-    show(&ask(connection, request)?, false, |reply: Done| reply.message + "\n")
+fn done(connection: &mut Connection, request: &ControlRequest<'_>, json: bool) -> Result<Exit, CliError> {
+    show(&ask(connection, request)?, json, |reply: Done| reply.message + "\n")
 }
 
 /// One question; its answer as JSON.
@@ -99,13 +104,21 @@ pub(super) fn ask(connection: &mut Connection, request: &ControlRequest<'_>) -> 
 
 /// Prints the supervisor's own JSON, or the text made of it.
 fn show<T: DeserializeOwned>(body: &[u8], json: bool, text: impl FnOnce(T) -> String) -> Result<Exit, CliError> {
-    let shown = if json {
+    show_as(body, json, |body| serde_json::from_slice(body).map(text))
+}
+
+fn show_as(
+    body: &[u8],
+    json: bool,
+    text: impl FnOnce(&[u8]) -> Result<String, serde_json::Error>,
+) -> Result<Exit, CliError> {
+    if json {
         let body = body.trim_ascii();
-        [body, b"\n"].concat()
+        output::write_foreign(&[body, b"\n"].concat())?;
     } else {
-        text(serde_json::from_slice(body).map_err(ClientError::Reply)?).into_bytes()
-    };
-    output::write(&shown)?;
+        // What is foreign in it was escaped when it was put there: a table has colours of its own.
+        output::write(text(body).map_err(ClientError::Reply)?.as_bytes())?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -126,7 +139,7 @@ fn status_text(reply: &StatusReply) -> String {
     let usage: Vec<_> = reply.stats.project_usage.iter().map(|(project, used)| format!("{project} {used}")).collect();
     pairs([
         ("state", Some(state(&reply.state))),
-        ("reason", reply.degraded.as_ref().map(Cell::new)),
+        ("reason", reply.degraded.as_deref().map(word)),
         ("release", Some(Cell::new(format!("{} (pid {})", reply.release, reply.pid)))),
         ("uptime", Some(Cell::new(span(reply.stats.uptime)))),
         (
@@ -155,7 +168,7 @@ fn status_text(reply: &StatusReply) -> String {
         ("projects", (!usage.is_empty()).then(|| Cell::new(usage.join(", ")))),
         ("http", reply.http.as_ref().map(Cell::new)),
         ("trust", trust_text(&reply.trust).map(Cell::new)),
-        ("isolation", Some(Cell::new(isolation_text(&reply.isolation)))),
+        ("isolation", Some(word(&isolation_text(&reply.isolation)))),
     ])
 }
 
@@ -236,7 +249,7 @@ fn dead_text(rows: &[DeadWorkerRow]) -> String {
             Cell::new(row.tasks),
             Cell::new(span(row.age)),
             Cell::new(&row.verdict.cause),
-            Cell::new(&row.verdict.evidence),
+            word(&row.verdict.evidence),
         ]);
     }
     text(&table)
@@ -268,27 +281,26 @@ fn projects_text(rows: &BTreeMap<String, ProjectRow>) -> String {
     text(&table)
 }
 
-/// A task's state, or the outcome of one that has ended.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TaskShown {
-    State(TaskReply),
-    Ended(Ended),
-}
-
+/// The outcome of a task that has ended. Its result may be nested in any depth.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ended {
     task_id: Option<String>,
     status: String,
     #[serde(default)]
-    result: Option<Value>,
+    result: Option<Box<RawValue>>,
     #[serde(default)]
-    error: Option<Value>,
+    error: Option<EndedError>,
     attempts: u32,
     worker_id: Option<String>,
     tag: Option<String>,
     receipt: Receipt,
+}
+
+#[derive(Deserialize)]
+struct EndedError {
+    code: Option<String>,
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -300,39 +312,49 @@ struct Receipt {
     memory_bytes: u64,
 }
 
-fn task_text(shown: &TaskShown) -> String {
-    let some = |text: &Option<String>| text.as_ref().map(Cell::new);
-    match shown {
-        TaskShown::State(task) => pairs([
-            ("task", Some(Cell::new(&task.task_id))),
-            ("state", Some(state(&task.state))),
-            ("project", Some(Cell::new(&task.project_id))),
-            ("attempts", Some(Cell::new(task.attempts))),
-            ("worker", some(&task.worker_id)),
-            ("tag", some(&task.tag)),
-        ]),
-        TaskShown::Ended(task) => {
-            let field = |name: &str| task.error.as_ref().and_then(|error| error.get(name)).and_then(Value::as_str);
-            let error = task.error.as_ref().map(|_| {
-                Cell::new([field("code"), field("message")].into_iter().flatten().collect::<Vec<_>>().join(": "))
-            });
-            let result = match task.error {
-                None => Some(Cell::new(task.result.as_ref().unwrap_or(&Value::Null))),
-                Some(_) => None,
-            };
-            pairs([
-                ("task", some(&task.task_id)),
-                ("state", Some(state(&task.status))),
-                ("result", result),
-                ("error", error),
-                ("attempts", Some(Cell::new(task.attempts))),
-                ("worker", some(&task.worker_id)),
-                ("tag", some(&task.tag)),
-                ("queued", Some(Cell::new(millis(task.receipt.queued_ms)))),
-                ("ran", Some(Cell::new(millis(task.receipt.run_ms)))),
-                ("cpu", Some(Cell::new(millis(task.receipt.cpu_ms)))),
-                ("memory", Some(Cell::new(size(task.receipt.memory_bytes)))),
-            ])
-        }
+fn some(text: &Option<String>) -> Option<Cell> {
+    text.as_deref().map(word)
+}
+
+/// A task's state, or the outcome of one that has ended.
+fn task_text(body: &[u8]) -> Result<String, serde_json::Error> {
+    match serde_json::from_slice(body) {
+        Ok(task) => Ok(state_text(&task)),
+        Err(_) => serde_json::from_slice(body).map(|ended| ended_text(&ended)),
     }
+}
+
+fn state_text(task: &TaskReply) -> String {
+    pairs([
+        ("task", Some(Cell::new(&task.task_id))),
+        ("state", Some(state(&task.state))),
+        ("project", Some(Cell::new(&task.project_id))),
+        ("attempts", Some(Cell::new(task.attempts))),
+        ("worker", some(&task.worker_id)),
+        ("tag", some(&task.tag)),
+    ])
+}
+
+fn ended_text(task: &Ended) -> String {
+    let error = task.error.as_ref().map(|error| {
+        let parts: Vec<&str> = [&error.code, &error.message].into_iter().flatten().map(String::as_str).collect();
+        word(&parts.join(": "))
+    });
+    let result = match task.error {
+        None => Some(task.result.as_ref().map_or(Cell::new("null"), |result| word(result.get()))),
+        Some(_) => None,
+    };
+    pairs([
+        ("task", some(&task.task_id)),
+        ("state", Some(state(&task.status))),
+        ("result", result),
+        ("error", error),
+        ("attempts", Some(Cell::new(task.attempts))),
+        ("worker", some(&task.worker_id)),
+        ("tag", some(&task.tag)),
+        ("queued", Some(Cell::new(millis(task.receipt.queued_ms)))),
+        ("ran", Some(Cell::new(millis(task.receipt.run_ms)))),
+        ("cpu", Some(Cell::new(millis(task.receipt.cpu_ms)))),
+        ("memory", Some(Cell::new(size(task.receipt.memory_bytes)))),
+    ])
 }

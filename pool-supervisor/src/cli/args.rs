@@ -43,6 +43,8 @@ pub(super) enum Command {
         /// The task
         #[arg(value_name = "ID", value_parser = task_id)]
         id: TaskId,
+        #[command(flatten)]
+        form: Form,
     },
     /// Set how many tasks of a project may run at once
     Limit {
@@ -52,11 +54,13 @@ pub(super) enum Command {
         /// How many; 0 pauses it; none lifts what was set, and the configuration holds again
         #[arg(value_name = "N|none", value_parser = project_limit)]
         limit: ProjectLimit,
+        #[command(flatten)]
+        form: Form,
     },
-    /// Take no new tasks, let the running ones finish, then stop
-    Drain,
+    /// Take no new tasks, let those finish that can run before pool.drainTimeout, then stop
+    Drain(Form),
     /// Apply the configuration file again
-    Reload,
+    Reload(Form),
     /// Attack every layer and limit of the running pool, and show what stopped each attack
     #[command(after_help = DOCTOR_EXITS)]
     Doctor(Form),
@@ -65,6 +69,8 @@ pub(super) enum Command {
         /// Without waiting for running tasks
         #[arg(long)]
         now: bool,
+        #[command(flatten)]
+        form: Form,
     },
 }
 
@@ -75,7 +81,8 @@ const DOCTOR_EXITS: &str = "Exits with 0 when all that the configured level prom
                             it, 125 when there is no supervisor.";
 
 const SUBMIT_HELP: &str = "A line that is no task is reported with its number, gives a line with the status \"rejected\", and \
-                           does not stop the others. Exits with 0 when every task succeeded, 1 when one did not, 125 when \
+                           does not stop the others. While the queue, or the project's part of it, is full, the tasks wait \
+                           here and are sent again. Exits with 0 when every task succeeded, 1 when one did not, 125 when \
                            there is no supervisor or the connection breaks, 130 after Ctrl-C, which cancels what is in flight.";
 
 const EVENTS_HELP: &str = "The pool keeps up to 65536 events. Without --since and --last, `events` prints all of them, and \
@@ -84,7 +91,7 @@ const EVENTS_HELP: &str = "The pool keeps up to 65536 events. Without --since an
 /// How a table is printed.
 #[derive(Clone, Copy, Debug, Arguments)]
 pub(super) struct Form {
-    /// Print JSON instead of a table
+    /// Print JSON instead of a table or a sentence
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -20,7 +20,16 @@ pub(super) fn events(args: &Events, connection: &mut Connection) -> Result<Exit,
         (Some(last), Some(newest)) => Some(newest.saturating_sub(last)),
         _ => args.since,
     };
-    let start = ask(connection, since, args.follow)?;
+    let (mut number, mut start) = ask(connection, since, args.follow)?;
+    if args.last.is_none()
+        && let Some(seen) = since.filter(|seen| *seen > start.last)
+    {
+        output::complain(&format!(
+            "the newest event is {}: the supervisor has started anew since event {seen}; its numbers begin again",
+            start.last
+        ));
+        (number, start) = ask(connection, Some(0), args.follow)?;
+    }
     if start.lost > 0 && args.last.is_none() {
         output::complain(&format!("{} older events are no longer kept", start.lost));
     }
@@ -29,41 +38,51 @@ pub(super) fn events(args: &Events, connection: &mut Connection) -> Result<Exit,
         (Some(newest), Some(since)) if !args.follow => newest.saturating_sub(since + start.lost),
         _ => u64::MAX,
     };
-    while let Some(body) = next(connection)? {
+    while let Some(body) = next(connection, number)? {
         if left == 0 {
             continue;
         }
         left -= 1;
         let mut line = if args.form.json { body.to_vec() } else { line(&body)?.into_bytes() };
         line.push(b'\n');
-        output::write(&line)?;
+        output::write_foreign(&line)?;
     }
     Ok(Exit::Ok)
 }
 
 /// The newest event's number, by asking for what comes after every number.
 fn newest(connection: &mut Connection) -> Result<u64, CliError> {
-    let start = ask(connection, Some(u64::MAX), false)?;
-    while next(connection)?.is_some() {}
+    let (number, start) = ask(connection, Some(u64::MAX), false)?;
+    while next(connection, number)?.is_some() {}
     Ok(start.last)
 }
 
-fn ask(connection: &mut Connection, since: Option<u64>, follow: bool) -> Result<EventsStart, CliError> {
-    connection.ask(&ControlRequest::Events { since, follow })?;
-    match connection.receive()? {
-        Incoming::Reply { body, .. } => Ok(serde_json::from_slice(&body).map_err(ClientError::Reply)?),
-        Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }.into()),
+/// Asks for events, and gives the number under which they come.
+fn ask(connection: &mut Connection, since: Option<u64>, follow: bool) -> Result<(u64, EventsStart), CliError> {
+    let number = connection.ask(&ControlRequest::Events { since, follow })?;
+    match receive(connection, number)? {
+        Incoming::Reply { body, .. } => Ok((number, serde_json::from_slice(&body).map_err(ClientError::Reply)?)),
         other => Err(unexpected(&other)),
     }
 }
 
 /// The next event of the list; none at its end.
-fn next(connection: &mut Connection) -> Result<Option<Bytes>, CliError> {
-    match connection.receive()? {
+fn next(connection: &mut Connection, number: u64) -> Result<Option<Bytes>, CliError> {
+    match receive(connection, number)? {
         Incoming::Event { body, .. } => Ok(Some(body)),
         Incoming::Reply { .. } => Ok(None),
-        Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }.into()),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// The next message of one list. What still comes of an earlier one is passed over.
+fn receive(connection: &mut Connection, number: u64) -> Result<Incoming, CliError> {
+    loop {
+        match connection.receive()? {
+            Incoming::Event { request, .. } | Incoming::Reply { request, .. } if request != number => {}
+            Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
+            message => return Ok(message),
+        }
     }
 }
 

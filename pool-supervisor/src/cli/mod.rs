@@ -60,12 +60,12 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Workers(what) => admin::workers(&mut connect(args)?, what.dead, what.form.json),
         Command::Projects(what) => admin::projects(&mut connect(args)?, what.json),
         Command::Task(what) => admin::task(&mut connect(args)?, what),
-        Command::Cancel { id } => admin::cancel(&mut connect(args)?, *id),
-        Command::Limit { project, limit } => admin::limit(&mut connect(args)?, project, limit.0),
-        Command::Drain => admin::drain(&mut connect(args)?),
-        Command::Reload => admin::reload(&mut connect(args)?),
+        Command::Cancel { id, form } => admin::cancel(&mut connect(args)?, *id, form.json),
+        Command::Limit { project, limit, form } => admin::limit(&mut connect(args)?, project, limit.0, form.json),
+        Command::Drain(form) => admin::drain(&mut connect(args)?, form.json),
+        Command::Reload(form) => admin::reload(&mut connect(args)?, form.json),
         Command::Doctor(what) => doctor::doctor(&mut connect(args)?, what.json),
-        Command::Shutdown { now } => admin::shutdown(&mut connect(args)?, *now),
+        Command::Shutdown { now, form } => admin::shutdown(&mut connect(args)?, *now, form.json),
     }
 }
 

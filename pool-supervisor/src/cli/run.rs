@@ -63,12 +63,12 @@ fn outcome_of(receiver: &mut Receiver) -> Result<Outcome, CliError> {
 pub(super) fn show(outcome: &Outcome, json: bool) -> Result<Exit, CliError> {
     let head = outcome.head()?;
     if json {
-        output::line(&outcome_json(&head, &outcome.body))?;
+        output::write_foreign(format!("{}\n", outcome_json(&head, &outcome.body)).as_bytes())?;
     } else {
         let (main, logs) = outcome.body.split_at(outcome.body.len().min(head.result_len as usize));
         show_logs(logs);
         if head.status == Status::Succeeded {
-            output::write(&plain(main))?
+            output::write_foreign(&plain(main))?
         } else {
             output::complain(&failure(&head, main))
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
+use pool_protocol::json;
 use pool_protocol::task::{self, InvalidTask, Task, TaskKind};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -66,12 +67,12 @@ pub(super) fn task(what: &What) -> Result<(Task, bool), CliError> {
         }
         What::Function { source, args, js, common } => {
             let mut spec = script(TaskKind::Function, "fn", source, js)?;
-            spec.args = Some(args.iter().map(|text| argument(text)).collect());
+            spec.args = arguments(args)?;
             (common, spec)
         }
         What::Module { path, args, method, js, common } => {
             let mut spec = of_kind(TaskKind::Module);
-            spec.args = Some(args.iter().map(|text| argument(text)).collect());
+            spec.args = arguments(args)?;
             spec.own.insert("modulePath", json!(path));
             put(&mut spec, "method", method.as_ref());
             js_options(&mut spec, js);
@@ -130,22 +131,29 @@ fn js_options(spec: &mut Spec<'_>, js: &JsOptions) {
     put(spec, "logs", js.logs.then_some(true));
 }
 
-/// A word of the command line as an argument of a function: JSON if it is JSON, else a string.
-fn argument(text: &str) -> Box<RawValue> {
-    serde_json::from_str::<&RawValue>(text)
-        .map(ToOwned::to_owned)
-        .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("strings serialise"))
+/// A word of the command line as an argument of a function: JSON if it is JSON, else a string. JSON that the pool does not
+/// take is not taken for a string.
+fn argument((place, text): (usize, &String)) -> Result<Box<RawValue>, InvalidTask> {
+    match json::read(text.as_bytes(), json::MAX_DEPTH) {
+        Ok(sound) => Ok(sound.value.raw().to_owned()),
+        Err(unsound) if unsound.is_syntax => Ok(serde_json::value::to_raw_value(text).expect("strings serialise")),
+        Err(unsound) => Err(unsound.inside(&format!("args[{place}]")).into()),
+    }
+}
+
+fn arguments(words: &[String]) -> Result<Option<Vec<Box<RawValue>>>, InvalidTask> {
+    words.iter().enumerate().map(argument).collect::<Result<_, _>>().map(Some)
 }
 
 fn read_context(path: &Path) -> Result<Box<RawValue>, CliError> {
-    let what = "the context in";
-    let text = input::text(what, path)?;
-    let unfit = |problem: String| CliError::Content { what, name: input::name(path), problem };
-    let value: Box<RawValue> = serde_json::from_str(text.trim()).map_err(|error| unfit(error.to_string()))?;
-    if !value.get().starts_with('{') {
-        return Err(unfit("must be a JSON object, whose keys become globals".to_owned()));
+    let text = input::bytes("the context in", path)?;
+    let unfit = |problem: String| CliError::Content { what: "the context in", name: input::name(path), problem };
+    match json::read(&text, json::MAX_DEPTH + 1) {
+        Ok(sound) if sound.value.is_object() => Ok(sound.value.raw().to_owned()),
+        Ok(sound) => Err(unfit(sound.value.not_a("a JSON object, whose keys become globals"))),
+        Err(unsound) if unsound.is_syntax => Err(unfit(format!("it {}", unsound.problem))),
+        Err(unsound) => Err(InvalidTask::from(unsound.inside("context")).into()),
     }
-    Ok(value)
 }
 
 fn http_request(http: &Http) -> Result<Spec<'static>, CliError> {
@@ -214,6 +222,20 @@ mod tests {
     fn an_argument_is_json_if_it_is_json_and_else_a_string() {
         let task = parsed(&["function", "f", "40", "-2", "[1,2,3]", "word", "true", "\"40\"", "1.50", "", "{a:1}"]);
         assert_eq!(data(&task), r#"[40,-2,[1,2,3],"word",true,"40",1.50,"","{a:1}"]"#);
+    }
+
+    #[test]
+    fn an_argument_that_is_json_and_is_not_taken_is_no_string() {
+        let deep = format!("{}1{}", "[".repeat(1001), "]".repeat(1001));
+        for (word, said) in [
+            (r#"{"a":1,"a":2}"#, "field `args[1].a` is given twice"),
+            ("1e999", "field `args[1]` must be a number that a double can hold"),
+            (&deep, "is nested in more than 1000 levels"),
+        ] {
+            let refused = arguments(&["1".to_owned(), word.to_owned()]).expect_err(word).to_string();
+            assert!(refused.contains(said), "{refused}");
+        }
+        assert_eq!(data(&parsed(&["function", "f", "\u{feff}[1]", r#"["\ud83d"]"#])), r#"[[1],["\ud83d"]]"#);
     }
 
     #[test]

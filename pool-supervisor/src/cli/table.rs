@@ -41,6 +41,11 @@ pub(super) fn text(table: &Table) -> String {
     table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
+/// What a task, a client or a process has said.
+pub(super) fn word(text: &str) -> Cell {
+    Cell::new(output::foreign(text))
+}
+
 /// A state, coloured by how much it should worry the reader.
 pub(super) fn state(name: &str) -> Cell {
     let colour = match name {

@@ -107,6 +107,10 @@ fn a_task_shows_its_state_and_then_its_outcome() {
          ran       1.10 ms\ncpu       0.90 ms\nmemory    4.0 MiB\n",
     );
     answered(&["task", "11", "--json"], ask, outcome).expect(0, &format!("{outcome}\n"));
+    let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+    let outcome = outcome.replace(r#""error":{"code":"JS_EXCEPTION","message":"no"}"#, &format!(r#""result":{deep}"#));
+    let shown = answered(&["task", "11"], ask, outcome.leak());
+    assert!(shown.code == Some(0) && shown.stdout.contains(&format!("result    {deep}\n")), "{shown:?}");
 }
 
 #[test]
@@ -131,7 +135,9 @@ fn what_was_done_is_said() {
         (&["limit", "p", "none"], |r| *r == ControlRequest::LiftLimit { project: "p" }),
     ];
     for (args, asked) in table {
-        answered(args, asked, r#"{"message":"it is so","projectId":"p","limit":5}"#).expect(0, "it is so\n");
+        let reply = r#"{"message":"it is so","projectId":"p","limit":5}"#;
+        answered(args, asked, reply).expect(0, "it is so\n");
+        answered(&[args, &["--json"]].concat(), asked, reply).expect(0, &format!("{reply}\n"));
     }
 }
 
@@ -172,6 +178,28 @@ fn events_are_listed_to_their_end() {
     ended.says("2 older events are no longer kept");
     let fake = serve(true);
     poolctl(&fake.socket, &["events", "--since", "5", "--follow", "--json"]).expect(0, &format!("{EVENT}\n"));
+}
+
+#[test]
+fn a_number_from_before_a_restart_is_told_and_all_that_is_kept_is_shown() {
+    for follow in [false, true] {
+        let fake = Fake::serving(move |peer| {
+            let earlier = peer.request(|request| *request == ControlRequest::Events { since: Some(900), follow });
+            peer.reply(earlier, r#"{"last":8,"lost":0}"#);
+            if !follow {
+                peer.reply(earlier, r#"{"last":8,"lost":0}"#);
+            }
+            let request = peer.request(|request| *request == ControlRequest::Events { since: Some(0), follow });
+            peer.reply(request, r#"{"last":8,"lost":0}"#);
+            peer.event(earlier, EVENT);
+            peer.event(request, EVENT);
+            peer.reply(request, r#"{"last":8,"lost":0}"#);
+        });
+        let args = ["events", "--since", "900", "--json", "--follow"];
+        let ended = poolctl(&fake.socket, &args[..if follow { 5 } else { 4 }]);
+        ended.expect(0, &format!("{EVENT}\n"));
+        ended.says("the newest event is 8: the supervisor has started anew since event 900");
+    }
 }
 
 #[test]

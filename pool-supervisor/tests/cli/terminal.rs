@@ -94,5 +94,46 @@ fn a_tasks_words_do_not_steer_the_terminal() {
     drop(command);
     assert_eq!(status.code(), Some(1));
     let shown = screen.join().expect("it only reads");
-    assert!(shown.contains("a\u{fffd}[2Jb"), "{shown:?}");
+    assert!(shown.contains("a\\u001b[2Jb"), "{shown:?}");
+}
+
+#[test]
+fn nothing_that_a_task_returns_steers_the_terminal() {
+    let result = r#""a\u001b]0;title\u0007\u009b2Jb""#;
+    let outcome = r#"{"taskId":"11","status":"succeeded","result":RESULT,"attempts":1,"tag":"t\u001b[2J","receipt":{"queuedMs":0,"runMs":0,"cpuMs":0,"memoryBytes":0}}"#
+        .replace("RESULT", &result.replace("\\u009b", "\u{9b}"));
+    let log = r#"{"seq":8,"time":"t","event":"task-log","message":"a\u001b[2Jb"}"#;
+    for (args, reply) in [
+        (&["run", "code", "1"][..], None),
+        (&["run", "code", "1", "--json"], None),
+        (&["task", "11"], Some(outcome.clone())),
+        (&["task", "11", "--json"], Some(outcome)),
+        (&["events"], Some(log.to_owned())),
+    ] {
+        let fake = Fake::serving(move |peer| match reply {
+            None => {
+                let task = peer.task();
+                peer.succeed(task.id, &result.replace("\\u009b", "\u{9b}"));
+            }
+            Some(reply) if reply == log => {
+                let request = peer.request(|_| true);
+                peer.reply(request, r#"{"last":8,"lost":0}"#);
+                peer.event(request, &reply);
+                peer.reply(request, r#"{"last":8,"lost":0}"#);
+            }
+            Some(reply) => {
+                let request = peer.request(|_| true);
+                peer.reply(request, &reply);
+            }
+        });
+        let (slave, screen) = terminal();
+        let mut command = command(&fake.socket, args);
+        command.env("NO_COLOR", "1");
+        let status = command.stdout(slave).stderr(Stdio::null()).status().expect("poolctl");
+        drop(command);
+        let shown = screen.join().expect("it only reads");
+        assert!(status.success() && shown.contains("\\u001b"), "{args:?}: {shown:?}");
+        let is_control = |c: char| c.is_control() && !['\r', '\n'].contains(&c);
+        assert!(!shown.contains(is_control), "{args:?}: {shown:?}");
+    }
 }
