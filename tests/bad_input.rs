@@ -244,7 +244,7 @@ fn a_supervisor_that_does_not_start_says_why_once() {
         (&with_key("/no/such/folder/key"), "/no/such/folder/key"),
         (&with_key(&path("short.key")), "short.key"),
         (&with_key(&path("bytes.key")), "bytes.key"),
-        (&with_key("/tmp"), "mode"),
+        (&with_key("/tmp"), "plain file"),
     ];
     for (text, named) in configurations {
         let file = folder.write("config.json", text);

@@ -29,6 +29,7 @@ mod poolctl;
 mod tour;
 
 mod http_api;
+mod one_door;
 
 mod page_examples;
 mod page_form;
