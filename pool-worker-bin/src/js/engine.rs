@@ -56,6 +56,12 @@ pub struct EngineConfig {
     pub allow_wasm: bool,
     /// Folders that modules may be loaded from.
     pub module_roots: Vec<PathBuf>,
+    /// Other paths by which roots are called, and the root that each leads to.
+    pub module_links: Vec<(PathBuf, PathBuf)>,
+    /// Conditions of package manifests that hold, besides those that Node knows.
+    pub conditions: Vec<String>,
+    /// What modules find as `process.env.NODE_ENV`; nothing: they find no `process`.
+    pub node_env: Option<String>,
     /// What may be alive between two tasks, on the heap and in array buffers together: contexts
     /// that are kept, and what they hold. A task has its limits on top of that.
     pub kept_limit_bytes: usize,
@@ -75,6 +81,9 @@ impl Default for EngineConfig {
             allow_code_generation: false,
             allow_wasm: false,
             module_roots: Vec::new(),
+            module_links: Vec::new(),
+            conditions: Vec::new(),
+            node_env: None,
             kept_limit_bytes: 128 << 20,
             max_warm_projects: 1024,
             snapshot: None,
@@ -138,7 +147,9 @@ impl Engine {
             timers: RefCell::new(Timers::default()),
             log: RefCell::new(TaskLog::new(sink, config.log_limit_bytes)),
             modules: RefCell::new(None),
-            roots: ModuleRoots::new(&config.module_roots),
+            roots: ModuleRoots::new(&config.module_roots, &config.module_links, &config.conditions),
+            lexer: RefCell::default(),
+            node_env: config.node_env,
             watch: Arc::clone(&watch),
             random: RefCell::default(),
             evaluated: RefCell::default(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::console::TaskLog;
-use super::modules::{ModuleRoots, Modules};
+use super::modules::{Lexer, ModuleRoots, Modules};
 use super::random::Random;
 use super::timers::Timers;
 use super::watch::Watch;
@@ -21,6 +21,10 @@ pub(super) struct Host {
     pub(super) log: RefCell<TaskLog>,
     pub(super) modules: RefCell<Option<Rc<Modules>>>,
     pub(super) roots: ModuleRoots,
+    /// Made for the first CommonJS file that an ES module imports.
+    pub(super) lexer: RefCell<Option<Rc<Lexer>>>,
+    /// What modules find as `process.env.NODE_ENV`.
+    pub(super) node_env: Option<String>,
     pub(super) watch: Arc<Watch>,
     pub(super) random: RefCell<Random>,
     /// What the frozen realm's next `eval` means: our own call, before the task's code runs.

@@ -7,7 +7,8 @@
 //!
 //! What a task sees: the ECMAScript intrinsics, `console`, `setTimeout`, `setInterval`, their `clear` functions,
 //! `queueMicrotask`, `structuredClone`, and in modules `import`, `require`, `module`, `exports`, `__filename`,
-//! `__dirname`, `import.meta.url`. Nothing else: no `process`, no `require` in code and functions, no file, no network.
+//! `__dirname`, `import.meta`, and as much of `process` as bundlers put in its place. Nothing else: no `process` and no
+//! `require` in code and functions, no file, no network.
 //!
 //! Rules that are this engine's own, where the language leaves a choice:
 //! - A rejected promise that nobody handles and that is not the task's result is ignored. An exception thrown by a timer's

@@ -53,7 +53,7 @@ const FORMS: [Form; 4] = [Form::Code, Form::Function, Form::EsModule, Form::Comm
 const REALMS: [Realm; 3] = [Realm::Fresh, Realm::Warm, Realm::Frozen];
 
 /// Native functions that modules have besides the global ones.
-const MODULE_NATIVES: &[&str] = &["require"];
+const MODULE_NATIVES: &[&str] = &["require", "resolve"];
 
 impl Form {
     /// Whether the attack can be made in this form there.

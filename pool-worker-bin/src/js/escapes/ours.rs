@@ -86,7 +86,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack {
         source: "namespaces, import.meta and what import() says of modules that are not there",
         place: EsModule,
-        code: "got(own, Object.getPrototypeOf(own), own.url, own.constructor, Object.getOwnPropertyDescriptors(own)); own.resolve?.('x'); const space = await import('./inner.mjs'); got(space, space.constructor, Object.getOwnPropertyDescriptors(space), Object.getPrototypeOf(space), space[Symbol.toStringTag]);
+        code: "got(own, Object.getPrototypeOf(own), own.url, own.constructor, Object.getOwnPropertyDescriptors(own)); for (const name of ['x', './inner.mjs', '/etc/passwd', 'node:fs', Symbol(), {toString() { got(this); return './inner.mjs' }}]) { try { got(own.resolve, own.resolve(name), own.resolve.call(null, name)) } catch (e) { got(e, e.constructor.constructor) } } const space = await import('./inner.mjs'); got(space, space.constructor, Object.getOwnPropertyDescriptors(space), Object.getPrototypeOf(space), space[Symbol.toStringTag]);
             const common = await import('./inner.cjs'); got(common, common.default, common.default.constructor); try { space.inner = 2 } catch (e) { got(e) } for (const name of ['fs', 'node:fs', 'child_process', 'process', 'https://x/', 'data:text/javascript,1', 'file:///etc/passwd', '/etc/passwd', '../x', '#x', '']) got(await import(name).catch(e => e)); got(await import('./inner.mjs', {with: {type: 'json'}}).catch(e => e))",
     },
     Attack {

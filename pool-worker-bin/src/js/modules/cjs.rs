@@ -1,17 +1,95 @@
 //! CommonJS: `require`, `module`, `exports`, `__filename`, `__dirname`.
 //!
-//! A module's object is registered before its body runs, so that a cycle sees the exports as far as they are.
+//! A module's object is registered before its body runs, so that a cycle sees the exports as far as
+//! they are. The register is `require.cache`, which belongs to the tasks: what they take out of it is
+//! loaded again, and what they put into it is what `require` gives.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use super::super::code::{compile_text, origin};
 use super::super::errors::Trouble;
-use super::super::host::{Host, host, key, text, throw_type_error};
-use super::super::task::{FailureKind, JsFailure};
-use super::resolve::How;
-use super::{Modules, current, es_module, esm, throw};
+use super::super::host::{Host, host, key, text};
+use super::address::Address;
+use super::refusal::Refusal;
+use super::{Modules, Parsed, current, parse, refuse, require_es};
 
 const PARAMETERS: [&str; 5] = ["exports", "require", "module", "__filename", "__dirname"];
+
+/// The files of a context that hold no ES module.
+#[derive(Default)]
+pub(super) struct Common {
+    /// `require.cache`: `module` objects by file.
+    cache: RefCell<Option<v8::Global<v8::Object>>>,
+    known: RefCell<HashSet<PathBuf>>,
+    /// Compiled and not run yet.
+    bodies: RefCell<HashMap<PathBuf, v8::Global<v8::Function>>>,
+    /// Those that run because an ES module imports them.
+    running: RefCell<HashSet<PathBuf>>,
+    /// `require.main`
+    main: RefCell<Option<v8::Global<v8::Object>>>,
+}
+
+impl Common {
+    pub(super) fn knows(&self, file: &Path) -> bool {
+        self.known.borrow().contains(file)
+    }
+
+    /// Keeps what was compiled until the file's turn comes.
+    pub(super) fn keep(&self, scope: &mut v8::PinScope<'_, '_>, file: &Path, body: v8::Local<'_, v8::Function>) {
+        self.known.borrow_mut().insert(file.to_owned());
+        self.bodies.borrow_mut().insert(file.to_owned(), v8::Global::new(scope, body));
+    }
+
+    /// The file's turn in a graph of ES modules. False: it is in the middle of it.
+    pub(super) fn start(&self, file: &Path) -> bool {
+        self.running.borrow_mut().insert(file.to_owned())
+    }
+
+    pub(super) fn finish(&self, file: &Path) {
+        self.running.borrow_mut().remove(file);
+    }
+
+    pub(super) fn is_running(&self, file: &Path) -> bool {
+        self.running.borrow().contains(file)
+    }
+
+    fn cache<'s>(&self, scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
+        let made = self.cache.borrow().as_ref().map(|cache| v8::Local::new(scope, cache));
+        made.unwrap_or_else(|| {
+            let nothing = v8::null(scope).into();
+            let cache = v8::Object::with_prototype_and_properties(scope, nothing, &[], &[]);
+            *self.cache.borrow_mut() = Some(v8::Global::new(scope, cache));
+            cache
+        })
+    }
+
+    /// The `module` of a file, if it is loaded or being loaded. `None`: it threw.
+    fn module<'s>(&self, scope: &mut v8::PinScope<'s, '_>, file: &str) -> Option<Option<v8::Local<'s, v8::Object>>> {
+        let name = text(scope, file);
+        let module = self.cache(scope).get(scope, name.into())?;
+        Some(v8::Local::<v8::Object>::try_from(module).ok())
+    }
+
+    fn put(&self, scope: &mut v8::PinScope<'_, '_>, file: &str, module: v8::Local<'_, v8::Object>) -> Option<()> {
+        self.known.borrow_mut().insert(PathBuf::from(file));
+        let name = text(scope, file);
+        self.cache(scope).create_data_property(scope, name.into(), module.into())?;
+        Some(())
+    }
+}
+
+/// Who asks for a file.
+#[derive(Clone, Copy)]
+pub(super) enum Asker<'a> {
+    /// A task, by its `modulePath`.
+    Task,
+    /// An ES module.
+    Import,
+    /// The CommonJS module of this name.
+    Require(&'a str),
+}
 
 /// Compiles a file as the body of a function with CommonJS's parameters.
 pub(super) fn compile<'s>(
@@ -37,63 +115,120 @@ pub(super) fn compile<'s>(
     })
 }
 
-/// Runs a compiled file; `None`: it threw.
-pub(super) fn run<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    modules: &Modules,
-    file: &Path,
-    body: v8::Local<'s, v8::Function>,
-) -> Option<()> {
-    let name = file.to_str().expect("resolving gives text");
-    let folder = file.parent().and_then(Path::to_str).unwrap_or("/");
-    let module = v8::Object::new(scope);
-    let exports: v8::Local<v8::Value> = v8::Object::new(scope).into();
-    let name = text(scope, name);
-    let folder = text(scope, folder);
-    let require = require_function(scope, name)?;
-    let loaded = v8::Boolean::new(scope, false);
-    for (field, value) in [
-        ("exports", exports),
-        ("id", name.into()),
-        ("filename", name.into()),
-        ("loaded", loaded.into()),
-        ("require", require.into()),
-    ] {
-        let field = key(scope, field);
-        module.create_data_property(scope, field.into(), value)?;
-    }
-    modules.common.borrow_mut().insert(file.to_owned(), v8::Global::new(scope, module));
-    let args = [exports, require.into(), module.into(), name.into(), folder.into()];
-    if body.call(scope, exports, &args).is_none() {
-        // Whoever asks again gets another try, as in Node.
-        modules.common.borrow_mut().remove(file);
-        return None;
-    }
-    let loaded = key(scope, "loaded");
-    let yes = v8::Boolean::new(scope, true);
-    module.create_data_property(scope, loaded.into(), yes.into())?;
-    Some(())
-}
-
 /// The exports of a file, loaded if it is not yet; `None`: it threw.
 pub(super) fn require_file<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
     modules: &Modules,
     file: &Path,
+    asker: Asker<'_>,
 ) -> Option<v8::Local<'s, v8::Value>> {
-    let module = modules.common.borrow().get(file).cloned();
-    if let Some(module) = module {
-        let module = v8::Local::new(scope, module);
+    if let Some(module) = modules.common.module(scope, name_of(file))? {
         return exports_of(scope, module);
     }
-    if let Some(module) = es_module(scope, host, modules, file)? {
-        return require_es(scope, host, modules, file, module);
+    let address = Address::of(file);
+    if let Some(module) = modules.es.source(scope, &address) {
+        return require_es::require(scope, host, modules, &address, module);
     }
-    // It has run by now, and its `module` is known.
-    let module = modules.common.borrow().get(file).cloned()?;
-    let module = v8::Local::new(scope, module);
+    let body = modules.common.bodies.borrow_mut().remove(file);
+    if let Some(body) = body {
+        let body = v8::Local::new(scope, body);
+        return run(scope, modules, file, body, asker);
+    }
+    let asked_by = match asker {
+        Asker::Require(referrer) => Some(Path::new(referrer)),
+        Asker::Task | Asker::Import => None,
+    };
+    match parse(scope, host, &address, asked_by)? {
+        Parsed::Es(module) => {
+            modules.es.put(scope, address.clone(), module);
+            require_es::require(scope, host, modules, &address, module)
+        }
+        Parsed::Common(body) => run(scope, modules, file, body, asker),
+        Parsed::Json(value) => {
+            keep_json(scope, modules, file, value)?;
+            Some(value)
+        }
+    }
+}
+
+/// Runs a compiled file and gives its exports; `None`: it threw.
+fn run<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &Modules,
+    file: &Path,
+    body: v8::Local<'s, v8::Function>,
+    asker: Asker<'_>,
+) -> Option<v8::Local<'s, v8::Value>> {
+    let path = name_of(file);
+    let folder = file.parent().and_then(Path::to_str).unwrap_or("/");
+    let (name, folder) = (text(scope, path), text(scope, folder));
+    let module = v8::Object::new(scope);
+    if matches!(asker, Asker::Task) {
+        *modules.common.main.borrow_mut() = Some(v8::Global::new(scope, module));
+    }
+    let exports: v8::Local<v8::Value> = v8::Object::new(scope).into();
+    let require = require_function(scope, modules, name)?;
+    let parent = parent(scope, modules, asker)?;
+    let id = if matches!(asker, Asker::Task) { text(scope, ".") } else { name };
+    let loaded = v8::Boolean::new(scope, false);
+    let fields: [(&str, v8::Local<v8::Value>); 5] = [
+        ("id", id.into()),
+        ("path", folder.into()),
+        ("exports", exports),
+        ("filename", name.into()),
+        ("loaded", loaded.into()),
+    ];
+    for (field, value) in fields {
+        let field = key(scope, field);
+        module.create_data_property(scope, field.into(), value)?;
+    }
+    for (field, value) in [("parent", parent), ("require", require.into())] {
+        let field = key(scope, field);
+        module.define_own_property(scope, field.into(), value, v8::PropertyAttribute::DONT_ENUM)?;
+    }
+    modules.common.put(scope, path, module)?;
+    let args = [exports, require.into(), module.into(), name.into(), folder.into()];
+    call_or_forget(scope, modules, path, body, &args)?;
+    let loaded = key(scope, "loaded");
+    let yes = v8::Boolean::new(scope, true);
+    module.create_data_property(scope, loaded.into(), yes.into())?;
     exports_of(scope, module)
+}
+
+/// Calls a module's body with its `exports` as `this`. When it throws, whoever asks again gets another
+/// try, as in Node.
+fn call_or_forget<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &Modules,
+    path: &str,
+    body: v8::Local<'s, v8::Function>,
+    args: &[v8::Local<'s, v8::Value>; 5],
+) -> Option<()> {
+    v8::tc_scope!(let scope, scope);
+    if body.call(scope, args[0], args).is_some() {
+        return Some(());
+    }
+    let name = text(scope, path);
+    modules.common.cache(scope).delete(scope, name.into());
+    scope.rethrow();
+    None
+}
+
+/// `module.parent`: `null` for the module that the task names, as for a program's main file.
+fn parent<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &Modules,
+    asker: Asker<'_>,
+) -> Option<v8::Local<'s, v8::Value>> {
+    Some(match asker {
+        Asker::Task => v8::null(scope).into(),
+        Asker::Import => v8::undefined(scope).into(),
+        Asker::Require(name) => match modules.common.module(scope, name)? {
+            Some(parent) => parent.into(),
+            None => v8::undefined(scope).into(),
+        },
+    })
 }
 
 /// Registers what a JSON file holds as a module's exports.
@@ -103,11 +238,15 @@ pub(super) fn keep_json<'s>(
     file: &Path,
     value: v8::Local<'s, v8::Value>,
 ) -> Option<()> {
+    let path = name_of(file);
     let module = v8::Object::new(scope);
-    let name = key(scope, "exports");
-    module.create_data_property(scope, name.into(), value)?;
-    modules.common.borrow_mut().insert(file.to_owned(), v8::Global::new(scope, module));
-    Some(())
+    let name: v8::Local<v8::Value> = text(scope, path).into();
+    let loaded = v8::Boolean::new(scope, true);
+    for (field, value) in [("id", name), ("exports", value), ("filename", name), ("loaded", loaded.into())] {
+        let field = key(scope, field);
+        module.create_data_property(scope, field.into(), value)?;
+    }
+    modules.common.put(scope, path, module)
 }
 
 fn exports_of<'s>(
@@ -118,41 +257,10 @@ fn exports_of<'s>(
     module.get(scope, name.into())
 }
 
-/// `require` of an ES module, which works where nothing in it awaits at the top.
-fn require_es<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    host: &Host,
-    modules: &Modules,
-    file: &Path,
-    module: v8::Local<'s, v8::Module>,
-) -> Option<v8::Local<'s, v8::Value>> {
-    let refuse = |why: &str| {
-        let message = format!("cannot require the ES module {}: {why}", file.display());
-        JsFailure::new(FailureKind::Exception, "Error", message)
-    };
-    if matches!(module.get_status(), v8::ModuleStatus::Instantiating | v8::ModuleStatus::Evaluating) {
-        return throw(scope, &refuse("it is being loaded, and needs this module for it"));
-    }
-    esm::link(scope, host, modules, file, module)?;
-    if module.is_graph_async() {
-        return throw(scope, &refuse("it awaits at its top level; use import()"));
-    }
-    let done = v8::Local::<v8::Promise>::try_from(module.evaluate(scope)?).ok()?;
-    match done.state() {
-        v8::PromiseState::Fulfilled => Some(module.get_module_namespace()),
-        v8::PromiseState::Rejected => {
-            done.mark_as_handled();
-            let reason = done.result(scope);
-            scope.throw_exception(reason);
-            None
-        }
-        v8::PromiseState::Pending => throw(scope, &refuse("it has not finished loading")),
-    }
-}
-
-/// A `require` for one module, with `require.resolve`.
+/// A `require` for one module, with what hangs on it.
 fn require_function<'s>(
     scope: &mut v8::PinScope<'s, '_>,
+    modules: &Modules,
     referrer: v8::Local<'s, v8::String>,
 ) -> Option<v8::Local<'s, v8::Function>> {
     let require = v8::Function::builder(require)
@@ -164,8 +272,16 @@ fn require_function<'s>(
         .data(referrer.into())
         .constructor_behavior(v8::ConstructorBehavior::Throw)
         .build(scope)?;
-    let name = key(scope, "resolve");
-    require.create_data_property(scope, name.into(), resolve.into())?;
+    resolve.set_name(key(scope, "resolve"));
+    let main: v8::Local<v8::Value> = match modules.common.main.borrow().as_ref() {
+        Some(main) => v8::Local::new(scope, main).into(),
+        None => v8::undefined(scope).into(),
+    };
+    let cache = modules.common.cache(scope);
+    for (field, value) in [("resolve", resolve.into()), ("main", main), ("cache", cache.into())] {
+        let field = key(scope, field);
+        require.create_data_property(scope, field.into(), value)?;
+    }
     Some(require)
 }
 
@@ -181,7 +297,8 @@ fn require<'s>(
     let Some(modules) = current(&host) else {
         return;
     };
-    if let Some(exports) = require_file(scope, &host, &modules, &file) {
+    let referrer = args.data().to_rust_string_lossy(scope);
+    if let Some(exports) = require_file(scope, &host, &modules, &file, Asker::Require(&referrer)) {
         rv.set(exports);
     }
 }
@@ -202,15 +319,23 @@ fn resolve<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
     args: &v8::FunctionCallbackArguments<'s>,
-) -> Option<std::path::PathBuf> {
+) -> Option<PathBuf> {
     let Ok(specifier) = v8::Local::<v8::String>::try_from(args.get(0)) else {
-        throw_type_error(scope, "the argument of require must be a string");
-        return None;
+        let what = "the argument of require must be a string";
+        return refuse(scope, Refusal::argument("ERR_INVALID_ARG_TYPE", what));
     };
     let specifier = specifier.to_rust_string_lossy(scope);
-    let referrer = args.data().to_rust_string_lossy(scope);
-    match host.roots.resolve(&specifier, Path::new(&referrer), How::Require) {
-        Ok(file) => Some(file),
-        Err(failure) => throw(scope, &failure),
+    if specifier.is_empty() {
+        let what = "the argument of require must not be empty";
+        return refuse(scope, Refusal::argument("ERR_INVALID_ARG_VALUE", what));
     }
+    let referrer = args.data().to_rust_string_lossy(scope);
+    match host.roots.require(&specifier, Path::new(&referrer)) {
+        Ok(file) => Some(file),
+        Err(refusal) => refuse(scope, refusal),
+    }
+}
+
+fn name_of(file: &Path) -> &str {
+    file.to_str().expect("resolving gives text")
 }

@@ -1,13 +1,23 @@
 //! Modules of a task: ES modules, CommonJS and JSON, from files below the configured roots.
 //!
-//! Owns what a context has loaded; a module is loaded once per context. `resolve` and `package` decide which file a name
-//! means, `esm` and `cjs` run it. A module that cannot be loaded throws in JavaScript, where a package may catch it; the
-//! error carries the kind of failure for the case that nobody does.
+//! Owns what a context has loaded; a module is loaded once per context. `resolve`, `roots` and
+//! `package` decide which file a name means, `esm`, `dynamic` and `cjs` run it, `wrap` and
+//! `require_es` show each kind to the other. A module that cannot be loaded throws in JavaScript,
+//! where a package may catch it; the error carries the kind of failure for the case that nobody does.
 
+mod address;
+mod callee;
 mod cjs;
+mod dynamic;
 mod esm;
+mod lexer;
 mod package;
+mod refusal;
+mod registry;
+mod require_es;
 mod resolve;
+mod roots;
+mod wrap;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,34 +27,31 @@ use std::rc::Rc;
 use super::code::{compile_text, origin};
 use super::context::RealmState;
 use super::errors::{self, Trouble};
-use super::host::{Host, host, key};
+use super::host::{Host, host, key, text};
 use super::settle;
 use super::task::{FailureKind, JsFailure};
+use address::Address;
+pub(super) use callee::{Callee, pick};
+use cjs::Asker;
+pub(super) use lexer::Lexer;
+use refusal::Refusal;
 use resolve::Format;
 pub(super) use resolve::ModuleRoots;
 
-/// Exports of an object that error messages list.
-const LISTED_EXPORTS: u32 = 20;
+/// For the failures of V8 that come without a reason.
+const NO_ROOM: &str = "there is no room for the module";
 
 /// What one context has loaded.
 #[derive(Default)]
 pub(super) struct Modules {
     /// By a task's `modulePath`.
     ready: RefCell<HashMap<String, Ready>>,
-    es: RefCell<HashMap<PathBuf, v8::Global<v8::Module>>>,
-    /// The files of modules, by V8's identity hash, which several may share.
-    files: RefCell<HashMap<i32, Vec<ModuleFile>>>,
-    /// What the import statements of a file mean.
-    links: RefCell<HashMap<(PathBuf, String), PathBuf>>,
-    /// CommonJS `module` objects.
-    common: RefCell<HashMap<PathBuf, v8::Global<v8::Object>>>,
-    /// The names under which an ES module sees a CommonJS module's exports, `default` first.
-    common_names: RefCell<HashMap<PathBuf, Vec<v8::Global<v8::String>>>>,
+    es: registry::Registry,
+    common: cjs::Common,
+    wraps: wrap::Wraps,
     failed: Cell<bool>,
+    is_prepared: Cell<bool>,
 }
-
-/// A module and where it came from.
-type ModuleFile = (v8::Global<v8::Module>, PathBuf);
 
 impl Modules {
     /// Whether a task's module could not be loaded, so that parts of it may be left behind.
@@ -52,9 +59,10 @@ impl Modules {
         self.failed.get()
     }
 
-    /// Whether the file is one of the modules here, or about to be.
-    fn is_loaded(&self, file: &Path) -> bool {
-        self.es.borrow().contains_key(file) || self.common.borrow().contains_key(file)
+    /// The file of the module, loaded or about to be, whose script has the name.
+    fn file_named(&self, script: &str) -> Option<PathBuf> {
+        let common = || Some(PathBuf::from(script)).filter(|file| self.common.knows(file));
+        self.es.file_named(script).or_else(common)
     }
 }
 
@@ -80,8 +88,8 @@ enum Parsed<'s> {
 
 /// Sets what V8 calls back for `import()` and `import.meta`.
 pub(super) fn prepare_isolate(isolate: &mut v8::Isolate) {
-    isolate.set_host_import_module_dynamically_callback(esm::import_dynamically);
-    isolate.set_host_initialize_import_meta_object_callback(esm::describe_module);
+    isolate.set_host_import_module_dynamically_callback(dynamic::import_dynamically);
+    isolate.set_host_initialize_import_meta_object_callback(dynamic::describe_module);
     isolate.set_modify_code_generation_from_strings_callback(allow_global_idiom);
 }
 
@@ -116,7 +124,7 @@ fn is_called_by_module(scope: &mut v8::PinScope<'_, '_>) -> bool {
     let (Some(script), Some(modules)) = (script, current(&host)) else {
         return false;
     };
-    modules.is_loaded(Path::new(&script.to_rust_string_lossy(scope)))
+    modules.file_named(&script.to_rust_string_lossy(scope)).is_some()
 }
 
 /// Loads a task's module and all it imports, and waits until it has run.
@@ -132,6 +140,7 @@ pub(super) fn load<'s>(
         let value = v8::Local::new(scope, &ready.exports);
         return Ok(Exports { kind: ready.kind, value });
     }
+    prepare(scope, host, modules).ok_or(Trouble::Thrown)?;
     let loaded = load_file(scope, host, realm, path);
     match &loaded {
         Ok(exports) => {
@@ -143,6 +152,31 @@ pub(super) fn load<'s>(
     loaded
 }
 
+/// Gives a context what packages expect that were written for bundlers: `process.env.NODE_ENV`.
+fn prepare(scope: &mut v8::PinScope<'_, '_>, host: &Host, modules: &Modules) -> Option<()> {
+    let Some(node_env) = host.node_env.as_deref().filter(|_| !modules.is_prepared.replace(true)) else {
+        return Some(());
+    };
+    let global = scope.get_current_context().global(scope);
+    let name = key(scope, "process");
+    if global.has_own_property(scope, name.into())? {
+        return Some(());
+    }
+    let (process, env) = (v8::Object::new(scope), v8::Object::new(scope));
+    let value = text(scope, node_env);
+    // Bundlers set it too. Without it, packages take whatever is called `process` for Node.
+    let is_browser = v8::Boolean::new(scope, true);
+    let fields: [(_, &str, v8::Local<v8::Value>); 3] =
+        [(env, "NODE_ENV", value.into()), (process, "env", env.into()), (process, "browser", is_browser.into())];
+    for (holder, field, value) in fields {
+        let field = key(scope, field);
+        holder.create_data_property(scope, field.into(), value)?;
+    }
+    // A global object that the task has frozen goes without.
+    global.define_own_property(scope, name.into(), process.into(), v8::PropertyAttribute::DONT_ENUM)?;
+    Some(())
+}
+
 fn load_file<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
@@ -150,187 +184,105 @@ fn load_file<'s>(
     path: &str,
 ) -> Result<Exports<'s>, Trouble> {
     let modules = &realm.modules;
-    let file = host.roots.entry(path)?;
-    let format = host.roots.format(&file)?;
-    if let Some(module) = es_module(scope, host, modules, &file).ok_or(Trouble::Thrown)? {
-        esm::link(scope, host, modules, &file, module).ok_or(Trouble::Thrown)?;
-        let done = module.evaluate(scope).ok_or(Trouble::Thrown)?;
-        let done = v8::Local::<v8::Promise>::try_from(done).expect("modules evaluate to a promise");
-        settle::wait(scope, host, &realm.queue.borrow(), done)?;
-        if done.state() == v8::PromiseState::Rejected {
-            done.mark_as_handled();
-            let reason = done.result(scope);
-            let message = v8::Exception::create_message(scope, reason);
-            return Err(errors::describe(scope, reason, Some(message)).into());
-        }
-        let namespace = module.get_module_namespace();
-        return Ok(Exports { kind: Format::EsModule, value: v8::Local::new(scope, namespace) });
+    let file = host.roots.entry(path).map_err(JsFailure::from)?;
+    let address = Address::of(&file);
+    let Some(module) = entry(scope, host, modules, &address).ok_or(Trouble::Thrown)? else {
+        let value = cjs::require_file(scope, host, modules, &file, Asker::Task).ok_or(Trouble::Thrown)?;
+        let kind = if wrap::is_json(&file) { Format::Json } else { Format::CommonJs };
+        return Ok(Exports { kind, value });
+    };
+    esm::link(scope, host, modules, &address, module).ok_or(Trouble::Thrown)?;
+    let done = esm::evaluate(scope, module).ok_or(Trouble::Thrown)?;
+    settle::wait(scope, host, &realm.queue.borrow(), done)?;
+    if done.state() == v8::PromiseState::Rejected {
+        done.mark_as_handled();
+        let reason = done.result(scope);
+        let message = v8::Exception::create_message(scope, reason);
+        return Err(errors::describe(scope, reason, Some(message)).into());
     }
-    let value = cjs::require_file(scope, host, modules, &file).ok_or(Trouble::Thrown)?;
-    let kind = if format == Format::Json { Format::Json } else { Format::CommonJs };
-    Ok(Exports { kind, value })
+    let namespace = module.get_module_namespace();
+    Ok(Exports { kind: Format::EsModule, value: v8::Local::new(scope, namespace) })
 }
 
-/// The ES module in a file; `Some(None)`: the file holds something else, which has run now. `None`: it threw.
-fn es_module<'s>(
+/// The ES module of a task's file; `Some(None)`: the file holds something else. `None`: it threw.
+fn entry<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
     modules: &Modules,
-    file: &Path,
+    address: &Address,
 ) -> Option<Option<v8::Local<'s, v8::Module>>> {
-    let known = modules.es.borrow().get(file).cloned();
-    if let Some(module) = known {
-        // A CommonJS file that has been imported is known by the module that wraps it.
-        let module = v8::Local::new(scope, module);
-        return Some(module.is_source_text_module().then_some(module));
+    if let Some(module) = modules.es.source(scope, address) {
+        return Some(Some(module));
     }
-    let is_common = modules.common.borrow().contains_key(file);
-    if is_common {
+    let file = address.file();
+    if modules.common.knows(file) {
         return Some(None);
     }
-    match parse(scope, host, file)? {
-        Parsed::Es(module) => return Some(Some(module)),
-        Parsed::Common(body) => {
-            cjs::run(scope, modules, file, body)?;
+    match parse(scope, host, address, None)? {
+        Parsed::Es(module) => {
+            modules.es.put(scope, address.clone(), module);
+            return Some(Some(module));
         }
+        Parsed::Common(body) => modules.common.keep(scope, file, body),
         Parsed::Json(value) => cjs::keep_json(scope, modules, file, value)?,
     }
     Some(None)
 }
 
-/// What a task calls in a module.
-pub(super) enum Callee<'s> {
-    /// A function and its `this`.
-    Function(v8::Local<'s, v8::Function>, v8::Local<'s, v8::Value>),
-    /// A part of a JSON file: the result itself.
-    Data(v8::Local<'s, v8::Value>),
-}
-
-/// Picks the function that the task names, or the module's own.
-pub(super) fn pick<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    exports: Exports<'s>,
-    path: &str,
-    method: Option<&str>,
-) -> Result<Callee<'s>, Trouble> {
-    let undefined: v8::Local<v8::Value> = v8::undefined(scope).into();
-    let (found, receiver) = match (exports.kind, method) {
-        (Format::EsModule, None) => (export(scope, exports.value, "default")?, undefined),
-        (Format::EsModule, Some(name)) => match export(scope, exports.value, name)? {
-            Some(found) => (Some(found), undefined),
-            None => match export(scope, exports.value, "default")? {
-                Some(default) => (export(scope, default, name)?, default),
-                None => (None, undefined),
-            },
-        },
-        (_, None) => (Some(exports.value), undefined),
-        (_, Some(name)) => (export(scope, exports.value, name)?, exports.value),
-    };
-    if let Some(found) = found {
-        if let Ok(function) = v8::Local::<v8::Function>::try_from(found) {
-            return Ok(Callee::Function(function, receiver));
-        }
-        if exports.kind == Format::Json {
-            return Ok(Callee::Data(found));
-        }
-    }
-    let what = match (method, found) {
-        (Some(name), Some(_)) => format!("{name} in {path} is not a function"),
-        (Some(name), None) => format!("{path} has no export named {name}"),
-        (None, Some(_)) => format!("what {path} exports is not a function; name one with method"),
-        (None, None) => format!("{path} has no default export; name one with method"),
-    };
-    let names = export_names(scope, exports.value);
-    let message = if names.is_empty() { what } else { format!("{what}; it exports {names}") };
-    Err(JsFailure::new(FailureKind::InvalidTask, "TypeError", message).into())
-}
-
-/// An export, or a property of an exported object; not what every object inherits.
-fn export<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    exports: v8::Local<'s, v8::Value>,
-    name: &str,
-) -> Result<Option<v8::Local<'s, v8::Value>>, Trouble> {
-    let Ok(object) = v8::Local::<v8::Object>::try_from(exports) else {
-        return Ok(None);
-    };
-    let name = key(scope, name);
-    let is_own = object.has_own_property(scope, name.into()).ok_or(Trouble::Thrown)?;
-    let value = object.get(scope, name.into()).ok_or(Trouble::Thrown)?;
-    if value.is_undefined() {
-        return Ok(None);
-    }
-    let is_inherited_builtin = !is_own
-        && v8::Local::<v8::Function>::try_from(value).is_ok_and(|function| function.get_script_line_number().is_none());
-    Ok((!is_inherited_builtin).then_some(value))
-}
-
-fn export_names(scope: &mut v8::PinScope<'_, '_>, exports: v8::Local<'_, v8::Value>) -> String {
-    v8::tc_scope!(let scope, scope);
-    let exports = v8::Local::new(scope, exports);
-    let Ok(object) = v8::Local::<v8::Object>::try_from(exports) else {
-        return String::new();
-    };
-    if object.is_proxy() {
-        return String::new();
-    }
-    let Some(names) = object.get_own_property_names(scope, v8::GetPropertyNamesArgs::default()) else {
-        return String::new();
-    };
-    let mut shown = Vec::new();
-    for index in 0..names.length().min(LISTED_EXPORTS) {
-        if let Some(name) = names.get_index(scope, index)
-            && let Ok(name) = v8::Local::<v8::String>::try_from(name)
-        {
-            shown.push(errors::bounded(scope, name, 64));
-        }
-    }
-    if names.length() > LISTED_EXPORTS {
-        shown.push("…".to_owned());
-    }
-    shown.join(", ")
-}
-
 /// Reads and parses a file; `None`: it threw.
-fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, host: &Host, file: &Path) -> Option<Parsed<'s>> {
+fn parse<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    host: &Host,
+    address: &Address,
+    asked_by: Option<&Path>,
+) -> Option<Parsed<'s>> {
+    let file = address.file();
     let read = host.roots.format(file).and_then(|format| Ok((format, host.roots.read(file)?)));
     let (format, source) = match read {
         Ok(read) => read,
-        Err(failure) => return throw(scope, &failure),
+        Err(refusal) => {
+            let refusal = match asked_by {
+                Some(referrer) => refusal.asked_by(referrer),
+                None => refusal,
+            };
+            return refuse(scope, refusal);
+        }
     };
-    let name = file.to_str().expect("resolving gives text");
+    let name = address.place.name();
     let Some(text) = v8::String::new(scope, &source) else {
         return throw(scope, &JsFailure::new(FailureKind::ModuleDenied, "RangeError", format!("{name} is too long")));
     };
     let parsed = match format {
-        Format::Json => parse_json(scope, name, text),
-        Format::EsModule => compile_es(scope, name, text).map(Parsed::Es),
-        Format::CommonJs => cjs::compile(scope, name, &source).map(Parsed::Common),
-        Format::Unknown => compile_either(scope, name, &source, text),
+        Format::Json => parse_json(scope, &name, text),
+        Format::EsModule => compile_es(scope, &name, text).map(Parsed::Es),
+        // It is one however it is asked for, so its name has no query.
+        Format::CommonJs => cjs::compile(scope, &file.to_string_lossy(), &source).map(Parsed::Common),
+        Format::Unknown => compile_either(scope, address, &source, text),
     };
     match parsed {
         Ok(parsed) => Some(parsed),
-        Err(Trouble::Thrown) => None,
-        Err(Trouble::Failed(failure)) => throw(scope, &failure),
+        Err(trouble) => throw_trouble(scope, trouble),
     }
 }
 
 /// CommonJS unless only the module grammar accepts the file, as Node does it.
 fn compile_either<'s>(
     scope: &mut v8::PinScope<'s, '_>,
-    name: &str,
+    address: &Address,
     source: &str,
     text: v8::Local<'s, v8::String>,
 ) -> Result<Parsed<'s>, Trouble> {
-    let as_common = match cjs::compile(scope, name, source) {
+    let as_common = match cjs::compile(scope, &address.file().to_string_lossy(), source) {
         Ok(body) => return Ok(Parsed::Common(body)),
+        // Where the engine has no room, the grammar says nothing.
+        Err(trouble) if !esm::is_grammar(&trouble) => return Err(trouble),
         Err(trouble) => trouble,
     };
-    match compile_es(scope, name, text) {
+    match compile_es(scope, &address.place.name(), text) {
         Ok(module) => Ok(Parsed::Es(module)),
         Err(as_module) => {
             let is_module = ["import ", "import{", "export "].iter().any(|word| source.contains(word));
-            Err(if is_module { as_module } else { as_common })
+            Err(if is_module || !esm::is_grammar(&as_module) { as_module } else { as_common })
         }
     }
 }
@@ -363,6 +315,25 @@ fn throw<T>(scope: &mut v8::PinScope<'_, '_>, failure: &JsFailure) -> Option<T> 
     let error = errors::to_exception(scope, failure);
     scope.throw_exception(error);
     None
+}
+
+/// Throws why a module is not loaded, with the code that packages look at.
+fn refuse<T>(scope: &mut v8::PinScope<'_, '_>, refusal: Refusal) -> Option<T> {
+    let code = refusal.code;
+    let error = errors::to_exception(scope, &refusal.into());
+    if let Ok(object) = v8::Local::<v8::Object>::try_from(error) {
+        let (name, code) = (key(scope, "code"), text(scope, code));
+        object.create_data_property(scope, name.into(), code.into());
+    }
+    scope.throw_exception(error);
+    None
+}
+
+fn throw_trouble<T>(scope: &mut v8::PinScope<'_, '_>, trouble: Trouble) -> Option<T> {
+    match trouble {
+        Trouble::Thrown => None,
+        Trouble::Failed(failure) => throw(scope, &failure),
+    }
 }
 
 /// The modules of the running task's context.

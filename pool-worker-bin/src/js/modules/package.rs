@@ -99,6 +99,26 @@ pub(super) enum Target {
     Absent,
 }
 
+/// Which conditions of a manifest hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conditions<'c> {
+    pub(super) is_import: bool,
+    /// Those of the configuration.
+    pub(super) configured: &'c [String],
+}
+
+impl Conditions<'_> {
+    fn hold(&self, name: &str, with_node: bool) -> bool {
+        match name {
+            "default" | "module-sync" => true,
+            "import" => self.is_import,
+            "require" => !self.is_import,
+            "node" if with_node => true,
+            other => self.configured.iter().any(|condition| condition == other),
+        }
+    }
+}
+
 impl Manifest {
     /// The manifest in a folder; a broken one counts as absent.
     pub(super) fn read(folder: &Path) -> Option<Self> {
@@ -111,7 +131,7 @@ impl Manifest {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
+        serde_json::from_str(text.strip_prefix('\u{FEFF}').unwrap_or(text)).ok().map(Self)
     }
 
     pub(super) fn name(&self) -> Option<&str> {
@@ -131,7 +151,7 @@ impl Manifest {
     }
 
     /// What `exports` says about `.` or `./sub/path`; `None` if there is no such field.
-    pub(super) fn exports(&self, subpath: &str, is_import: bool) -> Option<Target> {
+    pub(super) fn exports(&self, subpath: &str, conditions: Conditions<'_>) -> Option<Target> {
         let exports = match self.0.get("exports")? {
             Json::Null => return None,
             exports => exports,
@@ -139,69 +159,87 @@ impl Manifest {
         let lists_paths =
             matches!(exports, Json::Object(entries) if entries.iter().any(|(key, _)| key.starts_with('.')));
         if lists_paths {
-            return Some(find(exports, subpath, is_import));
+            return Some(find(exports, subpath, conditions));
         }
         // One target for the package's entry alone.
-        let target = if subpath == "." { pick(exports, "", is_import) } else { None };
-        Some(target.map_or(Target::Absent, Target::Path))
+        Some(if subpath == "." { pick(exports, "", conditions) } else { Target::Absent })
     }
 
     /// What `imports` says about `#name`.
-    pub(super) fn imports(&self, name: &str, is_import: bool) -> Target {
+    pub(super) fn imports(&self, name: &str, conditions: Conditions<'_>) -> Target {
         match self.0.get("imports") {
-            Some(imports) => find(imports, name, is_import),
+            Some(imports) => find(imports, name, conditions),
             None => Target::Absent,
         }
     }
 }
 
 /// Looks a key up in a list of paths: as it stands, then as the longest pattern with a `*` that fits.
-fn find(paths: &Json, key: &str, is_import: bool) -> Target {
+fn find(paths: &Json, key: &str, conditions: Conditions<'_>) -> Target {
     let Json::Object(entries) = paths else {
         return Target::Absent;
     };
     if let Some(target) = paths.get(key).filter(|_| !key.contains('*')) {
-        return pick(target, "", is_import).map_or(Target::Absent, Target::Path);
+        return pick(target, "", conditions);
     }
     let best = entries
         .iter()
         .filter_map(|(pattern, target)| {
             let (head, tail) = pattern.split_once('*')?;
             let middle = key.strip_prefix(head)?.strip_suffix(tail)?;
-            (!middle.is_empty()).then_some((head.len(), middle, target))
+            (!middle.is_empty()).then_some((head.len(), pattern.len(), middle, target))
         })
-        .max_by_key(|(head, ..)| *head);
-    match best.and_then(|(_, middle, target)| pick(target, middle, is_import)) {
-        Some(path) => Target::Path(path),
-        None => Target::Absent,
-    }
+        .max_by_key(|(head, length, ..)| (*head, *length));
+    best.map_or(Target::Absent, |(.., middle, target)| pick(target, middle, conditions))
 }
 
-/// Follows conditions to a path. A file for Node is second choice: it is likely to want Node's own modules.
-fn pick(target: &Json, middle: &str, is_import: bool) -> Option<String> {
-    let wanted = if is_import { ["import", "module-sync"] } else { ["require", "module-sync"] };
-    follow(target, middle, &[wanted[0], wanted[1], "default"], 0)
-        .or_else(|| follow(target, middle, &[wanted[0], wanted[1], "node", "default"], 0))
+/// Follows conditions to a path. A file for Node is second choice: it is likely to want Node's own
+/// modules.
+fn pick(target: &Json, middle: &str, conditions: Conditions<'_>) -> Target {
+    let followed =
+        [false, true].into_iter().find_map(|with_node| match follow(target, middle, conditions, with_node, 0) {
+            Followed::Path(path) => Some(path),
+            Followed::Nothing | Followed::Forbidden => None,
+        });
+    followed.map_or(Target::Absent, Target::Path)
 }
 
-fn follow(target: &Json, middle: &str, conditions: &[&str], depth: usize) -> Option<String> {
+/// Where a target leads.
+enum Followed {
+    Path(String),
+    /// No condition of it holds; the next one of what stands around it may.
+    Nothing,
+    /// `null`, which ends the search.
+    Forbidden,
+}
+
+fn follow(target: &Json, middle: &str, conditions: Conditions<'_>, with_node: bool, depth: usize) -> Followed {
     if depth > MAX_NESTING {
-        return None;
+        return Followed::Nothing;
     }
+    let next = |target| follow(target, middle, conditions, with_node, depth + 1);
     match target {
-        Json::Text(path) => Some(path.replace('*', middle)),
+        Json::Text(path) => Followed::Path(path.replace('*', middle)),
         Json::Object(entries) => entries
             .iter()
-            .filter(|(condition, _)| conditions.contains(&condition.as_str()))
-            .find_map(|(_, target)| follow(target, middle, conditions, depth + 1)),
-        Json::List(targets) => targets.iter().find_map(|target| follow(target, middle, conditions, depth + 1)),
-        Json::Null | Json::Other => None,
+            .filter(|(condition, _)| conditions.hold(condition, with_node))
+            .map(|(_, target)| next(target))
+            .find(|followed| !matches!(followed, Followed::Nothing))
+            .unwrap_or(Followed::Nothing),
+        Json::List(targets) => {
+            targets.iter().map(next).find(|followed| matches!(followed, Followed::Path(_))).unwrap_or(Followed::Nothing)
+        }
+        Json::Null => Followed::Forbidden,
+        Json::Other => Followed::Nothing,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const IMPORT: Conditions<'_> = Conditions { is_import: true, configured: &[] };
+    const REQUIRE: Conditions<'_> = Conditions { is_import: false, configured: &[] };
 
     fn manifest(text: &str) -> Manifest {
         Manifest::parse(text).expect("the test's JSON is right")
@@ -216,9 +254,9 @@ mod tests {
         let manifest = manifest(
             r#"{"exports": {".": {"types": "./t.d.ts", "require": "./r.cjs", "import": "./i.mjs", "default": "./d.js"}}}"#,
         );
-        assert_eq!(manifest.exports(".", true), path("./i.mjs"));
-        assert_eq!(manifest.exports(".", false), path("./r.cjs"));
-        assert_eq!(manifest.exports("./other", true), Some(Target::Absent));
+        assert_eq!(manifest.exports(".", IMPORT), path("./i.mjs"));
+        assert_eq!(manifest.exports(".", REQUIRE), path("./r.cjs"));
+        assert_eq!(manifest.exports("./other", IMPORT), Some(Target::Absent));
     }
 
     #[test]
@@ -226,17 +264,17 @@ mod tests {
         let manifest = manifest(
             r#"{"exports": {"./f/*.js": {"default": "./src/*.js"}, "./f/internal/*": null, "./*": "./lib/*"}}"#,
         );
-        assert_eq!(manifest.exports("./f/a.js", true), path("./src/a.js"));
-        assert_eq!(manifest.exports("./f/internal/x", true), Some(Target::Absent));
-        assert_eq!(manifest.exports("./b", true), path("./lib/b"));
+        assert_eq!(manifest.exports("./f/a.js", IMPORT), path("./src/a.js"));
+        assert_eq!(manifest.exports("./f/internal/x", IMPORT), Some(Target::Absent));
+        assert_eq!(manifest.exports("./b", IMPORT), path("./lib/b"));
     }
 
     #[test]
     fn a_file_for_node_is_taken_only_where_there_is_no_other() {
         let both = manifest(r#"{"exports": {"node": "./node.js", "default": "./plain.js"}}"#);
-        assert_eq!(both.exports(".", true), path("./plain.js"));
+        assert_eq!(both.exports(".", IMPORT), path("./plain.js"));
         let only = manifest(r#"{"exports": {"node": "./node.js", "browser": "./browser.js"}}"#);
-        assert_eq!(only.exports(".", true), path("./node.js"));
+        assert_eq!(only.exports(".", IMPORT), path("./node.js"));
     }
 
     #[test]
@@ -245,8 +283,40 @@ mod tests {
             r##"{"main": "m.js", "module": "e.js", "imports": {"#x": {"node": "./n.js", "default": "./x.js"}}}"##,
         );
         assert_eq!(manifest.main(true), Some("m.js"));
-        assert_eq!(manifest.imports("#x", true), Target::Path("./x.js".to_owned()));
-        assert_eq!(manifest.imports("#y", true), Target::Absent);
-        assert_eq!(manifest.exports(".", true), None);
+        assert_eq!(manifest.imports("#x", IMPORT), Target::Path("./x.js".to_owned()));
+        assert_eq!(manifest.imports("#y", IMPORT), Target::Absent);
+        assert_eq!(manifest.exports(".", IMPORT), None);
+    }
+
+    #[test]
+    fn a_condition_that_forbids_ends_the_search() {
+        let manifest = manifest(
+            r#"{"exports": {".": [{"import": null, "default": "./d.js"}, "./other.js"], "./a": {"import": null, "default": "./a.js"}}}"#,
+        );
+        assert_eq!(manifest.exports("./a", IMPORT), Some(Target::Absent));
+        assert_eq!(manifest.exports("./a", REQUIRE), path("./a.js"));
+        assert_eq!(manifest.exports(".", IMPORT), path("./other.js"));
+    }
+
+    #[test]
+    fn configured_conditions_hold_in_the_manifests_order() {
+        let manifest = manifest(
+            r#"{"exports": {"edge": "./edge.js", "browser": {"production": "./p.js", "default": "./b.js"}, "default": "./d.js"}}"#,
+        );
+        let with = |configured: &[&str]| {
+            let configured: Vec<_> = configured.iter().map(|name| (*name).to_owned()).collect();
+            manifest.exports(".", Conditions { is_import: true, configured: &configured })
+        };
+        assert_eq!(with(&[]), path("./d.js"));
+        assert_eq!(with(&["browser"]), path("./b.js"));
+        assert_eq!(with(&["production", "browser"]), path("./p.js"));
+        assert_eq!(with(&["browser", "edge"]), path("./edge.js"));
+    }
+
+    #[test]
+    fn of_two_patterns_the_longer_one_counts_and_a_byte_order_mark_does_not() {
+        let manifest = manifest("\u{FEFF}{\"exports\": {\"./f/*\": \"./a/*\", \"./f/*.js\": \"./b/*.js\"}}");
+        assert_eq!(manifest.exports("./f/x.js", IMPORT), path("./b/x.js"));
+        assert_eq!(manifest.exports("./f/x.css", IMPORT), path("./a/x.css"));
     }
 }

@@ -1,17 +1,16 @@
 //! From the name of a module to a file, as Node does it, but only below the configured roots.
 //!
-//! Decides what may be loaded. Two checks on every path: as text, before the file system is asked, so that nothing can
-//! be learnt about what lies outside; and after symbolic links are followed. Knows nothing of V8.
+//! Decides which file a name means. Knows nothing of V8. What an `import` names is a URL, what
+//! `require` names is a path. Beyond Node, `import` finds files without their extension, and folders.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use super::super::task::{FailureKind, JsFailure};
-use super::package::{Manifest, Target};
+use url::Url;
 
-/// Largest module file.
-const MAX_FILE_BYTES: u64 = 32 << 20;
-
-const EXTENSIONS: [&str; 4] = [".js", ".cjs", ".mjs", ".json"];
+use super::address::{Place, path_of};
+use super::package::{Conditions, Manifest, Target};
+use super::refusal::Refusal;
+use super::roots::Roots;
 
 /// Names that mean a part of Node itself, when no package of that name is installed.
 const BUILTINS: [&str; 41] = [
@@ -71,225 +70,234 @@ pub(super) enum Format {
     EsModule,
     CommonJs,
     Json,
-    /// Nothing is said: the syntax decides.
+    /// The syntax decides.
     Unknown,
 }
 
-/// The folders that modules may come from.
+/// Which modules there are.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct ModuleRoots {
-    roots: Vec<PathBuf>,
+    roots: Roots,
+    conditions: Vec<String>,
 }
 
 impl ModuleRoots {
-    /// Roots that do not exist yet are kept as they are written.
-    pub(in super::super) fn new(roots: &[PathBuf]) -> Self {
-        Self { roots: roots.iter().map(|root| root.canonicalize().unwrap_or_else(|_| root.clone())).collect() }
+    /// `links`: other paths by which roots are called. `conditions`: of package manifests, besides
+    /// those that Node knows.
+    pub(in super::super) fn new(roots: &[PathBuf], links: &[(PathBuf, PathBuf)], conditions: &[String]) -> Self {
+        Self { roots: Roots::new(roots, links), conditions: conditions.to_vec() }
     }
 
     /// The file of a task's `modulePath`: inside a root, or a package installed in one.
-    pub(super) fn entry(&self, path: &str) -> Result<PathBuf, JsFailure> {
-        if self.roots.is_empty() {
-            return Err(denied(format!("cannot load {path}: no moduleRoots are configured")));
+    pub(super) fn entry(&self, path: &str) -> Result<PathBuf, Refusal> {
+        if self.roots.folders().is_empty() {
+            return Err(Refusal::denied(format!("cannot load {path}: no moduleRoots are configured")));
+        }
+        if path.starts_with("file:")
+            && let Ok(url) = Url::parse(path)
+        {
+            return self
+                .at_url(&url, How::Import, path)?
+                .map(|place| place.file)
+                .ok_or_else(|| Refusal::no_entry(path));
         }
         if Path::new(path).is_absolute() {
-            let absolute = self.normal(Path::new(path), path)?;
-            return self.file_or_folder(&absolute, How::Import, path)?.ok_or_else(|| missing(path, None));
+            let absolute = self.roots.normal(Path::new(path), path)?;
+            return self
+                .roots
+                .file_or_folder(&absolute, path, How::Import, path)?
+                .ok_or_else(|| Refusal::no_entry(path));
         }
-        for root in &self.roots {
-            let candidate = self.normal(&root.join(path), path)?;
-            if let Some(file) = self.file_or_folder(&candidate, How::Import, path)? {
+        for root in self.roots.folders() {
+            let candidate = self.roots.normal(&root.join(path), path)?;
+            if let Some(file) = self.roots.file_or_folder(&candidate, path, How::Import, path)? {
                 return Ok(file);
             }
         }
         if is_bare(path) {
-            for root in &self.roots {
-                if let Some(file) = self.package(path, root, How::Import)? {
-                    return Ok(file);
+            for root in self.roots.folders() {
+                if let Some(place) = self.package(path, root, How::Import)? {
+                    return Ok(place.file);
                 }
             }
             refuse_builtin(path)?;
         }
-        Err(missing(path, None))
+        Err(Refusal::no_entry(path))
     }
 
-    /// The file that `specifier` means in the module at `referrer`.
-    pub(super) fn resolve(&self, specifier: &str, referrer: &Path, how: How) -> Result<PathBuf, JsFailure> {
-        let folder = referrer.parent().unwrap_or(referrer);
-        if specifier.starts_with("node:") {
-            refuse_builtin(specifier)?;
-        }
-        if specifier.starts_with('#') {
-            return self.internal(specifier, folder, how, referrer);
-        }
-        if is_bare(specifier) {
-            if specifier.contains(':') {
-                return Err(denied(format!(
-                    "cannot load '{specifier}': only files and packages below the moduleRoots"
-                )));
-            }
-            if let Some(file) = self.package(specifier, folder, how)? {
-                return Ok(file);
-            }
-            refuse_builtin(specifier)?;
-            return Err(missing(specifier, Some(referrer)));
-        }
-        let path = self.normal(&folder.join(specifier), specifier)?;
-        self.file_or_folder(&path, how, specifier)?.ok_or_else(|| missing(specifier, Some(referrer)))
+    /// What an import statement or `import()` means in the module at `referrer`.
+    pub(super) fn import(&self, specifier: &str, referrer: &Path) -> Result<Place, Refusal> {
+        let found = match absolute(specifier, referrer) {
+            Some(url) => self.at_url(&url, How::Import, specifier),
+            None => self.named(specifier, referrer, How::Import),
+        };
+        found.and_then(|place| place.ok_or_else(|| Refusal::missing(specifier, How::Import))).map_err(by(referrer))
     }
 
-    /// Reads a file that `entry` or `resolve` gave.
-    pub(super) fn read(&self, file: &Path) -> Result<String, JsFailure> {
-        let shown = file.display();
-        let metadata = std::fs::metadata(file).map_err(|_| missing(&shown.to_string(), None))?;
-        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(denied(format!("cannot load {shown}: not a file, or larger than 32 MiB")));
+    /// As `import`, but as a URL; of a file that is not there too, as in Node.
+    pub(super) fn import_url(&self, specifier: &str, referrer: &Path) -> Result<String, Refusal> {
+        match self.import(specifier, referrer) {
+            Ok(place) => Ok(place.url()),
+            Err(refusal) => match absolute(specifier, referrer) {
+                Some(url) if refusal.code == "ERR_MODULE_NOT_FOUND" => Ok(url.into()),
+                _ => Err(refusal),
+            },
         }
-        let bytes = std::fs::read(file).map_err(|error| denied(format!("cannot read {shown}: {error}")))?;
-        let text =
-            String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
     }
 
-    /// What is known about a file's language without looking inside.
-    pub(super) fn format(&self, file: &Path) -> Result<Format, JsFailure> {
+    /// The file that `require` means in the module at `referrer`.
+    pub(super) fn require(&self, specifier: &str, referrer: &Path) -> Result<PathBuf, Refusal> {
+        let found = if is_bare(specifier) {
+            self.named(specifier, referrer, How::Require).map(|place| place.map(|place| place.file))
+        } else {
+            let folder = referrer.parent().unwrap_or(referrer);
+            self.roots
+                .normal(&folder.join(specifier), specifier)
+                .and_then(|path| self.roots.file_or_folder(&path, specifier, How::Require, specifier))
+        };
+        found.and_then(|file| file.ok_or_else(|| Refusal::missing(specifier, How::Require))).map_err(by(referrer))
+    }
+
+    /// Reads a file that was found here.
+    pub(super) fn read(&self, file: &Path) -> Result<String, Refusal> {
+        Roots::read(file, How::Import)
+    }
+
+    /// What is known about a file's language without looking inside. Beyond Node, a manifest that
+    /// says `commonjs` does not hold against a file that only the module grammar accepts: packages
+    /// have such files for bundlers.
+    pub(super) fn format(&self, file: &Path) -> Result<Format, Refusal> {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("mjs") => Ok(Format::EsModule),
             Some("cjs") => Ok(Format::CommonJs),
             Some("json") => Ok(Format::Json),
             Some(extension @ ("node" | "wasm" | "so")) => {
-                Err(denied(format!("cannot load {}: .{extension} files are not JavaScript", file.display())))
+                Err(Refusal::denied(format!("cannot load {}: .{extension} files are not JavaScript", file.display())))
             }
             _ => {
                 let manifest = self.nearest(file.parent().unwrap_or(file)).map(|(_, manifest)| manifest);
-                Ok(match manifest.as_ref().and_then(Manifest::kind) {
-                    Some("module") => Format::EsModule,
-                    Some("commonjs") => Format::CommonJs,
-                    _ => Format::Unknown,
-                })
+                let is_module = manifest.as_ref().and_then(Manifest::kind) == Some("module");
+                Ok(if is_module { Format::EsModule } else { Format::Unknown })
             }
         }
     }
 
-    fn is_inside(&self, path: &Path) -> bool {
-        self.roots.iter().any(|root| path.starts_with(root))
-    }
-
-    /// Takes `.` and `..` out of a path as text, and refuses what is not inside a root then.
-    fn normal(&self, path: &Path, shown: &str) -> Result<PathBuf, JsFailure> {
-        let normal = without_dots(path);
-        if self.is_inside(&normal) { Ok(normal) } else { Err(outside(shown)) }
-    }
-
-    /// The real path of a file; `None` if there is no file.
-    fn file(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, JsFailure> {
-        let Ok(real) = path.canonicalize() else {
-            // In an empty root nothing exists outside, so that a link to there leads nowhere. It is called by the same name everywhere.
-            return if self.links_outside(path) { Err(outside(shown)) } else { Ok(None) };
-        };
-        if !self.is_inside(&real) {
-            return Err(outside(shown));
+    /// The file that a URL names.
+    fn at_url(&self, url: &Url, how: How, shown: &str) -> Result<Option<Place>, Refusal> {
+        if url.scheme() == "node" {
+            refuse_builtin(shown)?;
         }
-        // Paths become script names, which are text.
-        Ok((real.is_file() && real.to_str().is_some()).then_some(real))
+        if url.scheme() != "file" {
+            return Err(only_files(shown));
+        }
+        let Place { file, suffix } = path_of(url, shown)?;
+        let file = self.roots.normal(&file, shown)?;
+        let found = self.roots.file_or_folder(&file, url.path(), how, shown)?;
+        Ok(found.map(|file| Place { file, suffix }))
     }
 
-    /// Whether the path is or passes a link that names something outside.
-    fn links_outside(&self, path: &Path) -> bool {
-        path.ancestors().take_while(|place| self.is_inside(place)).any(|place| {
-            let target = place.read_link().ok().and_then(|target| Some(place.parent()?.join(target)));
-            target.is_some_and(|target| !self.is_inside(&without_dots(&target)))
-        })
-    }
-
-    fn with_extension(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, JsFailure> {
-        if let Some(file) = self.file(path, shown)? {
-            return Ok(Some(file));
+    /// What a specifier means that is neither a path nor a URL: a package, or `#internal`.
+    fn named(&self, specifier: &str, referrer: &Path, how: How) -> Result<Option<Place>, Refusal> {
+        let folder = referrer.parent().unwrap_or(referrer);
+        if specifier.starts_with("node:") {
+            refuse_builtin(specifier)?;
         }
-        for extension in EXTENSIONS {
-            let mut name = path.as_os_str().to_owned();
-            name.push(extension);
-            if let Some(file) = self.file(Path::new(&name), shown)? {
-                return Ok(Some(file));
-            }
+        if specifier.starts_with('#') {
+            return self.internal(specifier, folder, how).map(Some);
         }
+        if specifier.contains(':') {
+            return Err(only_files(specifier));
+        }
+        if let Some(place) = self.package(specifier, folder, how)? {
+            return Ok(Some(place));
+        }
+        refuse_builtin(specifier)?;
         Ok(None)
     }
 
-    /// A file, with or without its extension, or a folder's main file.
-    fn file_or_folder(&self, path: &Path, how: How, shown: &str) -> Result<Option<PathBuf>, JsFailure> {
-        if let Some(file) = self.with_extension(path, shown)? {
-            return Ok(Some(file));
-        }
-        if !path.is_dir() {
-            return Ok(None);
-        }
-        let manifest = Manifest::read(path);
-        if let Some(main) = manifest.as_ref().and_then(|manifest| manifest.main(how == How::Import)) {
-            let main = self.normal(&path.join(main), shown)?;
-            if let Some(file) = self.with_extension(&main, shown)? {
-                return Ok(Some(file));
-            }
-            if let Some(file) = self.with_extension(&main.join("index"), shown)? {
-                return Ok(Some(file));
-            }
-        }
-        self.with_extension(&path.join("index"), shown)
-    }
-
     /// A package by name, from the `node_modules` folders at and above `folder`.
-    fn package(&self, specifier: &str, folder: &Path, how: How) -> Result<Option<PathBuf>, JsFailure> {
+    fn package(&self, specifier: &str, folder: &Path, how: How) -> Result<Option<Place>, Refusal> {
         let Some((name, subpath)) = split(specifier) else {
             return Ok(None);
         };
         if let Some((home, manifest)) = self.nearest(folder)
             && manifest.name() == Some(name)
-            && let Some(target) = manifest.exports(&subpath, how == How::Import)
+            && let Some(target) = manifest.exports(&subpath, self.conditions(how))
         {
-            return self.offered(&home, target, specifier).map(Some);
+            return self.offered(&home, target, specifier, how).map(Some);
         }
-        for above in folder.ancestors().take_while(|above| self.is_inside(above)) {
-            if above.ends_with("node_modules") {
+        for above in folder.ancestors().take_while(|above| self.roots.hold(above)) {
+            let packages = above.join("node_modules");
+            if above.ends_with("node_modules") || !packages.is_dir() {
                 continue;
             }
-            let home = above.join("node_modules").join(name);
-            if !home.is_dir() {
-                continue;
+            let home = packages.join(name);
+            let exports = Manifest::read(&home).and_then(|it| it.exports(&subpath, self.conditions(how)));
+            if let Some(target) = exports {
+                return self.offered(&home, target, specifier, how).map(Some);
             }
-            let target = Manifest::read(&home).and_then(|manifest| manifest.exports(&subpath, how == How::Import));
-            return match target {
-                Some(target) => self.offered(&home, target, specifier).map(Some),
-                None => {
-                    let path = self.normal(&home.join(&subpath), specifier)?;
-                    self.file_or_folder(&path, how, specifier)
-                }
-            };
+            if let Some(place) = self.in_package(&home, &subpath, specifier, how)? {
+                return Ok(Some(place));
+            }
+            // `require` goes on looking above, `import` takes the first package of the name.
+            if how == How::Import && home.is_dir() {
+                return Ok(None);
+            }
         }
         Ok(None)
     }
 
-    /// The file that a package's manifest offers.
-    fn offered(&self, home: &Path, target: Target, specifier: &str) -> Result<PathBuf, JsFailure> {
-        let Target::Path(target) = target else {
-            return Err(missing(specifier, Some(&home.join("package.json"))));
-        };
-        let path = self.normal(&home.join(&target), specifier)?;
-        if !path.starts_with(home) {
-            return Err(outside(specifier));
+    /// A file of a package that does not say what it offers.
+    fn in_package(&self, home: &Path, subpath: &str, shown: &str, how: How) -> Result<Option<Place>, Refusal> {
+        if how == How::Require {
+            let path = self.roots.normal(&home.join(subpath), shown)?;
+            return Ok(self.roots.file_or_folder(&path, shown, how, shown)?.map(Place::of));
         }
-        self.file(&path, specifier)?.ok_or_else(|| missing(specifier, Some(&home.join("package.json"))))
+        if !home.is_dir() {
+            return Ok(None);
+        }
+        if subpath == "." {
+            return Ok(self.roots.folder(home, how, shown)?.map(Place::of));
+        }
+        match below(home, subpath) {
+            Some(url) => self.at_url(&url, how, shown),
+            None => Ok(None),
+        }
+    }
+
+    /// The file that a package's manifest offers.
+    fn offered(&self, home: &Path, target: Target, shown: &str, how: How) -> Result<Place, Refusal> {
+        let Target::Path(target) = target else {
+            return Err(Refusal::not_exported(shown, &home.join("package.json")));
+        };
+        self.target(home, &target, shown, how)
+    }
+
+    fn target(&self, home: &Path, target: &str, shown: &str, how: How) -> Result<Place, Refusal> {
+        let Some(url) = below(home, target).filter(|url| url.scheme() == "file") else {
+            return Err(Refusal::malformed(shown, &format!("its package.json names '{target}'")));
+        };
+        let Place { file, suffix } = path_of(&url, shown)?;
+        let path = self.roots.normal(&file, shown)?;
+        if !path.starts_with(home) {
+            return Err(Refusal::outside(shown));
+        }
+        let found = self.roots.file(&path, shown)?;
+        found.map(|file| Place { file, suffix }).ok_or_else(|| Refusal::gone(shown, &path, how))
     }
 
     /// `#name`: an internal name of the package that the folder belongs to.
-    fn internal(&self, name: &str, folder: &Path, how: How, referrer: &Path) -> Result<PathBuf, JsFailure> {
+    fn internal(&self, name: &str, folder: &Path, how: How) -> Result<Place, Refusal> {
         let Some((home, manifest)) = self.nearest(folder) else {
-            return Err(missing(name, Some(referrer)));
+            return Err(Refusal::not_internal(name, None));
         };
-        match manifest.imports(name, how == How::Import) {
+        let file = home.join("package.json");
+        match manifest.imports(name, self.conditions(how)) {
             Target::Path(target) if is_bare(&target) && !target.starts_with('#') => {
-                self.resolve(&target, &home.join("package.json"), how)
+                self.named(&target, &file, how)?.ok_or_else(|| Refusal::missing(&target, how).asked_by(&file))
             }
-            target => self.offered(&home, target, name),
+            Target::Path(target) => self.target(&home, &target, name, how),
+            Target::Absent => Err(Refusal::not_internal(name, Some(&file))),
         }
     }
 
@@ -297,9 +305,31 @@ impl ModuleRoots {
     fn nearest(&self, folder: &Path) -> Option<(PathBuf, Manifest)> {
         folder
             .ancestors()
-            .take_while(|above| self.is_inside(above) && !above.ends_with("node_modules"))
+            .take_while(|above| self.roots.hold(above) && !above.ends_with("node_modules"))
             .find_map(|above| Manifest::read(above).map(|manifest| (above.to_owned(), manifest)))
     }
+
+    fn conditions(&self, how: How) -> Conditions<'_> {
+        Conditions { is_import: how == How::Import, configured: &self.conditions }
+    }
+}
+
+fn by(referrer: &Path) -> impl FnOnce(Refusal) -> Refusal {
+    move |refusal| refusal.asked_by(referrer)
+}
+
+/// The URL that an import's specifier is, seen from the module at `referrer`; `None` for the name of
+/// a package.
+fn absolute(specifier: &str, referrer: &Path) -> Option<Url> {
+    if is_bare(specifier) {
+        return Url::parse(specifier).ok();
+    }
+    Url::from_file_path(referrer).ok()?.join(specifier).ok()
+}
+
+/// The URL of a path that is written inside a folder.
+fn below(folder: &Path, path: &str) -> Option<Url> {
+    Url::from_directory_path(folder).ok()?.join(path).ok()
 }
 
 fn is_bare(specifier: &str) -> bool {
@@ -323,44 +353,18 @@ fn split(specifier: &str) -> Option<(&str, String)> {
     is_name.then(|| (name, format!(".{rest}")))
 }
 
-fn refuse_builtin(specifier: &str) -> Result<(), JsFailure> {
+fn only_files(specifier: &str) -> Refusal {
+    Refusal::denied(format!("cannot load '{specifier}': only files and packages below the moduleRoots"))
+}
+
+fn refuse_builtin(specifier: &str) -> Result<(), Refusal> {
     let name = specifier.strip_prefix("node:").unwrap_or(specifier);
     let first = name.split('/').next().unwrap_or(name);
     if specifier.starts_with("node:") || BUILTINS.contains(&first) {
-        return Err(denied(format!("cannot load '{specifier}': modules of Node itself are not available to tasks")));
+        let what = format!("cannot load '{specifier}': modules of Node itself are not available to tasks");
+        return Err(Refusal::denied(what));
     }
     Ok(())
-}
-
-/// Takes `.` and `..` out of a path as text.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            other => normal.push(other),
-        }
-    }
-    normal
-}
-
-fn denied(message: String) -> JsFailure {
-    JsFailure::new(FailureKind::ModuleDenied, "Error", message)
-}
-
-fn outside(shown: &str) -> JsFailure {
-    denied(format!("cannot load '{shown}': it is outside of the moduleRoots"))
-}
-
-fn missing(specifier: &str, referrer: Option<&Path>) -> JsFailure {
-    let message = match referrer {
-        Some(referrer) => format!("cannot find module '{specifier}', asked for by {}", referrer.display()),
-        None => format!("cannot find module '{specifier}' in the moduleRoots"),
-    };
-    JsFailure::new(FailureKind::ModuleNotFound, "Error", message)
 }
 
 #[cfg(test)]
