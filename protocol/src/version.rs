@@ -23,8 +23,12 @@ pub const TENANTS: u32 = 5;
 /// trust; and says how long a server asks to be left alone.
 pub const PROGRAMS: u32 = 6;
 
+/// A worker is told which other paths lead to its module folders, which conditions of package manifests hold, and what
+/// modules find as `NODE_ENV`. A reload can ask for new workers.
+pub const MODULES: u32 = 7;
+
 /// What this build speaks.
-pub const CURRENT: u32 = PROGRAMS;
+pub const CURRENT: u32 = MODULES;
 
 /// The two sides speak different versions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -143,8 +143,14 @@ pub struct ProbeReport {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JsSetup {
-    /// Folders from which modules may come.
+    /// Folders from which modules may come, by their real paths.
     pub module_roots: Vec<String>,
+    /// Paths that the configuration has for such folders and that are not their real ones.
+    pub module_links: std::collections::BTreeMap<String, String>,
+    /// Conditions of package manifests that hold, besides those that Node knows.
+    pub conditions: Vec<String>,
+    /// What modules find as `process.env.NODE_ENV`; without it they find no `process`.
+    pub node_env: Option<String>,
     /// `eval` and `new Function`.
     pub allow_code_generation: bool,
     /// WebAssembly.

@@ -50,8 +50,8 @@ fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expec
 }
 
 #[test]
-fn the_version_is_the_one_that_tells_a_worker_how_programs_end() {
-    assert_eq!(version::CURRENT, 6);
+fn the_version_is_the_one_that_tells_a_worker_how_modules_are_found() {
+    assert_eq!(version::CURRENT, 7);
 }
 
 #[test]
@@ -206,6 +206,9 @@ fn the_setup_of_a_worker() {
         memory_bytes: 4,
         js: JsSetup {
             module_roots: vec!["/srv".into()],
+            module_links: [("/link".to_owned(), "/srv".to_owned())].into(),
+            conditions: vec!["browser".into()],
+            node_env: Some("production".into()),
             allow_code_generation: true,
             allow_wasm: false,
             snapshot: None,
@@ -233,7 +236,8 @@ fn the_setup_of_a_worker() {
     let text = serde_json::to_string(&setup).expect("strings and numbers serialise");
     let expected = [
         r#"{"lane":"io","worker":"w3.17","heartbeatMs":1000,"bodyBytes":2,"resultBytes":3,"openFiles":64,"memoryBytes":4,"#,
-        r#""js":{"moduleRoots":["/srv"],"allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
+        r#""js":{"moduleRoots":["/srv"],"moduleLinks":{"/link":"/srv"},"conditions":["browser"],"nodeEnv":"production","#,
+        r#""allowCodeGeneration":true,"allowWasm":false,"snapshot":null},"#,
         r#""shell":{"allow":[{"program":"/bin/sh","resolved":"/usr/bin/dash","device":1,"inode":2,"args":"-c"}],"#,
         r#""env":{"LANG":"C"},"taskEnv":["APP_*"],"cwd":"/tmp","fileBytes":5,"killAfterMs":2000,"umask":18},"#,
         r#""http":{"public":"deny","allow":["a.example:443"],"authorities":"x"},"#,

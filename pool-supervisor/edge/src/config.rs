@@ -251,15 +251,43 @@ impl Default for ProjectConfig {
 }
 
 /// `js`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JsConfig {
-    /// Canonical, existing, UTF-8.
-    pub module_roots: Vec<PathBuf>,
+    /// Existing folders.
+    #[serde(serialize_with = "effective::folders_as_written")]
+    pub module_roots: Vec<NamedFolder>,
+    /// Of package manifests, besides those that Node knows.
+    pub conditions: Vec<String>,
+    /// Modules find no `process` when this is nothing.
+    #[serde(serialize_with = "effective::or_none")]
+    pub node_env: Option<String>,
     /// `eval` and `new Function`.
     pub allow_code_generation: bool,
     /// WebAssembly.
     pub allow_wasm: bool,
+}
+
+impl Default for JsConfig {
+    fn default() -> Self {
+        Self {
+            module_roots: Vec::new(),
+            // As for runtimes that are neither Node nor a browser: code for browsers needs less of what is not there.
+            conditions: ["worker", "browser"].map(str::to_owned).to_vec(),
+            node_env: Some("production".to_owned()),
+            allow_code_generation: false,
+            allow_wasm: false,
+        }
+    }
+}
+
+/// A folder that has been found, both of its paths UTF-8.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedFolder {
+    /// As the file has it, absolute.
+    pub written: PathBuf,
+    /// Its canonical path.
+    pub real: PathBuf,
 }
 
 /// `shell`
@@ -511,6 +539,7 @@ impl Config {
     #[must_use]
     pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
         let utf8 = |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
+        let links = self.js.module_roots.iter().filter(|root| root.written != root.real);
         // Who starts at the root has not said that programs may write everything.
         let cwd = Some(&self.shell.cwd).filter(|cwd| cwd.parent().is_some());
         Setup {
@@ -522,7 +551,10 @@ impl Config {
             open_files: self.limits.open_files,
             memory_bytes: self.limits.memory_bytes,
             js: JsSetup {
-                module_roots: self.js.module_roots.iter().map(utf8).collect(),
+                module_roots: self.js.module_roots.iter().map(|root| utf8(&root.real)).collect(),
+                module_links: links.map(|root| (utf8(&root.written), utf8(&root.real))).collect(),
+                conditions: self.js.conditions.clone(),
+                node_env: self.js.node_env.clone(),
                 allow_code_generation: self.js.allow_code_generation,
                 allow_wasm: self.js.allow_wasm,
                 snapshot,

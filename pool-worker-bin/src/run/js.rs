@@ -61,6 +61,7 @@ fn processors() -> u32 {
 
 fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
     let memory = usize::try_from(setup.memory_bytes)?;
+    let links = setup.js.module_links.iter();
     Ok(js::EngineConfig {
         heap_limit_bytes: memory,
         array_buffer_limit_bytes: memory,
@@ -70,6 +71,9 @@ fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
         allow_code_generation: setup.js.allow_code_generation,
         allow_wasm: setup.js.allow_wasm,
         module_roots: setup.js.module_roots.iter().map(PathBuf::from).collect(),
+        module_links: links.map(|(link, root)| (PathBuf::from(link), PathBuf::from(root))).collect(),
+        conditions: setup.js.conditions.clone(),
+        node_env: setup.js.node_env.clone(),
         snapshot: setup.js.snapshot.as_deref().and_then(map_snapshot),
         ..js::EngineConfig::default()
     })

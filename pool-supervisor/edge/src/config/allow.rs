@@ -13,6 +13,7 @@ use std::sync::Arc;
 use pool_protocol::worker::AllowedProgram;
 use rustix::fs::{Mode, OFlags, open};
 
+use super::NamedFolder;
 use super::value::{Problem, Setting};
 
 /// An absolute path to an existing folder, made canonical.
@@ -22,6 +23,24 @@ pub(super) fn folder(setting: &Setting) -> Result<PathBuf, Problem> {
         return Err(setting.problem(format!("must be a folder; {} is none", resolved.display())));
     }
     Ok(resolved)
+}
+
+/// An absolute path to an existing folder: as it is written, and made canonical.
+pub(super) fn named_folder(setting: &Setting) -> Result<NamedFolder, Problem> {
+    Ok(NamedFolder { written: absolute(setting, "an absolute path")?, real: folder(setting)? })
+}
+
+/// The name of a condition in package manifests.
+pub(super) fn condition(setting: &Setting) -> Result<String, Problem> {
+    let name = setting.text("the name of a condition, such as \"browser\"")?;
+    let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(char::is_whitespace);
+    if !is_name {
+        return Err(setting.problem(format!("must be the name of a condition, such as \"browser\", not {name:?}")));
+    }
+    if ["import", "require"].contains(&name) {
+        return Err(setting.problem(format!("must not be \"{name}\", which holds by the statement that asks")));
+    }
+    Ok(name.to_owned())
 }
 
 /// An absolute path to whatever exists there, made canonical.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pool_protocol::worker::AllowedProgram;
 use serde::{Serialize, Serializer};
 
-use super::ApiSocket;
+use super::{ApiSocket, NamedFolder};
 
 /// Nothing is `auto`.
 pub(super) fn auto_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -34,6 +34,16 @@ impl Serialize for ApiSocket {
             Self::At(path) => path.serialize(serializer),
         }
     }
+}
+
+/// Folders as the file names them, without what they were resolved to.
+pub(super) fn folders_as_written<S: Serializer>(folders: &[NamedFolder], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(folders.iter().map(|folder| &folder.written))
+}
+
+/// Nothing is `none`.
+pub(super) fn or_none<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().unwrap_or("none").serialize(serializer)
 }
 
 /// Programs as the file names them, without what they were resolved to.

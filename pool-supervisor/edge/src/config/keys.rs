@@ -60,6 +60,8 @@ pub const KEYS: &[Key] = &[
     key("projects.*.realm", "by the task's type", "realm of JavaScript tasks that name none: `fresh`, `warm` or `frozen` (modules stay where they are without it)"),
     key("projects.*.forbidWarm", "false", "refuses tasks that ask for realm `warm`; those that name none run in the project's `realm`, else in `fresh`"),
     key("js.moduleRoots", "[]", "folders from which modules may be loaded: absolute, existing"),
+    key("js.conditions", "[\"worker\", \"browser\"]", "conditions that hold in the `exports` and `imports` of packages besides `import` or `require`, `module-sync` and `default`; a file for `node` is taken where there is no other"),
+    key("js.nodeEnv", "production", "what modules find as `process.env.NODE_ENV`; `none`: they find no `process`"),
     key("js.allowCodeGeneration", "false", "whether `eval` and `new Function` work"),
     key("js.allowWasm", "false", "whether WebAssembly works"),
     key("shell.allow", "[]", "programs that may run, each `{program, args}`: an absolute path, and a pattern that each argument must match whole (no pattern: no arguments)"),

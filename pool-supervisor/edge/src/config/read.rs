@@ -269,9 +269,19 @@ fn realm(setting: &Setting, forbid_warm: bool) -> Result<Realm, Problem> {
 fn js(mut from: Section, js: &mut JsConfig) -> Result<(), Problem> {
     if let Some(setting) = from.take("moduleRoots") {
         for root in setting.list("a list of folders")? {
-            js.module_roots.push(allow::folder(&root)?);
+            js.module_roots.push(allow::named_folder(&root)?);
         }
     }
+    if let Some(setting) = from.take("conditions") {
+        js.conditions.clear();
+        for condition in setting.list("a list of conditions")? {
+            js.conditions.push(allow::condition(&condition)?);
+        }
+    }
+    set(&mut from, "nodeEnv", &mut js.node_env, |setting| {
+        let text = setting.text("a text such as \"production\", or \"none\"")?;
+        Ok(Some(text.to_owned()).filter(|text| text != "none"))
+    })?;
     set(&mut from, "allowCodeGeneration", &mut js.allow_code_generation, Setting::flag)?;
     set(&mut from, "allowWasm", &mut js.allow_wasm, Setting::flag)?;
     from.finish()

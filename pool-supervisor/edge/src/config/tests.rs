@@ -154,6 +154,10 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"js":{"moduleRoots":"/srv"}}"#, r#"js.moduleRoots must be a list of folders, not "/srv""#),
         (r#"{"js":{"moduleRoots":["srv"]}}"#, "js.moduleRoots[0] must be an absolute path"),
         (r#"{"js":{"moduleRoots":["/","/no/such"]}}"#, "js.moduleRoots[1] names /no/such: No such file"),
+        (r#"{"js":{"conditions":"browser"}}"#, r#"js.conditions must be a list of conditions, not "browser""#),
+        (r#"{"js":{"conditions":[""]}}"#, "js.conditions[0] must be the name of a condition"),
+        (r#"{"js":{"conditions":["a","import"]}}"#, r#"js.conditions[1] must not be "import""#),
+        (r#"{"js":{"nodeEnv":1}}"#, r#"js.nodeEnv must be a text such as "production", or "none""#),
         (r#"{"js":{"moduleRoots":["/dev/null"]}}"#, "js.moduleRoots[0] must be a folder"),
         (r#"{"shell":{"allow":[{}]}}"#, "shell.allow[0] has no `program`"),
         (r#"{"shell":{"allow":[{"programm":"/bin/sh"}]}}"#, "shell.allow[0].programm is not known; did you mean"),
@@ -259,7 +263,7 @@ const FULL: &str = r#"{
         "fileBytes":"1MiB","processes":9,"cpus":1.5},
     "trust":"untrusted","isolation":"off","cgroup":{"mode":"required","path":"/usr"},"tenancy":"project","workerPath":"/bin/sh",
     "projects":{"a.b":{"limit":0,"weight":2.5,"maxQueued":7,"realm":"fresh","forbidWarm":true},"c":{"realm":"warm"}},
-    "js":{"moduleRoots":["/usr"],"allowCodeGeneration":true,"allowWasm":true},
+    "js":{"moduleRoots":["/usr"],"conditions":["edge"],"nodeEnv":"none","allowCodeGeneration":true,"allowWasm":true},
     "shell":{"allow":[{"program":"/bin/sh","args":"-[a-z]"},{"program":"/usr/bin/env"}],"env":{"LANG":"C"},
         "taskEnv":["TZ","APP_*"],"cwd":"/usr","readable":["/usr","/etc/passwd"],"writable":["/tmp"],
         "sockets":["/run/db.sock"],"killAfter":"5s","umask":"0027"},
@@ -483,12 +487,30 @@ fn a_worker_is_told_the_file_that_was_meant_not_only_its_name() {
 }
 
 #[test]
-fn module_roots_are_made_canonical() {
+fn module_roots_are_made_canonical_and_keep_their_names() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let link = folder.path().join("root");
     std::os::unix::fs::symlink("/usr", &link).expect("linked");
     let config = accept(&format!(r#"{{"js":{{"moduleRoots":[{link:?}]}}}}"#));
-    assert_eq!(config.worker_setup(Lane::Js, String::new(), None).js.module_roots, ["/usr"]);
+    let js = config.worker_setup(Lane::Js, String::new(), None).js;
+    assert_eq!(js.module_roots, ["/usr"]);
+    assert_eq!(js.module_links, [(link.to_str().expect("UTF-8").to_owned(), "/usr".to_owned())].into());
+    let js = accept(r#"{"js":{"moduleRoots":["/usr/"]}}"#).worker_setup(Lane::Js, String::new(), None).js;
+    assert!(js.module_links.is_empty(), "{js:?}");
+}
+
+#[test]
+fn conditions_and_the_node_env_are_told_to_the_worker() {
+    let js = |json: &str| accept(json).worker_setup(Lane::Js, String::new(), None).js;
+    let plain = js("{}");
+    assert_eq!(
+        (plain.conditions, plain.node_env.as_deref()),
+        (vec!["worker".to_owned(), "browser".to_owned()], Some("production"))
+    );
+    let given = js(r#"{"js":{"conditions":["edge"],"nodeEnv":"development"}}"#);
+    assert_eq!((given.conditions, given.node_env.as_deref()), (vec!["edge".to_owned()], Some("development")));
+    let none = js(r#"{"js":{"conditions":[],"nodeEnv":"none"}}"#);
+    assert_eq!((none.conditions, none.node_env), (Vec::<String>::new(), None));
 }
 
 #[test]
