@@ -1,8 +1,8 @@
 //! A new configuration in a running pool.
 
 use pool_protocol::control::ControlRequest;
-use pool_tests::tasks::{code, program, result};
-use pool_tests::{Pool, json, until};
+use pool_tests::tasks::{code, module, program, result};
+use pool_tests::{Folder, Pool, json, until};
 use rustix::process::Signal;
 
 #[test]
@@ -26,6 +26,21 @@ fn settings_of_the_worker_reach_the_next_tasks() {
     pool.ask(&ControlRequest::Reload);
     until("programs may run", || pool.run(program("/bin/true", &[]))["status"] == "succeeded");
     until("eval works", || pool.run(code("try { eval('1') } catch { 0 }"))["result"] == 1);
+}
+
+#[test]
+fn changed_modules_are_loaded_by_new_workers() {
+    let folder = Folder::new();
+    folder.write("m.mjs", "export default () => 'old'");
+    let pool = Pool::start(json!({"js": {"moduleRoots": [folder.path()]}, "pool": {"minWorkers": 1, "maxWorkers": 1}}));
+    let call = || result(pool.run(module("m.mjs")));
+    assert_eq!(call(), "old");
+    folder.write("m.mjs", "export default () => 'new'");
+    assert_eq!(pool.ctl(&["reload"]).code, 0);
+    assert_eq!(call(), "old", "a reload that changes nothing leaves the workers as they are");
+    let reloaded = pool.ctl(&["reload", "--modules"]);
+    assert!(reloaded.code == 0 && reloaded.stdout.contains("new workers"), "{reloaded:?}");
+    until("the new code runs", || call() == "new");
 }
 
 #[test]

@@ -132,6 +132,8 @@ pub enum ControlRequest<'a> {
         /// The project.
         project: &'a str,
     },
+    /// As `Reload`, and with new workers for JavaScript, which load every module anew.
+    ReloadModules,
 }
 
 /// Why an administrative request failed: head of `Refused`.

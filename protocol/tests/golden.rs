@@ -150,6 +150,7 @@ fn control_requests() {
         (ControlRequest::Probe { lane: Lane::Io, attack: "x" }, "0e010178"),
         (ControlRequest::Config, "0f"),
         (ControlRequest::LiftLimit { project: "p" }, "100170"),
+        (ControlRequest::ReloadModules, "11"),
     ] {
         let mut head = Vec::new();
         codec::encode_into(&request, &mut head);

@@ -81,8 +81,8 @@ pub(super) fn drain(connection: &mut Connection, json: bool) -> Result<Exit, Cli
 }
 
 /// `poolctl reload`
-pub(super) fn reload(connection: &mut Connection, json: bool) -> Result<Exit, CliError> {
-    done(connection, &ControlRequest::Reload, json)
+pub(super) fn reload(connection: &mut Connection, modules: bool, json: bool) -> Result<Exit, CliError> {
+    done(connection, if modules { &ControlRequest::ReloadModules } else { &ControlRequest::Reload }, json)
 }
 
 /// `poolctl shutdown`

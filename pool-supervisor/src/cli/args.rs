@@ -60,7 +60,13 @@ pub(super) enum Command {
     /// Take no new tasks, let those finish that can run before pool.drainTimeout, then stop
     Drain(Form),
     /// Apply the configuration file again
-    Reload(Form),
+    Reload {
+        /// With new workers, which load every module anew: the way to deploy changed module files
+        #[arg(long)]
+        modules: bool,
+        #[command(flatten)]
+        form: Form,
+    },
     /// Attack every layer and limit of the running pool, and show what stopped each attack
     #[command(after_help = DOCTOR_EXITS)]
     Doctor(Form),

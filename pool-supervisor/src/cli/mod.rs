@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Cancel { id, form } => admin::cancel(&mut connect(args)?, *id, form.json),
         Command::Limit { project, limit, form } => admin::limit(&mut connect(args)?, project, limit.0, form.json),
         Command::Drain(form) => admin::drain(&mut connect(args)?, form.json),
-        Command::Reload(form) => admin::reload(&mut connect(args)?, form.json),
+        Command::Reload { modules, form } => admin::reload(&mut connect(args)?, *modules, form.json),
         Command::Doctor(what) => doctor::doctor(&mut connect(args)?, what.json),
         Command::Shutdown { now, form } => admin::shutdown(&mut connect(args)?, *now, form.json),
     }

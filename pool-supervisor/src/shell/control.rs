@@ -14,6 +14,7 @@ use super::clients::Subscription;
 use super::outbox::{MAX_READS, Received};
 use super::perform::Carried;
 use super::reactor::Pool;
+use super::start::Replace;
 use super::tasks::{Submitted, Waiter};
 use super::waits::TagOf;
 use crate::session::client::{self, ClientSays};
@@ -39,6 +40,7 @@ fn cost_of(request: &ControlRequest<'_>) -> Cost {
         | ControlRequest::Metrics
         | ControlRequest::Config
         | ControlRequest::Reload
+        | ControlRequest::ReloadModules
         | ControlRequest::Probe { .. } => Cost::WholeTurn,
         ControlRequest::Ready
         | ControlRequest::Task { .. }
@@ -241,14 +243,27 @@ impl Pool {
                 self.stopping = true;
                 self.stop("client");
             }
-            ControlRequest::Reload => match self.reload() {
-                Ok(()) => self.reply_done(id, number, "the new configuration is in force"),
-                Err(reason) => self.refuse(id, number, RefusedCode::Conflict, &reason),
-            },
+            ControlRequest::Reload => {
+                let done = self.reload(Replace::AsNeeded);
+                self.reply_reloaded(id, number, done, "the new configuration is in force");
+            }
+            ControlRequest::ReloadModules => {
+                let done = self.reload(Replace::Always);
+                let message = "the configuration is in force; new workers, which load every module anew, take over as \
+                               they are ready";
+                self.reply_reloaded(id, number, done, message);
+            }
             ControlRequest::Probe { lane, attack } => self.start_probe(id, number, lane, attack),
             ControlRequest::Config => self.reply_text(id, number, &self.config.effective_json()),
         }
         Ok(())
+    }
+
+    fn reply_reloaded(&mut self, id: ClientId, number: u64, done: Result<(), String>, message: &str) {
+        match done {
+            Ok(()) => self.reply_done(id, number, message),
+            Err(reason) => self.refuse(id, number, RefusedCode::Conflict, &reason),
+        }
     }
 
     fn wait_for(&mut self, id: ClientId, request: u64, task: TaskId) {

@@ -37,6 +37,7 @@ use super::pump::Pump;
 use super::signals::Signals;
 use super::snapshot::Snapshot;
 use super::spawn::passed_on;
+use super::start::Replace;
 use super::systemd::Systemd;
 use super::tasks::Tasks;
 use super::workers::Workers;
@@ -323,7 +324,7 @@ impl Pool {
             Token::Stop => self.on_stop_signal(),
             Token::Reload => {
                 if Signals::count(&self.signals.reload) > 0 {
-                    let _reason_is_logged = self.reload();
+                    let _reason_is_logged = self.reload(Replace::AsNeeded);
                 }
             }
             Token::Client(slot, generation) => {

@@ -168,6 +168,15 @@ fn seeds() -> anyhow::Result<Seeds> {
     Ok(Seeds { jitter: number()?, hashes: [number()?, number()?] })
 }
 
+/// Which workers a reload replaces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replace {
+    /// Those that were told something else at their start.
+    AsNeeded,
+    /// All, for what they have loaded.
+    Always,
+}
+
 impl Pool {
     /// The HTTP room: a client like any other, over a socket pair.
     fn start_http(&mut self, socket: &Path) -> anyhow::Result<()> {
@@ -191,8 +200,8 @@ impl Pool {
     }
 
     /// Reads the configuration again. A bad one is refused and the old one stays; the reason is logged and given back.
-    pub(super) fn reload(&mut self) -> Result<(), String> {
-        let result = self.try_reload();
+    pub(super) fn reload(&mut self, workers: Replace) -> Result<(), String> {
+        let result = self.try_reload(workers);
         if let Err(reason) = &result {
             tracing::warn!("{reason}; the old configuration stays");
         }
@@ -213,7 +222,7 @@ impl Pool {
         )
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
+    fn try_reload(&mut self, workers: Replace) -> Result<(), String> {
         let arguments = Arguments {
             config: self.config_path.clone(),
             socket: None,
@@ -236,7 +245,8 @@ impl Pool {
         self.check_promise(&new)?;
         let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);
         let group = |config: &Config| (config.limits.processes, config.limits.cpus);
-        let replace = setup(&new) != setup(&self.config)
+        let replace = workers == Replace::Always
+            || setup(&new) != setup(&self.config)
             || group(&new) != group(&self.config)
             || new.worker_path != self.config.worker_path;
         self.worker_path = worker_path(&new).map_err(|e| format!("{e:#}"))?;

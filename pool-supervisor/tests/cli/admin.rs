@@ -125,10 +125,11 @@ fn waiting_for_a_task_ends_as_running_it_would() {
 #[test]
 fn what_was_done_is_said() {
     type Asked = fn(&ControlRequest<'_>) -> bool;
-    let table: [(&[&str], Asked); 7] = [
+    let table: [(&[&str], Asked); 8] = [
         (&["cancel", "11"], |r| *r == ControlRequest::Cancel { task: 33 }),
         (&["drain"], |r| *r == ControlRequest::Drain),
         (&["reload"], |r| *r == ControlRequest::Reload),
+        (&["reload", "--modules"], |r| *r == ControlRequest::ReloadModules),
         (&["shutdown"], |r| *r == ControlRequest::Shutdown { now: false }),
         (&["shutdown", "--now"], |r| *r == ControlRequest::Shutdown { now: true }),
         (&["limit", "p", "5"], |r| *r == ControlRequest::SetLimit { project: "p", limit: 5 }),
