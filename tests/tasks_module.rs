@@ -1,7 +1,7 @@
 //! `execute-module`: ES modules, CommonJS, JSON and packages, inside the configured roots.
 
 use pool_tests::tasks::{error, module, result, with};
-use pool_tests::{Folder, Pool, Value, json};
+use pool_tests::{Folder, Pool, Value, json, until};
 
 struct Modules {
     folder: Folder,
@@ -204,4 +204,58 @@ fn a_module_with_a_syntax_error_says_where() {
     let outcome = m.run("bad.mjs", json!({}));
     assert_eq!(error(&outcome), "JS_SYNTAX", "{outcome}");
     assert!(outcome["error"].to_string().contains("bad.mjs"), "{outcome}");
+}
+
+#[test]
+fn a_root_that_is_a_link_is_called_by_either_path_and_a_reload_follows_the_link() {
+    let folder = Folder::new();
+    for release in ["1", "2"] {
+        let source = format!("import {{ n }} from './n.mjs'; export default () => [n, {release}]");
+        folder.write(&format!("release-{release}/m.mjs"), source);
+        folder.write(&format!("release-{release}/n.mjs"), "export const n = import.meta.url.split('/').at(-2)");
+    }
+    let current = folder.join("current");
+    std::os::unix::fs::symlink("release-1", &current).expect("a link");
+    let pool = Pool::start(json!({"js": {"moduleRoots": [current]}}));
+    let by = |path: String| result(pool.run(module(&path)));
+    for path in ["current", "release-1"] {
+        assert_eq!(by(format!("{}/{path}/m.mjs", folder.text())), json!(["release-1", 1]), "{path}");
+    }
+    assert_eq!(by("m.mjs".to_owned()), json!(["release-1", 1]));
+    std::os::unix::fs::symlink("release-2", folder.join("next")).expect("a link");
+    std::fs::rename(folder.join("next"), &current).expect("the link is replaced");
+    assert_eq!(pool.ctl(&["reload", "--modules"]).code, 0);
+    let path = format!("{}/current/m.mjs", folder.text());
+    until("the new release runs", || by(path.clone()) == json!(["release-2", 2]));
+}
+
+#[test]
+fn what_an_import_cannot_have_is_the_tasks_own_fault() {
+    let m = modules(&[
+        ("gone.mjs", "import { nope } from './yes.mjs'; export default () => nope"),
+        ("kind.mjs", "import x from './yes.mjs' with { type: 'json' }; export default () => x"),
+        ("yes.mjs", "export const yes = 1"),
+    ]);
+    for name in ["gone.mjs", "kind.mjs"] {
+        let outcome = m.run(name, json!({"maxAttempts": 3}));
+        assert_eq!((error(&outcome), &outcome["attempts"]), ("JS_SYNTAX", &json!(1)), "{name}: {outcome}");
+    }
+}
+
+#[test]
+fn a_module_that_imports_itself_or_its_importer_ends_no_worker() {
+    let m = modules(&[
+        ("self.mjs", "import('./self.mjs'); export default () => 'self'"),
+        ("a.mjs", "import './b.mjs'; export default () => 'a'"),
+        ("b.mjs", "export const later = import('./a.mjs')"),
+        ("c.mjs", "import { code } from './c.cjs'; export default () => code"),
+        ("c.cjs", "try { require('./d.mjs') } catch (e) { exports.code = e.code }"),
+        ("d.mjs", "import './c.mjs'"),
+    ]);
+    let workers = [("self.mjs", "self"), ("a.mjs", "a"), ("c.mjs", "ERR_REQUIRE_CYCLE_MODULE")].map(|(name, value)| {
+        let outcome = m.run(name, json!({}));
+        assert_eq!(outcome["result"], value, "{name}: {outcome}");
+        outcome["workerId"].clone()
+    });
+    assert!(workers.iter().all(|worker| *worker == workers[0]), "{workers:?}");
 }
