@@ -170,7 +170,16 @@ impl Core {
         }
         let message = format!("the worker ended while it ran the task: {} ({})", verdict.cause, verdict.evidence);
         let text = EndText::Core { message, verdict: Some(verdict.clone()) };
-        self.end(slot, Some(ErrorCode::WorkerCrashed), Some(&last), text, out);
+        self.end(slot, Some(code_of(verdict.cause)), Some(&last), text, out);
+    }
+}
+
+/// What a task's end is called whose worker died of this. An engine that has no memory left can
+/// mostly end the task and tell; where it cannot, the task has used up its memory all the same.
+const fn code_of(cause: Cause) -> ErrorCode {
+    match cause {
+        Cause::JsHeap | Cause::ArrayBuffers => ErrorCode::MemoryLimit,
+        _ => ErrorCode::WorkerCrashed,
     }
 }
 

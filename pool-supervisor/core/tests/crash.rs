@@ -61,13 +61,20 @@ fn a_death_that_may_be_the_tasks_doing_is_retried_once_at_most_and_alone() {
 
 #[test]
 fn a_death_of_the_tasks_own_doing_is_not_retried() {
-    let causes = [Cause::SandboxViolation, Cause::JsHeap, Cause::ArrayBuffers, Cause::CpuLimit];
-    for cause in causes {
+    for (cause, code) in [
+        (Cause::SandboxViolation, ErrorCode::WorkerCrashed),
+        (Cause::CpuLimit, ErrorCode::WorkerCrashed),
+        // Too much memory is that, whether or not the engine lived to tell.
+        (Cause::JsHeap, ErrorCode::MemoryLimit),
+        (Cause::ArrayBuffers, ErrorCode::MemoryLimit),
+    ] {
         let mut pool = Pool::new(quiet(1));
         let id = pool.submit(NewTask { max_attempts: 10, ..task("p") });
         let worker = pool.worker_of(id);
         pool.gone(worker, cause);
-        assert_eq!((pool.code_of(id), pool.end_of(id).attempts), (Some(ErrorCode::WorkerCrashed), 1), "{cause}");
+        assert_eq!((pool.code_of(id), pool.end_of(id).attempts), (Some(code), 1), "{cause}");
+        let EndText::Core { verdict: given, .. } = &pool.end_of(id).text else { panic!("the core wrote it") };
+        assert_eq!(given.as_ref(), Some(&verdict(cause)));
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Owns the count of live bytes and refuses what would exceed the limit, or the running task's own; V8 then collects garbage, asks once more, and
 //! throws a `RangeError`. Resizable buffers and WebAssembly memories are not taken from here: they are mapped by V8
-//! itself. `memory` watches the former; a flag bounds each of the latter, and the process's `RLIMIT_DATA` all.
+//! itself. `memory` watches them; a flag bounds each of the latter, and the process's `RLIMIT_DATA` all.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Alignment that any element type of a typed array is happy with.
 const ALIGN: usize = 16;
@@ -20,13 +20,11 @@ pub(super) struct BufferBudget {
     limit: usize,
     /// The running task's: its limit over what was live when it began.
     ceiling: AtomicUsize,
-    /// Whether the latest request was refused.
-    refused: AtomicBool,
 }
 
 impl BufferBudget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { used: AtomicUsize::new(0), limit, ceiling: AtomicUsize::new(limit), refused: AtomicBool::new(false) }
+        Self { used: AtomicUsize::new(0), limit, ceiling: AtomicUsize::new(limit) }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -44,21 +42,13 @@ impl BufferBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether the latest request was refused. V8 then reports its heap as nearly full, which it is not.
-    pub(super) fn was_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
-    }
-
     fn take(&self, len: usize) -> bool {
         let ceiling = self.ceiling.load(Ordering::Relaxed);
-        let taken = self
-            .used
+        self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(len).filter(|sum| *sum <= ceiling)
             })
-            .is_ok();
-        self.refused.store(!taken, Ordering::Relaxed);
-        taken
+            .is_ok()
     }
 
     fn give_back(&self, len: usize) {

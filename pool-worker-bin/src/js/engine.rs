@@ -18,7 +18,7 @@ use super::console::TaskLog;
 use super::context::{self, RealmRules, RealmState, Realms};
 use super::errors::{self, Trouble};
 use super::host::Host;
-use super::memory::{MemoryGuard, Reached};
+use super::memory::{self, MemoryGuard, Reached};
 use super::modules::ModuleRoots;
 use super::perform::{Bench, perform};
 use super::task::{FailureKind, JsFailure, JsOutcome, JsTask, Realm, StopReason};
@@ -217,6 +217,12 @@ impl Engine {
         self.memory.reached().filter(|reached| reached.is_of_buffers()).map(Reached::message)
     }
 
+    /// From now on a task also ends when the process has little memory left. `room_left`: how much
+    /// it may still take, if that is known; asked each time a task's memory is looked at.
+    pub fn watch_process(&mut self, room_left: impl Fn() -> Option<usize> + 'static) {
+        self.memory.watch_process(Box::new(room_left));
+    }
+
     /// Makes the next fresh context ahead; for the time when there is nothing else to do.
     pub fn prepare_spare(&mut self) {
         self.realms.prepare_spare(&mut self.isolate);
@@ -283,7 +289,7 @@ impl Engine {
         self.memory.begin(&mut self.isolate, task.memory_limit_bytes.unwrap_or(usize::MAX));
         let result = self.execute(task, realm);
         self.finish_posted_work();
-        self.memory.end();
+        self.memory.end(&mut self.isolate);
         self.host.timers.borrow_mut().clear();
         *self.host.modules.borrow_mut() = None;
         result
@@ -370,7 +376,7 @@ impl Engine {
             self.ran_since_reading = Duration::ZERO;
             let heap = self.isolate.get_heap_statistics();
             self.memory_bytes = (heap.used_heap_size() + self.buffers.used()) as u64;
-            self.is_untidy = self.memory.is_untidy(&heap);
+            self.is_untidy = self.memory.is_untidy(&mut self.isolate, &heap);
         }
         let (logs, logs_truncated) = self.host.log.borrow_mut().end();
         let waited = self.host.waited.take();
@@ -398,7 +404,7 @@ impl Engine {
     #[must_use]
     pub fn accounted_bytes(&mut self) -> usize {
         let heap = self.isolate.get_heap_statistics();
-        heap.total_heap_size() + self.buffers.used().max(heap.external_memory())
+        heap.total_heap_size() + self.buffers.used().max(memory::outside_of_heap(&mut self.isolate))
     }
 
     /// Collects what no task can reach any more, with the memory behind it that the engine does not

@@ -5,8 +5,9 @@
 //! is watched instead: each collection, and the watching thread now and then, asks whether more is in use than the task
 //! may have; if so, a full collection tells what is garbage, and only what is left ends the task. Between two such looks
 //! a task can go beyond its limit, for the few milliseconds that takes, never beyond V8's. Buffers
-//! that are mapped
-//! by V8 itself are watched in the same way, against the limit of all.
+//! and WebAssembly memories that are mapped by V8 itself are watched in the same way, against the
+//! limit of all. What V8 does not count at all, such as shared buffers that grow, is watched by what
+//! the process has left: at its wall V8 finds no page for a collection, and dies.
 //!
 //! Nobody pays for what others left. Between tasks there may be `kept_limit` bytes alive, on the
 //! heap and in buffers, for warm contexts above all; V8's limit is higher by that, and a task's
@@ -18,7 +19,7 @@
 //! than they take themselves; so it is cleaned at the first look after the task has allocated [`SLACK_SHARE`] of its
 //! limit, and what the task holds by then, or the garbage if that was less, remains a gift.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,9 +45,16 @@ enum Kept {
     Heap,
     /// What one task has on the heap.
     HeapOfTask,
-    /// Array buffers of all kinds.
+    /// Array buffers of all kinds that V8 counts.
     Buffers,
+    /// With WebAssembly memories, and what else V8 knows of outside of its heap.
+    Outside,
+    /// The process, by what the kernel says.
+    Process,
 }
+
+/// How many bytes the process may still take, if somebody knows.
+pub(super) type RoomLeft = Box<dyn Fn() -> Option<usize>>;
 
 impl Reached {
     /// What to tell the task's owner. The figures leave out what was there before the task.
@@ -55,13 +63,18 @@ impl Reached {
             Kept::Heap => "the JavaScript heap reached its",
             Kept::HeapOfTask => "the task's JavaScript heap reached its",
             Kept::Buffers => "array buffers reached their",
+            Kept::Outside => "array buffers and WebAssembly memories reached their",
+            Kept::Process => {
+                let left = mebibytes(self.limit.saturating_sub(self.used));
+                return format!("the worker's process had only {left} left of the memory that it may take");
+            }
         };
         format!("{what} limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
     }
 
     /// Whether it was not the heap.
     pub(super) fn is_of_buffers(self) -> bool {
-        matches!(self.what, Kept::Buffers)
+        !matches!(self.what, Kept::Heap | Kept::HeapOfTask)
     }
 }
 
@@ -125,12 +138,26 @@ impl Before {
     }
 }
 
+/// What V8 has been given over its limit, which it asks for when it finds no room.
+#[derive(Debug, Clone, Copy, Default)]
+enum Raised {
+    /// Nothing.
+    #[default]
+    No,
+    /// The limit was this. The heap was not full, so it is not clear yet that this is the heap's
+    /// doing: V8 asks in the same way before it throws for a buffer that is too large.
+    Perhaps(usize),
+    /// The heap is full, and the task has been told to end.
+    Full,
+}
+
 /// What V8's callbacks find and leave; a slot of the isolate holds it.
 pub(super) struct MemoryGuard {
     isolate: v8::UnsafeRawIsolatePtr,
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
     heap_limit: usize,
+    room_left: RefCell<Option<RoomLeft>>,
     /// What may be alive between two tasks, on the heap and in buffers together.
     kept_limit: usize,
     task: Cell<Option<TaskLimit>>,
@@ -140,7 +167,7 @@ pub(super) struct MemoryGuard {
     /// With more than this in use between tasks the heap is cleaned.
     untidy_above: Cell<usize>,
     /// Whether V8's limit was raised for the running task.
-    raised: Cell<bool>,
+    raised: Cell<Raised>,
     /// The limit that was reached last, if any was.
     reached: Cell<Option<Reached>>,
 }
@@ -161,12 +188,13 @@ impl MemoryGuard {
             watch,
             buffers,
             heap_limit,
+            room_left: RefCell::default(),
             kept_limit,
             task: Cell::new(None),
             before: Cell::new(Before { heap: floor, buffers: 0, allocated: 0 }),
             floor: Cell::new(floor),
             untidy_above: Cell::new(kept_limit),
-            raised: Cell::new(false),
+            raised: Cell::default(),
             reached: Cell::new(None),
         });
         let data = Rc::as_ptr(&guard).cast_mut().cast::<c_void>();
@@ -174,6 +202,11 @@ impl MemoryGuard {
         isolate.add_gc_epilogue_callback(after_collection, data, v8::GCType::kGCTypeAll);
         isolate.set_slot(Rc::clone(&guard));
         guard
+    }
+
+    /// From now on the process's memory is looked at as well.
+    pub(super) fn watch_process(&self, room_left: RoomLeft) {
+        *self.room_left.borrow_mut() = Some(room_left);
     }
 
     /// The limit that was reached last, if any was.
@@ -220,7 +253,7 @@ impl MemoryGuard {
         self.task.set(Some(TaskLimit {
             bytes: limit,
             base,
-            buffers_base: heap.external_memory(),
+            buffers_base: outside_of_heap(isolate),
             began_at: heap.total_allocated_bytes(),
             base_is_clean: base - self.floor.get() <= limit / SLACK_SHARE,
         }));
@@ -229,13 +262,13 @@ impl MemoryGuard {
     /// Between two tasks: notes what is in use, and says whether that is too much to be left as it
     /// is. A heap whose limit was reached is not used again, and a collection that finds it full
     /// would end the process before the task's outcome is told.
-    pub(super) fn is_untidy(&self, heap: &v8::HeapStatistics) -> bool {
-        self.note(heap);
+    pub(super) fn is_untidy(&self, isolate: &mut v8::Isolate, heap: &v8::HeapStatistics) -> bool {
+        self.note(isolate, heap);
         self.before.get().kept() > self.untidy_above.get() && self.reached.get().is_none()
     }
 
-    fn note(&self, heap: &v8::HeapStatistics) {
-        let buffers = self.buffers.used().max(heap.external_memory());
+    fn note(&self, isolate: &mut v8::Isolate, heap: &v8::HeapStatistics) {
+        let buffers = self.buffers.used().max(outside_of_heap(isolate));
         let allocated = heap.total_allocated_bytes();
         self.before.set(Before { heap: heap.used_heap_size(), buffers, allocated });
     }
@@ -246,7 +279,8 @@ impl MemoryGuard {
     /// is kept on purpose is not collected over and over.
     pub(super) fn collect(&self, isolate: &mut v8::Isolate) -> bool {
         isolate.low_memory_notification();
-        self.note(&isolate.get_heap_statistics());
+        let heap = isolate.get_heap_statistics();
+        self.note(isolate, &heap);
         self.floor.set(self.before.get().heap);
         let kept = self.before.get().kept();
         self.untidy_above.set(self.kept_limit.max(kept + self.kept_limit / 2));
@@ -254,14 +288,28 @@ impl MemoryGuard {
     }
 
     /// The task is over.
-    pub(super) fn end(&self) {
-        self.raised.set(false);
+    pub(super) fn end(&self, isolate: &mut v8::Isolate) {
+        if let Raised::Perhaps(limit) = self.raised.get() {
+            self.lower(isolate, limit);
+        }
+        self.raised.set(Raised::No);
         self.task.set(None);
+    }
+
+    /// V8 has its limit back, or what the heap takes by now.
+    fn lower(&self, isolate: &mut v8::Isolate, limit: usize) {
+        self.raised.set(Raised::No);
+        isolate.remove_near_heap_limit_callback(near_heap_limit, limit);
+        isolate.add_near_heap_limit_callback(near_heap_limit, std::ptr::from_ref(self).cast_mut().cast::<c_void>());
     }
 
     /// Ends the task if it keeps more than it may have.
     fn judge(&self, isolate: &mut v8::Isolate) {
+        if let Raised::Perhaps(limit) = self.raised.get() {
+            self.judge_heap(isolate, limit);
+        }
         self.judge_buffers(isolate);
+        self.judge_process(isolate);
         let Some(task) = self.task.get() else {
             return;
         };
@@ -282,24 +330,75 @@ impl MemoryGuard {
         }
     }
 
-    /// Resizable buffers do not come from our allocator, so nothing stops them while they grow; V8 counts them with the
-    /// others. What is shared it does not count, nor WebAssembly memories: there `RLIMIT_DATA` is the only bound.
+    /// Finds out what V8 wanted more room for: a large object, which then lies above the limit, or
+    /// something that is not on the heap.
+    fn judge_heap(&self, isolate: &mut v8::Isolate, limit: usize) {
+        let mut used = isolate.get_heap_statistics().used_heap_size();
+        if used > limit {
+            isolate.low_memory_notification();
+            used = isolate.get_heap_statistics().used_heap_size();
+        }
+        if used <= limit {
+            self.lower(isolate, limit);
+        } else {
+            self.heap_is_full(used);
+        }
+    }
+
+    /// The task is to end, in the room that V8 has been given.
+    fn heap_is_full(&self, used: usize) {
+        self.raised.set(Raised::Full);
+        // A task that is ending by its own limit keeps its figures.
+        if self.watch.heap_exceeded() {
+            let used = used.saturating_sub(self.before.get().heap);
+            self.reached.set(Some(Reached { used, limit: self.heap_limit, what: Kept::Heap }));
+        }
+    }
+
+    /// Resizable buffers and WebAssembly memories do not come from our allocator, so nothing stops
+    /// them while they grow; V8 counts them with the others. What is shared it does not count.
     fn judge_buffers(&self, isolate: &mut v8::Isolate) {
         let Some(task) = self.task.get() else {
             return;
         };
         let (base, bytes) = (task.buffers_base.min(self.kept_limit), task.bytes.min(self.buffers.limit()));
         let limit = base.saturating_add(bytes);
-        if isolate.get_heap_statistics().external_memory() <= limit || self.watch.stopped() {
+        if outside_of_heap(isolate) <= limit || self.watch.stopped() {
             return;
         }
         isolate.low_memory_notification();
-        let used = isolate.get_heap_statistics().external_memory();
+        let used = outside_of_heap(isolate);
         if used > limit && self.watch.heap_exceeded() {
-            let used = used - base;
-            self.reached.set(Some(Reached { used, limit: bytes, what: Kept::Buffers }));
+            let in_buffers = isolate.get_heap_statistics().external_memory();
+            let what = if in_buffers > limit { Kept::Buffers } else { Kept::Outside };
+            self.reached.set(Some(Reached { used: used - base, limit: bytes, what }));
         }
     }
+
+    /// A task may have all that its limits add up to, and the process has room for as much again to
+    /// end it. Once it takes that, it ends, however it came by it.
+    fn judge_process(&self, isolate: &mut v8::Isolate) {
+        let room_left = self.room_left.borrow();
+        let Some(room_left) = &*room_left else {
+            return;
+        };
+        let is_short = || room_left().is_some_and(|bytes| bytes < self.heap_limit);
+        if !is_short() || self.watch.stopped() {
+            return;
+        }
+        isolate.low_memory_notification();
+        let left = room_left().unwrap_or(usize::MAX);
+        if left < self.heap_limit && self.watch.heap_exceeded() {
+            let used = self.heap_limit - left;
+            self.reached.set(Some(Reached { used, limit: self.heap_limit, what: Kept::Process }));
+        }
+    }
+}
+
+/// Bytes that V8 has outside of its heap, or is told that somebody else has: array buffers,
+/// WebAssembly memories, an estimate for `Intl`. Its statistics have the buffers alone.
+pub(super) fn outside_of_heap(isolate: &mut v8::Isolate) -> usize {
+    usize::try_from(isolate.adjust_amount_of_external_allocated_memory(0)).unwrap_or(0)
 }
 
 #[expect(unsafe_code, reason = "the heap's callback is given nothing but a pointer of ours")]
@@ -317,18 +416,16 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, _i
     let guard = unsafe { &*data.cast::<MemoryGuard>() };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
     let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
-    // A refused array buffer looks like a full heap to V8; the `RangeError` that follows is enough.
-    if guard.buffers.was_refused() && used < current_limit / 4 * 3 {
-        return current_limit;
-    }
-    if guard.raised.replace(true) {
-        // The task has not ended in the room it was given: let V8 die, with its last words.
-        return current_limit;
-    }
-    // A task that is ending by its own limit gets the room too, and keeps its figures.
-    if guard.watch.heap_exceeded() {
-        let used = used.saturating_sub(guard.before.get().heap);
-        guard.reached.set(Some(Reached { used, limit: guard.heap_limit, what: Kept::Heap }));
+    let is_full = used >= current_limit / 4 * 3;
+    match guard.raised.get() {
+        Raised::No if !is_full => {
+            guard.raised.set(Raised::Perhaps(current_limit));
+            guard.watch.ask_about_memory();
+        }
+        Raised::No | Raised::Perhaps(_) if is_full => guard.heap_is_full(used),
+        // V8 has got what there is. If that was for something else than the heap, it throws; if the
+        // task has not ended in the room it was given, let V8 die, with its last words.
+        Raised::No | Raised::Perhaps(_) | Raised::Full => return current_limit,
     }
     current_limit + guard.heap_limit
 }

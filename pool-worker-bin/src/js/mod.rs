@@ -53,6 +53,6 @@ mod timers;
 mod watch;
 
 pub use engine::{Engine, EngineConfig, LogSink};
-pub use platform::{LastWords, Verdict, set_last_words, v8_version};
+pub use platform::{LastWords, Verdict, is_out_of_memory, set_last_words, v8_version};
 pub use task::{FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, LogLine, Realm, StopReason, Work};
 pub use watch::EngineHandle;

@@ -11,7 +11,8 @@ use std::sync::{Once, OnceLock};
 /// What V8 died of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The JavaScript heap is full and V8 could not even unwind the task.
+    /// There was no memory for V8 and it could not even unwind the task: the JavaScript heap was
+    /// full, or the process got no more for another part of V8, such as a compiler.
     JsHeap,
     /// V8 met a condition it does not survive.
     EngineFatal,
@@ -61,7 +62,7 @@ fn speak(verdict: Verdict, place: &str) {
 fn on_fatal_signal(signal: libc::c_int) {
     extern "C" fn handler(signal: libc::c_int) {
         speak(
-            Verdict::EngineFatal,
+            if is_out_of_memory() { Verdict::JsHeap } else { Verdict::EngineFatal },
             match signal {
                 libc::SIGABRT => "aborted",
                 libc::SIGTRAP => "trapped",
@@ -77,6 +78,21 @@ fn on_fatal_signal(signal: libc::c_int) {
         action.sa_sigaction = handler as libc::sighandler_t;
         action.sa_flags = libc::SA_RESETHAND | libc::SA_NODEFER;
         libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// Whether the process gets no more memory. Parts of V8 and the libraries in it end the process in
+/// the same way then as for a fault of theirs. May be called in a signal's handler.
+#[must_use]
+pub fn is_out_of_memory() -> bool {
+    /// What a growing list of a compiler asks for at a time.
+    const PIECE: usize = 32 << 20;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    #[expect(unsafe_code, reason = "the kernel is asked without the allocator, which may be what has failed")]
+    // SAFETY: a new mapping at an address of the kernel's choice, which is removed untouched.
+    unsafe {
+        let piece = libc::mmap(std::ptr::null_mut(), PIECE, access, kind, -1, 0);
+        piece == libc::MAP_FAILED || libc::munmap(piece, PIECE) != 0
     }
 }
 
@@ -127,7 +143,7 @@ fn fatal_error(_file: &str, _line: i32, message: &str) {
 
 /// Registered with each isolate: V8 calls it when an allocation failed for good, and aborts afterwards.
 #[expect(unsafe_code, reason = "called by V8 with C strings")]
-pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, details: &v8::OomDetails) {
+pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, _details: &v8::OomDetails) {
     let text = if location.is_null() {
         ""
     } else {
@@ -135,7 +151,8 @@ pub(super) unsafe extern "C" fn out_of_memory(location: *const c_char, details: 
         unsafe { CStr::from_ptr(location) }.to_str().unwrap_or_default()
     };
     // V8 says "out of memory" of an array too, that is longer than any heap could hold: that is no matter of the limit.
-    let is_impossible = text.starts_with("invalid ");
-    let verdict = if details.is_heap_oom && !is_impossible { Verdict::JsHeap } else { Verdict::EngineFatal };
+    // So it does where it counts something, and there are too many.
+    let is_impossible = text.starts_with("invalid ") || text.contains("oo many ");
+    let verdict = if is_impossible { Verdict::EngineFatal } else { Verdict::JsHeap };
     speak(verdict, text);
 }

@@ -13,6 +13,11 @@ const ENGINE_BYTES: u64 = 96 << 20;
 /// Seconds that `RLIMIT_CPU` leaves a task beyond its budget: the engine is asked first, the kernel counts whole seconds.
 const CPU_WALL_SECS: u64 = 2;
 
+/// Private memory that a process for JavaScript may take.
+pub(crate) fn data_bytes(setup: &Setup) -> u64 {
+    ENGINE_BYTES.saturating_add(setup.tasks_memory_bytes())
+}
+
 /// Sets what holds for the process's whole life.
 pub(super) fn set(setup: &Setup) -> io::Result<()> {
     setrlimit(Resource::CORE, 0, 0)?;
@@ -21,7 +26,7 @@ pub(super) fn set(setup: &Setup) -> io::Result<()> {
     setrlimit(Resource::NOFILE, files, files)?;
     if setup.lane == Lane::Js {
         setrlimit(Resource::FSIZE, 0, 0)?;
-        let data = ENGINE_BYTES.saturating_add(setup.tasks_memory_bytes());
+        let data = data_bytes(setup);
         setrlimit(Resource::DATA, data, data)?;
     }
     Ok(())

@@ -27,7 +27,7 @@ use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::worker::{Lane, Setup};
 use rustix::process::{DumpableBehavior, Signal};
 
-pub(crate) use limits::CpuWall;
+pub(crate) use limits::{CpuWall, data_bytes};
 pub(crate) use namespaces::is_init;
 
 /// The first thing the process does. False when the parent is dead already: then nobody waits for this worker.

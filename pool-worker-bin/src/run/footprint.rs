@@ -15,16 +15,46 @@ use std::os::unix::fs::FileExt;
 use pool_protocol::worker::Setup;
 use pool_worker::js::Engine;
 
+use crate::lockdown;
+
 /// What the kernel says of this process's memory, and what it said at the start.
 #[derive(Debug)]
 pub(super) struct Footprint {
-    statm: File,
-    page_bytes: u64,
+    private: Private,
     /// Private memory of the idle process besides what its engine accounts for.
     base: u64,
     limit: u64,
     /// With more than this, garbage is looked for.
     tolerated: u64,
+}
+
+/// How many bytes this process may still take, by the limit that it sets itself.
+pub(super) fn room_left(setup: &Setup) -> io::Result<impl Fn() -> Option<usize> + 'static> {
+    let wall = lockdown::data_bytes(setup);
+    let taken = Private::open()?;
+    Ok(move || usize::try_from(wall.saturating_sub(taken.bytes()?)).ok())
+}
+
+/// Private memory of this process, as the kernel counts it.
+#[derive(Debug)]
+struct Private {
+    statm: File,
+    page_bytes: u64,
+}
+
+impl Private {
+    fn open() -> io::Result<Self> {
+        Ok(Self { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 })
+    }
+
+    /// Bytes of writable private mappings, which is what the process's own limit counts, whether touched or not.
+    fn bytes(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let len = self.statm.read_at(&mut text, 0).ok()?;
+        // Size, resident, shared, text, libraries, data.
+        let pages: u64 = std::str::from_utf8(&text[..len]).ok()?.split(' ').nth(5)?.parse().ok()?;
+        Some(pages * self.page_bytes)
+    }
 }
 
 /// Whether a process may run another task.
@@ -42,13 +72,7 @@ impl Footprint {
     /// Opens what is read later, when nothing can be opened any more.
     pub(super) fn new(setup: &Setup) -> io::Result<Self> {
         let limit = setup.unaccounted_memory_bytes();
-        Ok(Self {
-            statm: File::open("/proc/self/statm")?,
-            page_bytes: rustix::param::page_size() as u64,
-            base: 0,
-            limit,
-            tolerated: limit / 2,
-        })
+        Ok(Self { private: Private::open()?, base: 0, limit, tolerated: limit / 2 })
     }
 
     /// The process is as it begins: what it has now is its own.
@@ -78,16 +102,7 @@ impl Footprint {
     /// Bytes of private memory that are neither the engine's by its own account nor were there at the start.
     fn unaccounted(&self, engine: &mut Engine) -> u64 {
         let accounted = engine.accounted_bytes() as u64;
-        self.private().map_or(0, |bytes| bytes.saturating_sub(self.base + accounted))
-    }
-
-    /// Bytes of writable private mappings, which is what the process's own limit counts, whether touched or not.
-    fn private(&self) -> Option<u64> {
-        let mut text = [0; 128];
-        let len = self.statm.read_at(&mut text, 0).ok()?;
-        // Size, resident, shared, text, libraries, data.
-        let pages: u64 = std::str::from_utf8(&text[..len]).ok()?.split(' ').nth(5)?.parse().ok()?;
-        Some(pages * self.page_bytes)
+        self.private.bytes().map_or(0, |bytes| bytes.saturating_sub(self.base + accounted))
     }
 }
 

@@ -19,7 +19,7 @@ use pool_worker::js;
 use serde::Serialize;
 
 use super::end::{TaskEnd, TaskError, bound};
-use super::footprint::{Bearable, Footprint};
+use super::footprint::{self, Bearable, Footprint};
 use super::last_words;
 use crate::clock::{Meter, ThreadClock};
 use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
@@ -46,6 +46,7 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
         .context("failed to open what heartbeats are measured with")?;
     let footprint = Footprint::new(setup).context("failed to open what memory is measured with")?;
+    engine.watch_process(footprint::room_left(setup).context("failed to open what memory is measured with")?);
     let rhythm = Rhythm::new(processors());
     let mut lane = JsLane { engine, footprint, ran: Duration::ZERO, meter: Meter::new(clock), rhythm, streamed };
     let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));

@@ -36,6 +36,8 @@ struct Mouth {
     link: Arc<Link>,
     /// For each signal a whole frame, written ahead: a handler must not allocate.
     signals: Vec<(i32, Vec<u8>)>,
+    /// For an engine that ends with one of them because there is no memory.
+    no_memory: Vec<u8>,
     /// The same for each system call that ends the process.
     calls: Vec<(i64, Vec<u8>)>,
     /// And for any other.
@@ -51,6 +53,7 @@ impl Mouth {
         Self {
             link: Arc::clone(link),
             signals: FAILURES.map(failed).into_iter().chain([wall]).collect(),
+            no_memory: words(Cause::JsHeap, "the engine found no memory for one of its parts"),
             calls: lockdown::deadly_calls().map(forbidden).collect(),
             unnamed_call: words(Cause::SandboxViolation, "a system call is forbidden"),
         }
@@ -89,6 +92,9 @@ pub(super) fn say(link: &Link, cause: Cause, detail: &str) {
 }
 
 extern "C" fn on_failure(number: i32) {
+    if js::is_out_of_memory() {
+        speak(|mouth| mouth.link.last_words(&mouth.no_memory));
+    }
     speak_of(number);
 }
 

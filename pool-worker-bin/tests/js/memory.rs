@@ -135,6 +135,83 @@ fn buffers_that_the_engine_maps_itself_are_watched_too() {
 }
 
 #[test]
+fn webassembly_memories_count_with_the_buffers() {
+    let keep = "const kept = []; for (;;) kept.push(new WebAssembly.Memory({initial: 16}))";
+    let grow = "const kept = []; for (;;) { const m = new WebAssembly.Memory({initial: 1}); m.grow(15); kept.push(m) }";
+    for code in [keep, grow] {
+        let mut bench = Bench::with(|config| {
+            config.array_buffer_limit_bytes = 64 << 20;
+            config.allow_wasm = true;
+        });
+        let result = bench.code_within(usize::MAX, code);
+        let failure = assert_kind(&result, FailureKind::MemoryLimit);
+        let is_told = failure.message.contains("WebAssembly memories reached their limit of 64 MiB with ");
+        assert!(is_told, "{code}: {failure:?}");
+        let garbage =
+            "let m; for (let i = 0; i < 200; i++) m = new WebAssembly.Memory({initial: 16}); m.buffer.byteLength";
+        assert_eq!(bench.code_within(usize::MAX, garbage).as_deref(), Ok("1048576"), "garbage does not count");
+    }
+}
+
+#[test]
+fn a_buffer_that_is_too_large_is_a_range_error_and_no_matter_of_the_heap() {
+    let mut bench = Bench::with(|config| {
+        config.heap_limit_bytes = 32 << 20;
+        config.kept_limit_bytes = 32 << 20;
+        config.array_buffer_limit_bytes = 32 << 20;
+        config.allow_wasm = true;
+    });
+    for code in [
+        "new ArrayBuffer(0, {maxByteLength: 2 ** 46})",
+        "new ArrayBuffer(2 ** 30, {maxByteLength: 2 ** 46})",
+        "new ArrayBuffer(0, {maxByteLength: 2 ** 53 - 1})",
+        "new SharedArrayBuffer(0, {maxByteLength: 2 ** 46})",
+        "new ArrayBuffer(2 ** 40)",
+        "new ArrayBuffer(2 ** 53)",
+        "new SharedArrayBuffer(2 ** 40)",
+        "new Uint8Array(2 ** 40)",
+        "new Float64Array(2 ** 32)",
+        "new ArrayBuffer(1).transfer(2 ** 40)",
+        "new ArrayBuffer(1, {maxByteLength: 8}).resize(9)",
+        "new WebAssembly.Memory({initial: 1}).grow(65535)",
+    ] {
+        let attempt = format!("try {{ {code}; 'made' }} catch (e) {{ e.name }}");
+        for _ in 0..3 {
+            assert_eq!(bench.code_within(usize::MAX, &attempt).as_deref(), Ok("\"RangeError\""), "{code}");
+        }
+        assert!(!bench.engine.must_be_replaced(), "{code}");
+        assert_eq!(bench.code("'next'").as_deref(), Ok("\"next\""), "after {code}");
+    }
+    let result = bench.code("const a = []; for (;;) a.push({})");
+    assert!(assert_kind(&result, FailureKind::MemoryLimit).message.contains("32 MiB"), "{result:?}");
+}
+
+#[test]
+fn one_object_above_the_limit_ends_the_task() {
+    let mut bench = Bench::with(|config| {
+        config.heap_limit_bytes = 64 << 20;
+        config.kept_limit_bytes = 32 << 20;
+    });
+    // Of 120 MB: less than V8 is given to end a task in.
+    let result = bench.code("const a = new Array(15e6).fill(0); for (;;);");
+    let failure = assert_kind(&result, FailureKind::MemoryLimit);
+    assert!(failure.message.contains("heap") && failure.message.contains("64 MiB"), "{failure:?}");
+    assert!(bench.engine.must_be_replaced());
+}
+
+#[test]
+fn a_process_with_little_memory_left_ends_its_task() {
+    let mut bench = Bench::new();
+    bench.engine.watch_process(|| Some(1 << 40));
+    assert_eq!(bench.code_within(usize::MAX, "let a; for (let i = 0; i < 1e6; i++) a = {i}; 1").as_deref(), Ok("1"));
+    bench.engine.watch_process(|| Some(100 << 20));
+    let failure = bench.code_within(usize::MAX, "for (;;);").expect_err("it never ends by itself");
+    assert_eq!(failure.kind, FailureKind::MemoryLimit);
+    assert!(failure.message.contains("only 100 MiB left"), "{failure:?}");
+    assert!(bench.engine.must_be_replaced());
+}
+
+#[test]
 fn what_a_warm_context_holds_does_not_count_against_the_next_task() {
     let mut bench = Bench::new();
     bench.warm_code("default", &format!("{{ {}; globalThis.kept = a }} 1", keeps(40))).expect("there is room");
@@ -205,6 +282,24 @@ fn an_array_too_large_for_the_engine_leaves_last_words() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success());
     assert!(text.contains("last words: engine-fatal"), "{text}");
+}
+
+/// The parser keeps what it reads outside of the heap.
+#[test]
+fn a_parser_without_memory_is_a_matter_of_memory_too() {
+    if in_child() {
+        set_last_words(speak);
+        let mut bench = Bench::new();
+        bench.code("1").expect("there is room");
+        let (_, hard) = rlimit::getrlimit(rlimit::Resource::DATA).expect("it has one");
+        rlimit::setrlimit(rlimit::Resource::DATA, 256 << 20, hard).expect("it can be lowered");
+        let result = bench.code(&format!("[{}]", "f(1),".repeat(4_000_000)));
+        panic!("the engine survived: {result:?}");
+    }
+    let output = child("a_parser_without_memory_is_a_matter_of_memory_too");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success());
+    assert!(text.contains("last words: js-heap"), "{text}");
 }
 
 #[test]
