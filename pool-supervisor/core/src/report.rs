@@ -36,7 +36,8 @@ impl Core {
         };
         // No task ran longer than its worker lives, whatever the worker says: the figure goes into everybody's shares.
         end.run_us = end.run_us.min(self.now.since(self.workers[w].born));
-        end.busy_us = end.busy_us.min(end.run_us);
+        // The wall time lacks a part of a microsecond, and a tiny task's is nothing but such a part.
+        end.busy_us = end.busy_us.min(end.run_us + 1);
         let slot = self.release_ended(w, position, &end);
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.note_proof(w, out);

@@ -48,7 +48,8 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let footprint = Footprint::new(setup).context("failed to open what memory is measured with")?;
     engine.watch_process(footprint::room_left(setup).context("failed to open what memory is measured with")?);
     let rhythm = Rhythm::new(processors());
-    let mut lane = JsLane { engine, footprint, ran: Duration::ZERO, meter: Meter::new(clock), rhythm, streamed };
+    let (ran, busy) = (Duration::ZERO, WholeMicros::default());
+    let mut lane = JsLane { engine, footprint, ran, busy, meter: Meter::new(clock), rhythm, streamed };
     let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
@@ -140,11 +141,27 @@ impl EndTask for EndScript {
     }
 }
 
+/// Times in whole microseconds, as the wire counts them. What is left of one counts with the next:
+/// tiny tasks would never be any work.
+#[derive(Debug, Default)]
+struct WholeMicros {
+    rest: Duration,
+}
+
+impl WholeMicros {
+    fn whole(&mut self, time: Duration) -> Duration {
+        let due = time + self.rest;
+        self.rest = Duration::from_nanos(u64::from(due.subsec_nanos() % 1000));
+        due - self.rest
+    }
+}
+
 struct JsLane {
     engine: js::Engine,
     footprint: Footprint,
     /// How long tasks have run since the process's memory was looked at.
     ran: Duration,
+    busy: WholeMicros,
     meter: Meter,
     rhythm: Rhythm,
     /// The id of the running task if its console lines are sent as they come.
@@ -203,7 +220,7 @@ impl JsLane {
         let making = if job.realm == Realm::Fresh { entered - began } else { Duration::ZERO };
         // A short task's CPU time is its wall time, and has the waiting in it.
         let waited = if end.cpu == ended - entered { Duration::ZERO } else { waited };
-        end.busy = Some(end.cpu + waited + making);
+        end.busy = Some(self.busy.whole(end.cpu + waited + making));
         self.ran += ended - began;
         if was_read && !self.engine.must_be_replaced() {
             end.spoiled |= !self.clear_up();
@@ -398,6 +415,16 @@ mod tests {
         assert_eq!(logs_json(&[], false), b"[]");
         let text = String::from_utf8(logs_json(&[line("a\n"), line("b")], true)).unwrap();
         assert_eq!(text, r#"[{"level":"warn","text":"a\n"},{"level":"warn","text":"b"},{"truncated":true}]"#);
+    }
+
+    #[test]
+    fn parts_of_a_microsecond_add_up() {
+        let mut busy = WholeMicros::default();
+        let told = |times: &[u64], busy: &mut WholeMicros| {
+            times.iter().map(|ns| busy.whole(Duration::from_nanos(*ns)).as_nanos()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[400, 400, 400, 1_900, 0], &mut busy), [0, 0, 1_000, 2_000, 0]);
+        assert_eq!(told(&[1_000_000_900], &mut busy), [1_000_001_000]);
     }
 
     #[test]
