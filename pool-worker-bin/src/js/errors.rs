@@ -5,6 +5,7 @@
 //! is put together from the frames that V8 captured, never from the `stack` property.
 
 use super::frozen;
+use super::held;
 use super::host::{key, text};
 use super::inspect;
 use super::task::{FailureKind, JsFailure};
@@ -16,6 +17,12 @@ const MAX_NAME_BYTES: usize = 256;
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 const MAX_STACK_BYTES: usize = 16 * 1024;
 const MAX_FRAME_NAME_BYTES: usize = 512;
+
+const MAX_SHORT_BYTES: usize = 200;
+
+/// What V8 says where code may not be made from strings. It has no way to say it otherwise.
+const NO_CODE: &str = "Code generation from strings disallowed for this context";
+const WHAT_ALLOWS_CODE: &str = "; the setting `js.allowCodeGeneration` allows it";
 
 /// Longer strings are not looked into: flattening one could need hundreds of megabytes.
 const MAX_READ_CHARS: usize = 1 << 20;
@@ -89,12 +96,12 @@ pub(super) fn own_data<'s>(
     frozen::value_behind(scope, v8::Local::<v8::Function>::try_from(getter).ok()?)
 }
 
-/// A data property of the object or its prototypes that is a string.
-fn data_string<'s>(
+/// A data property of the object or its prototypes.
+pub(super) fn data<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
     name: &str,
-) -> Option<v8::Local<'s, v8::String>> {
+) -> Option<v8::Local<'s, v8::Value>> {
     let name = key(scope, name);
     let mut holder = object;
     for _ in 0..MAX_PROTOTYPES {
@@ -102,11 +109,20 @@ fn data_string<'s>(
             return None;
         }
         if let Some(value) = own_data(scope, holder, name.into()) {
-            return v8::Local::<v8::String>::try_from(value).ok();
+            return Some(value);
         }
         holder = v8::Local::<v8::Object>::try_from(holder.get_prototype(scope)?).ok()?;
     }
     None
+}
+
+/// The same, if it is a string.
+fn data_string<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'s, v8::Object>,
+    name: &str,
+) -> Option<v8::Local<'s, v8::String>> {
+    v8::Local::<v8::String>::try_from(data(scope, object, name)?).ok()
 }
 
 /// Describes a thrown value, or a promise's reason.
@@ -123,6 +139,7 @@ pub(super) fn describe(
     let kind = marked_kind(scope, thrown).unwrap_or(FailureKind::Exception);
     let mut failure = JsFailure::new(kind, &name, text);
     failure.stack = stack_of(scope, thrown, message, &header(&failure.name, &failure.message));
+    failure.held = held::held_by(scope, thrown);
     failure
 }
 
@@ -160,7 +177,7 @@ fn location(scope: &mut v8::PinScope<'_, '_>, message: v8::Local<'_, v8::Message
     Some(format!("{name}:{line}:{}", message.get_start_column() + 1))
 }
 
-fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::Value>) -> (String, String) {
+pub(super) fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::Value>) -> (String, String) {
     let thrown = v8::Local::new(scope, thrown);
     if let Ok(object) = v8::Local::<v8::Object>::try_from(thrown)
         && !thrown.is_proxy()
@@ -171,8 +188,11 @@ fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::
                 .map(|name| bounded(scope, name, MAX_NAME_BYTES))
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| "Error".to_owned());
-            let message = message.map(|text| bounded(scope, text, MAX_MESSAGE_BYTES));
-            return (name, message.unwrap_or_default());
+            let mut message = message.map(|text| bounded(scope, text, MAX_MESSAGE_BYTES)).unwrap_or_default();
+            if message == NO_CODE && thrown.is_native_error() {
+                message.push_str(WHAT_ALLOWS_CODE);
+            }
+            return (name, message);
         }
     }
     let mut text = if let Ok(string) = v8::Local::<v8::String>::try_from(thrown) {
@@ -184,8 +204,16 @@ fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::
     ("Error".to_owned(), text)
 }
 
-fn header(name: &str, message: &str) -> String {
+pub(super) fn header(name: &str, message: &str) -> String {
     if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") }
+}
+
+/// An error's name and message in one short line.
+pub(super) fn short_text(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, v8::Value>) -> String {
+    let (name, message) = name_and_message(scope, error);
+    let mut text = header(&name, &message);
+    truncate(&mut text, MAX_SHORT_BYTES);
+    text
 }
 
 /// An error's stack as text, for the console.
@@ -195,7 +223,7 @@ pub(super) fn error_text(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, 
     stack_of(scope, error, None, &header).unwrap_or(header)
 }
 
-fn stack_of(
+pub(super) fn stack_of(
     scope: &mut v8::PinScope<'_, '_>,
     thrown: v8::Local<'_, v8::Value>,
     message: Option<v8::Local<'_, v8::Message>>,

@@ -34,6 +34,7 @@ mod escape;
 #[cfg(test)]
 mod escapes;
 mod frozen;
+mod held;
 mod host;
 mod inspect;
 mod lru;
@@ -54,5 +55,7 @@ mod watch;
 
 pub use engine::{Engine, EngineConfig, LogSink};
 pub use platform::{LastWords, Verdict, is_out_of_memory, set_last_words, v8_version};
-pub use task::{FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, LogLine, Realm, StopReason, Work};
+pub use task::{
+    FailureKind, Held, HeldCode, HeldError, JsFailure, JsOutcome, JsTask, LogLevel, LogLine, Realm, StopReason, Work,
+};
 pub use watch::EngineHandle;

@@ -150,10 +150,46 @@ pub struct JsFailure {
     pub stack: Option<String>,
     /// Where in the result, for values that are not JSON: `result.items[3].when`.
     pub path: Option<String>,
+    /// What else the error holds that was thrown.
+    pub held: Held,
+}
+
+/// What an error holds besides its name and message. At most 16 other errors, at most 4 deep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its `code`, if that is a string or a whole number.
+    pub code: Option<HeldCode>,
+    /// Its `cause`.
+    pub cause: Option<Box<HeldError>>,
+    /// Its `errors`; where some are left out the last one says how many.
+    pub errors: Vec<HeldError>,
+}
+
+/// The `code` of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldCode {
+    /// At most 256 bytes.
+    Text(String),
+    /// As in `structuredClone`'s errors.
+    Number(i64),
+}
+
+/// An error that another one holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldError {
+    /// Its class; nothing where the value is no error.
+    pub name: Option<String>,
+    /// Its message, or the value as text; at most 2 KiB.
+    pub message: String,
+    /// Its stack; at most 4 KiB.
+    pub stack: Option<String>,
+    /// What it holds in turn.
+    pub held: Held,
 }
 
 impl JsFailure {
     pub(super) fn new(kind: FailureKind, name: &str, message: impl Into<String>) -> Self {
-        Self { kind, name: name.to_owned(), message: message.into(), stack: None, path: None }
+        let (name, message) = (name.to_owned(), message.into());
+        Self { kind, name, message, stack: None, path: None, held: Held::default() }
     }
 }

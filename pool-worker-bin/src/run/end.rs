@@ -7,6 +7,7 @@ use pool_protocol::outcome::ErrorCode;
 use pool_protocol::worker::DoneHead;
 use serde::Serialize;
 
+use super::js_error::{CodeJson, HeldJson};
 use super::micros;
 use crate::link::{Job, Link, LinkError, StopReason};
 
@@ -125,6 +126,15 @@ pub(crate) struct TaskError<'a> {
     /// The path of the value that is no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<&'a str>,
+    /// The `code` of what JavaScript threw.
+    #[serde(rename = "errorCode", skip_serializing_if = "Option::is_none")]
+    pub(super) error_code: Option<CodeJson<'a>>,
+    /// Its `cause`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cause: Option<Box<HeldJson<'a>>>,
+    /// Its `errors`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) errors: Vec<HeldJson<'a>>,
 }
 
 impl TaskError<'_> {

@@ -11,22 +11,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pool_protocol::limits::{MAX_ERROR_BYTES, MAX_LOG_BYTES};
+use pool_protocol::limits::MAX_LOG_BYTES;
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Body, ModuleData, Realm, TaskKind};
 use pool_protocol::worker::{LogHead, LogLevel, Setup};
 use pool_worker::js;
 use serde::Serialize;
 
-use super::end::{TaskEnd, TaskError, bound};
+use super::end::TaskEnd;
 use super::footprint::{self, Bearable, Footprint};
+use super::js_error::explained;
 use super::last_words;
 use crate::clock::{Meter, ThreadClock};
 use crate::link::{EndTask, Job, Link, LinkError, Rhythm, StopOrder, StopReason, Watch};
 use crate::lockdown::CpuWall;
-
-/// A JavaScript stack in an error object.
-const MAX_STACK_BYTES: usize = 16 * 1024;
 
 /// The process's memory is looked at after tasks that ran this long together: that takes a
 /// microsecond or two, and nobody fills a process in less.
@@ -340,32 +338,6 @@ fn js_failure(failure: js::JsFailure, job: &Job, ran: Duration) -> TaskEnd {
     explained(code, failure)
 }
 
-/// The failure's text, as far as it fits. Only what JavaScript threw has a class.
-fn explained(code: ErrorCode, mut failure: js::JsFailure) -> TaskEnd {
-    if let Some(stack) = &mut failure.stack {
-        bound(stack, MAX_STACK_BYTES);
-    }
-    let mut error = TaskError {
-        name: matches!(code, ErrorCode::JsException | ErrorCode::JsSyntax).then_some(&*failure.name),
-        stack: failure.stack.as_deref(),
-        path: failure.path.as_deref(),
-        ..TaskError::new(failure.message)
-    };
-    // Escaped characters take up to six times their place: then the parts that matter less go.
-    if json_len(&error) > MAX_ERROR_BYTES {
-        error.stack = None;
-    }
-    if json_len(&error) > MAX_ERROR_BYTES {
-        error.path = None;
-        error.name = None;
-    }
-    TaskEnd::failed(code, &error)
-}
-
-fn json_len(value: &impl Serialize) -> usize {
-    serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
-}
-
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LogJson<'a> {
@@ -434,34 +406,5 @@ mod tests {
         assert!(bytes.len() <= MAX_LOG_BYTES, "{}", bytes.len());
         let seen: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(seen.as_array().unwrap().last().unwrap()["truncated"], true);
-    }
-
-    #[test]
-    fn an_error_of_the_worst_characters_still_fits() {
-        let failure = js::JsFailure {
-            kind: js::FailureKind::Exception,
-            name: "\u{1}".repeat(8192),
-            message: "\u{1}".repeat(8192),
-            stack: Some("\u{1}".repeat(16384)),
-            path: None,
-        };
-        let end = explained(ErrorCode::JsException, failure);
-        assert!(end.body.len() <= MAX_ERROR_BYTES, "{}", end.body.len());
-        assert_eq!(end.code, Some(ErrorCode::JsException));
-    }
-
-    #[test]
-    fn only_what_javascript_threw_has_a_class() {
-        let failure = js::JsFailure {
-            kind: js::FailureKind::Exception,
-            name: "TypeError".into(),
-            message: "m".into(),
-            stack: None,
-            path: None,
-        };
-        let end = explained(ErrorCode::JsSyntax, failure.clone());
-        assert_eq!(end.body, br#"{"name":"TypeError","message":"m"}"#);
-        let end = explained(ErrorCode::ResultNotSerializable, failure);
-        assert_eq!(end.body, br#"{"message":"m"}"#);
     }
 }

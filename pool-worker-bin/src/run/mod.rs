@@ -6,6 +6,7 @@ mod end;
 mod footprint;
 mod io;
 mod js;
+mod js_error;
 mod last_words;
 
 pub(crate) use end::{MAX_MESSAGE_BYTES, bound};

@@ -19,4 +19,5 @@ mod project;
 mod result;
 mod startup;
 mod support;
+mod thrown;
 mod waiting;
