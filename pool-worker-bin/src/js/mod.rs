@@ -20,7 +20,8 @@
 //! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
 //! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
 //!   code generation is off.
-//! - `NaN` and infinities become `null` in a result and `undefined` properties are left out, as `JSON.stringify` does.
+//! - `NaN` and infinities become `null` in a result, dates their text, and `undefined` properties are left out, as
+//!   `JSON.stringify` does. What else it would lose is refused.
 
 mod alloc;
 mod cache;
@@ -37,6 +38,7 @@ mod frozen;
 mod held;
 mod host;
 mod inspect;
+mod kinds;
 mod lru;
 mod memory;
 mod method;

@@ -1,14 +1,16 @@
 //! A task's result as JSON text, in one pass over the value.
 //!
-//! Decides what is a JSON value: what `JSON.stringify` would silently lose (maps, sets, dates, typed arrays, functions,
-//! symbols) is an error that names the path, unless a `toJSON` says otherwise. `toJSON` counts where it is the object's
-//! own or of its class; one planted on `Object.prototype` or `Array.prototype` does not, and the built-in one of dates
-//! does not either. Getters and proxies run, so anything may throw, and the size and depth are capped.
+//! Decides what is a JSON value: what `JSON.stringify` would silently lose (maps, sets, errors,
+//! typed arrays, functions, symbols) is an error that names the path, unless a `toJSON` says
+//! otherwise. `toJSON` counts where it is the object's own or of its class, as that of dates is;
+//! one planted on `Object.prototype` or `Array.prototype` does not. Getters and proxies run, so
+//! anything may throw, and the size and depth are capped.
 
 use super::clone;
 use super::errors::Trouble;
 use super::escape::{write_latin1, write_utf16};
 use super::host::{key, text};
+use super::kinds;
 use super::method::{is_any_planted, method};
 use super::number;
 use super::spot::{Key, Level, Spot, path};
@@ -118,9 +120,6 @@ impl Writer<'_> {
         let Some(method) = method(scope, object, self.to_json)? else {
             return Ok(None);
         };
-        if object.is_date() && is_builtin(scope, method, "toJSON") {
-            return Ok(None);
-        }
         let argument: v8::Local<v8::Value> = match spot.key {
             Key::Root => v8::String::empty(scope).into(),
             Key::Name(name) => v8::Local::new(scope, name),
@@ -164,8 +163,8 @@ impl Writer<'_> {
         object: v8::Local<'s, v8::Object>,
         spot: &Spot<'_>,
     ) -> Result<(), Trouble> {
-        if let Some(what) = not_json(object) {
-            return Err(refuse(scope, what, spot));
+        if let Some(what) = kinds::not_json(scope, object) {
+            return Err(refuse(scope, &what, spot));
         }
         if let Some(primitive) = unboxed(scope, object)? {
             self.primitive(scope, primitive, spot)?;
@@ -221,6 +220,11 @@ impl Writer<'_> {
             key_conversion: v8::KeyConversionMode::ConvertToString,
         };
         let names = level.object.get_own_property_names(scope, names).ok_or(Trouble::Thrown)?;
+        if names.length() == 0
+            && let Some(what) = kinds::kind_of_empty(scope, level.object)
+        {
+            return Err(refuse(scope, &what, level.spot));
+        }
         self.out.push(b'{');
         let mut first = true;
         for index in 0..names.length() {
@@ -270,40 +274,6 @@ impl Writer<'_> {
     fn too_large(&self) -> Trouble {
         let message = format!("the result is larger than the limit of {} bytes", self.limit);
         JsFailure::new(FailureKind::OutputLimit, "RangeError", message).into()
-    }
-}
-
-fn is_builtin(scope: &mut v8::PinScope<'_, '_>, function: v8::Local<'_, v8::Function>, name: &str) -> bool {
-    // A function made by V8 belongs to no script, and its own name cannot be changed. A proxy has no name that V8 could give.
-    !function.is_proxy()
-        && function.get_script_line_number().is_none()
-        && function.get_name(scope).to_rust_string_lossy(scope) == name
-}
-
-/// Names the kinds of object that JSON has no form for.
-fn not_json(object: v8::Local<'_, v8::Object>) -> Option<&'static str> {
-    if object.is_callable() {
-        Some("a function")
-    } else if object.is_array() {
-        None
-    } else if object.is_date() {
-        Some("a Date")
-    } else if object.is_map() || object.is_weak_map() {
-        Some("a Map")
-    } else if object.is_set() || object.is_weak_set() {
-        Some("a Set")
-    } else if object.is_array_buffer_view() {
-        Some("a typed array")
-    } else if object.is_array_buffer() || object.is_shared_array_buffer() {
-        Some("an ArrayBuffer")
-    } else if object.is_promise() {
-        Some("a promise inside the result; await it first")
-    } else if object.is_big_int_object() {
-        Some("a BigInt")
-    } else if object.is_symbol_object() {
-        Some("a symbol")
-    } else {
-        None
     }
 }
 
