@@ -2,13 +2,24 @@
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::host::throw_range_error;
+use super::host::{key, text, throw_range_error, throw_type_error};
+
+/// The name and code that browsers give to this error. Theirs is a `DOMException`, which a task
+/// has not; code looks at the name.
+const NAME: &str = "DataCloneError";
+const CODE: i32 = 25;
 
 struct Delegate;
 
 impl v8::ValueSerializerImpl for Delegate {
     fn throw_data_clone_error<'s>(&self, scope: &mut v8::PinScope<'s, '_>, message: v8::Local<'s, v8::String>) {
-        let error = v8::Exception::type_error(scope, message);
+        let error = v8::Exception::error(scope, message);
+        if let Ok(object) = v8::Local::<v8::Object>::try_from(error) {
+            let (name, value) = (key(scope, "name"), text(scope, NAME));
+            object.define_own_property(scope, name.into(), value.into(), v8::PropertyAttribute::DONT_ENUM);
+            let (name, value) = (key(scope, "code"), v8::Integer::new(scope, CODE));
+            object.define_own_property(scope, name.into(), value.into(), v8::PropertyAttribute::DONT_ENUM);
+        }
         scope.throw_exception(error);
     }
 }
@@ -21,6 +32,9 @@ pub(super) fn structured_clone<'s>(
     args: v8::FunctionCallbackArguments<'s>,
     mut rv: v8::ReturnValue<'s, v8::Value>,
 ) {
+    if args.length() == 0 {
+        return throw_type_error(scope, "structuredClone needs a value");
+    }
     let context = scope.get_current_context();
     let serializer = v8::ValueSerializer::new(scope, Box::new(Delegate));
     serializer.write_header();

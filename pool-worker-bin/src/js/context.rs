@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::atomics;
 use super::cache::SourceCache;
 use super::console;
 use super::frozen::{self, KnownCode};
@@ -234,15 +235,9 @@ impl Realms {
             delete(scope, global, "WebAssembly");
             return;
         }
-        // Their callbacks would run from the queue that WebAssembly needs pumped, in whichever task
+        // Its callbacks would run from the queue that WebAssembly needs pumped, in whichever task
         // comes next.
         delete(scope, global, "FinalizationRegistry");
-        let atomics = key(scope, "Atomics");
-        if let Some(atomics) = global.get(scope, atomics.into())
-            && let Ok(atomics) = v8::Local::<v8::Object>::try_from(atomics)
-        {
-            delete(scope, atomics, "waitAsync");
-        }
     }
 }
 
@@ -260,11 +255,12 @@ fn queue_pointer(queue: &v8::MicrotaskQueueHandle) -> *mut v8::MicrotaskQueue {
 pub(super) fn install_globals(scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) {
     let global = context.global(scope);
     for (name, callback) in globals() {
-        define_function(scope, global, name, callback);
+        define_function(scope, global, name, 0, callback);
     }
+    atomics::install(scope, global);
     let console = v8::Object::new(scope);
     for (name, callback) in console::functions() {
-        define_function(scope, console, name, callback);
+        define_function(scope, console, name, 0, callback);
     }
     let name = key(scope, "console");
     global.define_own_property(scope, name.into(), console.into(), v8::PropertyAttribute::DONT_ENUM);
@@ -272,7 +268,9 @@ pub(super) fn install_globals(scope: &mut v8::PinScope<'_, '_>, context: v8::Loc
 
 /// Addresses of everything native that a context can refer to: a snapshot stores positions in this list.
 pub(super) fn external_references() -> Vec<v8::ExternalReference> {
-    globals().into_iter().chain(console::functions()).map(|(_, function)| v8::ExternalReference { function }).collect()
+    let atomics = atomics::functions().into_iter().map(|(name, _, function)| (name, function));
+    let functions = globals().into_iter().chain(console::functions()).chain(atomics);
+    functions.map(|(_, function)| v8::ExternalReference { function }).collect()
 }
 
 type Native = (&'static str, v8::FunctionCallback);
@@ -293,11 +291,13 @@ pub(super) fn define_function(
     scope: &mut v8::PinScope<'_, '_>,
     target: v8::Local<'_, v8::Object>,
     name: &str,
+    parameters: i32,
     callback: v8::FunctionCallback,
 ) {
     let name = key(scope, name);
     let function = v8::Function::builder_raw(callback)
         .constructor_behavior(v8::ConstructorBehavior::Throw)
+        .length(parameters)
         .build(scope)
         .expect("a new context has room for its own functions");
     function.set_name(name);

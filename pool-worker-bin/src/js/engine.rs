@@ -145,6 +145,8 @@ impl Engine {
         let watch = Arc::new(Watch::new(isolate.thread_safe_handle()));
         let host = Rc::new(Host {
             timers: RefCell::new(Timers::default()),
+            waiters: RefCell::default(),
+            uncaught: RefCell::default(),
             log: RefCell::new(TaskLog::new(sink, config.log_limit_bytes)),
             modules: RefCell::new(None),
             roots: ModuleRoots::new(&config.module_roots, &config.module_links, &config.conditions),
@@ -290,8 +292,7 @@ impl Engine {
         let result = self.execute(task, realm);
         self.finish_posted_work();
         self.memory.end(&mut self.isolate);
-        self.host.timers.borrow_mut().clear();
-        *self.host.modules.borrow_mut() = None;
+        self.host.end();
         result
     }
 

@@ -17,35 +17,31 @@ use super::task::Work;
 
 const FREEZE: &str = include_str!("freeze.js");
 
-/// What shows one task's doings to another and cannot be frozen: the last match, and callbacks that come from outside of
-/// the language.
-const STATEFUL: &[(&str, &[&str])] = &[
-    (
-        "RegExp",
-        &[
-            "input",
-            "$_",
-            "lastMatch",
-            "$&",
-            "lastParen",
-            "$+",
-            "leftContext",
-            "$`",
-            "rightContext",
-            "$'",
-            "$1",
-            "$2",
-            "$3",
-            "$4",
-            "$5",
-            "$6",
-            "$7",
-            "$8",
-            "$9",
-        ],
-    ),
-    ("Atomics", &["waitAsync"]),
-];
+/// What shows one task's doings to another and cannot be frozen: the last match.
+const STATEFUL: &[(&str, &[&str])] = &[(
+    "RegExp",
+    &[
+        "input",
+        "$_",
+        "lastMatch",
+        "$&",
+        "lastParen",
+        "$+",
+        "leftContext",
+        "$`",
+        "rightContext",
+        "$'",
+        "$1",
+        "$2",
+        "$3",
+        "$4",
+        "$5",
+        "$6",
+        "$7",
+        "$8",
+        "$9",
+    ],
+)];
 
 /// Keys that a context may have: each becomes a parameter.
 const MAX_NAMES: u32 = 1000;
@@ -90,7 +86,7 @@ pub(super) fn freeze(scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8
     take_away(scope, math, "random");
     {
         use v8::MapFnTo as _;
-        define_function(scope, math, "random", random::random.map_fn_to());
+        define_function(scope, math, "random", 0, random::random.map_fn_to());
     }
     let source = v8::String::new(scope, FREEZE)?;
     let plan = v8::Script::compile(scope, source, None)?.run(scope)?;

@@ -9,15 +9,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::atomics::Waiters;
 use super::console::TaskLog;
 use super::modules::{Lexer, ModuleRoots, Modules};
 use super::random::Random;
+use super::task::JsFailure;
 use super::timers::Timers;
 use super::watch::Watch;
 
 /// State shared between the engine and the functions it gives to JavaScript.
 pub(super) struct Host {
     pub(super) timers: RefCell<Timers>,
+    pub(super) waiters: RefCell<Waiters>,
+    /// What a callback of `queueMicrotask` threw first.
+    pub(super) uncaught: RefCell<Option<JsFailure>>,
     pub(super) log: RefCell<TaskLog>,
     pub(super) modules: RefCell<Option<Rc<Modules>>>,
     pub(super) roots: ModuleRoots,
@@ -46,6 +51,14 @@ impl Host {
         if *current != project {
             project.clone_into(&mut current);
         }
+    }
+
+    /// The task is over: nothing that it waits for will come, and nothing it left is another's.
+    pub(super) fn end(&self) {
+        self.timers.borrow_mut().clear();
+        self.waiters.borrow_mut().clear();
+        self.uncaught.take();
+        *self.modules.borrow_mut() = None;
     }
 
     /// A number that projects share by accident only, below 2²⁰.

@@ -11,12 +11,12 @@
 //! `require` in code and functions, no file, no network.
 //!
 //! Rules that are this engine's own, where the language leaves a choice:
-//! - A rejected promise that nobody handles and that is not the task's result is ignored. An exception thrown by a timer's
-//!   callback ends the task, as an uncaught exception ends a program.
+//! - A rejected promise that nobody handles and that is not the task's result is ignored. An exception thrown by a
+//!   callback of a timer or of `queueMicrotask` ends the task, as an uncaught exception ends a program.
 //! - Timers that are left when the result is there are dropped, in every realm.
-//! - Clean-up callbacks of `FinalizationRegistry` never run, and promises of `Atomics.waitAsync`
-//!   never settle: that would be in another task's time. Where WebAssembly is allowed, the engine
-//!   must run its queue of posted work, so there both are taken away instead.
+//! - Clean-up callbacks of `FinalizationRegistry` never run: that would be in another task's time.
+//!   Where WebAssembly is allowed, the engine must run its queue of posted work, so there it is
+//!   taken away instead. `Atomics.waitAsync` is our own, for the same reason.
 //! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
 //! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
 //!   code generation is off.
@@ -24,6 +24,7 @@
 //!   `JSON.stringify` does. What else it would lose is refused.
 
 mod alloc;
+mod atomics;
 mod cache;
 mod clone;
 mod code;

@@ -8,7 +8,7 @@ use super::frozen;
 use super::host::Host;
 use super::modules::{self, Callee};
 use super::serialize::serialize;
-use super::settle::settle;
+use super::settle::{run_microtasks, settle};
 use super::task::{FailureKind, JsFailure, Realm, Work};
 
 /// What a task needs besides its realm.
@@ -50,10 +50,7 @@ pub(super) fn perform<'s>(
     let json = serialize(scope, value, bench.result_limit, &bench.host.watch)?;
     if value.is_object() {
         // Getters and `toJSON` may have queued something: it is this task's, not the next one's.
-        queue.perform_checkpoint(scope);
-        if bench.host.watch.stopped() {
-            return Err(Trouble::Thrown);
-        }
+        run_microtasks(scope, bench.host, &queue)?;
     }
     Ok(json)
 }

@@ -20,10 +20,7 @@ pub(super) fn settle<'s>(
 ) -> Result<v8::Local<'s, v8::Value>, Trouble> {
     let Some(promise) = as_promise(scope, value)? else {
         // Microtasks may be left all the same, and must not meet the next task.
-        queue.perform_checkpoint(scope);
-        if host.watch.stopped() {
-            return Err(Trouble::Thrown);
-        }
+        run_microtasks(scope, host, queue)?;
         return Ok(value);
     };
     wait(scope, host, queue, promise)?;
@@ -44,10 +41,7 @@ pub(super) fn wait(
     promise: v8::Local<'_, v8::Promise>,
 ) -> Result<(), Trouble> {
     loop {
-        queue.perform_checkpoint(scope);
-        if host.watch.stopped() {
-            return Err(Trouble::Thrown);
-        }
+        run_microtasks(scope, host, queue)?;
         if promise.state() != v8::PromiseState::Pending {
             return Ok(());
         }
@@ -64,6 +58,23 @@ pub(super) fn wait(
             return Err(Trouble::Thrown);
         }
         timers::fire_one(scope, Instant::now()).ok_or(Trouble::Thrown)?;
+    }
+}
+
+/// Runs microtasks until none is left. What a callback of `queueMicrotask` throws ends the task, as
+/// it does in a timer's.
+pub(super) fn run_microtasks(
+    scope: &mut v8::PinScope<'_, '_>,
+    host: &Host,
+    queue: &v8::MicrotaskQueue,
+) -> Result<(), Trouble> {
+    queue.perform_checkpoint(scope);
+    if host.watch.stopped() {
+        return Err(Trouble::Thrown);
+    }
+    match host.uncaught.take() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
     }
 }
 

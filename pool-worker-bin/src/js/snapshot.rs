@@ -10,7 +10,7 @@ use super::{context, platform};
 /// Length of the trailer: checksum of everything before, then a magic word that changes when our globals do.
 const TRAILER_BYTES: usize = 16;
 
-const MAGIC: &[u8; 8] = b"poolsnp1";
+const MAGIC: &[u8; 8] = b"poolsnp2";
 
 /// V8 reads its own header without looking at the length first.
 const MIN_BLOB_BYTES: usize = 4096;

@@ -1,4 +1,5 @@
-//! `setTimeout`, `setInterval` and their `clear` functions: a heap of deadlines per task.
+//! `setTimeout`, `setInterval` and their `clear` functions: a heap of deadlines per task; and
+//! `queueMicrotask`.
 //!
 //! Owns the pending timers of the running task; all go when it ends. Must not wait: the loop in `settle` does.
 
@@ -6,18 +7,33 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::host::{host, throw_range_error, throw_type_error};
+use super::errors;
+use super::host::{host, text, throw_range_error, throw_type_error};
 
 /// Timers a task may have at a time: each holds memory that the heap limit does not count.
-const MAX_TIMERS: usize = 100_000;
+pub(super) const MAX_TIMERS: usize = 100_000;
 
 /// Longest delay; longer ones count as 1 ms, as in browsers and Node.
 const MAX_DELAY_MS: f64 = 2_147_483_647.0;
 
-/// A function to call, with its arguments.
-pub(super) struct Timer {
-    callback: v8::Global<v8::Function>,
-    args: Vec<v8::Global<v8::Value>>,
+/// What happens when a timer is due.
+#[derive(Clone)]
+pub(super) enum What {
+    /// A function is called, with its arguments.
+    Call(v8::Global<v8::Function>, Vec<v8::Global<v8::Value>>),
+    /// A promise of ours gets this text as its value.
+    Settle(v8::Global<v8::PromiseResolver>, &'static str),
+}
+
+impl What {
+    /// The promise becomes that.
+    pub(super) fn settle(resolver: v8::Global<v8::PromiseResolver>, value: &'static str) -> Self {
+        Self::Settle(resolver, value)
+    }
+}
+
+struct Timer {
+    what: What,
     repeat: Option<Duration>,
 }
 
@@ -50,7 +66,12 @@ impl Timers {
         None
     }
 
-    fn add(&mut self, timer: Timer, delay: Duration) -> u32 {
+    /// A timer that fires once, so many milliseconds from now; its id.
+    pub(super) fn add(&mut self, what: What, delay_ms: f64) -> u32 {
+        self.put(Timer { what, repeat: None }, Duration::from_secs_f64(delay_ms / 1000.0))
+    }
+
+    fn put(&mut self, timer: Timer, delay: Duration) -> u32 {
         self.last_id += 1;
         let id = self.last_id;
         self.due.push(Reverse((Instant::now() + delay, id)));
@@ -58,7 +79,8 @@ impl Timers {
         id
     }
 
-    fn remove(&mut self, id: u32) {
+    /// The timer will not fire.
+    pub(super) fn remove(&mut self, id: u32) {
         self.live.remove(&id);
         // A task that sets and clears in a loop must not grow the heap of deadlines.
         if self.due.len() > 2 * self.live.len() + 64 {
@@ -67,8 +89,15 @@ impl Timers {
         }
     }
 
+    /// The same, if the task has set it: it may not guess the numbers of ours.
+    fn clear_own(&mut self, id: u32) {
+        if matches!(self.live.get(&id), Some(Timer { what: What::Call(..), .. })) {
+            self.remove(id);
+        }
+    }
+
     /// Takes the next timer that is due; an interval is put back.
-    fn pop_due(&mut self, now: Instant) -> Option<(v8::Global<v8::Function>, Vec<v8::Global<v8::Value>>)> {
+    fn pop_due(&mut self, now: Instant) -> Option<(u32, What)> {
         let due = self.next_due()?;
         if due > now {
             return None;
@@ -77,25 +106,33 @@ impl Timers {
         let repeat = self.live.get(&id)?.repeat;
         if let Some(period) = repeat {
             self.due.push(Reverse((now + period, id)));
-            let timer = self.live.get(&id)?;
-            Some((timer.callback.clone(), timer.args.clone()))
-        } else {
-            let timer = self.live.remove(&id)?;
-            Some((timer.callback, timer.args))
+            return Some((id, self.live.get(&id)?.what.clone()));
         }
+        Some((id, self.live.remove(&id)?.what))
     }
 }
 
-/// Calls the next timer that is due at `now`. `Some(false)`: none was; `None`: it threw.
+/// Fires the next timer that is due at `now`. `Some(false)`: none was; `None`: it threw.
 pub(super) fn fire_one(scope: &mut v8::PinScope<'_, '_>, now: Instant) -> Option<bool> {
-    let Some((callback, args)) = host(scope).timers.borrow_mut().pop_due(now) else {
+    let host = host(scope);
+    let due = host.timers.borrow_mut().pop_due(now);
+    let Some((id, what)) = due else {
         return Some(false);
     };
     v8::scope!(let scope, scope);
-    let callback = v8::Local::new(scope, callback);
-    let args: Vec<_> = args.iter().map(|arg| v8::Local::new(scope, arg)).collect();
-    let receiver = v8::undefined(scope).into();
-    callback.call(scope, receiver, &args)?;
+    match what {
+        What::Call(callback, args) => {
+            let callback = v8::Local::new(scope, callback);
+            let args: Vec<_> = args.iter().map(|arg| v8::Local::new(scope, arg)).collect();
+            let receiver = v8::undefined(scope).into();
+            callback.call(scope, receiver, &args)?;
+        }
+        What::Settle(resolver, value) => {
+            host.waiters.borrow_mut().timed_out(id);
+            let value = text(scope, value);
+            v8::Local::new(scope, resolver).resolve(scope, value.into())?;
+        }
+    }
     Some(true)
 }
 
@@ -133,18 +170,16 @@ fn set_timer<'s>(
     };
     let delay_ms = if (1.0..=MAX_DELAY_MS).contains(&delay_ms) { delay_ms } else { 1.0 };
     let delay = Duration::from_secs_f64(delay_ms.trunc() / 1000.0);
-    let timer = Timer {
-        callback: v8::Global::new(scope, callback),
-        args: (2..args.length()).map(|index| v8::Global::new(scope, args.get(index))).collect(),
-        repeat: repeats.then_some(delay),
-    };
+    let given = (2..args.length()).map(|index| v8::Global::new(scope, args.get(index))).collect();
+    let what = What::Call(v8::Global::new(scope, callback), given);
+    let timer = Timer { what, repeat: repeats.then_some(delay) };
     let host = host(scope);
     let mut timers = host.timers.borrow_mut();
     if timers.live.len() >= MAX_TIMERS {
         drop(timers);
         return throw_range_error(scope, "too many timers: a task may have 100000 at a time");
     }
-    rv.set_uint32(timers.add(timer, delay));
+    rv.set_uint32(timers.put(timer, delay));
 }
 
 /// `clearTimeout(id)` and `clearInterval(id)`
@@ -153,10 +188,19 @@ pub(super) fn clear_timer<'s>(
     args: v8::FunctionCallbackArguments<'s>,
     _rv: v8::ReturnValue<'s, v8::Value>,
 ) {
-    // Ids are numbers; anything else names no timer, and must not run user code to find out.
-    if let Ok(id) = v8::Local::<v8::Uint32>::try_from(args.get(0)) {
-        host(scope).timers.borrow_mut().remove(id.value());
+    // An id may have become text on its way, as a key of an object does. Anything else names no
+    // timer, and must not run user code to find out.
+    let id = args.get(0);
+    if !id.is_number() && !id.is_string() {
+        return;
     }
+    let id = id.number_value(scope).unwrap_or(f64::NAN);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is no id becomes 0, as NaN does"
+    )]
+    host(scope).timers.borrow_mut().clear_own(id as u32);
 }
 
 /// `queueMicrotask(callback)`
@@ -168,9 +212,46 @@ pub(super) fn queue_microtask<'s>(
     let Ok(callback) = v8::Local::<v8::Function>::try_from(args.get(0)) else {
         return throw_type_error(scope, "the argument of queueMicrotask must be a function");
     };
+    // V8 drops what a callback throws, so ours is called in its place.
+    let Some(microtask) = v8::Function::builder(run_microtask)
+        .data(callback.into())
+        .constructor_behavior(v8::ConstructorBehavior::Throw)
+        .build(scope)
+    else {
+        return;
+    };
     // The context's own queue, not the isolate's: that one is never run.
     let context = scope.get_current_context();
     if let Some(queue) = context.get_microtask_queue() {
-        queue.enqueue_microtask(scope, callback);
+        queue.enqueue_microtask(scope, microtask);
+    }
+}
+
+/// Calls what `queueMicrotask` was given. An exception is kept for `settle`, which ends the task
+/// with it; no other callback is called after it.
+fn run_microtask<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    args: v8::FunctionCallbackArguments<'s>,
+    _rv: v8::ReturnValue<'s, v8::Value>,
+) {
+    let host = host(scope);
+    let callback = v8::Local::<v8::Function>::try_from(args.data()).expect("it was made with a function");
+    if host.uncaught.borrow().is_some() {
+        return;
+    }
+    v8::tc_scope!(let scope, scope);
+    let receiver = v8::undefined(scope).into();
+    if callback.call(scope, receiver, &[]).is_some() {
+        return;
+    }
+    if scope.has_terminated() {
+        scope.rethrow();
+        return;
+    }
+    let message = scope.message();
+    let thrown = scope.exception();
+    scope.reset();
+    if let Some(thrown) = thrown {
+        *host.uncaught.borrow_mut() = Some(errors::describe(scope, thrown, message));
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 
+mod atomics;
 mod bench;
 mod code;
 mod console;

@@ -92,9 +92,15 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     ),
     difference(
         "Atomics.waitAsync",
-        How::Removed,
-        When::Allowed,
-        "with WebAssembly its promises would settle in another task's time; without, they never settle",
+        How::Replaced,
+        When::Always,
+        "a wait ends with its task; V8's own would be answered in another task's time",
+    ),
+    difference(
+        "Atomics.notify",
+        How::Replaced,
+        When::Always,
+        "wakes those waits, and none of the instruction `memory.atomic.wait` of WebAssembly",
     ),
     difference(
         "Atomics.wait",
@@ -124,12 +130,6 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         How::Removed,
         When::Frozen,
         "a compilation that a task leaves would answer in another task's time",
-    ),
-    difference(
-        "Atomics.waitAsync",
-        How::Removed,
-        When::Frozen,
-        "an answer to a task that is over would come in another task's time",
     ),
     Difference {
         path: "RegExp.$1",
