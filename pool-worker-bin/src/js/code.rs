@@ -3,11 +3,20 @@
 //! Decides how a task's code is meant. Source is never pasted into other source unchecked: wherever a wrapper is needed,
 //! a second parse proves that the text cannot close the wrapper and go on outside of it.
 
+mod kept;
 pub(super) mod strict;
 
 use super::errors::{self, Trouble};
 use super::host::{host, key, text};
 use super::task::{FailureKind, JsFailure};
+
+/// Gives the two functions that are wanted, and empties the global object.
+const TAKE_OUT: &str = "(() => {
+    const taken = [(async () => {}).constructor, eval];
+    const [global, { deleteProperty, ownKeys }] = [globalThis, Reflect];
+    for (const name of ownKeys(global)) deleteProperty(global, name);
+    return taken;
+})()";
 
 /// Name of the user's source in stacks.
 pub(super) const SCRIPT_NAME: &str = "task.js";
@@ -16,6 +25,8 @@ pub(super) const SCRIPT_NAME: &str = "task.js";
 pub(super) enum Compiled<'s> {
     /// Its completion value is the result.
     Script(v8::Local<'s, v8::Script>),
+    /// The same, and its context must not be kept.
+    Leaving(v8::Local<'s, v8::Script>),
     /// What it returns is the result.
     Body(v8::Local<'s, v8::Function>),
 }
@@ -28,9 +39,11 @@ struct Rejection {
 
 /// A context in which no code of a task ever runs, only the parser: it tells whether a text is the body of an async
 /// function by itself. V8's `AsyncFunction` constructor makes that check, and wants code generation allowed.
+/// It also tells which functions a script declares.
 pub(super) struct BodyChecker {
     context: v8::Global<v8::Context>,
     constructor: v8::Global<v8::Function>,
+    eval: v8::Global<v8::Function>,
 }
 
 impl BodyChecker {
@@ -40,10 +53,46 @@ impl BodyChecker {
         let context = v8::Context::new(scope, v8::ContextOptions::default());
         context.set_allow_generation_from_strings(true);
         let scope = &mut v8::ContextScope::new(scope, context);
-        let source = text(scope, "(async () => {}).constructor");
-        let constructor = v8::Script::compile(scope, source, None)?.run(scope)?;
-        let constructor = v8::Local::<v8::Function>::try_from(constructor).ok()?;
-        Some(Self { context: v8::Global::new(scope, context), constructor: v8::Global::new(scope, constructor) })
+        let source = text(scope, TAKE_OUT);
+        let taken = v8::Script::compile(scope, source, None)?.run(scope)?;
+        let taken = v8::Local::<v8::Array>::try_from(taken).ok()?;
+        let constructor = v8::Local::<v8::Function>::try_from(taken.get_index(scope, 0)?).ok()?;
+        let eval = v8::Local::<v8::Function>::try_from(taken.get_index(scope, 1)?).ok()?;
+        Some(Self {
+            context: v8::Global::new(scope, context),
+            constructor: v8::Global::new(scope, constructor),
+            eval: v8::Global::new(scope, eval),
+        })
+    }
+
+    /// The functions that a script declares at its top, by their names; `None` if there is no
+    /// telling. It is evaluated with a `throw` before all of it: the language has made its
+    /// functions by then, and nothing else has happened.
+    fn functions_of(&self, scope: &mut v8::PinScope<'_, '_>, source: &str) -> Option<Vec<String>> {
+        v8::scope!(let scope, scope);
+        let context = v8::Local::new(scope, &self.context);
+        let scope = &mut v8::ContextScope::new(scope, context);
+        v8::tc_scope!(let scope, scope);
+        let mark = host(scope).project_number();
+        let source = source_text(scope, &format!("throw 0;\n{source}\n//{mark}")).ok()?;
+        let receiver = v8::undefined(scope).into();
+        v8::Local::new(scope, &self.eval).call(scope, receiver, &[source.into()]);
+        if scope.has_terminated() || !scope.exception()?.is_number() {
+            return None;
+        }
+        scope.reset();
+        let global = context.global(scope);
+        let declared = global.get_own_property_names(scope, v8::GetPropertyNamesArgs::default())?;
+        let mut names = Vec::new();
+        for index in 0..declared.length() {
+            let name = declared.get_index(scope, index)?;
+            if global.get(scope, name)?.is_function() {
+                names.push(name.to_rust_string_lossy(scope));
+            }
+            global.delete(scope, name)?;
+        }
+        // It would be assigned to, which makes no property.
+        (!names.iter().any(|name| name == "__proto__")).then_some(names)
     }
 
     /// Whether `source` is a body. It has the project after it, in a comment: V8 keeps what it has
@@ -93,11 +142,11 @@ pub(super) fn compile_code<'s>(
             {
                 return Ok(Compiled::Body(body));
             }
-            return Ok(Compiled::Script(if keep_scope {
-                compile_block(scope, source).unwrap_or(script)
+            return Ok(if keep_scope {
+                kept::for_kept_context(scope, checker, source, script)
             } else {
-                script
-            }));
+                Compiled::Script(script)
+            });
         }
         Err(rejection) => rejection,
     };
@@ -230,15 +279,6 @@ fn compile_script<'s>(
     let origin = origin(scope, SCRIPT_NAME, wrapped_lines, false);
     // All wrappers of one line are two characters long.
     attempt(scope, 2 * wrapped_lines, |scope| v8::Script::compile(scope, text, Some(&origin)))
-}
-
-/// The code as a block: its `let`, `const` and classes then end with the task. Only for text that is a script by itself.
-fn compile_block<'s>(scope: &mut v8::PinScope<'s, '_>, source: &str) -> Option<v8::Local<'s, v8::Script>> {
-    let head = source.trim_start();
-    let strict = head.starts_with("'use strict'") || head.starts_with("\"use strict\"");
-    let directive = if strict { "'use strict';" } else { "" };
-    let text = v8::String::new(scope, &format!("{directive}{{\n{source}\n}}"))?;
-    compile_script(scope, text, 1).ok()
 }
 
 /// The code as the body of an ordinary function, for `return` at the top. V8 parses a body as such.

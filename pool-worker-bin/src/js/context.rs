@@ -6,7 +6,7 @@
 //! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
 //! queue or a security token.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::atomics;
@@ -32,6 +32,8 @@ pub(super) struct RealmState {
     /// Of the frozen realm.
     pub(super) known: RefCell<KnownCode>,
     pub(super) modules: Rc<Modules>,
+    /// A script has left names in it that the next one could not declare again.
+    pub(super) is_spoiled: Cell<bool>,
 }
 
 /// What every context of an engine has in common.
@@ -225,6 +227,7 @@ impl Realms {
             functions: RefCell::default(),
             known: RefCell::default(),
             modules: Rc::default(),
+            is_spoiled: Cell::default(),
         })
     }
 

@@ -317,7 +317,7 @@ impl Engine {
         match task.realm {
             Realm::Fresh => {}
             Realm::Warm => {
-                if realm.modules.failed() || leaves_doubt(result) {
+                if realm.modules.failed() || realm.is_spoiled.get() || leaves_doubt(result) {
                     self.realms.discard_warm(task.project);
                 } else if has_microtasks {
                     realm.forget_microtasks(&mut self.isolate);

@@ -17,6 +17,7 @@
 //! - Clean-up callbacks of `FinalizationRegistry` never run: that would be in another task's time.
 //!   Where WebAssembly is allowed, the engine must run its queue of posted work, so there it is
 //!   taken away instead. `Atomics.waitAsync` is our own, for the same reason.
+//! - In a warm realm, what a script declares with `let`, `const` or `class` ends with the task.
 //! - What a task's `context` makes global in a warm realm stays there, like everything else the project leaves.
 //! - `import()` works in modules alone, and so does `Function('return this')()`, the old way to the global object, where
 //!   code generation is off.

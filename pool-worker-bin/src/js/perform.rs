@@ -30,7 +30,7 @@ pub(super) fn perform<'s>(
         _ if kind == Realm::Frozen => frozen::run(scope, &mut bench, realm, work)?,
         Work::Code { source, context_json } => {
             set_globals(scope, context_json)?;
-            run_code(scope, bench.checker, source, kind == Realm::Warm)?
+            run_code(scope, bench.checker, realm, source, kind == Realm::Warm)?
         }
         Work::Function { source, args_json } => {
             let function = function(scope, realm, kind, source)?;
@@ -58,11 +58,16 @@ pub(super) fn perform<'s>(
 fn run_code<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     checker: &mut Option<BodyChecker>,
+    realm: &RealmState,
     source: &str,
     keep_scope: bool,
 ) -> Result<v8::Local<'s, v8::Value>, Trouble> {
     match code::compile_code(scope, checker, source, keep_scope)? {
         Compiled::Script(script) => script.run(scope),
+        Compiled::Leaving(script) => {
+            realm.is_spoiled.set(true);
+            script.run(scope)
+        }
         Compiled::Body(body) => {
             let receiver = v8::undefined(scope).into();
             body.call(scope, receiver, &[])

@@ -22,3 +22,4 @@ mod startup;
 mod support;
 mod thrown;
 mod waiting;
+mod warm;
