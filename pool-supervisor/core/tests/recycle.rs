@@ -181,7 +181,7 @@ fn run_time_that_a_loaded_machine_has_added_does_not_use_a_worker_up() {
 #[test]
 fn parts_of_a_microsecond_use_a_worker_up() {
     const PART: AttemptEnd =
-        AttemptEnd { code: None, run_us: 0, cpu_us: 0, busy_us: 1, memory_bytes: 1, spoiled: false };
+        AttemptEnd { code: None, run_us: 0, cpu_us: 0, busy_us: 1, memory_bytes: 1, retry_after_ms: 0, spoiled: false };
     let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 4_000);
     let mut tasks = 0;
     while pool.spawning().is_empty() && tasks < 100_000 {
