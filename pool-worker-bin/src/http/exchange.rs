@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, RANGE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, RANGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -125,7 +125,6 @@ fn message(request: &Request) -> Result<http::Request<Full<Bytes>>, ExchangeErro
     ] {
         headers.entry(name).or_insert(value);
     }
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     // A body that has a length gets it from the client; an empty one is not said to be none.
     let is_empty = request.body.as_ref().is_none_or(Vec::is_empty);
     let means_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);

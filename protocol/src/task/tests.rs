@@ -52,7 +52,7 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"execute-function","fn":"()=>1","code":"()=>1"}"#, "`code`"),
         (r#"{"type":"execute-module"}"#, "`modulePath`"),
         (r#"{"type":"http-request"}"#, "`url`"),
-        (r#"{"type":"http-request","url":"http://x/","query":{"a":[]}}"#, "`query.a`"),
+        (r#"{"type":"http-request","url":"http://x/","query":{"a":[null]}}"#, "`query.a`"),
         (r#"{"type":"http-request","url":"http://x/","acceptStatus":"6xx"}"#, "`acceptStatus`"),
         (r#"{"type":"shell-command"}"#, "`program`"),
         (r#"{"type":"shell-command","program":"/bin/true","command":"true"}"#, "`command`"),

@@ -9,11 +9,14 @@ use super::address::{Address, As};
 /// A specifier as a module's source has it, and the shape that is asked for.
 type Request = (String, As);
 
+/// Modules of one identity hash.
+type SameHash = Vec<(v8::Global<v8::Module>, Address)>;
+
 #[derive(Default)]
 pub(super) struct Registry {
     modules: RefCell<HashMap<Address, v8::Global<v8::Module>>>,
     /// By V8's identity hash, which several may share.
-    addresses: RefCell<HashMap<i32, Vec<(v8::Global<v8::Module>, Address)>>>,
+    addresses: RefCell<HashMap<i32, SameHash>>,
     /// What the import statements of a module mean.
     links: RefCell<HashMap<Address, HashMap<Request, Address>>>,
     /// By the name that V8 has for their scripts.

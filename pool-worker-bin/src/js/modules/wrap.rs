@@ -25,7 +25,9 @@ const MAX_FILES: usize = 1000;
 
 /// The modules that stand for files of another kind, by V8's identity hash, which several may share.
 #[derive(Default)]
-pub(super) struct Wraps(RefCell<HashMap<i32, Vec<(v8::Global<v8::Module>, Rc<Wrap>)>>>);
+pub(super) struct Wraps(RefCell<HashMap<i32, SameHash>>);
+
+type SameHash = Vec<(v8::Global<v8::Module>, Rc<Wrap>)>;
 
 /// What a module of this kind has to set.
 struct Wrap {
