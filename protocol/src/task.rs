@@ -19,7 +19,7 @@ mod raw;
 mod tests;
 
 pub use accept::AcceptStatus;
-pub use raw::{FIELDS, parse, split_array, tag_of};
+pub use raw::{FIELDS, InvalidItem, Tasks, parse, split_array, tag_of};
 
 /// The five kinds of task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]

@@ -182,15 +182,15 @@ fn run_time_that_a_loaded_machine_has_added_does_not_use_a_worker_up() {
 fn parts_of_a_microsecond_use_a_worker_up() {
     const PART: AttemptEnd =
         AttemptEnd { code: None, run_us: 0, cpu_us: 0, busy_us: 1, memory_bytes: 1, retry_after_ms: 0, spoiled: false };
-    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 4_000);
+    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 100);
     let mut tasks = 0;
-    while pool.spawning().is_empty() && tasks < 100_000 {
+    while pool.spawning().is_empty() && tasks < 20_000 {
         let id = pool.submit(task("p"));
         pool.advance_us(1);
         pool.report(id, PART);
         tasks += 1;
     }
-    assert_eq!((pool.spawning().len(), tasks), (1, 40_000));
+    assert_eq!(pool.spawning().len(), 1, "after {tasks} tasks");
 }
 
 #[test]

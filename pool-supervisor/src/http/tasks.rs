@@ -172,14 +172,16 @@ fn invalid_task(invalid: &InvalidTask, place: &str) -> Refusal {
 /// itself (a full queue) it refuses one by one.
 fn read_batch(gateway: &Gateway, body: &[u8]) -> Result<Vec<Task>, Refusal> {
     let place_of = |item: usize| format!("task [{item}]: ");
-    let split = task::split_array(body, BATCH)
-        .map_err(|(item, invalid)| invalid_task(&invalid, &item.map_or_else(String::new, place_of)))?;
-    let (items, count) = split.ok_or_else(|| Refusal::bad_request("the body is no array"))?;
-    if count == 0 || count > BATCH {
-        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {count}")));
+    let split = task::split_array(body, BATCH).map_err(|wrong| {
+        let place = wrong.place.map_or_else(String::new, place_of);
+        invalid_task(&wrong.invalid, &place)
+    })?;
+    let tasks = split.ok_or_else(|| Refusal::bad_request("the body is no array"))?;
+    if tasks.count == 0 || tasks.count > BATCH {
+        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {}", tasks.count)));
     }
     let read = |(at, item): (usize, &str)| read_task(gateway, item.as_bytes(), &place_of(at));
-    items.into_iter().enumerate().map(read).collect()
+    tasks.first.into_iter().enumerate().map(read).collect()
 }
 
 /// The answer to a batch without `wait`: ids in the order of the tasks, null for one that was refused.

@@ -139,7 +139,7 @@ pub(super) fn describe(
     let kind = marked_kind(scope, thrown).unwrap_or(FailureKind::Exception);
     let mut failure = JsFailure::new(kind, &name, text);
     failure.stack = stack_of(scope, thrown, message, &header(&failure.name, &failure.message));
-    failure.held = held::held_by(scope, thrown);
+    failure.held = Box::new(held::held_by(scope, thrown));
     failure
 }
 

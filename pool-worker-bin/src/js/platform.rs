@@ -85,8 +85,8 @@ fn on_fatal_signal(signal: libc::c_int) {
 /// the same way then as for a fault of theirs. May be called in a signal's handler.
 #[must_use]
 pub fn is_out_of_memory() -> bool {
-    /// What a growing list of a compiler asks for at a time.
-    const PIECE: usize = 32 << 20;
+    /// What the parser's list of pointers asks for when it grows beyond four million.
+    const PIECE: usize = 64 << 20;
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     #[expect(unsafe_code, reason = "the kernel is asked without the allocator, which may be what has failed")]
     // SAFETY: a new mapping at an address of the kernel's choice, which is removed untouched.

@@ -151,7 +151,7 @@ pub struct JsFailure {
     /// Where in the result, for values that are not JSON: `result.items[3].when`.
     pub path: Option<String>,
     /// What else the error holds that was thrown.
-    pub held: Held,
+    pub held: Box<Held>,
 }
 
 /// What an error holds besides its name and message. At most 16 other errors, at most 4 deep.
@@ -190,6 +190,6 @@ pub struct HeldError {
 impl JsFailure {
     pub(super) fn new(kind: FailureKind, name: &str, message: impl Into<String>) -> Self {
         let (name, message) = (name.to_owned(), message.into());
-        Self { kind, name, message, stack: None, path: None, held: Held::default() }
+        Self { kind, name, message, stack: None, path: None, held: Box::default() }
     }
 }

@@ -104,7 +104,7 @@ mod tests {
             message: message.into(),
             stack: None,
             path: None,
-            held: Held::default(),
+            held: Box::default(),
         }
     }
 
@@ -119,11 +119,11 @@ mod tests {
         let failure = JsFailure {
             name: worst(8192),
             stack: Some(worst(16384)),
-            held: Held {
+            held: Box::new(Held {
                 code: Some(HeldCode::Text(worst(256))),
                 cause: Some(Box::new(inner.clone())),
                 errors: vec![inner; 15],
-            },
+            }),
             ..failure(&worst(8192))
         };
         let end = explained(ErrorCode::JsException, failure);
@@ -135,7 +135,7 @@ mod tests {
     fn what_matters_less_goes_first() {
         let inner = HeldError { stack: Some("x".repeat(4096)), ..held("inner", Held::default()) };
         let held = Held { cause: Some(Box::new(inner.clone())), errors: vec![inner; 15], ..Held::default() };
-        let failure = JsFailure { stack: Some("outer stack".into()), held, ..failure("outer") };
+        let failure = JsFailure { stack: Some("outer stack".into()), held: Box::new(held), ..failure("outer") };
         let end = explained(ErrorCode::JsException, failure);
         let body: serde_json::Value = serde_json::from_slice(&end.body).unwrap();
         assert_eq!(body["stack"], "outer stack");
@@ -155,7 +155,7 @@ mod tests {
     fn an_errors_own_code_does_not_take_the_place_of_the_pools() {
         let cause = held("inner", Held { code: Some(HeldCode::Number(7)), ..Held::default() });
         let held = Held { code: Some(HeldCode::Text("E_OWN".into())), cause: Some(Box::new(cause)), errors: vec![] };
-        let end = explained(ErrorCode::JsException, JsFailure { held, ..failure("m") });
+        let end = explained(ErrorCode::JsException, JsFailure { held: Box::new(held), ..failure("m") });
         let body = String::from_utf8(end.body).unwrap();
         assert_eq!(
             body,

@@ -284,24 +284,6 @@ fn an_array_too_large_for_the_engine_leaves_last_words() {
     assert!(text.contains("last words: engine-fatal"), "{text}");
 }
 
-/// The parser keeps what it reads outside of the heap.
-#[test]
-fn a_parser_without_memory_is_a_matter_of_memory_too() {
-    if in_child() {
-        set_last_words(speak);
-        let mut bench = Bench::new();
-        bench.code("1").expect("there is room");
-        let (_, hard) = rlimit::getrlimit(rlimit::Resource::DATA).expect("it has one");
-        rlimit::setrlimit(rlimit::Resource::DATA, 256 << 20, hard).expect("it can be lowered");
-        let result = bench.code(&format!("[{}]", "f(1),".repeat(4_000_000)));
-        panic!("the engine survived: {result:?}");
-    }
-    let output = child("a_parser_without_memory_is_a_matter_of_memory_too");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success());
-    assert!(text.contains("last words: js-heap"), "{text}");
-}
-
 #[test]
 fn a_heap_that_cannot_be_unwound_leaves_last_words() {
     if in_child() {

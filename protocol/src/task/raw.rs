@@ -28,18 +28,35 @@ pub fn parse(json: &[u8]) -> Result<Task, InvalidTask> {
     common(&given, kind, &code, &data)
 }
 
-/// Splits an array of tasks, each to be read by [`parse`]. At most so many are given; the number is that of all.
-/// Nothing when the text is no array.
+/// An array of tasks, each still to be read by [`parse`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tasks<'a> {
+    /// The first of them, as many as were asked for.
+    pub first: Vec<&'a str>,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// An array of tasks that is unsound.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InvalidItem {
+    /// Which task, counted from 0; nothing when the text is no JSON.
+    pub place: Option<usize>,
+    /// What is wrong with it.
+    pub invalid: InvalidTask,
+}
+
+/// Splits an array of tasks. Nothing when the text is no array.
 ///
 /// # Errors
-/// The place of the task that is unsound, and how.
-pub fn split_array(json: &[u8], most: usize) -> Result<Option<(Vec<&str>, usize)>, (Option<usize>, InvalidTask)> {
+/// [`InvalidItem`]
+pub fn split_array(json: &[u8], most: usize) -> Result<Option<Tasks<'_>>, InvalidItem> {
     let sound = json::read_some(json, LEVELS + 1, most).map_err(|unsound| match unsound.in_item() {
-        Some((item, within)) => (Some(item), within.into()),
-        None => (None, InvalidTask::from(unsound)),
+        Some((item, within)) => InvalidItem { place: Some(item), invalid: within.into() },
+        None => InvalidItem { place: None, invalid: unsound.into() },
     })?;
     let count = sound.count;
-    Ok(sound.items().map(|items| (items.into_iter().map(Value::as_written).collect(), count)))
+    Ok(sound.items().map(|items| Tasks { first: items.into_iter().map(Value::as_written).collect(), count }))
 }
 
 /// The `tag` of a task, as far as it can be read: for saying which task it was that is refused.

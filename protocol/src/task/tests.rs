@@ -151,12 +151,12 @@ fn what_is_handed_on_is_looked_at_as_closely_as_what_is_read() {
 
 #[test]
 fn an_array_is_split_into_tasks_and_the_unsound_one_is_named() {
-    let (tasks, count) = split_array(br#" [ {"a":1} , 2 ] "#, 1).expect("sound").expect("an array");
-    assert_eq!((tasks, count), (vec![r#"{"a":1}"#], 2));
+    let tasks = split_array(br#" [ {"a":1} , 2 ] "#, 1).expect("sound").expect("an array");
+    assert_eq!(tasks, Tasks { first: vec![r#"{"a":1}"#], count: 2 });
     assert_eq!(split_array(b"{}", 9), Ok(None));
-    let (place, invalid) = split_array(br#"[1,{"code":"1","code":"2"}]"#, 9).expect_err("a key twice");
+    let InvalidItem { place, invalid } = split_array(br#"[1,{"code":"1","code":"2"}]"#, 9).expect_err("a key twice");
     assert_eq!((place, invalid.to_string()), (Some(1), "field `code` is given twice".to_owned()));
-    let (place, invalid) = split_array(b"[1,", 9).expect_err("it ends");
+    let InvalidItem { place, invalid } = split_array(b"[1,", 9).expect_err("it ends");
     assert!(place.is_none() && invalid.to_string().contains("not valid JSON"), "{invalid}");
 }
 
