@@ -132,9 +132,18 @@ impl Supervisor {
 
     /// Waits until a request has been seen.
     pub(crate) fn wait_for(&self, what: &str) {
+        self.wait_for_start(what, |rest| rest.is_empty());
+    }
+
+    /// Waits until a request has been seen that begins so; gives the rest of it.
+    pub(crate) fn wait_for_start(&self, start: &str, is_meant: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + SOON;
-        while !self.seen().iter().any(|seen| seen == what) {
-            assert!(Instant::now() < until, "{what} was not seen, but {:?}", self.seen());
+        loop {
+            let seen = self.seen();
+            if let Some(rest) = seen.iter().filter_map(|seen| seen.strip_prefix(start)).find(|rest| is_meant(rest)) {
+                return rest.to_owned();
+            }
+            assert!(Instant::now() < until, "{start} was not seen, but {seen:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
