@@ -17,6 +17,9 @@ const FIGURES: &[(&str, &str)] = &[
     (r" +\d+\.\ds ( *[a-z])", " SECONDS $1"),
     (r#""(queuedMs|runMs|cpuMs|memoryBytes|avgTime|uptime)":\d+(\.\d+)?"#, r#""$1":FIGURE"#),
     (r"with \d+\.\d MiB in use", "with FIGURE MiB in use"),
+    // How long it takes until a worker is used up and replaced, and so which one serves a task, is the
+    // machine's affair.
+    (r#""workerId":"w\d+\.\d+""#, r#""workerId":"WORKER""#),
     // A table's columns are as wide as what stands in them.
     (" {2,}", "  "),
 ];
@@ -67,6 +70,7 @@ mod tests {
         for (one, other) in [
             ("2026-11-24T18:59:12.955856Z  INFO up pid=28280", "2027-01-01T00:00:00.000001Z  INFO up pid=1"),
             (r#"{"taskId":"1k119764zm7","runMs":0.252}"#, r#"{"taskId":"1k1h3gskbe1","runMs":12}"#),
+            (r#"w0.1 {"workerId":"w0.1"}"#, r#"w0.1 {"workerId":"w1.2"}"#),
             (
                 "w0.1    9910  js    2026-11-24T18:51:47.924Z      2   0.3s  deadline  task 1k118sxeyxy ran",
                 "w3.2  109910  js    2026-11-24T18:51:47.924Z      2  12.0s  deadline  task 1k118sxeyya ran",
