@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_coded_ever_so_often_is_refused_before_it_is_read() {
-        let many = vec!["gzip"; 5].join(",");
+        let many = ["gzip"; 5].join(",");
         assert!(read(&[&many], &gzip(TEXT)).unwrap_err().to_string().contains("5 times"));
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Output {
 #[derive(Debug)]
 pub(crate) enum ShellTrouble {
     /// It failed.
-    Failed(ShellFailure),
+    Failed(Box<ShellFailure>),
     /// It was told to end.
     Stopped(Remains),
 }
@@ -178,7 +178,7 @@ pub(crate) fn run(
             };
             let left_behind = tree::end_descendants(&mut usage) == Sweep::LeftBehind;
             return ShellEnd {
-                result: Err(ShellTrouble::Failed(failure)),
+                result: Err(ShellTrouble::Failed(Box::new(failure))),
                 cpu: usage.cpu,
                 peak_bytes: usage.peak_bytes,
                 left_behind,
@@ -215,7 +215,7 @@ fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool)
         }
         Ended::Exited(Exit::Signal(number)) => killed(program, number, used_up),
     };
-    Err(ShellTrouble::Failed(failure.wrote(&captured)))
+    Err(ShellTrouble::Failed(Box::new(failure.wrote(&captured))))
 }
 
 /// `used_up`: whether it had used its CPU time; a program may ignore the first signal about that, not the second.
