@@ -42,15 +42,20 @@ impl TaskEnd {
     pub(crate) fn failed(code: ErrorCode, error: &impl Serialize) -> Self {
         let body = serde_json::to_vec(error).expect("error objects are made of strings and numbers");
         debug_assert!(body.len() <= MAX_ERROR_BYTES);
+        Self { code: Some(code), spoiled: code.spoils_worker(), ..Self::done(body) }
+    }
+
+    /// With this result as JSON; what it took is added by whoever measured it.
+    pub(crate) fn done(body: Vec<u8>) -> Self {
         Self {
-            code: Some(code),
+            code: None,
             body,
             logs: Vec::new(),
             cpu: Duration::ZERO,
             busy: None,
             memory_bytes: 0,
             retry_after: Duration::ZERO,
-            spoiled: code.spoils_worker(),
+            spoiled: false,
         }
     }
 

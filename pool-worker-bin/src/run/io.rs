@@ -248,17 +248,7 @@ fn read<T: DeserializeOwned>(data: &[u8]) -> Result<T, TaskEnd> {
 }
 
 fn result_of(result: &impl serde::Serialize) -> TaskEnd {
-    let body = serde_json::to_vec(result).expect("results are made of strings and numbers");
-    TaskEnd {
-        code: None,
-        body,
-        logs: Vec::new(),
-        cpu: Duration::ZERO,
-        busy: None,
-        memory_bytes: 0,
-        retry_after: Duration::ZERO,
-        spoiled: false,
-    }
+    TaskEnd::done(serde_json::to_vec(result).expect("results are made of strings and numbers"))
 }
 
 fn failed_request(failure: &HttpFailure) -> TaskEnd {

@@ -297,19 +297,7 @@ fn js_task<'j>(ticket: u64, job: &'j Job, parts: &'j Parts<'j>) -> js::JsTask<'j
 fn js_end(outcome: js::JsOutcome, job: &Job, ran: Duration) -> TaskEnd {
     let logs = if job.logs { logs_json(&outcome.logs, outcome.logs_truncated) } else { Vec::new() };
     let end = match outcome.result {
-        Ok(body) => {
-            let cpu = Duration::ZERO;
-            TaskEnd {
-                code: None,
-                body,
-                logs: Vec::new(),
-                cpu,
-                busy: None,
-                memory_bytes: 0,
-                retry_after: Duration::ZERO,
-                spoiled: false,
-            }
-        }
+        Ok(body) => TaskEnd::done(body),
         Err(failure) => js_failure(failure, job, ran),
     };
     TaskEnd { logs, memory_bytes: outcome.memory_bytes, ..end }

@@ -31,7 +31,7 @@ pub(super) fn require<'s>(
         let why = "it awaits at its top level; use import()";
         return refuse(scope, Refusal::not_required("ERR_REQUIRE_ASYNC_MODULE", file, why));
     }
-    let done = v8::Local::<v8::Promise>::try_from(module.evaluate(scope)?).ok()?;
+    let done = esm::evaluate(scope, module)?;
     match done.state() {
         v8::PromiseState::Fulfilled => exports(scope, host, modules, address, module),
         v8::PromiseState::Rejected => {
