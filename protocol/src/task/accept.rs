@@ -36,9 +36,7 @@ impl Default for AcceptStatus {
 impl AcceptStatus {
     /// As the user wrote it.
     pub(super) fn read(value: Value<'_>) -> Result<Self, String> {
-        let items = if value.is_array() { value.items()? } else { vec![value] };
-        let all: Option<Vec<Accepted>> = items.into_iter().map(Accepted::read).collect();
-        all.filter(|all| (1..=MOST).contains(&all.len())).map(Self).ok_or_else(|| value.not_a(FORMS))
+        serde_json::from_str(value.as_written()).map_err(|_| value.not_a(FORMS))
     }
 
     /// Whether a reply with this status is a result.
@@ -53,10 +51,6 @@ impl AcceptStatus {
 }
 
 impl Accepted {
-    fn read(value: Value<'_>) -> Option<Self> {
-        if value.is_text() { Self::named(&value.text().ok()?) } else { Self::numbered(value.whole().ok()?) }
-    }
-
     fn named(text: &str) -> Option<Self> {
         match (text, text.strip_suffix("xx").map(str::as_bytes)) {
             ("any", _) => Some(Self::Any),
@@ -98,6 +92,9 @@ impl<'de> Deserialize<'de> for AcceptStatus {
             fn visit_u64<E: Error>(self, code: u64) -> Result<AcceptStatus, E> {
                 One.visit_u64(code).map(|one| AcceptStatus(vec![one]))
             }
+            fn visit_f64<E: Error>(self, code: f64) -> Result<AcceptStatus, E> {
+                One.visit_f64(code).map(|one| AcceptStatus(vec![one]))
+            }
             fn visit_str<E: Error>(self, text: &str) -> Result<AcceptStatus, E> {
                 One.visit_str(text).map(|one| AcceptStatus(vec![one]))
             }
@@ -131,6 +128,12 @@ impl Visitor<'_> for One {
     fn visit_u64<E: Error>(self, code: u64) -> Result<Accepted, E> {
         Accepted::numbered(code).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(code), &self))
     }
+    /// A whole number may be written as `404.0`.
+    fn visit_f64<E: Error>(self, code: f64) -> Result<Accepted, E> {
+        let whole = Some(code).filter(|code| code.fract() == 0.0 && (100.0..600.0).contains(code));
+        let accepted = whole.and_then(|code| Accepted::numbered(code as u64));
+        accepted.ok_or_else(|| E::invalid_value(Unexpected::Float(code), &self))
+    }
     fn visit_str<E: Error>(self, text: &str) -> Result<Accepted, E> {
         Accepted::named(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
@@ -157,6 +160,7 @@ mod tests {
             (r#""4xx""#, &[400, 499], &[200, 500]),
             (r#""any""#, &[100, 200, 404, 599], &[]),
             ("404", &[404], &[200, 403]),
+            ("404.0", &[404], &[200, 403]),
             (r#"[200, 404, "5xx"]"#, &[200, 404, 500, 599], &[201, 400]),
         ] {
             let status = read(json).unwrap();
@@ -170,7 +174,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_and_the_forms_are_named() {
-        for json in [r#""200""#, r#""6xx""#, r#""2XX""#, "99", "600", "-1", "true", "{}", r#"[["2xx"]]"#, "[null]"] {
+        for json in
+            [r#""200""#, "404.5", r#""6xx""#, r#""2XX""#, "99", "600", "-1", "true", "{}", r#"[["2xx"]]"#, "[null]"]
+        {
             let problem = read(json).unwrap_err();
             assert!(problem.contains("a status such as 404"), "{json}: {problem}");
         }
