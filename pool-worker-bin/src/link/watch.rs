@@ -48,7 +48,16 @@ pub(crate) struct Watch<E> {
     next_beat: Instant,
     last_busy: Instant,
     seen: u64,
+    /// The running thread's clock at the last look.
+    last: Reading,
     watched: Option<Watched>,
+}
+
+/// What the running thread's clock said, and when.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Instant,
+    cpu: Duration,
 }
 
 /// What keeps the thread from its work.
@@ -74,7 +83,7 @@ impl Gate {
 /// What is known of the running task.
 struct Watched {
     ticket: u64,
-    /// The running thread's clock when the task began, at the latest.
+    /// The running thread's clock when the task began, or later.
     cpu_base: Duration,
     told: bool,
 }
@@ -101,6 +110,7 @@ impl<E: EndTask> Watch<E> {
             next_beat: now,
             last_busy: now,
             seen: 0,
+            last: Reading { at: now, cpu: clock.map_or(Duration::ZERO, ThreadClock::now) },
             watched: None,
         })
     }
@@ -140,7 +150,10 @@ impl<E: EndTask> Watch<E> {
                 self.seen = begun;
                 self.last_busy = now;
             }
-            let judged = running.map_or(LOOK, |running| self.judge(&running, now));
+            // Read at each look, also while nothing runs: see `Reading::base_of`.
+            let reading = Reading { at: now, cpu: self.clock.map_or(Duration::ZERO, ThreadClock::now) };
+            let judged = running.map_or(LOOK, |running| self.judge(&running, reading));
+            self.last = reading;
             if now.duration_since(self.last_busy) < DROWSY {
                 thread::park_timeout(judged.min(self.next_beat.saturating_duration_since(now)));
             } else {
@@ -163,12 +176,10 @@ impl<E: EndTask> Watch<E> {
     }
 
     /// Ends the running task when its time is over; how long until it has to be looked at again.
-    fn judge(&mut self, running: &Running, now: Instant) -> Duration {
-        let clock = self.clock.map(ThreadClock::now);
-        let elapsed = now.saturating_duration_since(running.started);
+    fn judge(&mut self, running: &Running, reading: Reading) -> Duration {
+        let now = reading.at;
         if self.watched.as_ref().is_none_or(|w| w.ticket != running.ticket) {
-            // The task can have used no more CPU time than has passed; what it did before this look counts in full.
-            let cpu_base = clock.unwrap_or_default().saturating_sub(elapsed);
+            let cpu_base = self.last.base_of(running.started, reading);
             self.watched = Some(Watched { ticket: running.ticket, cpu_base, told: false });
             self.wall.move_behind(running.cpu);
         }
@@ -176,7 +187,10 @@ impl<E: EndTask> Watch<E> {
         if watched.told {
             return LOOK;
         }
-        let cpu_left = clock.map_or(LOOK, |clock| running.cpu.saturating_sub(clock.saturating_sub(watched.cpu_base)));
+        let cpu_left = match self.clock {
+            Some(_) => running.cpu.saturating_sub(reading.cpu.saturating_sub(watched.cpu_base)),
+            None => LOOK,
+        };
         let wall_left = running.deadline.map_or(LOOK, |at| at.saturating_duration_since(now));
         let reason = if wall_left.is_zero() {
             StopReason::Timeout
@@ -219,7 +233,41 @@ impl<E: EndTask> Watch<E> {
     }
 }
 
+impl Reading {
+    /// The clock at the beginning of a task that is seen `first` by now, and had not begun at this reading: or later, never
+    /// earlier. The clock cannot be read for each task. But until the task began, the thread used no more CPU time than
+    /// passed, so the rest is the task's. Where this thread was kept waiting, the task may get that much more; it is not
+    /// ended for CPU time that it has not used.
+    fn base_of(self, started: Instant, first: Self) -> Duration {
+        let before = started.saturating_duration_since(self.at);
+        first.cpu.min(self.cpu + before)
+    }
+}
+
 /// A duration as the wire counts it.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_charged_with_what_is_surely_its_own() {
+        let zero = Instant::now();
+        let reading = |at, cpu| Reading { at: zero + Duration::from_millis(at), cpu: Duration::from_millis(cpu) };
+        let used = |last: Reading, started, first: Reading| {
+            (first.cpu - last.base_of(zero + Duration::from_millis(started), first)).as_millis()
+        };
+        // The thread was busy all the time: the task began 2 ms after the last look, and runs for 3.
+        assert_eq!(used(reading(100, 50), 102, reading(105, 55)), 3);
+        // This thread was kept waiting, and the task's as well: it has run for 38 ms of 90.
+        assert_eq!(used(reading(100, 50), 101, reading(191, 89)), 38);
+        // Others may have used the time in which it had not begun.
+        assert_eq!(used(reading(100, 50), 140, reading(145, 88)), 0);
+        assert_eq!(used(reading(100, 50), 140, reading(145, 93)), 3);
+        // It began while the last look was being made.
+        assert_eq!(used(reading(100, 50), 100, reading(105, 54)), 4);
+    }
 }

@@ -192,6 +192,8 @@ impl Asked<'_> {
         if exit.is_none() {
             // INVARIANT: it is not waited for yet, so its number is its own, and its group's.
             let _ = kill_process_group(self.pid, Signal::KILL);
+            // What it had printed by now is in the pipes, also where it got no time at all.
+            pipes.drain(captured);
             return None;
         }
         while self.has_time(stopped) && self.group_lives(usage) {
