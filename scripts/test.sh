@@ -39,6 +39,8 @@ section "each package's own tests"
 counted scripts/cargo.sh test --workspace --exclude pool-tests --quiet --no-fail-fast
 section "promises to users, on real processes"
 counted scripts/cargo.sh test --package pool-tests --quiet --no-fail-fast -- --test-threads="$threads"
+section "npm packages, in a pool"
+counted scripts/test-packages.sh
 section "the unit, under a systemd of its own"
 counted scripts/test-systemd.sh
 # A stress run says what it saw, and its exit code is its verdict.

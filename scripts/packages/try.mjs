@@ -1,11 +1,12 @@
 // Installs widely used npm packages, makes one real call of each in a real pool, as an ES module
-// and with `require`, and prints a table of what works and what is missing. It needs the npm
-// registry, so it is not part of the tests.
+// and with `require`, and prints a table of what works and what is missing.
 //
-//   scripts/build.sh && node scripts/packages/try.mjs
+//   scripts/build.sh && node scripts/packages/try.mjs [--store | --check]
 //
-// With --store it writes the table into docs/javascript.md. Node makes the same calls first: where
-// Node's answer is not the expected one, the entry of `list.mjs` is wrong.
+// --store: writes the table into docs/javascript.md. Node makes the same calls first: where Node's
+// answer is not the expected one, the entry of `list.mjs` is wrong.
+// --check: is a test. It installs the versions of the table in docs/javascript.md, and each row
+// must come out as it stands there. scripts/test-packages.sh calls it.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,21 +24,33 @@ const programs = join(process.env.CARGO_TARGET_DIR ?? join(repository, 'target')
 const page = join(repository, 'docs/javascript.md');
 const [begin, end] = ['<!-- packages: begin -->\n', '<!-- packages: end -->\n'];
 
+const dated = 'With what the registry had on ';
+const head = '| package | version | `import` | `require` | what it lacks |\n|---|---|---|---|---|\n';
+
+const checks = process.argv.includes('--check');
+const today = new Date().toISOString().slice(0, 10);
+const documented = checks ? readTable() : { date: today, rows: new Map() };
+
 const strict = '`js.allowCodeGeneration`, which is off by default';
 
 const scratch = mkdtempSync(join(tmpdir(), 'pool-packages-'));
 try {
   install();
   const entries = packages.flatMap(write);
-  const wrong = await triedByNode(entries);
+  const wrong = checks ? [] : await triedByNode(entries);
   const outcomes = await triedByPool(entries, {});
   // What wants code from strings is tried once more where that is allowed.
   const strings = entries.filter(entry => trouble(entry, outcomes.get(entry.path)) === strict);
   const allowed = await triedByPool(strings, { allowCodeGeneration: true });
-  const table = render(entries, outcomes, allowed);
-  process.stdout.write(table);
-  if (wrong.length) throw new Error(`Node itself answers otherwise:\n${wrong.join('\n')}`);
-  if (process.argv.includes('--store')) store(table);
+  const rows = render(entries, outcomes, allowed);
+  if (checks) {
+    check(rows);
+  } else {
+    const table = `${dated}${today}:\n\n${head}${rows.map(row => row.line).join('')}`;
+    process.stdout.write(table);
+    if (wrong.length) throw new Error(`Node itself answers otherwise:\n${wrong.join('\n')}`);
+    if (process.argv.includes('--store')) store(table);
+  }
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
@@ -45,14 +58,24 @@ try {
 function install() {
   writeFileSync(join(scratch, 'package.json'), '{"private": true}');
   mkdirSync(join(scratch, 'try'));
-  const names = packages.map(([name]) => name);
-  const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--silent'];
+  const names = packages.map(([asked]) => {
+    const row = documented.rows.get(nameOf(asked));
+    return row ? `${nameOf(asked)}@${row.version}` : asked;
+  });
+  // What they depend on is as old as the table too.
+  const before = `--before=${documented.date}T23:59:59Z`;
+  const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--silent', before];
   execFileSync('npm', ['install', ...options, ...names], { cwd: scratch, stdio: 'inherit' });
+}
+
+// `typescript@5` is asked for, and called `typescript`.
+function nameOf(asked) {
+  return asked.replace(/(?<=.)@.*/, '');
 }
 
 // The two modules that make a package's call.
 function write([asked, call, expected, from, plugins = []], number) {
-  const name = asked.replace(/(?<=.)@.*/, '');
+  const name = nameOf(asked);
   from ??= name;
   const manifest = readFileSync(join(scratch, 'node_modules', name, 'package.json'));
   const { version } = JSON.parse(manifest);
@@ -162,10 +185,33 @@ function render(entries, outcomes, allowed) {
     const said = es === cjs ? es : both.filter(Boolean).join('; ');
     const { name, version } = entries[i];
     const works = [es, cjs].map(trouble => (trouble ? 'no' : 'yes')).join(' | ');
-    rows.push(`| \`${name}\` | ${version} | ${works} | ${said} |\n`);
+    rows.push({ name, line: `| \`${name}\` | ${version} | ${works} | ${said} |\n` });
   }
-  const head = '| package | version | `import` | `require` | what it lacks |';
-  return `${head}\n|---|---|---|---|---|\n${rows.join('')}`;
+  return rows;
+}
+
+// Compares with the page, and counts.
+function check(rows) {
+  const found = new Map(rows.map(row => [row.name, row.line]));
+  const wrong = [...new Set([...documented.rows.keys(), ...found.keys()])]
+    .filter(name => found.get(name) !== documented.rows.get(name)?.line);
+  for (const name of wrong) {
+    const lines = [found.get(name), documented.rows.get(name)?.line];
+    const [now, then] = lines.map(line => line ?? 'no row\n');
+    process.stdout.write(`not ok  ${name}\n  found      ${now}  documented ${then}`);
+  }
+  process.stdout.write(`${found.size - wrong.length} passed, ${wrong.length} failed\n`);
+  process.exitCode = wrong.length ? 1 : 0;
+}
+
+// The rows of the page by package, and their date.
+function readTable() {
+  const table = readFileSync(page, 'utf8').split(begin)[1].split(end)[0];
+  const rows = table.split('\n').filter(line => line.startsWith('| `')).map(line => {
+    const [, name, version] = line.match(/^\| `([^`]+)` \| (\S+) \|/);
+    return [name, { version, line: `${line}\n` }];
+  });
+  return { date: table.slice(dated.length).slice(0, today.length), rows: new Map(rows) };
 }
 
 // What stopped a call, in a few words; empty when nothing did.
