@@ -275,7 +275,7 @@ impl Engine {
         let ending = self.watch.end();
         let result = match result {
             Ok(json) => Ok(json),
-            Err(Trouble::Failed(failure)) => Err(*failure),
+            Err(Trouble::Failed(failure)) => Err(self.judged(*failure)),
             Err(Trouble::Thrown) => Err(self.explain(ending)),
         };
         if let Some(realm) = &realm {
@@ -352,6 +352,18 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// Where the process gets no more memory, V8 throws for a buffer as it does for one that is too
+    /// long. If that is seen before the look at the memory, it is the same end.
+    fn judged(&self, failure: JsFailure) -> JsFailure {
+        if failure.kind == FailureKind::Exception
+            && failure.name == "RangeError"
+            && let Some(reached) = self.memory.process_is_short()
+        {
+            return JsFailure::new(FailureKind::MemoryLimit, "RangeError", reached.message());
+        }
+        failure
     }
 
     /// Why a task without result and without exception ended.

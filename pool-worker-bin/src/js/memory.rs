@@ -209,6 +209,18 @@ impl MemoryGuard {
         *self.room_left.borrow_mut() = Some(room_left);
     }
 
+    /// Whether the process has so little left that its task must end. It runs no other one.
+    pub(super) fn process_is_short(&self) -> Option<Reached> {
+        let left = self.room_left.borrow().as_ref()?()?;
+        if left >= self.heap_limit {
+            return None;
+        }
+        let used = self.heap_limit - left;
+        let reached = Reached { used, limit: self.heap_limit, what: Kept::Process };
+        self.reached.set(Some(reached));
+        Some(reached)
+    }
+
     /// The limit that was reached last, if any was.
     pub(super) fn reached(&self) -> Option<Reached> {
         self.reached.get()

@@ -211,6 +211,23 @@ fn a_process_with_little_memory_left_ends_its_task() {
     assert!(bench.engine.must_be_replaced());
 }
 
+/// The engine throws for a buffer that the process cannot map. On a busy machine that comes before
+/// anybody has looked at the memory.
+#[test]
+fn a_range_error_where_the_process_has_no_memory_left_is_a_memory_limit() {
+    let mut bench = Bench::new();
+    bench.engine.watch_process(|| Some(1 << 40));
+    let thrown = bench.code("throw new RangeError('Array buffer allocation failed')").expect_err("it throws");
+    assert_eq!((thrown.kind, bench.engine.must_be_replaced()), (FailureKind::Exception, false));
+    bench.engine.watch_process(|| Some(1 << 20));
+    let other = bench.code("throw new TypeError('mine')").expect_err("it throws");
+    assert_eq!((other.kind, bench.engine.must_be_replaced()), (FailureKind::Exception, false));
+    let failure = bench.code("throw new RangeError('Array buffer allocation failed')").expect_err("it throws");
+    assert_eq!(failure.kind, FailureKind::MemoryLimit);
+    assert!(failure.message.contains("only 1 MiB left"), "{failure:?}");
+    assert!(bench.engine.must_be_replaced());
+}
+
 #[test]
 fn what_a_warm_context_holds_does_not_count_against_the_next_task() {
     let mut bench = Bench::new();
