@@ -83,6 +83,8 @@ impl Gate {
 /// What is known of the running task.
 struct Watched {
     ticket: u64,
+    /// It may begin anew.
+    started: Instant,
     /// The running thread's clock when the task began, or later.
     cpu_base: Duration,
     told: bool,
@@ -178,9 +180,10 @@ impl<E: EndTask> Watch<E> {
     /// Ends the running task when its time is over; how long until it has to be looked at again.
     fn judge(&mut self, running: &Running, reading: Reading) -> Duration {
         let now = reading.at;
-        if self.watched.as_ref().is_none_or(|w| w.ticket != running.ticket) {
-            let cpu_base = self.last.base_of(running.started, reading);
-            self.watched = Some(Watched { ticket: running.ticket, cpu_base, told: false });
+        let &Running { ticket, started, .. } = running;
+        if self.watched.as_ref().is_none_or(|w| (w.ticket, w.started) != (ticket, started)) {
+            let cpu_base = self.last.base_of(started, reading);
+            self.watched = Some(Watched { ticket, started, cpu_base, told: false });
             self.wall.move_behind(running.cpu);
         }
         let watched = self.watched.as_ref().expect("set above");

@@ -204,6 +204,8 @@ impl JsLane {
         let began = Instant::now();
         let mut entered = began;
         if self.engine.enter(task) {
+            // Its time and its CPU time are counted from here on, by the watch as well.
+            link.begin_anew();
             self.meter.rest();
             entered = Instant::now();
         }
