@@ -15,6 +15,7 @@ use crate::action::{Action, TaskSlot};
 use crate::aside::Look;
 use crate::crowd::{PATIENCE_US, Turn};
 use crate::queue::Rank;
+use crate::recycle::CONTEXT_US;
 use crate::settings::{Lane, Tenancy};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -124,12 +125,26 @@ impl Core {
     fn worker_of_lane(&self, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
         let workers = &self.workers.lanes[lane];
         let (open, idle) = (workers.open.as_slice(), workers.idle.as_slice());
-        self.busy_or_idle(
+        let least = self.busy_or_idle(
             lane,
             cost_us,
             || self.least_loaded(open.iter().copied(), cost_us),
             || self.warm_or_first(slot, lane, idle.iter().copied(), |w| workers.idle.contains(w)),
-        )
+        );
+        self.home_if_worth_it(slot, lane, cost_us, least).or(least)
+    }
+
+    /// Where many projects are served, though few of them are in line: the worker with the warm context, unless its tasks
+    /// take longer than another one takes to make that context.
+    fn home_if_worth_it(&self, slot: u32, lane: Lane, cost_us: u32, least: Option<u32>) -> Option<u32> {
+        let (task, seats) = (&self.tasks[slot], &self.workers.lanes[lane].seats);
+        if cost_us > CREDIT_US || task.made_ahead || !seats.serve_many() {
+            return None;
+        }
+        let home = seats.at(self.projects[task.project].flows[lane].seat)?;
+        let worker = &self.workers[home];
+        let elsewhere_us = least.map_or(u64::MAX, |w| self.workers[w].load_us + CONTEXT_US);
+        (worker.has_room(cost_us) && worker.load_us <= elsewhere_us).then_some(home)
     }
 
     /// Whether a task goes to a busy worker or an idle one, where there are both.

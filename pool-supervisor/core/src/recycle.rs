@@ -33,7 +33,7 @@ const EARNED_BY: u64 = 80;
 const EARNED_AT_MOST_US: u64 = 5_000_000;
 /// A successor has to make the contexts of all projects that the worker serves, of so many microseconds each: they are
 /// part of what a start takes.
-const CONTEXT_US: u64 = 300;
+pub(crate) const CONTEXT_US: u64 = 300;
 /// But not those of so many: with few projects a start is all that counts.
 const FEW_PROJECTS: u32 = 16;
 /// Whatever its tasks are, they have kept a worker busy for so many times as long as a start takes: then starts take a

@@ -15,9 +15,12 @@ const PROJECTS: usize = 120;
 /// Half a worker's credit is a few of these.
 const RUN_US: u64 = 30;
 
-/// A closed loop: whoever gets an answer submits the next task.
+/// A closed loop: for each answer the next task is submitted.
 struct Crowd {
     pool: Pool,
+    /// How many tasks are under way, and how many projects take turns in having one.
+    window: usize,
+    taking_turns: usize,
     names: Vec<String>,
     /// Whose each task is.
     owner: BTreeMap<TaskId, usize>,
@@ -27,15 +30,21 @@ struct Crowd {
 }
 
 impl Crowd {
+    /// Each project has one task under way.
     fn new(settings: Settings) -> Self {
+        Self::with_window(settings, PROJECTS, PROJECTS)
+    }
+
+    fn with_window(settings: Settings, window: usize, taking_turns: usize) -> Self {
         let mut pool = Pool::new(settings);
         let names: Vec<String> = (0..PROJECTS).map(|number| format!("p{number}")).collect();
         for name in &names {
             pool.teach(name, RUN_US);
         }
         let seen = pool.assigned.len();
-        let mut crowd = Self { pool, names, owner: BTreeMap::new(), served: vec![Vec::new(); PROJECTS], seen };
-        (0..PROJECTS).for_each(|project| crowd.submit(project));
+        let served = vec![Vec::new(); PROJECTS];
+        let mut crowd = Self { pool, window, taking_turns, names, owner: BTreeMap::new(), served, seen };
+        (0..window).for_each(|project| crowd.submit(project));
         crowd
     }
 
@@ -46,14 +55,20 @@ impl Crowd {
 
     /// Each worker ends its first task, so many times.
     fn rounds(&mut self, rounds: usize) {
+        self.rounds_without(None, rounds);
+    }
+
+    /// As `rounds`, but this worker ends nothing.
+    fn rounds_without(&mut self, stalled: Option<WorkerId>, rounds: usize) {
         for _ in 0..rounds {
             self.pool.advance_us(RUN_US);
+            let at_work = self.pool.workers.iter().filter(|(worker, _)| Some(**worker) != stalled);
             let heads: Vec<TaskId> =
-                self.pool.workers.values().filter_map(|hands| hands.tasks.first().map(|(task, _)| *task)).collect();
+                at_work.filter_map(|(_, hands)| hands.tasks.first().map(|(task, _)| *task)).collect();
             for id in heads {
                 self.pool.done_after_us(id, RUN_US);
                 let owner = self.owner[&id];
-                self.submit(owner);
+                self.submit((owner + self.window) % self.taking_turns);
             }
             for (task, worker, _) in &self.pool.assigned[self.seen..] {
                 self.served[self.owner[task]].push(*worker);
@@ -116,4 +131,33 @@ fn a_project_that_is_new_is_served_within_a_turn_of_the_others() {
     let place = crowd.pool.assigned[from.saturating_sub(1)..].iter().position(|(task, _, _)| *task == id);
     // One turn of each, and what is ahead by seats that are not quite even.
     assert!(place.is_some_and(|place| place <= PROJECTS * 5 / 4), "{place:?}");
+}
+
+#[test]
+fn few_in_line_of_many_are_served_where_their_contexts_are() {
+    // An odd number, so that whoever goes first has another worker next time if workers are taken in turn.
+    let mut crowd = Crowd::with_window(Settings { processors: 2, ..quiet(2) }, 16, PROJECTS - 1);
+    crowd.rounds(2 * PROJECTS);
+    crowd.served.iter_mut().for_each(Vec::clear);
+    crowd.rounds(4 * PROJECTS);
+    let (moves, all) = crowd.moves();
+    assert!(
+        all > 4 * PROJECTS && moves * 20 < all,
+        "{moves} of {all} tasks went to another worker than the one before"
+    );
+}
+
+#[test]
+fn a_worker_that_collects_gets_as_long_as_the_contexts_of_its_projects_would_take_elsewhere() {
+    let mut crowd = Crowd::new(Settings { processors: 2, ..quiet(2) });
+    crowd.rounds(2 * PROJECTS);
+    let stalled = *crowd.pool.workers.keys().next().expect("two");
+    let visits_in = |crowd: &mut Crowd, us: u64| {
+        crowd.served.iter_mut().for_each(|of| drop(of.drain(..of.len().saturating_sub(1))));
+        crowd.rounds_without(Some(stalled), (us / RUN_US) as usize);
+        crowd.moves().0
+    };
+    // It serves half of 120 projects, of a millisecond each.
+    assert_eq!(visits_in(&mut crowd, 45_000), 0, "it is waited for");
+    assert!(visits_in(&mut crowd, 45_000) > 0, "it has had its time");
 }
