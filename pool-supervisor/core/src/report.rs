@@ -34,10 +34,9 @@ impl Core {
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;
         };
-        // No task ran longer than its worker lives, whatever the worker says: the figure goes into everybody's shares.
+        // No task ran longer than its worker lives, whatever the worker says: the figures go into everybody's shares.
         end.run_us = end.run_us.min(self.now.since(self.workers[w].born));
-        // The wall time lacks a part of a microsecond, and a tiny task's is nothing but such a part.
-        end.busy_us = end.busy_us.min(end.run_us + 1);
+        end.busy_us = end.busy_us.min(self.now.since(self.workers[w].born));
         let slot = self.release_ended(w, position, &end);
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.note_proof(w, out);
@@ -67,9 +66,10 @@ impl Core {
             task.started = self.now;
         }
         let (project, lane) = (task.project, task.lane);
-        self.settle_charge(slot, end.run_us);
         // On a loaded machine wall times grow. Tiny tasks must not look long for that: it would
-        // take more workers, which would load the machine more.
+        // take more workers, which would load the machine more. Nor is a project to wait for its
+        // next turn because its task met a collection of what thousands of others have left.
+        self.settle_charge(slot, end.busy_us);
         self.projects[project].flows[lane].learn(end.busy_us);
         self.tally.learn(end.run_us);
         slot

@@ -48,6 +48,9 @@ pub(super) struct RealmRules {
 /// The contexts of an engine.
 pub(super) struct Realms {
     rules: RealmRules,
+    /// As many warm ones as there may be at most, and as there may be now: fewer where they hold
+    /// more than was expected.
+    most_warm: usize,
     max_warm: usize,
     spare: Option<Rc<RealmState>>,
     warm: Lru<String, Rc<RealmState>>,
@@ -74,10 +77,11 @@ impl RealmState {
 }
 
 impl Realms {
-    pub(super) fn new(rules: RealmRules, max_warm: usize) -> Self {
+    pub(super) fn new(rules: RealmRules, most_warm: usize) -> Self {
         Self {
             rules,
-            max_warm: max_warm.max(1),
+            most_warm: most_warm.max(1),
+            max_warm: most_warm.max(1),
             spare: None,
             warm: Lru::default(),
             last: None,
@@ -148,15 +152,26 @@ impl Realms {
         self.warm.contains(project)
     }
 
-    /// Forgets the half of the warm contexts that was used least recently, but never the last one.
-    /// How many that was.
-    pub(super) fn evict_older_half(&mut self) -> usize {
-        let half = self.warm.len() / 2;
+    /// Warm contexts that are kept now.
+    pub(super) fn warm_count(&self) -> usize {
+        self.warm.len()
+    }
+
+    /// Forgets so many of the warm contexts, those that were used least recently, but never the
+    /// last one; and keeps no more from now on. How many that was.
+    pub(super) fn evict_oldest(&mut self, count: usize) -> usize {
+        let count = count.min(self.warm.len().saturating_sub(1));
         self.last = None;
-        for _ in 0..half {
+        for _ in 0..count {
             self.warm.pop_oldest();
         }
-        half
+        self.max_warm = self.warm.len().max(1);
+        count
+    }
+
+    /// As many as the settings say may be kept again.
+    pub(super) fn lift_bound(&mut self) {
+        self.max_warm = self.most_warm;
     }
 
     /// Forgets every warm context and the frozen one. How many that was.

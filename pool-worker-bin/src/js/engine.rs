@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::alloc::{self, BufferBudget};
 use super::code::BodyChecker;
+use super::collections::Collections;
 pub use super::console::LogSink;
 use super::console::TaskLog;
 use super::context::{self, RealmRules, RealmState, Realms};
@@ -26,11 +27,19 @@ use super::timers::Timers;
 use super::watch::{Ending, EngineHandle, Watch};
 use super::{platform, snapshot};
 
-/// Very short tasks share one reading of the memory's figures.
-const TASKS_PER_READING: u32 = 32;
+/// Very short tasks share one reading of the memory's figures: so many, and as many more as there
+/// are contexts.
+const TASKS_PER_READING: usize = 32;
 
 /// There is a reading after tasks that ran this long together, which takes about a microsecond.
 const READING_AFTER: Duration = Duration::from_micros(50);
+
+/// And so much later for each context: V8 counts them for each reading, one by one, and where there
+/// are hundreds each is far away in memory.
+const READING_LATER: Duration = Duration::from_micros(1);
+
+/// Where fewer tasks than this share a reading, the last of them was no very short one.
+const FEW_TASKS: usize = 4;
 
 /// What a warm context takes up that has run a small function.
 const CONTEXT_BYTES: usize = 192 << 10;
@@ -103,8 +112,10 @@ pub struct Engine {
     result_limit: usize,
     has_snapshot: bool,
     memory_bytes: u64,
-    tasks_since_reading: u32,
+    tasks_since_reading: usize,
     ran_since_reading: Duration,
+    /// What each of the very short tasks owes that share the next reading, by the last one.
+    owed_by_each: Duration,
     /// V8's posted work has been done since the last task's microtasks were.
     has_pumped: bool,
     /// More is kept than may be, if it is not garbage.
@@ -116,6 +127,8 @@ pub struct Engine {
     pub(super) isolate: v8::OwnedIsolate,
     /// V8 holds its address for as long as the isolate lives.
     memory: Rc<MemoryGuard>,
+    /// As it does that of this.
+    collections: Rc<Collections>,
 }
 
 impl Engine {
@@ -164,10 +177,11 @@ impl Engine {
         isolate.set_slot(Rc::clone(&host));
         context::prepare_isolate(&mut isolate, rules);
         isolate.set_oom_error_handler(platform::out_of_memory);
+        let collections = Collections::attach(&mut isolate);
         let memory = MemoryGuard::attach(
             &mut isolate,
             Arc::clone(&watch),
-            Arc::clone(&buffers),
+            (Arc::clone(&buffers), Rc::clone(&collections)),
             config.heap_limit_bytes,
             config.kept_limit_bytes,
         );
@@ -179,6 +193,7 @@ impl Engine {
             checker: None,
             host,
             memory,
+            collections,
             watch,
             buffers,
             result_limit: config.result_limit_bytes,
@@ -186,6 +201,7 @@ impl Engine {
             memory_bytes: 0,
             tasks_since_reading: TASKS_PER_READING,
             ran_since_reading: Duration::ZERO,
+            owed_by_each: Duration::ZERO,
             has_pumped: false,
             is_untidy: false,
             is_crowded: false,
@@ -251,7 +267,11 @@ impl Engine {
             Realm::Warm => Some(self.realms.warm(&mut self.isolate, task.project)),
             Realm::Frozen => self.realms.frozen(&mut self.isolate),
         };
-        self.realms.made() != made
+        let is_new = self.realms.made() != made;
+        if is_new {
+            self.collections.pass_over(self.isolate.get_heap_statistics().total_allocated_bytes());
+        }
+        is_new
     }
 
     /// Runs one task to its end.
@@ -264,14 +284,16 @@ impl Engine {
         let realm = self.entered.take();
         if let Err(reason) = self.watch.begin(task.ticket) {
             drop(realm);
-            return self.outcome(Err(terminated(reason)), Duration::ZERO);
+            return self.outcome(Err(terminated(reason)), Duration::ZERO, Duration::ZERO);
         }
+        let collected = self.collections.taken();
         self.host.begin(task.project);
         self.host.log.borrow_mut().begin(task.ticket, task.capture_logs);
         let result = match &realm {
             Some(realm) => self.run_in(task, realm),
             None => Err(Trouble::Thrown),
         };
+        let collected = self.collections.taken() - collected;
         let ending = self.watch.end();
         let result = match result {
             Ok(json) => Ok(json),
@@ -283,7 +305,7 @@ impl Engine {
         }
         // INVARIANT: before memory is looked at, since a context that is held is not collected.
         drop(realm);
-        self.outcome(result, started.elapsed())
+        self.outcome(result, started.elapsed(), collected)
     }
 
     fn run_in(&mut self, task: &JsTask<'_>, realm: &Rc<RealmState>) -> Result<Vec<u8>, Trouble> {
@@ -380,20 +402,48 @@ impl Engine {
         }
     }
 
-    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>, ran: Duration) -> JsOutcome {
+    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>, ran: Duration, collected: Duration) -> JsOutcome {
         self.tasks_since_reading += 1;
         self.ran_since_reading += ran;
-        let is_due = self.ran_since_reading > READING_AFTER || self.tasks_since_reading >= TASKS_PER_READING;
+        let contexts = self.realms.warm_count();
+        let is_due = self.ran_since_reading > READING_AFTER + READING_LATER * contexts as u32
+            || self.tasks_since_reading >= TASKS_PER_READING + contexts;
+        let mut owed = self.owed_by_each;
         if is_due {
-            self.tasks_since_reading = 0;
+            let tasks = std::mem::take(&mut self.tasks_since_reading);
             self.ran_since_reading = Duration::ZERO;
             let heap = self.isolate.get_heap_statistics();
             self.memory_bytes = (heap.used_heap_size() + self.buffers.used()) as u64;
+            owed = self.pay(heap.total_allocated_bytes(), tasks);
             self.is_untidy = self.memory.is_untidy(&mut self.isolate, &heap);
+            if self.memory.has_plenty() {
+                self.realms.lift_bound();
+            }
         }
         let (logs, logs_truncated) = self.host.log.borrow_mut().end();
         let waited = self.host.waited.take();
-        JsOutcome { result, logs, logs_truncated, memory_bytes: self.memory_bytes, waited, memory_was_read: is_due }
+        JsOutcome {
+            result,
+            logs,
+            logs_truncated,
+            memory_bytes: self.memory_bytes,
+            waited,
+            collected,
+            owed,
+            memory_was_read: is_due,
+        }
+    }
+
+    /// What the task owes that has just run, where so many share this reading. The next ones owe as
+    /// much as each of these, if they were many: one of them is not to look long for the others.
+    fn pay(&mut self, allocated: u64, tasks: usize) -> Duration {
+        let owed = self.collections.pay(allocated);
+        if tasks < FEW_TASKS {
+            self.owed_by_each = Duration::ZERO;
+            return owed;
+        }
+        self.owed_by_each = owed / tasks as u32;
+        self.owed_by_each
     }
 
     /// To be called between tasks, after one whose figures of memory were read. Brings what is kept
@@ -404,8 +454,11 @@ impl Engine {
             return false;
         }
         let mut fits = self.memory.collect(&mut self.isolate);
-        while !fits && self.realms.evict_older_half() > 0 {
+        // If those were small ones, the next step takes half of what is left.
+        let mut going = self.memory.parts_too_many(self.realms.warm_count());
+        while !fits && self.realms.evict_oldest(going) > 0 {
             fits = self.memory.collect(&mut self.isolate);
+            going = self.realms.warm_count().div_ceil(2);
         }
         // The last one may stay as long as nobody else comes: a project that is alone here loses
         // nothing.

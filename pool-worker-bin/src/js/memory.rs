@@ -25,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::alloc::BufferBudget;
+use super::collections::Collections;
 use super::watch::Watch;
 
 /// The part of a task's limit, as a divisor, that is not worth a collection.
@@ -156,6 +157,7 @@ pub(super) struct MemoryGuard {
     isolate: v8::UnsafeRawIsolatePtr,
     watch: Arc<Watch>,
     buffers: Arc<BufferBudget>,
+    collections: Rc<Collections>,
     heap_limit: usize,
     room_left: RefCell<Option<RoomLeft>>,
     /// What may be alive between two tasks, on the heap and in buffers together.
@@ -178,7 +180,7 @@ impl MemoryGuard {
     pub(super) fn attach(
         isolate: &mut v8::OwnedIsolate,
         watch: Arc<Watch>,
-        buffers: Arc<BufferBudget>,
+        (buffers, collections): (Arc<BufferBudget>, Rc<Collections>),
         heap_limit: usize,
         kept_limit: usize,
     ) -> Rc<Self> {
@@ -187,6 +189,7 @@ impl MemoryGuard {
             isolate: raw_isolate(isolate),
             watch,
             buffers,
+            collections,
             heap_limit,
             room_left: RefCell::default(),
             kept_limit,
@@ -279,6 +282,19 @@ impl MemoryGuard {
         self.before.get().kept() > self.untidy_above.get() && self.reached.get().is_none()
     }
 
+    /// Whether half of what may be kept is free.
+    pub(super) fn has_plenty(&self) -> bool {
+        self.before.get().kept() < self.kept_limit / 2
+    }
+
+    /// How many of so many parts of what is kept have to go, as if they were equal, so that an eighth
+    /// of what may be kept is free: room for others before the next collection.
+    pub(super) fn parts_too_many(&self, parts: usize) -> usize {
+        let kept = self.before.get().kept();
+        let too_much = kept.saturating_sub(self.kept_limit / 8 * 7);
+        too_much.div_ceil((kept / parts.max(1)).max(1))
+    }
+
     fn note(&self, isolate: &mut v8::Isolate, heap: &v8::HeapStatistics) {
         let buffers = self.buffers.used().max(outside_of_heap(isolate));
         let allocated = heap.total_allocated_bytes();
@@ -289,10 +305,18 @@ impl MemoryGuard {
     /// compiled code until it is old, and asks for more room before it lets go of it; so a stream
     /// of code that is new each time would fill the heap, and end a task that is not to blame. What
     /// is kept on purpose is not collected over and over.
+    ///
+    /// One collection takes about a millisecond for each megabyte that is alive, and mostly suffices.
+    /// All that the engine can do takes two to seven of them.
     pub(super) fn collect(&self, isolate: &mut v8::Isolate) -> bool {
-        isolate.low_memory_notification();
+        isolate.memory_pressure_notification(v8::MemoryPressureLevel::Critical);
         let heap = isolate.get_heap_statistics();
         self.note(isolate, &heap);
+        if self.before.get().kept() > self.kept_limit {
+            isolate.low_memory_notification();
+            let heap = isolate.get_heap_statistics();
+            self.note(isolate, &heap);
+        }
         self.floor.set(self.before.get().heap);
         let kept = self.before.get().kept();
         self.untidy_above.set(self.kept_limit.max(kept + self.kept_limit / 2));
@@ -315,6 +339,11 @@ impl MemoryGuard {
         isolate.add_near_heap_limit_callback(near_heap_limit, std::ptr::from_ref(self).cast_mut().cast::<c_void>());
     }
 
+    /// Collects because of the running task, which has to answer for it.
+    fn collect_for_task(&self, isolate: &mut v8::Isolate) {
+        self.collections.as_its_own(|| isolate.low_memory_notification());
+    }
+
     /// Ends the task if it keeps more than it may have.
     fn judge(&self, isolate: &mut v8::Isolate) {
         if let Raised::Perhaps(limit) = self.raised.get() {
@@ -328,7 +357,7 @@ impl MemoryGuard {
         if !task.is_doubtful(&isolate.get_heap_statistics()) || self.watch.stopped() {
             return;
         }
-        isolate.low_memory_notification();
+        self.collect_for_task(isolate);
         let heap = isolate.get_heap_statistics();
         let left = heap.used_heap_size();
         self.floor.set(left.saturating_sub(task.allocated(&heap)));
@@ -347,7 +376,7 @@ impl MemoryGuard {
     fn judge_heap(&self, isolate: &mut v8::Isolate, limit: usize) {
         let mut used = isolate.get_heap_statistics().used_heap_size();
         if used > limit {
-            isolate.low_memory_notification();
+            self.collect_for_task(isolate);
             used = isolate.get_heap_statistics().used_heap_size();
         }
         if used <= limit {
@@ -378,7 +407,7 @@ impl MemoryGuard {
         if outside_of_heap(isolate) <= limit || self.watch.stopped() {
             return;
         }
-        isolate.low_memory_notification();
+        self.collect_for_task(isolate);
         let used = outside_of_heap(isolate);
         if used > limit && self.watch.heap_exceeded() {
             let in_buffers = isolate.get_heap_statistics().external_memory();
@@ -398,7 +427,7 @@ impl MemoryGuard {
         if !is_short() || self.watch.stopped() {
             return;
         }
-        isolate.low_memory_notification();
+        self.collect_for_task(isolate);
         let left = room_left().unwrap_or(usize::MAX);
         if left < self.heap_limit && self.watch.heap_exceeded() {
             let used = self.heap_limit - left;

@@ -29,6 +29,7 @@ mod atomics;
 mod cache;
 mod clone;
 mod code;
+mod collections;
 mod console;
 mod context;
 mod engine;

@@ -72,6 +72,10 @@ pub struct JsOutcome {
     pub memory_bytes: u64,
     /// Time that the task spent waiting for its own timers.
     pub waited: Duration,
+    /// Time in which V8 collected garbage while the task ran, for all that left some.
+    pub collected: Duration,
+    /// What the task owes for that which it leaves; for very short tasks, what several of them do.
+    pub owed: Duration,
     /// Whether the figures of memory were read after this task. They are not after each of the very
     /// short ones.
     pub memory_was_read: bool,

@@ -212,7 +212,7 @@ impl JsLane {
         let outcome = self.engine.run(task);
         let ended = Instant::now();
         let was_read = outcome.memory_was_read;
-        let waited = outcome.waited;
+        let (waited, collected, owed) = (outcome.waited, outcome.collected, outcome.owed);
         let mut end = js_end(outcome, job, ended - began);
         end.cpu = self.meter.charge(ended - entered);
         // A new context is a part of what each task of the realm `fresh` costs, but in the others
@@ -220,7 +220,8 @@ impl JsLane {
         let making = if job.realm == Realm::Fresh { entered - began } else { Duration::ZERO };
         // A short task's CPU time is its wall time, and has the waiting in it.
         let waited = if end.cpu == ended - entered { Duration::ZERO } else { waited };
-        end.busy = Some(self.busy.whole(end.cpu + waited + making));
+        // Others left most of the garbage that was collected in its time.
+        end.busy = Some(self.busy.whole(end.cpu.saturating_sub(collected) + owed + waited + making));
         self.ran += ended - began;
         if was_read && !self.engine.must_be_replaced() {
             end.spoiled |= !self.clear_up();

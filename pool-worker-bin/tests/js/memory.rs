@@ -261,6 +261,27 @@ fn a_task_that_ends_by_its_own_limit_may_reach_the_engines_while_it_unwinds() {
 }
 
 #[test]
+fn a_collection_is_paid_for_by_all_who_left_something_to_collect() {
+    let mut bench = Bench::new();
+    bench.warm_code("holder", &format!("{{ {}; globalThis.kept = a }} 1", keeps(60))).expect("there is room");
+    // What lives for a while before it is garbage is left to the collections of everything.
+    let source = "n => { (globalThis.ring ??= [])[n % 20] = new Array(1e5).fill(n); return n }";
+    let (mut collected, mut owed) = (Vec::new(), Vec::new());
+    for n in 0..1000 {
+        let args = format!("[{n}]");
+        let outcome = bench.run("other", Realm::Warm, Work::Function { source, args_json: args.as_bytes() });
+        assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+        collected.push(outcome.collected);
+        owed.push(outcome.owed);
+    }
+    let met = collected.iter().filter(|time| !time.is_zero()).count();
+    let paid = owed.iter().filter(|time| !time.is_zero()).count();
+    assert!(met > 0 && met < 500 && paid > 500, "{met} of 1000 met a collection, {paid} paid");
+    let (longest, dearest) = (collected.iter().max(), owed.iter().max());
+    assert!(dearest < longest, "one paid {dearest:?} where the longest took {longest:?}");
+}
+
+#[test]
 fn the_memory_figure_follows_the_heap() {
     let mut bench = Bench::new();
     let work = Work::Code { source: "globalThis.kept = new Array(4e6).fill(0); 1", context_json: b"" };
