@@ -1,15 +1,17 @@
 //! The reference pages list what the code knows, all of it and nothing else.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Status};
 use pool_protocol::task::{self, FIELDS, TaskKind};
 use pool_supervisor::http::ROUTES;
-use pool_tests::page::Page;
+use pool_tests::page::{self, Page};
 use pool_tests::tasks::{code, with};
 use pool_tests::{Pool, Value, json, until};
 
-const PAGES: [&str; 4] = ["docs/tasks.md", "docs/http-api.md", "docs/configuration.md", "docs/migrating.md"];
+const PAGES: [&str; 5] =
+    ["docs/tasks.md", "docs/http-api.md", "docs/configuration.md", "docs/migrating.md", "docs/hostile.md"];
 
 fn set(names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
     names.into_iter().collect()
@@ -180,4 +182,33 @@ fn every_metric_has_its_row_with_type_and_labels() {
             assert_eq!(words.get(1..).unwrap_or_default(), values, "{name}");
         }
     }
+}
+
+/// Numbers of the tests `hostile_NN_…` in this folder and those below it.
+fn numbered_tests(folder: &Path, numbers: &mut BTreeSet<u32>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            numbered_tests(&path, numbers);
+        } else if is_source {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let tests = text.split("fn hostile_").skip(1);
+            numbers.extend(tests.filter_map(|rest| rest.split_once('_')?.0.parse::<u32>().ok()));
+        }
+    }
+}
+
+#[test]
+fn every_row_of_what_is_survived_has_a_test_and_every_numbered_test_a_row() {
+    let tables = Page::read("docs/hostile.md").tables();
+    let rows: Vec<u32> =
+        tables.iter().flat_map(|table| &table.rows).map(|row| row[0].parse().expect("a number")).collect();
+    let listed: BTreeSet<u32> = rows.iter().copied().collect();
+    assert_eq!(listed.len(), rows.len(), "no number stands twice");
+    let mut tested = BTreeSet::new();
+    for package in ["protocol", "pool-supervisor", "pool-worker-bin", "tests"] {
+        numbered_tests(&page::repository().join(package), &mut tested);
+    }
+    assert_eq!(listed, tested);
 }

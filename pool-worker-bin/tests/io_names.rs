@@ -43,7 +43,7 @@ fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn a_program_gets_the_name_that_the_list_gives_it() {
+fn hostile_72_a_program_gets_the_name_that_the_list_gives_it() {
     let folder = tempfile::tempdir().unwrap();
     for (name, target) in [("list", "/bin/cat"), ("rbash", "/bin/bash")] {
         symlink(target, folder.path().join(name)).unwrap();
@@ -83,7 +83,7 @@ fn a_script_finds_what_lies_beside_it_under_its_own_name() {
 }
 
 #[test]
-fn a_link_that_leads_elsewhere_by_now_changes_nothing() {
+fn hostile_72_a_link_that_leads_elsewhere_by_now_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (honest, evil) =
         (write(&folder, "honest", "#!/bin/sh\necho honest\n"), write(&folder, "evil", "#!/bin/sh\necho evil\n"));
