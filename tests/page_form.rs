@@ -4,7 +4,15 @@ use pool_tests::page::Page;
 
 /// Prose of these pages wraps here; tables, code and lines with links may be longer.
 const COLUMNS: usize = 100;
-const WRAPPED: &[&str] = &["README.md", "ARCHITECTURE.md", "docs/isolation.md", "docs/protocol.md", "deploy/README.md"];
+const WRAPPED: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "docs/decisions.md",
+    "docs/isolation.md",
+    "docs/protocol.md",
+    "docs/traps.md",
+    "deploy/README.md",
+];
 
 #[test]
 fn every_column_of_every_table_has_a_title() {
