@@ -35,8 +35,9 @@ impl Core {
             return;
         };
         // No task ran longer than its worker lives, whatever the worker says: the figures go into everybody's shares.
-        end.run_us = end.run_us.min(self.now.since(self.workers[w].born));
-        end.busy_us = end.busy_us.min(self.now.since(self.workers[w].born));
+        let lived_us = self.now.since(self.workers[w].born);
+        end.run_us = end.run_us.min(lived_us);
+        end.busy_us = end.busy_us.min(lived_us);
         let slot = self.release_ended(w, position, &end);
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.note_proof(w, out);

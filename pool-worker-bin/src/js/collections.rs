@@ -6,7 +6,8 @@
 //! project waits for its next turn until all others have had as much: with 1,000 of them, for
 //! seconds.
 //!
-//! So the time of collections is measured, and taken out of the figures of the task that met one. Instead each task pays for the bytes that it allocates, at what collecting a byte has cost
+//! So the time of collections is measured, and taken out of the figures of the task that met one.
+//! Instead each task pays for the bytes that it allocates, at what collecting a byte has cost
 //! lately. A collection that a task causes by its own limit of memory stays its own.
 
 use std::cell::Cell;

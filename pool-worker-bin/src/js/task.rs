@@ -74,7 +74,8 @@ pub struct JsOutcome {
     pub waited: Duration,
     /// Time in which V8 collected garbage while the task ran, for all that left some.
     pub collected: Duration,
-    /// What the task owes for that which it leaves; for very short tasks, what several of them do.
+    /// What the task owes for that which it leaves; of very short ones, each owes an equal part of
+    /// what they left together.
     pub owed: Duration,
     /// Whether the figures of memory were read after this task. They are not after each of the very
     /// short ones.
