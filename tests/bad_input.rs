@@ -1,4 +1,5 @@
-//! Every malformed task, request, frame, configuration and argument gets a clear error that names the field, and changes nothing.
+//! Every malformed task, request, frame, configuration and argument gets a clear error that names
+//! the field, and changes nothing.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -54,7 +55,10 @@ fn a_malformed_task_names_its_field() {
             (Some("rejected"), Some("INVALID_TASK")),
             "{task}"
         );
-        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(field)), "{field}: {outcome}");
+        assert!(
+            outcome["error"]["message"].as_str().is_some_and(|m| m.contains(field)),
+            "{field}: {outcome}"
+        );
     }
     assert_eq!(pool.status()["tasks"]["total"], 0, "nothing was accepted");
 }
@@ -62,7 +66,8 @@ fn a_malformed_task_names_its_field() {
 #[test]
 fn a_misspelt_field_is_refused_with_the_nearest_name() {
     let pool = Pool::start(json!({}));
-    let ctl = pool.ctl_with_input(&["submit"], &with(code("1"), json!({"projectID": "p"})).to_string());
+    let ctl =
+        pool.ctl_with_input(&["submit"], &with(code("1"), json!({"projectID": "p"})).to_string());
     assert!(ctl.stdout.contains("projectID") && ctl.stdout.contains("projectId"), "{ctl:?}");
 }
 
@@ -85,7 +90,9 @@ fn another_version_is_told_which_side_is_older() {
         raw.send(&hello(version));
         let words = raw.last_words().concat();
         assert!(
-            words.contains("version") && words.contains(&version.to_string()) && words.contains("older"),
+            words.contains("version")
+                && words.contains(&version.to_string())
+                && words.contains("older"),
             "{words}"
         );
     }
@@ -136,7 +143,10 @@ fn a_malformed_configuration_names_its_key_and_starts_nothing() {
             .expect("it starts")
             .into();
         assert_ne!(checked.code, 0, "{text}");
-        assert!(checked.stderr.contains(named) && checked.stderr.contains("bad.json"), "{text}: {checked:?}");
+        assert!(
+            checked.stderr.contains(named) && checked.stderr.contains("bad.json"),
+            "{text}: {checked:?}"
+        );
         assert!(checked.stdout.is_empty(), "{text}");
     }
     let started: Ctl = supervisor_command(&folder)
@@ -154,7 +164,9 @@ fn a_malformed_configuration_names_its_key_and_starts_nothing() {
 #[test]
 fn malformed_arguments_are_explained() {
     let folder = Folder::new();
-    for arguments in [&["--confg", "x"][..], &["--http", "nowhere"], &["--config", "/no/such.json"], &["extra"]] {
+    for arguments in
+        [&["--confg", "x"][..], &["--http", "nowhere"], &["--config", "/no/such.json"], &["extra"]]
+    {
         let tried: Ctl = supervisor_command(&folder)
             .env("RUNTIME_DIRECTORY", folder.join("run"))
             .args(arguments)
@@ -163,7 +175,8 @@ fn malformed_arguments_are_explained() {
             .into();
         assert_ne!(tried.code, 0, "{arguments:?}");
         assert!(
-            tried.stderr.contains(arguments.last().expect("some")) || tried.stderr.contains(arguments[0]),
+            tried.stderr.contains(arguments.last().expect("some"))
+                || tried.stderr.contains(arguments[0]),
             "{arguments:?}: {tried:?}"
         );
     }
@@ -186,7 +199,8 @@ fn malformed_arguments_are_explained() {
 /// A phrase of four words that stands in the text twice.
 fn said_twice(text: &str) -> Option<String> {
     let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-    let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    let words: Vec<String> =
+        text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
     let mut seen = std::collections::BTreeSet::new();
     words.windows(4).find(|phrase| !seen.insert(*phrase)).map(|phrase| phrase.join(" "))
 }
@@ -197,7 +211,8 @@ fn says_it_once(what: &str, text: &str) {
     assert_eq!(said_twice(text), None, "{what}: {text}");
 }
 
-/// An outcome or a refusal without the stack, whose first line is the engine's and holds the message again.
+/// An outcome or a refusal without the stack, whose first line is the engine's and holds the
+/// message again.
 fn without_stack(mut answer: Value) -> String {
     if let Some(error) = answer["error"].as_object_mut() {
         error.remove("stack");
@@ -208,8 +223,10 @@ fn without_stack(mut answer: Value) -> String {
 #[test]
 fn what_is_said_twice_is_found() {
     for text in [
-        "failed to read x: No such file or directory (os error 2): No such file or directory (os error 2)",
-        "SyntaxError: Unexpected end of input (task.js:1:4)\nSyntaxError: Unexpected end of input\n    at task.js:1:4",
+        "failed to read x: No such file or directory (os error 2): No such file or directory (os \
+         error 2)",
+        "SyntaxError: Unexpected end of input (task.js:1:4)\nSyntaxError: Unexpected end of \
+         input\n    at task.js:1:4",
     ] {
         assert!(said_twice(text).is_some(), "{text}");
     }
@@ -226,11 +243,14 @@ fn a_supervisor_that_does_not_start_says_why_once() {
     };
     let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
     folder.write("short.key", "short");
-    std::fs::set_permissions(folder.join("short.key"), PermissionsExt::from_mode(0o600)).expect("our own file");
+    std::fs::set_permissions(folder.join("short.key"), PermissionsExt::from_mode(0o600))
+        .expect("our own file");
     std::fs::write(folder.join("bytes.key"), [0xff; 20]).expect("our own folder");
-    std::fs::set_permissions(folder.join("bytes.key"), PermissionsExt::from_mode(0o600)).expect("our own file");
+    std::fs::set_permissions(folder.join("bytes.key"), PermissionsExt::from_mode(0o600))
+        .expect("our own file");
     std::fs::write(folder.join("bytes.json"), [0xff; 20]).expect("our own folder");
-    let with_key = |key: &str| json!({"http": {"listen": "127.0.0.1:0", "keyFile": key}}).to_string();
+    let with_key =
+        |key: &str| json!({"http": {"listen": "127.0.0.1:0", "keyFile": key}}).to_string();
     let configurations = [
         ("{ bad", "JSON"),
         ("[1]", "one table of settings"),
@@ -238,8 +258,14 @@ fn a_supervisor_that_does_not_start_says_why_once() {
         (r#"{"js": {"moduleRoots": ["/no/such/folder"]}}"#, "/no/such/folder"),
         (r#"{"shell": {"allow": [{"program": "/usr/bin/wc", "args": "("}]}}"#, "shell.allow"),
         (r#"{"workerPath": "/no/such/worker"}"#, "workerPath"),
-        (r#"{"http": {"listen": "off"}, "workerPath": "/usr/bin/false", "isolation": "strict"}"#, "isolation"),
-        (r#"{"http": {"listen": "off"}, "cgroup": {"mode": "required", "path": "/tmp"}}"#, "cgroup"),
+        (
+            r#"{"http": {"listen": "off"}, "workerPath": "/usr/bin/false", "isolation": "strict"}"#,
+            "isolation",
+        ),
+        (
+            r#"{"http": {"listen": "off"}, "cgroup": {"mode": "required", "path": "/tmp"}}"#,
+            "cgroup",
+        ),
         (r#"{"http": {"socket": "/no/such/folder/api.sock"}}"#, "/no/such/folder/api.sock"),
         (&with_key("/no/such/folder/key"), "/no/such/folder/key"),
         (&with_key(&path("short.key")), "short.key"),
@@ -306,14 +332,17 @@ fn a_wrong_task_is_told_its_fault_once() {
     let folder = Folder::new();
     folder.write("broken.mjs", "export const x = ;");
     folder.write("lost.mjs", "import './none.mjs'");
-    folder.write("throws.mjs", "export default () => { throw new RangeError('far from all of it') }");
+    folder
+        .write("throws.mjs", "export default () => { throw new RangeError('far from all of it') }");
     let pool = Pool::with_http(json!({
         "projects": {"full": {"limit": 0, "maxQueued": 0}, "cold": {"forbidWarm": true}},
         "js": {"moduleRoots": [folder.path()]}, "http": {"allow": ["127.0.0.1:9"]},
         "shell": {"allow": [{"program": "/usr/bin/true"}]},
     }));
     for (arguments, expected) in WRONG_RUNS {
-        let all = |json: &[&'static str]| -> Vec<&str> { [&["run", arguments[0]], json, &arguments[1..]].concat() };
+        let all = |json: &[&'static str]| -> Vec<&str> {
+            [&["run", arguments[0]], json, &arguments[1..]].concat()
+        };
         let text = pool.ctl(&all(&[]));
         assert!(text.code != 0 && text.stderr.contains(expected), "{arguments:?}: {text:?}");
         says_it_once(&format!("{arguments:?}"), &text.stderr);
@@ -338,8 +367,12 @@ fn a_wrong_task_is_told_its_fault_once() {
         let submitted = pool.ctl_with_input(&["submit"], line);
         assert_ne!(submitted.code, 0, "{line}");
         submitted.stderr.lines().for_each(|said| says_it_once(line, said));
-        submitted.json_lines().into_iter().for_each(|answer| says_it_once(line, &without_stack(answer)));
-        let posted = api.with("POST", "/api/tasks?wait=30s", &[("X-API-Key", &api.key)], Some(line));
+        submitted
+            .json_lines()
+            .into_iter()
+            .for_each(|answer| says_it_once(line, &without_stack(answer)));
+        let posted =
+            api.with("POST", "/api/tasks?wait=30s", &[("X-API-Key", &api.key)], Some(line));
         says_it_once(line, &without_stack(posted.json()));
     }
 }
@@ -360,10 +393,22 @@ fn a_wrong_request_is_told_its_fault_once() {
     for body in limits {
         says_it_once(
             body,
-            &api.with("POST", "/api/process-pool/project-limit", &[("X-API-Key", &api.key)], Some(body)).text,
+            &api.with(
+                "POST",
+                "/api/process-pool/project-limit",
+                &[("X-API-Key", &api.key)],
+                Some(body),
+            )
+            .text,
         );
     }
-    for path in ["/api/tasks/zz", "/api/tasks/NOT", "/api/none", "/api/tasks?wait=soon", "/api/tasks?wiat=1s"] {
+    for path in [
+        "/api/tasks/zz",
+        "/api/tasks/NOT",
+        "/api/none",
+        "/api/tasks?wait=soon",
+        "/api/tasks?wiat=1s",
+    ] {
         says_it_once(path, &api.call("GET", path, None).text);
         says_it_once(path, &api.with("POST", path, &[("X-API-Key", &api.key)], Some("{}")).text);
     }

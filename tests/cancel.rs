@@ -11,7 +11,11 @@ fn narrow() -> Pool {
 }
 
 fn cancelled(outcome: &Value) {
-    assert_eq!((outcome["status"].as_str(), error(outcome)), (Some("cancelled"), "CANCELLED"), "{outcome}");
+    assert_eq!(
+        (outcome["status"].as_str(), error(outcome)),
+        (Some("cancelled"), "CANCELLED"),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -54,7 +58,9 @@ fn what_the_engine_cannot_stop_is_killed() {
     pool.cancel(&id);
     cancelled(&pool.outcome(&id));
     assert_eq!(result(pool.run(code("1"))), 1);
-    until("its end is on record", || pool.dead_workers().iter().any(|w| w["verdict"]["cause"] == "cancelled"));
+    until("its end is on record", || {
+        pool.dead_workers().iter().any(|w| w["verdict"]["cause"] == "cancelled")
+    });
 }
 
 #[test]
@@ -62,7 +68,8 @@ fn a_programs_whole_process_tree_goes_setsid_children_included() {
     let pool = narrow();
     let folder = Folder::new();
     let script = format!(
-        "setsid sh -c 'trap \"\" TERM; echo > {0}/deep; sleep 1000; :' & sh -c 'echo > {0}/near; sleep 1000; :' & wait",
+        "setsid sh -c 'trap \"\" TERM; echo > {0}/deep; sleep 1000; :' & sh -c 'echo > {0}/near; \
+         sleep 1000; :' & wait",
         folder.text()
     );
     let id = pool.submit(program("/bin/sh", &["-c", &script]));

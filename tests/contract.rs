@@ -1,4 +1,5 @@
-//! What is promised to users, one file per part of it, one test per promise, on real processes and real sockets.
+//! What is promised to users, one file per part of it, one test per promise, on real processes and
+//! real sockets.
 
 mod programs;
 

@@ -6,7 +6,11 @@ use pool_tests::{Client, Pool, Value, json, proc, until};
 use rustix::process::Signal;
 
 fn rejected(outcome: &Value) {
-    assert_eq!((outcome["status"].as_str(), error(outcome)), (Some("rejected"), "SHUTTING_DOWN"), "{outcome}");
+    assert_eq!(
+        (outcome["status"].as_str(), error(outcome)),
+        (Some("rejected"), "SHUTTING_DOWN"),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -38,7 +42,8 @@ fn poolctl_drain_does_the_same() {
 
 #[test]
 fn what_runs_longer_than_the_drain_timeout_is_cancelled() {
-    let mut pool = Pool::start(json!({"pool": {"drainTimeout": 300, "minWorkers": 1, "maxWorkers": 1}}));
+    let mut pool =
+        Pool::start(json!({"pool": {"drainTimeout": 300, "minWorkers": 1, "maxWorkers": 1}}));
     let mut client = pool.client();
     let running = client.submit(&hold());
     let waiting = client.submit(&with(code("1"), json!({"delay": 100_000})));
@@ -53,27 +58,39 @@ fn what_runs_longer_than_the_drain_timeout_is_cancelled() {
 #[test]
 fn a_stop_does_not_wait_for_what_could_not_run_before_its_end() {
     let mut pool = Pool::start(json!({
-        "pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1}, "projects": {"paused": {"limit": 0}},
+        "pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1},
+        "projects": {"paused": {"limit": 0}},
     }));
     let mut client = pool.client();
     let delayed = client.submit(&with(code("1"), json!({"delay": 1_000_000})));
     let paused = client.submit(&with(code("1"), json!({"projectId": "paused"})));
-    let retry = json!({"maxAttempts": 2, "retry": {"initialDelay": 1_000_000, "maxDelay": 1_000_000}});
+    let retry =
+        json!({"maxAttempts": 2, "retry": {"initialDelay": 1_000_000, "maxDelay": 1_000_000}});
     let retrying = client.submit(&with(code("throw 1"), retry));
     let id = client.id(retrying);
     until("it waits for its next attempt", || pool.task(&id)["state"] == "retrying");
     pool.signal(Signal::TERM);
     for request in [delayed, paused, retrying] {
         let outcome = client.outcome(request);
-        assert_eq!((outcome["status"].as_str(), error(&outcome)), (Some("cancelled"), "CANCELLED"), "{outcome}");
-        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains("the pool is stopping")), "{outcome}");
+        assert_eq!(
+            (outcome["status"].as_str(), error(&outcome)),
+            (Some("cancelled"), "CANCELLED"),
+            "{outcome}"
+        );
+        assert!(
+            outcome["error"]["message"]
+                .as_str()
+                .is_some_and(|m| m.contains("the pool is stopping")),
+            "{outcome}"
+        );
     }
     assert_eq!(pool.wait().code(), Some(0));
 }
 
 #[test]
 fn a_second_sigterm_ends_at_once() {
-    let mut pool = Pool::start(json!({"pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1}}));
+    let mut pool =
+        Pool::start(json!({"pool": {"drainTimeout": 600_000, "minWorkers": 1, "maxWorkers": 1}}));
     let id = pool.submit(hold());
     until("it runs", || pool.task(&id)["state"] == "running");
     let workers = proc::workers_of(pool.pid());

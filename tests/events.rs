@@ -11,7 +11,8 @@ fn names(events: &[Value]) -> Vec<&str> {
 fn the_life_of_a_task_is_queued_started_complete_in_that_order() {
     let pool = Pool::start(json!({}));
     let outcome = pool.run(with(sleep(20), json!({"projectId": "p"})));
-    let events: Vec<Value> = pool.events().into_iter().filter(|e| e["taskId"] == outcome["taskId"]).collect();
+    let events: Vec<Value> =
+        pool.events().into_iter().filter(|e| e["taskId"] == outcome["taskId"]).collect();
     assert_eq!(names(&events), ["task-queued", "task-started", "task-complete"]);
     assert!(events.iter().all(|e| e["projectId"] == "p"), "{events:?}");
     assert_eq!(events[1]["workerId"], outcome["workerId"]);
@@ -21,11 +22,21 @@ fn the_life_of_a_task_is_queued_started_complete_in_that_order() {
 #[test]
 fn a_failure_is_retried_and_ends_as_an_error() {
     let pool = Pool::start(json!({}));
-    let outcome =
-        pool.run(with(code("throw new Error('why')"), json!({"maxAttempts": 2, "retry": {"initialDelay": 1}})));
-    let events: Vec<Value> = pool.events().into_iter().filter(|e| e["taskId"] == outcome["taskId"]).collect();
-    assert_eq!(names(&events), ["task-queued", "task-started", "task-retry", "task-started", "task-error"]);
-    assert!(events[4]["error"].as_str().is_some_and(|e| e.contains("JS_EXCEPTION")), "{}", events[4]);
+    let outcome = pool.run(with(
+        code("throw new Error('why')"),
+        json!({"maxAttempts": 2, "retry": {"initialDelay": 1}}),
+    ));
+    let events: Vec<Value> =
+        pool.events().into_iter().filter(|e| e["taskId"] == outcome["taskId"]).collect();
+    assert_eq!(
+        names(&events),
+        ["task-queued", "task-started", "task-retry", "task-started", "task-error"]
+    );
+    assert!(
+        events[4]["error"].as_str().is_some_and(|e| e.contains("JS_EXCEPTION")),
+        "{}",
+        events[4]
+    );
 }
 
 #[test]
@@ -33,8 +44,10 @@ fn console_output_is_streamed_as_events() {
     let pool = Pool::start(json!({}));
     let mut next = pool.client().follow(None);
     // Lines are wanted by whoever follows; the first task may run before the worker knows.
-    let id = pool
-        .submit(code("console.log('streamed', 1); console.error('bad'); await new Promise(r => setTimeout(r, 50)); 1"));
+    let id = pool.submit(code(
+        "console.log('streamed', 1); console.error('bad'); await new Promise(r => \
+            setTimeout(r, 50)); 1",
+    ));
     let mut seen = Vec::new();
     loop {
         let event = next();
@@ -55,12 +68,17 @@ fn workers_come_and_go_with_a_verdict() {
     proc::kill(i32::try_from(worker["pid"].as_i64().expect("a pid")).expect("a pid"));
     pool.outcome(&id);
     let events = pool.events();
-    let of = |name: &str| events.iter().find(|e| e["event"] == name && e["workerId"] == worker["workerId"]).cloned();
+    let of = |name: &str| {
+        events.iter().find(|e| e["event"] == name && e["workerId"] == worker["workerId"]).cloned()
+    };
     assert!(of("worker-started").is_some_and(|e| e["duration"].as_f64() > Some(0.0)), "{events:?}");
     let ended = of("worker-terminated").expect("it ended");
     assert_eq!(ended["verdict"]["cause"], "killed-from-outside");
     assert!(ended["verdict"]["evidence"].is_string());
-    assert!(of("worker-error").is_some_and(|e| e["taskId"] == *id), "it died under a task: {events:?}");
+    assert!(
+        of("worker-error").is_some_and(|e| e["taskId"] == *id),
+        "it died under a task: {events:?}"
+    );
 }
 
 #[test]
@@ -71,7 +89,10 @@ fn events_are_numbered_without_gaps_and_dated() {
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], index + 1, "{event}");
         let time = event["time"].as_str().expect("a time");
-        assert!(time.len() >= 20 && time.starts_with("20") && time.contains('T') && time.ends_with('Z'), "{time}");
+        assert!(
+            time.len() >= 20 && time.starts_with("20") && time.contains('T') && time.ends_with('Z'),
+            "{time}"
+        );
     }
     assert!(events.len() >= 151);
 }

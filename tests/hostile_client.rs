@@ -99,12 +99,16 @@ fn hostile_28_who_disconnects_leaves_submitted_tasks_and_loses_those_that_it_ran
         let (run, waiting) = (client.submit_as(&hold(), RUN), client.submit_as(&hold(), RUN));
         let submitted = client.submit_as(&sleep(700), SUBMIT);
         let (run, waiting, submitted) = (client.id(run), client.id(waiting), client.id(submitted));
-        until("they run", || pool.task(&submitted)["state"] == "running" && pool.task(&run)["state"] == "running");
+        until("they run", || {
+            pool.task(&submitted)["state"] == "running" && pool.task(&run)["state"] == "running"
+        });
         drop(client);
         // Their outcomes are nobody's, and not kept.
         until("both are cancelled", || {
             let ended = pool.events_named("task-error");
-            [&run, &waiting].iter().all(|id| ended.iter().any(|e| e["taskId"] == **id && e["error"] == "CANCELLED"))
+            [&run, &waiting]
+                .iter()
+                .all(|id| ended.iter().any(|e| e["taskId"] == **id && e["error"] == "CANCELLED"))
         });
         assert_eq!(result(pool.outcome(&submitted)), "slept");
     });
@@ -127,7 +131,13 @@ fn hostile_28_who_disconnects_in_the_middle_of_anything_leaves_nothing_behind() 
     for request in 1..=200 {
         let follow = ControlRequest::Events { since: Some(0), follow: true };
         frame::put(&mut requests, Kind::Control, request, &follow, b"");
-        frame::put(&mut requests, Kind::Control, request + 1000, &ControlRequest::Workers { dead: true }, b"");
+        frame::put(
+            &mut requests,
+            Kind::Control,
+            request + 1000,
+            &ControlRequest::Workers { dead: true },
+            b"",
+        );
     }
     pieces.push(requests);
     unharmed(&pool, || {
@@ -191,7 +201,10 @@ fn hostile_25_a_malformed_or_oversized_frame_gets_an_error_and_the_connection_en
         let mut raw = Raw::welcomed(pool.socket());
         raw.send(&bytes);
         let words = raw.last_words();
-        assert!(words.iter().all(|w| w.contains("error")), "an error or nothing, then the end: {words:?}");
+        assert!(
+            words.iter().all(|w| w.contains("error")),
+            "an error or nothing, then the end: {words:?}"
+        );
     }
     assert_eq!(result(pool.run(code("1"))), 1);
     assert_eq!(pool.status()["tasks"]["total"], 1);
@@ -254,13 +267,21 @@ fn hostile_26_a_stale_socket_is_replaced() {
 fn hostile_26_a_path_over_107_bytes_or_a_file_in_the_way_is_refused_with_what_to_do() {
     let folder = Folder::new();
     let long = folder.join("x".repeat(110));
-    let tried: Ctl =
-        supervisor_command(&folder).args(["--http", "off", "--socket"]).arg(&long).output().expect("it starts").into();
+    let tried: Ctl = supervisor_command(&folder)
+        .args(["--http", "off", "--socket"])
+        .arg(&long)
+        .output()
+        .expect("it starts")
+        .into();
     assert_ne!(tried.code, 0);
     assert!(tried.stderr.contains("107"), "{tried:?}");
     let file = folder.write("in-the-way/pool.sock", "not a socket");
-    let tried: Ctl =
-        supervisor_command(&folder).args(["--http", "off", "--socket"]).arg(&file).output().expect("it starts").into();
+    let tried: Ctl = supervisor_command(&folder)
+        .args(["--http", "off", "--socket"])
+        .arg(&file)
+        .output()
+        .expect("it starts")
+        .into();
     assert_ne!(tried.code, 0);
     assert_eq!(std::fs::read_to_string(&file).expect("left alone"), "not a socket", "{tried:?}");
 }

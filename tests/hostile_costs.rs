@@ -23,7 +23,8 @@ use rustix::process::Signal;
 const MOST_KIB: u64 = 400 << 10;
 
 fn two_workers() -> Pool {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2, "queueSize": 200_000}}));
+    let pool =
+        Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2, "queueSize": 200_000}}));
     pool.until_idle("js", 2);
     pool
 }
@@ -34,7 +35,13 @@ fn submissions(tasks: &[Value], on_disconnect: OnDisconnect, ack: bool) -> Vec<u
     let mut bytes = Vec::new();
     for (number, task) in (1..).zip(tasks) {
         let task = task::parse(task.to_string().as_bytes()).expect("the task is well-formed");
-        frame::put(&mut bytes, Kind::Submit, number, &task.head(0, on_disconnect, ack, true), &task.body);
+        frame::put(
+            &mut bytes,
+            Kind::Submit,
+            number,
+            &task.head(0, on_disconnect, ack, true),
+            &task.body,
+        );
     }
     bytes
 }
@@ -102,7 +109,11 @@ fn hostile_57_a_client_that_never_reads_is_dropped_at_a_bound_and_its_outcomes_a
         assert_eq!(outcome_of(&frame).status, Status::Succeeded);
     }
     assert!(received < 20, "it was dropped at the bound, with {received} on their way");
-    assert_eq!(pool.task(&last.to_string())["status"], "succeeded", "what it has not received is kept");
+    assert_eq!(
+        pool.task(&last.to_string())["status"],
+        "succeeded",
+        "what it has not received is kept"
+    );
 }
 
 #[test]
@@ -138,18 +149,27 @@ fn hostile_57_an_outcome_counts_as_received_when_its_bytes_have_left() {
     for _ in 0..3 {
         assert_eq!(pool.run(large(5_000_000, 1).remove(0))["status"], "succeeded");
     }
-    assert_eq!(pool.task(&id)["status"], "succeeded", "its bytes lie in the socket and in the outbox");
+    assert_eq!(
+        pool.task(&id)["status"],
+        "succeeded",
+        "its bytes lie in the socket and in the outbox"
+    );
     drop(raw);
     until("its client is gone", || proc::descriptors(pool.pid()) <= before);
     let again = pool.run(keyed);
-    assert_eq!((&again["taskId"], &again["status"]), (&json!(id), &json!("succeeded")), "the key still means the task");
+    assert_eq!(
+        (&again["taskId"], &again["status"]),
+        (&json!(id), &json!("succeeded")),
+        "the key still means the task"
+    );
     assert_eq!(pool.status()["tasks"]["total"], 4, "it did not run again");
 }
 
 #[test]
 fn hostile_57_a_wait_over_http_that_timed_out_has_received_nothing() {
     let paused = json!({"paused": {"limit": 0}});
-    let pool = Pool::with_http(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "projects": paused}));
+    let pool =
+        Pool::with_http(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "projects": paused}));
     let api = pool.api();
     let late = with(code("'late'"), json!({"projectId": "paused"}));
     let answer = api.call("POST", "/api/tasks?wait=1ms", Some(&late));
@@ -181,7 +201,9 @@ fn hostile_58_a_hundred_thousand_cancels_are_looked_up_and_hold_up_nobody() {
     }
     let mut writer = raw.writer();
     std::thread::scope(|scope| {
-        scope.spawn(move || writer.write_all(&bytes).expect("the supervisor reads on while its answers are read"));
+        scope.spawn(move || {
+            writer.write_all(&bytes).expect("the supervisor reads on while its answers are read")
+        });
         scope.spawn(|| {
             until("all have been cancelled", || {
                 assert_eq!(result(pool.run(code("6 * 7"))), 42, "others are served meanwhile");
@@ -258,12 +280,16 @@ fn hostile_59_a_thousand_large_replies_are_made_as_fast_as_they_are_read() {
     let mut raw = Raw::welcomed(pool.socket());
     let projects = 4000;
     for number in 1..=projects {
-        raw.send(&control(number, &ControlRequest::SetLimit { project: &format!("project-{number}"), limit: 1 }));
+        raw.send(&control(
+            number,
+            &ControlRequest::SetLimit { project: &format!("project-{number}"), limit: 1 },
+        ));
         assert_eq!(next(&mut raw).kind, Kind::Reply);
     }
     let before = peak_kib(&pool);
     let wanted = 1000;
-    let bytes: Vec<u8> = (1..=wanted).flat_map(|number| control(number, &ControlRequest::Projects)).collect();
+    let bytes: Vec<u8> =
+        (1..=wanted).flat_map(|number| control(number, &ControlRequest::Projects)).collect();
     raw.send(&bytes);
     unharmed(&pool, || until("others are answered", || pool.ctl(&["status"]).code == 0));
     let after = peak_kib(&pool);
@@ -300,7 +326,8 @@ fn hostile_59_large_outcomes_that_are_asked_for_in_one_write_all_come() {
 fn hostile_60_an_array_over_http_with_large_results_is_bounded_and_names_the_rest() {
     let pool = Pool::with_http(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}}));
     let api = pool.api();
-    let answer = api.call("POST", "/api/tasks?wait=60s", Some(&Value::Array(large(4_000_000, 150))));
+    let answer =
+        api.call("POST", "/api/tasks?wait=60s", Some(&Value::Array(large(4_000_000, 150))));
     assert_eq!(answer.status, 202, "{}", &answer.text[..200]);
     assert!(answer.text.len() < 64 << 20, "{} bytes", answer.text.len());
     let items = answer.json();
@@ -309,7 +336,8 @@ fn hostile_60_an_array_over_http_with_large_results_is_bounded_and_names_the_res
     assert_eq!(items[0]["status"], "succeeded");
     let last = items[149]["taskId"].as_str().expect("its id");
     assert!(items[149]["status"].is_null());
-    let outcome = until_some("it has ended", || Some(pool.task(last)).filter(|task| task["state"].is_null()));
+    let outcome =
+        until_some("it has ended", || Some(pool.task(last)).filter(|task| task["state"].is_null()));
     assert_eq!(outcome["status"], "succeeded", "it is there for who asks");
     assert!(peak_kib(&pool) < MOST_KIB, "{} KiB", peak_kib(&pool));
 }
@@ -323,8 +351,9 @@ fn hostile_61_waits_are_bounded_and_forgotten_with_their_client() {
     let before = proc::status_kib(pool.pid(), "VmRSS").expect("it lives");
     for _ in 0..8 {
         let mut raw = Raw::welcomed(pool.socket());
-        let bytes: Vec<u8> =
-            (1..=MOST_WAITS + 1).flat_map(|number| control(number, &ControlRequest::Wait { task })).collect();
+        let bytes: Vec<u8> = (1..=MOST_WAITS + 1)
+            .flat_map(|number| control(number, &ControlRequest::Wait { task }))
+            .collect();
         raw.send(&bytes);
         let frame = next(&mut raw);
         let (code, text) = refused(&frame);
@@ -332,7 +361,10 @@ fn hostile_61_waits_are_bounded_and_forgotten_with_their_client() {
         assert!(text.contains("use another one"), "{text}");
     }
     let after = proc::status_kib(pool.pid(), "VmRSS").expect("it lives");
-    assert!(after < before + (48 << 10), "half a million waits of clients that are gone: {before} to {after} KiB");
+    assert!(
+        after < before + (48 << 10),
+        "half a million waits of clients that are gone: {before} to {after} KiB"
+    );
     pool.cancel(&id);
     assert_eq!(pool.outcome(&id)["status"], "cancelled");
 }
@@ -427,7 +459,8 @@ fn hostile_63_a_client_that_broke_the_protocol_is_closed_though_it_does_not_read
 
 #[test]
 fn hostile_67_a_supervisor_that_was_stopped_and_continued_ends_no_worker() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2, "heartbeatInterval": 50}}));
+    let pool =
+        Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2, "heartbeatInterval": 50}}));
     pool.until_idle("js", 2);
     let id = pool.submit(hold());
     until("it runs", || pool.task(&id)["state"] == "running");
@@ -436,7 +469,8 @@ fn hostile_67_a_supervisor_that_was_stopped_and_continued_ends_no_worker() {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
         let of = |thread: std::fs::DirEntry| {
             let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
             line.trim().parse::<u64>().ok()
         };
         threads.filter_map(of).sum()
@@ -445,7 +479,9 @@ fn hostile_67_a_supervisor_that_was_stopped_and_continued_ends_no_worker() {
     let before: Vec<u64> = workers.iter().map(|pid| wakes(*pid)).collect();
     // A worker wakes for each of its heartbeats, and for little else: more than used to be believed
     // in one second.
-    until("heartbeats have piled up", || workers.iter().zip(&before).all(|(pid, before)| wakes(*pid) > before + 250));
+    until("heartbeats have piled up", || {
+        workers.iter().zip(&before).all(|(pid, before)| wakes(*pid) > before + 250)
+    });
     pool.signal(Signal::CONT);
     assert_eq!(result(pool.run(code("6 * 7"))), 42);
     assert_eq!(pool.task(&id)["state"], "running");
@@ -455,11 +491,17 @@ fn hostile_67_a_supervisor_that_was_stopped_and_continued_ends_no_worker() {
 
 #[test]
 fn hostile_68_after_a_reload_each_worker_and_client_is_judged_by_the_limits_it_was_told() {
-    let config = |bytes: u64| json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"bodyBytes": bytes, "resultBytes": bytes}});
+    let config = |bytes: u64| {
+        json!({
+            "pool": {"minWorkers": 1, "maxWorkers": 1},
+            "limits": {"bodyBytes": bytes, "resultBytes": bytes},
+        })
+    };
     let pool = Pool::start(config(8 << 20));
     pool.until_idle("js", 1);
     let mut before = pool.client();
-    let running = code("await new Promise(done => setTimeout(done, 700)); return 'x'.repeat(2_000_000)");
+    let running =
+        code("await new Promise(done => setTimeout(done, 700)); return 'x'.repeat(2_000_000)");
     let id = pool.submit(running);
     until("it runs", || pool.task(&id)["state"] == "running");
     pool.configure(config(64 << 10));
@@ -480,7 +522,12 @@ fn hostile_68_after_a_reload_each_worker_and_client_is_judged_by_the_limits_it_w
 
 #[test]
 fn hostile_68_larger_bodies_are_taken_once_no_worker_from_before_takes_tasks() {
-    let config = |bytes: u64| json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"bodyBytes": bytes}});
+    let config = |bytes: u64| {
+        json!({
+            "pool": {"minWorkers": 1, "maxWorkers": 1},
+            "limits": {"bodyBytes": bytes},
+        })
+    };
     let pool = Pool::start(config(64 << 10));
     pool.until_idle("js", 1);
     pool.configure(config(8 << 20));

@@ -1,5 +1,5 @@
-//! Requests that are meant to reach what they must not, or never to end: rows 39 to 44 and 74 of what the pool must
-//! survive.
+//! Requests that are meant to reach what they must not, or never to end: rows 39 to 44 and 74 of
+//! what the pool must survive.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -71,7 +71,13 @@ fn hostile_39_addresses_that_are_not_public_are_denied_however_they_are_written(
 #[test]
 fn hostile_39_only_http_and_https_are_known() {
     let pool = pool_with(json!({}));
-    for url in ["file:///etc/passwd", "ftp://example.org/", "unix:/run/x.sock", "data:text/plain,x", "gopher://x/"] {
+    for url in [
+        "file:///etc/passwd",
+        "ftp://example.org/",
+        "unix:/run/x.sock",
+        "data:text/plain,x",
+        "gopher://x/",
+    ] {
         denied(&pool, url);
     }
     let malformed = pool.run(get("not a url"));
@@ -94,14 +100,25 @@ fn where_public_addresses_are_denied_none_is_dialled_however_it_is_written_or_fo
         });
         let pool = pool_with(json!({"public": "deny", "allow": ["127.0.0.1:8081"]}));
         unharmed(&pool, || {
-            for host in ["8.8.4.4", "0x08080404", "8.8.1028", "134743044", "[::ffff:8.8.4.4]", "name.example"] {
+            for host in [
+                "8.8.4.4",
+                "0x08080404",
+                "8.8.1028",
+                "134743044",
+                "[::ffff:8.8.4.4]",
+                "name.example",
+            ] {
                 denied(&pool, &format!("http://{host}:8080/"));
                 denied(&pool, &inner.url(&format!("/{host}")));
             }
         });
         assert_eq!((public.seen().len(), inner.seen().len()), (0, 6));
         let open = pool_with(json!({"public": "allow"}));
-        assert_eq!(result(open.run(get("http://8.8.4.4:8080/")))["data"], "public", "the server is there");
+        assert_eq!(
+            result(open.run(get("http://8.8.4.4:8080/")))["data"],
+            "public",
+            "the server is there"
+        );
     });
 }
 
@@ -129,8 +146,16 @@ fn where_public_addresses_are_denied_exactly_what_is_listed_is_reached() {
         let reached = |url: &str| result(pool.run(get(url)))["data"].clone();
         unharmed(&pool, || {
             assert_eq!(reached("http://8.8.4.4:8080/"), "listed");
-            assert_eq!(reached("http://any.example:8080/"), "listed", "an address is listed under whatever name");
-            assert_eq!(reached("http://api.example:8080/"), "other", "a listed name opens what it resolves to");
+            assert_eq!(
+                reached("http://any.example:8080/"),
+                "listed",
+                "an address is listed under whatever name"
+            );
+            assert_eq!(
+                reached("http://api.example:8080/"),
+                "other",
+                "a listed name opens what it resolves to"
+            );
             assert_eq!(reached("http://8.8.4.4:8080/api.example"), "other", "by a redirect too");
             denied(&pool, "http://8.8.4.4:8081/");
             denied(&pool, "http://8.8.8.8:8080/");
@@ -140,7 +165,11 @@ fn where_public_addresses_are_denied_exactly_what_is_listed_is_reached() {
                 denied(&pool, &format!("http://{name}:8080/"));
                 denied(&pool, &format!("http://8.8.4.4:8080/{name}"));
             }
-            assert_eq!((other.seen().len(), metadata.seen().len()), before, "a name opens nothing inside");
+            assert_eq!(
+                (other.seen().len(), metadata.seen().len()),
+                before,
+                "a name opens nothing inside"
+            );
         });
         assert_eq!((other.seen().len(), metadata.seen().len()), (2, 0));
         assert!(!listed.seen().is_empty());
@@ -148,16 +177,22 @@ fn where_public_addresses_are_denied_exactly_what_is_listed_is_reached() {
 }
 
 #[test]
-fn hostile_40_a_name_that_resolves_publicly_first_and_then_to_loopback_is_dialled_where_it_was_judged() {
+fn hostile_40_a_name_that_resolves_to_loopback_the_second_time_is_dialled_where_it_was_judged() {
     with_own_network(|| {
         add_address(PUBLIC);
         let inner = Server::at(Ipv4Addr::LOCALHOST, 8080, |_| Reply::text("inner"));
         let public = Server::at(PUBLIC, 8080, |_| Reply::text("public"));
-        let names = Names::start(|_, asked| if asked == 0 { vec![PUBLIC] } else { vec![Ipv4Addr::LOCALHOST] });
+        let names = Names::start(
+            |_, asked| if asked == 0 { vec![PUBLIC] } else { vec![Ipv4Addr::LOCALHOST] },
+        );
         let pool = pool_with(json!({}));
         unharmed(&pool, || {
             let first = pool.run(get("http://rebind.example:8080/"));
-            assert_eq!(result(first)["data"], "public", "judged and dialled by one and the same answer");
+            assert_eq!(
+                result(first)["data"],
+                "public",
+                "judged and dialled by one and the same answer"
+            );
             assert_eq!(names.asked("rebind.example"), 1);
             denied(&pool, "http://rebind.example:8080/");
         });
@@ -211,8 +246,15 @@ fn hostile_41_every_redirect_is_checked_again_and_an_endless_one_is_ended() {
         let before = server.seen().len();
         let endless = pool.run(with(get(&server.url("/to-itself")), json!({"maxRedirects": 7})));
         assert_eq!(error(&endless), "HTTP_ERROR", "{endless}");
-        assert!(endless["error"]["message"].as_str().is_some_and(|m| m.contains("redirects")), "{endless}");
-        assert_eq!(server.seen().len() - before, 8, "the request and the seven that it was sent on");
+        assert!(
+            endless["error"]["message"].as_str().is_some_and(|m| m.contains("redirects")),
+            "{endless}"
+        );
+        assert_eq!(
+            server.seen().len() - before,
+            8,
+            "the request and the seven that it was sent on"
+        );
     });
     assert!(hidden.seen().is_empty());
 }
@@ -235,7 +277,8 @@ fn hostile_42_a_gzip_bomb_is_capped_at_its_unpacked_size() {
     let twice = gzip(&bomb);
     assert!(bomb.len() < 1 << 20);
     let server = Server::start(move |r| {
-        let (encoding, body) = if r.path == "/twice" { ("gzip, gzip", &twice) } else { ("gzip", &bomb) };
+        let (encoding, body) =
+            if r.path == "/twice" { ("gzip, gzip", &twice) } else { ("gzip", &bomb) };
         Reply::new("200 OK", &[("Content-Encoding", encoding)], body)
     });
     let pool = pool_for(&[&server.address()]);
@@ -250,7 +293,9 @@ fn hostile_42_a_gzip_bomb_is_capped_at_its_unpacked_size() {
 }
 
 /// Answers every connection as it likes, without knowing how much there will be.
-fn raw_server(answer: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + Clone + 'static) -> String {
+fn raw_server(
+    answer: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + Clone + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let address = listener.local_addr().expect("it is bound").to_string();
     std::thread::spawn(move || {
@@ -298,12 +343,14 @@ fn hostile_42_headers_without_end_are_an_error() {
     let address = raw_server(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         loop {
-            stream.write_all(b"X-More: and more and more and more and more and more and more\r\n")?;
+            stream
+                .write_all(b"X-More: and more and more and more and more and more and more\r\n")?;
         }
     });
     let pool = pool_for(&[&address]);
     unharmed(&pool, || {
-        let outcome = pool.run(with(get(&format!("http://{address}/")), json!({"timeout": 20_000})));
+        let outcome =
+            pool.run(with(get(&format!("http://{address}/")), json!({"timeout": 20_000})));
         assert_eq!(error(&outcome), "HTTP_ERROR", "{outcome:.300}");
     });
     assert!(peak_kib(&pool) < 200 * 1024);
@@ -328,7 +375,8 @@ fn hostile_42_a_byte_every_ten_seconds_is_ended_by_the_timeout() {
     let pool = pool_for(&[&servers[0], &servers[1], &servers[2]]);
     unharmed(&pool, || {
         for address in &servers {
-            let outcome = pool.run(with(get(&format!("http://{address}/")), json!({"timeout": 300})));
+            let outcome =
+                pool.run(with(get(&format!("http://{address}/")), json!({"timeout": 300})));
             assert_eq!(outcome["status"], "timed-out", "{outcome}");
         }
     });
@@ -359,7 +407,9 @@ fn hostile_43_line_breaks_and_the_clients_own_headers_are_refused() {
         ] {
             refused(json!({"headers": headers}));
         }
-        for url in ["/a\r\nX-B: 2", "/a HTTP/1.1\r\nX-B: 2\r\n\r\n", "/\n", "/?q=1\r\nX-B: 2", "/\tx"] {
+        for url in
+            ["/a\r\nX-B: 2", "/a HTTP/1.1\r\nX-B: 2\r\n\r\n", "/\n", "/?q=1\r\nX-B: 2", "/\tx"]
+        {
             refused(json!({"url": server.url(url)}));
         }
         for method in ["GET\r\nX-B: 2", "GET /other HTTP/1.1\r\n", "G T", ""] {
@@ -371,7 +421,8 @@ fn hostile_43_line_breaks_and_the_clients_own_headers_are_refused() {
 
 #[test]
 fn hostile_44_a_proxy_in_the_environment_is_ignored() {
-    let (proxy, server) = (Server::start(|_| Reply::text("proxy")), Server::start(|_| Reply::text("direct")));
+    let (proxy, server) =
+        (Server::start(|_| Reply::text("proxy")), Server::start(|_| Reply::text("direct")));
     let address = proxy.url("");
     let pool = Pool::start_with(json!({"http": {"allow": ["127.0.0.0/8"]}}), |c| {
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy"] {
@@ -410,13 +461,17 @@ fn hostile_74_a_redirect_to_another_origin_leaves_every_credential_behind() {
     let mut headers: serde_json::Map<String, Value> =
         CREDENTIALS.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     headers.insert("accept-language".into(), json!("de"));
-    let ask = |path: &str| result(pool.run(with(get(&server.url(path)), json!({"headers": headers}))));
+    let ask =
+        |path: &str| result(pool.run(with(get(&server.url(path)), json!({"headers": headers}))));
     unharmed(&pool, || {
         assert_eq!(ask("/stay")["data"], "here");
         assert_eq!(ask("/away")["data"], "elsewhere");
     });
     for request in server.seen() {
-        assert!(CREDENTIALS.iter().all(|(name, value)| request.header(name) == Some(value)), "{request:?}");
+        assert!(
+            CREDENTIALS.iter().all(|(name, value)| request.header(name) == Some(value)),
+            "{request:?}"
+        );
     }
     let seen = elsewhere.seen();
     assert_eq!(seen.len(), 1);

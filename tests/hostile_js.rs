@@ -1,5 +1,6 @@
-//! What hostile JavaScript must not achieve, on real processes: one test per numbered threat, the number in its name. In
-//! each the supervisor, the other worker and its task go on, and a worker that is lost is replaced.
+//! What hostile JavaScript must not achieve, on real processes: one test per numbered threat, the
+//! number in its name. In each the supervisor, the other worker and its task go on, and a worker
+//! that is lost is replaced.
 
 mod language;
 mod memory;

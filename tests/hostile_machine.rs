@@ -17,7 +17,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 /// How long the supervisor is watched for spinning.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// It says that it is degraded, tries ever more rarely, and uses next to nothing of a processor meanwhile.
+/// It says that it is degraded, tries ever more rarely, and uses next to nothing of a processor
+/// meanwhile.
 fn is_degraded_and_does_not_spin(pool: &Pool, client: &mut Client) {
     until("it says that it is degraded", || {
         client.ask(&ControlRequest::Status).is_ok_and(|status| status["state"] == "degraded")
@@ -26,7 +27,8 @@ fn is_degraded_and_does_not_spin(pool: &Pool, client: &mut Client) {
     pause(WATCHED);
     let used = proc::cpu_ms(pool.pid()).expect("it lives") - before;
     assert!(used <= 300, "{used} ms of processor time in {WATCHED:?}:\n{}", pool.log());
-    let names: Vec<Value> = client.events(Some(0)).into_iter().map(|event| event["event"].clone()).collect();
+    let names: Vec<Value> =
+        client.events(Some(0)).into_iter().map(|event| event["event"].clone()).collect();
     let count = |name: &str| names.iter().filter(|n| **n == name).count();
     assert_eq!(count("pool-degraded"), 1, "it is said once: {names:?}");
     // 100 ms, 200 ms, 400 ms …: by now a handful, and not one for each turn.
@@ -58,7 +60,8 @@ fn one_worker() -> Value {
 fn hostile_45_fork_that_fails_with_eagain_or_enomem_is_backed_off_from_and_recovered_from() {
     for errno in [rustix::io::Errno::AGAIN, rustix::io::Errno::NOMEM] {
         let Some(faults) = Faults::new() else { return };
-        let pool = Pool::start_with(json!({"pool": one_worker()}), |command| faults.load_into(command));
+        let pool =
+            Pool::start_with(json!({"pool": one_worker()}), |command| faults.load_into(command));
         pool.until_idle("js", 1);
         let mut client = pool.client();
         faults.fail_spawn(errno.raw_os_error());
@@ -79,19 +82,29 @@ fn hostile_45_without_descriptors_it_backs_off_does_not_spin_and_recovers() {
     let mut client = pool.client();
     let supervisor = Pid::from_raw(pool.pid()).expect("a pid");
     let limit = |soft: u64| {
-        let old = prlimit(Some(supervisor), Resource::Nofile, Rlimit { current: Some(soft), maximum: None });
+        let old = prlimit(
+            Some(supervisor),
+            Resource::Nofile,
+            Rlimit { current: Some(soft), maximum: None },
+        );
         old.or_else(|_| {
             let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
-            prlimit(Some(supervisor), Resource::Nofile, Rlimit { current: Some(soft), maximum: hard })
+            prlimit(
+                Some(supervisor),
+                Resource::Nofile,
+                Rlimit { current: Some(soft), maximum: hard },
+            )
         })
         .expect("our own child")
     };
     let waiting = client.submit(&hold());
     client.id(waiting);
     let old = limit(4);
-    // Newcomers for whom there is no descriptor, and who stay: nobody can be sent away to make room.
-    let newcomers: Vec<_> =
-        (0..5).map(|_| std::os::unix::net::UnixStream::connect(pool.socket()).expect("it listens")).collect();
+    // Newcomers for whom there is no descriptor, and who stay: nobody can be sent away to make
+    // room.
+    let newcomers: Vec<_> = (0..5)
+        .map(|_| std::os::unix::net::UnixStream::connect(pool.socket()).expect("it listens"))
+        .collect();
     lose_the_worker(&pool, &mut client);
     is_degraded_and_does_not_spin(&pool, &mut client);
     limit(old.current.expect("it was limited"));
@@ -117,7 +130,8 @@ fn hostile_45_a_worker_binary_that_is_missing_or_replaced_is_backed_off_from_and
             fs::rename(folder.write("other", "no program\n"), worker).expect("our own folder");
         }),
         ("another program", |folder, worker| {
-            fs::rename(folder.write_program("other", "#!/bin/sh\nexit 3\n"), worker).expect("our own folder");
+            fs::rename(folder.write_program("other", "#!/bin/sh\nexit 3\n"), worker)
+                .expect("our own folder");
         }),
     ];
     for (way, spoil) in ways {
@@ -136,8 +150,8 @@ fn hostile_45_a_worker_binary_that_is_missing_or_replaced_is_backed_off_from_and
     }
 }
 
-/// There is no journal yet, so nothing can be acknowledged as durable: it is refused. What is written today, the engine's snapshot
-/// and what belongs to it, is a help that workers do without.
+/// There is no journal yet, so nothing can be acknowledged as durable: it is refused. What is
+/// written today, the engine's snapshot and what belongs to it, is a help that workers do without.
 #[test]
 fn hostile_46_on_a_full_or_read_only_disk_the_api_answers_and_tasks_run() {
     with_own_mounts(|| {
@@ -151,7 +165,10 @@ fn hostile_46_on_a_full_or_read_only_disk_the_api_answers_and_tasks_run() {
                 make_read_only(&disk.path());
                 assert!(fs::write(disk.join("x"), "x").is_err(), "nothing can be written");
             }
-            let config = json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "http": {"listen": "127.0.0.1:0"}});
+            let config = json!({
+                "pool": {"minWorkers": 2, "maxWorkers": 2},
+                "http": {"listen": "127.0.0.1:0"},
+            });
             let pool = Pool::start_with(config, |command| {
                 command.env("STATE_DIRECTORY", disk.path()).env("CACHE_DIRECTORY", disk.path());
             });
@@ -163,11 +180,15 @@ fn hostile_46_on_a_full_or_read_only_disk_the_api_answers_and_tasks_run() {
                 assert_eq!((run.status, &run.json()["result"]), (200, &json!(42)), "{run:?}");
                 let durable = with(code("1"), json!({"durable": true}));
                 let refused = pool.api().call("POST", "/api/tasks", Some(&durable));
-                assert_eq!(refused.status, 400, "no acknowledgement without the write: {refused:?}");
+                assert_eq!(
+                    refused.status, 400,
+                    "no acknowledgement without the write: {refused:?}"
+                );
                 assert!(refused.text.contains("durable"), "{refused:?}");
             });
             drop(pool);
-            rustix::mount::unmount(disk.path(), rustix::mount::UnmountFlags::DETACH).expect("mounted above");
+            rustix::mount::unmount(disk.path(), rustix::mount::UnmountFlags::DETACH)
+                .expect("mounted above");
         }
     });
 }
@@ -179,8 +200,12 @@ const DAY: i64 = 24 * 60 * 60;
 fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_results_hold() {
     for jump in [DAY, -DAY] {
         let Some(faults) = Faults::new() else { return };
-        let config = json!({"pool": {"minWorkers": 3, "maxWorkers": 3, "resultTtl": "60s", "heartbeatInterval": 800},
-            "projects": {"paused": {"limit": 0}}});
+        let config = json!({
+            "pool": {
+                "minWorkers": 3, "maxWorkers": 3, "resultTtl": "60s", "heartbeatInterval": 800,
+            },
+            "projects": {"paused": {"limit": 0}},
+        });
         let pool = Pool::start_with(config, |command| faults.load_into(command));
         pool.until_idle("js", 3);
         let before = pool.submit(code("'kept'"));
@@ -188,11 +213,15 @@ fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_
         let mut client = pool.client();
         let start = now();
         let times_out = client.submit(&with(sleep(60_000), json!({"timeout": 3000})));
-        let retried = client
-            .submit(&with(code("throw 1"), json!({"maxAttempts": 2, "retry": {"initialDelay": 3000, "jitter": 0}})));
+        let retried = client.submit(&with(
+            code("throw 1"),
+            json!({"maxAttempts": 2, "retry": {"initialDelay": 3000, "jitter": 0}}),
+        ));
         let delayed = client.submit(&with(code("'late'"), json!({"delay": 3000})));
-        let hurried = client.submit(&with(code("1"), json!({"projectId": "paused", "deadline": 3000})));
-        let patient = client.submit(&with(sleep(200), json!({"timeout": 30_000, "deadline": 30_000})));
+        let hurried =
+            client.submit(&with(code("1"), json!({"projectId": "paused", "deadline": 3000})));
+        let patient =
+            client.submit(&with(sleep(200), json!({"timeout": 30_000, "deadline": 30_000})));
         client.id(hurried);
         let at = wall_s(&pool.client().events(Some(0)));
         faults.shift_clock(jump);
@@ -204,16 +233,24 @@ fn hostile_47_when_the_clock_jumps_by_a_day_deadlines_timeouts_retries_and_kept_
         assert_eq!(client.outcome(hurried)["status"], "timed-out");
         assert!(start.elapsed() >= Duration::from_millis(2900), "none of them came early");
         assert!(start.elapsed() < Duration::from_secs(30), "and none a day late");
-        assert_eq!(result(pool.task(&before)), "kept", "a result is kept for a minute, not until the clock says so");
+        assert_eq!(
+            result(pool.task(&before)),
+            "kept",
+            "a result is kept for a minute, not until the clock says so"
+        );
         let jumped = wall_s(&pool.client().events(Some(0))) - at;
         assert!(jumped.abs() > DAY / 2, "the supervisor did see the jump: {jumped} s");
-        assert!(pool.dead_workers().iter().all(|w| w["verdict"]["cause"] == "deadline"), "nobody was held for dead");
+        assert!(
+            pool.dead_workers().iter().all(|w| w["verdict"]["cause"] == "deadline"),
+            "nobody was held for dead"
+        );
     }
 }
 
 /// The time of the last event, in seconds.
 fn wall_s(events: &[Value]) -> i64 {
-    let text = events.last().expect("workers have started")["time"].as_str().expect("a time").to_owned();
+    let text =
+        events.last().expect("workers have started")["time"].as_str().expect("a time").to_owned();
     text.parse::<jiff::Timestamp>().expect("in RFC 3339").as_second()
 }
 
@@ -222,18 +259,23 @@ fn hostile_48_a_supervisor_that_is_killed_leaves_no_worker_and_no_grandchild_and
     let folder = Folder::new();
     let mut pool = Pool::start(json!({
         "pool": {"minWorkers": 2, "maxWorkers": 4},
-        "shell": {"allow": [{"program": "/bin/sh", "args": "(?s).*"}], "env": {"PATH": "/usr/bin:/bin"}},
+        "shell": {
+            "allow": [{"program": "/bin/sh", "args": "(?s).*"}],
+            "env": {"PATH": "/usr/bin:/bin"},
+        },
     }));
     let deepest = format!("echo > {}/up; sleep 100; :", folder.text());
-    let script = format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; :' & sleep 100; :");
+    let script =
+        format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; :' & sleep 100; :");
     for task in [hold(), code("for (;;);"), program("/bin/sh", &["-c", &script])] {
         let _id = pool.submit(task);
     }
     until("the tree is up", || folder.join("up").exists());
     until("all of them run", || pool.status()["tasks"]["running"] == 3);
     let io = i32::try_from(pool.busy_worker("io")["pid"].as_i64().expect("a pid")).expect("a pid");
-    let tree =
-        until_some("three shells and two sleeps are up", || Some(proc::descendants(io)).filter(|tree| tree.len() == 5));
+    let tree = until_some("three shells and two sleeps are up", || {
+        Some(proc::descendants(io)).filter(|tree| tree.len() == 5)
+    });
     let workers = proc::workers_of(pool.pid());
     pool.signal(Signal::KILL);
     pool.wait();
@@ -264,7 +306,9 @@ fn hostile_49_sigterm_while_workers_are_started_drains_once_and_reaps_all() {
             proc::signal(pool.pid(), Signal::TERM);
         }
         assert_eq!(pool.wait().code(), Some(0), "{}", pool.log());
-        until("no worker is left", || proc::workers_of(pool.pid()).iter().all(|pid| !proc::alive(*pid)));
+        until("no worker is left", || {
+            proc::workers_of(pool.pid()).iter().all(|pid| !proc::alive(*pid))
+        });
         assert!(pool.log().matches("supervisor ended").count() <= 1);
     }
 }
@@ -288,7 +332,13 @@ fn hostile_49_five_hundred_workers_that_die_at_once_are_reaped_and_replaced() {
     const MANY: usize = 500;
     let pool = Pool::start(json!({
         "workerPath": env!("CARGO_BIN_EXE_bad_worker"),
-        "pool": {"minWorkers": MANY, "maxWorkers": MANY, "autoScale": false, "heartbeatInterval": 10_000, "spawnTimeout": 60_000},
+        "pool": {
+            "minWorkers": MANY,
+            "maxWorkers": MANY,
+            "autoScale": false,
+            "heartbeatInterval": 10_000,
+            "spawnTimeout": 60_000,
+        },
     }));
     let all_are_ready = || {
         // Each fifty have a deadline of their own: a busy machine takes its time for five hundred.
@@ -303,7 +353,9 @@ fn hostile_49_five_hundred_workers_that_die_at_once_are_reaped_and_replaced() {
     for pid in &first {
         proc::kill(*pid);
     }
-    until("all of them are reaped", || first.iter().all(|pid| proc::stat(*pid).is_none_or(|s| s.parent != pool.pid())));
+    until("all of them are reaped", || {
+        first.iter().all(|pid| proc::stat(*pid).is_none_or(|s| s.parent != pool.pid()))
+    });
     all_are_ready();
     assert_eq!(result(pool.run(code("fine"))), "ok");
     let zombies = proc::children(pool.pid()).iter().filter(|pid| !proc::alive(**pid)).count();
@@ -313,18 +365,24 @@ fn hostile_49_five_hundred_workers_that_die_at_once_are_reaped_and_replaced() {
 
 /// All files in and below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("the repository's own").map(|entry| entry.expect("readable").path());
+    let entries = fs::read_dir(folder)
+        .expect("the repository's own")
+        .map(|entry| entry.expect("readable").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// A number of a process may name another one when a signal is sent; a pidfd never does. So no signal goes by number, but to one's own
-/// child that has not been reaped, to oneself, or to all others in a process namespace of one's own.
+/// A number of a process may name another one when a signal is sent; a pidfd never does. So no
+/// signal goes by number, but to one's own child that has not been reaped, to oneself, or to all
+/// others in a process namespace of one's own.
 #[test]
 fn hostile_50_only_pidfds_are_signalled() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
-    let by_number = ["kill_process(", "kill_process_group(", "libc::kill(", "signal::kill(", "Child::kill"];
+    let by_number =
+        ["kill_process(", "kill_process_group(", "libc::kill(", "signal::kill(", "Child::kill"];
     let mut found = Vec::new();
-    for file in ["pool-supervisor/src", "pool-worker-bin/src"].into_iter().flat_map(|folder| files(&root.join(folder)))
+    for file in ["pool-supervisor/src", "pool-worker-bin/src"]
+        .into_iter()
+        .flat_map(|folder| files(&root.join(folder)))
     {
         let text = fs::read_to_string(&file).expect("a source file");
         let lines = text.lines().filter(|line| by_number.iter().any(|call| line.contains(call)));

@@ -1,5 +1,6 @@
-//! Native code let loose in a worker: what it may not do is refused by the kernel, and a death of it is explained. The
-//! code is the worker's own, which attacks its confinement instead of serving tasks when an administrator asks for it.
+//! Native code let loose in a worker: what it may not do is refused by the kernel, and a death of
+//! it is explained. The code is the worker's own, which attacks its confinement instead of serving
+//! tasks when an administrator asks for it.
 
 use pool_protocol::control::{ControlRequest, RefusedCode};
 use pool_protocol::worker::Lane;
@@ -8,7 +9,8 @@ use pool_tests::tasks::{code, result};
 use pool_tests::{Pool, Value, json, proc, skip, until};
 
 fn pool(isolation: &str) -> Pool {
-    let pool = Pool::start(json!({"isolation": isolation, "pool": {"minWorkers": 1, "maxWorkers": 1}}));
+    let pool =
+        Pool::start(json!({"isolation": isolation, "pool": {"minWorkers": 1, "maxWorkers": 1}}));
     pool.until_idle("js", 1);
     pool
 }
@@ -39,7 +41,14 @@ fn hostile_17_native_code_let_loose_is_refused_by_the_kernel_with_verdict_sandbo
             &pool.status()["isolation"]["lanes"]["js"]["missing"]["seccomp"].to_string(),
         );
     }
-    for attack in ["execve", "open-passwd", "socket-inet", "ptrace", "signal-supervisor", "prlimit-supervisor"] {
+    for attack in [
+        "execve",
+        "open-passwd",
+        "socket-inet",
+        "ptrace",
+        "signal-supervisor",
+        "prlimit-supervisor",
+    ] {
         let reply = probe(&pool, Lane::Js, attack);
         assert!(is_stopped(&reply), "{attack}: {reply}");
         assert_eq!((&reply["lane"], &reply["attack"]), (&json!("js"), &json!(attack)));
@@ -99,7 +108,8 @@ fn probes_are_few_end_with_their_client_and_never_block_the_pool() {
     until("one is granted again", || {
         pool.try_ask(&ControlRequest::Probe { lane: Lane::Js, attack: "environment" }).is_ok()
     });
-    // One that runs at the end of the supervisor ends with it: what is left behind fails when the pool is dropped.
+    // One that runs at the end of the supervisor ends with it: what is left behind fails when the
+    // pool is dropped.
     let _last = slow(&pool);
     until("it runs", || probes(&pool) == 1);
     pool.ask(&ControlRequest::Shutdown { now: true });

@@ -16,7 +16,8 @@ const EPERM: &str = "1";
 const ESRCH: &str = "3";
 const EACCES: &str = "13";
 const ECONNREFUSED: &str = "111";
-/// What keeps a program from another process: the filter, or that the number means nobody where it is.
+/// What keeps a program from another process: the filter, or that the number means nobody where it
+/// is.
 const OUT_OF_REACH: [&str; 2] = [EPERM, ESRCH];
 
 /// Tools that everybody may run, in a folder that everybody may enter.
@@ -25,7 +26,8 @@ struct Tools(Folder);
 impl Tools {
     fn new() -> Self {
         let folder = Folder::new();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("ours");
         folder.copy_program(INTRUDER, "intruder");
         Self(folder)
     }
@@ -46,7 +48,11 @@ impl Tools {
 fn config(tools: &Tools, more: Value) -> Value {
     let allow = json!([{"program": tools.intruder(), "args": "(?s).*"}]);
     let shell = with(json!({"allow": allow, "readable": [], "writable": []}), more);
-    json!({"pool": {"minWorkers": 1, "maxWorkers": 4}, "http": {"listen": "127.0.0.1:0"}, "shell": shell})
+    json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 4},
+        "http": {"listen": "127.0.0.1:0"},
+        "shell": shell,
+    })
 }
 
 /// The same promise of a pool of root, where the test is, and of an ordinary user.
@@ -55,7 +61,9 @@ fn as_everybody(test: impl Fn(Pool, &Tools, bool), more: &Value) {
     test(Pool::start(config(&tools, more.clone())), &tools, rustix::process::geteuid().is_root());
     match Pool::start_as_ordinary_user(config(&tools, more.clone())) {
         Some(pool) => test(pool, &tools, false),
-        None => skip::partly_skipped(skip::ROOT, "this user's pool is the only one that can be started"),
+        None => {
+            skip::partly_skipped(skip::ROOT, "this user's pool is the only one that can be started")
+        }
     }
 }
 
@@ -74,7 +82,8 @@ fn neighbour(folder: &Folder, name: &str) -> (UnixListener, String) {
 #[test]
 fn hostile_69_a_program_reaches_neither_socket_of_the_pool_nor_others_of_the_machine() {
     let test = |pool: Pool, tools: &Tools, _is_root| {
-        let (_listener, other) = neighbour(&tools.0, if proc_is_root(&pool) { "a.sock" } else { "b.sock" });
+        let (_listener, other) =
+            neighbour(&tools.0, if proc_is_root(&pool) { "a.sock" } else { "b.sock" });
         let (control, http) = (pool.socket(), pool.socket().with_file_name("api.sock"));
         unharmed(&pool, || {
             for words in [
@@ -86,13 +95,18 @@ fn hostile_69_a_program_reaches_neither_socket_of_the_pool_nor_others_of_the_mac
             ] {
                 assert_eq!(tools.tries(&pool, &words), EPERM, "{words:?}");
             }
-            assert_eq!(tools.tries(&pool, &["pair"]), "done", "what two processes of one program talk through");
+            assert_eq!(
+                tools.tries(&pool, &["pair"]),
+                "done",
+                "what two processes of one program talk through"
+            );
         });
     };
     as_everybody(test, &json!({}));
 }
 
-/// What is left of the HTTP API is the network, which programs have, and the key, which they have not.
+/// What is left of the HTTP API is the network, which programs have, and the key, which they have
+/// not.
 #[test]
 fn hostile_69_over_the_network_a_program_is_nobody_without_the_key_which_it_cannot_read() {
     let test = |pool: Pool, tools: &Tools, is_root| {
@@ -118,16 +132,21 @@ fn hostile_69_where_sockets_are_listed_those_of_the_pool_still_refuse_programs()
     let (_listener, listed) = neighbour(&shared, "listed.sock");
     let test = |pool: Pool, tools: &Tools, is_root| {
         let (control, http) = (pool.socket(), pool.socket().with_file_name("api.sock"));
-        let (again, http_again) = (pool.socket().with_file_name("2.sock"), pool.socket().with_file_name("3.sock"));
-        std::fs::hard_link(control, &again).and_then(|()| std::fs::hard_link(&http, &http_again)).expect("same folder");
+        let (again, http_again) =
+            (pool.socket().with_file_name("2.sock"), pool.socket().with_file_name("3.sock"));
+        std::fs::hard_link(control, &again)
+            .and_then(|()| std::fs::hard_link(&http, &http_again))
+            .expect("same folder");
         unharmed(&pool, || {
             assert_eq!(tools.tries(&pool, &["socket", &listed]), "done");
             let covered = if is_root { ECONNREFUSED } else { "closed" };
             assert_eq!(tools.tries(&pool, &["control", text(control)]), covered);
             assert_eq!(tools.tries(&pool, &["http", text(&http)]), covered);
-            for words in
-                [["control", text(&again)], ["control-by-an-orphan", text(&again)], ["http", text(&http_again)]]
-            {
+            for words in [
+                ["control", text(&again)],
+                ["control-by-an-orphan", text(&again)],
+                ["http", text(&http_again)],
+            ] {
                 assert_eq!(tools.tries(&pool, &words), "closed", "{words:?}");
             }
         });
@@ -147,7 +166,9 @@ fn hostile_69_the_socket_refuses_programs_also_where_proc_hides_the_workers_they
             return skip::skipped(skip::ROOT, "another user cannot be played");
         };
         unharmed(&pool, || {
-            for words in [["control", text(pool.socket())], ["control-by-an-orphan", text(pool.socket())]] {
+            for words in
+                [["control", text(pool.socket())], ["control-by-an-orphan", text(pool.socket())]]
+            {
                 assert_eq!(tools.tries(&pool, &words), "closed", "{words:?}");
             }
         });
@@ -161,7 +182,8 @@ fn proc_is_root(pool: &Pool) -> bool {
 /// How the kernel schedules a process: its nice value and policy, and its processors.
 fn scheduling(pid: i32) -> (String, Option<String>) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_ascii_whitespace().collect();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').expect("a name").1.split_ascii_whitespace().collect();
     // The 19th and the 41st of all.
     (format!("nice {}, policy {}", fields[16], fields[38]), proc::status_field(pid, "Cpus_allowed"))
 }
@@ -171,7 +193,9 @@ fn hostile_71_a_program_neither_renices_pins_nor_signals_the_supervisor_and_othe
     let test = |pool: Pool, tools: &Tools, _is_root| {
         // An idle one may be replaced while this lasts.
         let held = pool.submit(hold());
-        let other = pool.pid_of(&pool.busy_worker("js")["workerId"]).expect("it runs a task that does not end");
+        let other = pool
+            .pid_of(&pool.busy_worker("js")["workerId"])
+            .expect("it runs a task that does not end");
         let before = [pool.pid(), other].map(scheduling);
         unharmed(&pool, || {
             for pid in [pool.pid(), other].map(|pid| pid.to_string()) {
@@ -220,13 +244,17 @@ fn hostile_73_a_task_under_whose_program_workers_are_killed_is_tried_once_more_a
         "pool": {"minWorkers": 1, "maxWorkers": 3},
         "shell": {"allow": [{"program": "/bin/sleep", "args": "[0-9]+"}]},
     }));
-    let task = with(program("/bin/sleep", &["100"]), json!({"maxAttempts": 40, "retry": {"initialDelay": 1}}));
+    let task = with(
+        program("/bin/sleep", &["100"]),
+        json!({"maxAttempts": 40, "retry": {"initialDelay": 1}}),
+    );
     let mut client = pool.client();
     let request = client.submit(&task);
     let id = client.id(request);
     for attempt in 1..=2 {
         let running = until_some("the attempt runs", || {
-            Some(pool.task(&id)).filter(|row| row["attempts"] == attempt && row["state"] == "running")
+            Some(pool.task(&id))
+                .filter(|row| row["attempts"] == attempt && row["state"] == "running")
         });
         let pid = pool.pid_of(&running["workerId"]).expect("it runs a task that does not end");
         assert!(proc::signal(pid, Signal::KILL));

@@ -1,4 +1,5 @@
-//! Programs and their arguments turned against the machine: rows 33 to 38 and 70 of what the pool must survive.
+//! Programs and their arguments turned against the machine: rows 33 to 38 and 70 of what the pool
+//! must survive.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ fn pool_with(shell: Value) -> Pool {
 
 /// A pool that may run these programs with any argument.
 fn pool_for(programs: &[&str]) -> Pool {
-    let allow: Vec<Value> = programs.iter().map(|p| json!({"program": p, "args": "(?s).*"})).collect();
+    let allow: Vec<Value> =
+        programs.iter().map(|p| json!({"program": p, "args": "(?s).*"})).collect();
     pool_with(json!({"allow": allow, "env": {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}}))
 }
 
@@ -26,16 +28,36 @@ fn text(path: &Path) -> &str {
 #[test]
 fn hostile_33_arguments_are_literal() {
     let pool = pool_for(&["/usr/bin/printf"]);
-    let odd =
-        [";", "; rm -rf x", "|", "$(id)", "$()", "`id`", "`", "a\nb", "\n", "*", "/*", "&& true", "> x", "", "ü", "~"];
+    let odd = [
+        ";",
+        "; rm -rf x",
+        "|",
+        "$(id)",
+        "$()",
+        "`id`",
+        "`",
+        "a\nb",
+        "\n",
+        "*",
+        "/*",
+        "&& true",
+        "> x",
+        "",
+        "ü",
+        "~",
+    ];
     let arguments: Vec<&str> = ["[%s]"].into_iter().chain(odd).collect();
     let expected: String = odd.iter().map(|a| format!("[{a}]")).collect();
     unharmed(&pool, || {
         assert_eq!(result(pool.run(program("/usr/bin/printf", &arguments)))["stdout"], expected);
         // The same within one string: only POSIX word rules apply to it, and no shell ever sees it.
         let command = "/usr/bin/printf '[%s]' ; | $(id) `id` \"a\nb\" * /* && > x $HOME ~";
-        let outcome = pool.run(json!({"type": "shell-command", "command": command, "maxAttempts": 1}));
-        assert_eq!(result(outcome)["stdout"], "[;][|][$(id)][`id`][a\nb][*][/*][&&][>][x][$HOME][~]");
+        let outcome =
+            pool.run(json!({"type": "shell-command", "command": command, "maxAttempts": 1}));
+        assert_eq!(
+            result(outcome)["stdout"],
+            "[;][|][$(id)][`id`][a\nb][*][/*][&&][>][x][$HOME][~]"
+        );
     });
 }
 
@@ -43,7 +65,9 @@ fn hostile_33_arguments_are_literal() {
 fn hostile_34_dangerous_arguments_of_an_allowed_program_are_refused_by_its_pattern() {
     let folder = Folder::new();
     // Stand-ins under the names of the programs: what matters is that they are not started.
-    let tool = |name: &str| folder.write_program(name, &format!("#!/bin/sh\necho \"$@\" >> {}/ran\n", folder.text()));
+    let tool = |name: &str| {
+        folder.write_program(name, &format!("#!/bin/sh\necho \"$@\" >> {}/ran\n", folder.text()))
+    };
     let (find, git, tar) = (tool("find"), tool("git"), tool("tar"));
     let pool = pool_with(json!({"allow": [
         {"program": find, "args": "[a-z./]+|-name|-type|[fd]|[a-z*.]+"},
@@ -70,8 +94,10 @@ fn hostile_34_dangerous_arguments_of_an_allowed_program_are_refused_by_its_patte
             let outcome = pool.run(program(text(tool), arguments));
             assert_eq!(error(&outcome), "COMMAND_DENIED", "{arguments:?}: {outcome}");
             let command = [&[text(tool)], arguments].concat().join(" ");
-            let outcome = pool.run(json!({"type": "shell-command", "command": command, "maxAttempts": 1}));
-            // A line break within an argument is one between words here, and still leaves a word that is denied.
+            let outcome =
+                pool.run(json!({"type": "shell-command", "command": command, "maxAttempts": 1}));
+            // A line break within an argument is one between words here, and still leaves a word
+            // that is denied.
             assert_eq!(error(&outcome), "COMMAND_DENIED", "{command}: {outcome}");
         }
     });
@@ -81,14 +107,19 @@ fn hostile_34_dangerous_arguments_of_an_allowed_program_are_refused_by_its_patte
         (&git, &["log", "--oneline"]),
         (&tar, &["-tzf", "a.tar"]),
     ] {
-        assert_eq!(result(pool.run(program(text(tool), arguments)))["exitCode"], 0, "{arguments:?}");
+        assert_eq!(
+            result(pool.run(program(text(tool), arguments)))["exitCode"],
+            0,
+            "{arguments:?}"
+        );
     }
     let ran = std::fs::read_to_string(folder.join("ran")).expect("these are allowed");
     assert_eq!(ran, "/srv -name *.rs -type f\nlog --oneline\n-tzf a.tar\n");
 }
 
-/// A shell whose child has left its session, ignores what it can, holds the pipe and has children of its own: two shells
-/// and a `sleep`. The two shells name the folder on their command lines, and the file `up` says that they are there.
+/// A shell whose child has left its session, ignores what it can, holds the pipe and has children
+/// of its own: two shells and a `sleep`. The two shells name the folder on their command lines, and
+/// the file `up` says that they are there.
 fn stubborn_tree(folder: &Folder, then: &str) -> String {
     let deepest = format!("echo > {0}/up; sleep 100; : {0}", folder.text());
     format!("setsid sh -c 'trap \"\" TERM HUP; sh -c \"{deepest}\"; : {0}' & {then}", folder.text())
@@ -135,7 +166,10 @@ fn hostile_35_a_setsid_child_that_ignores_sigterm_and_holds_the_pipe_dies_at_the
 fn hostile_35_a_setsid_child_that_holds_the_pipe_does_not_hold_up_the_end() {
     let pool = pool_for(&["/bin/sh"]);
     let folder = Folder::new();
-    let script = stubborn_tree(&folder, &format!("until [ -e {}/up ]; do :; done; echo done", folder.text()));
+    let script = stubborn_tree(
+        &folder,
+        &format!("until [ -e {}/up ]; do :; done; echo done", folder.text()),
+    );
     let task = with(program("/bin/sh", &["-c", &script]), json!({"timeout": 30_000}));
     unharmed(&pool, || {
         let outcome = pool.run(task);
@@ -149,13 +183,15 @@ fn hostile_35_a_setsid_child_that_holds_the_pipe_does_not_hold_up_the_end() {
 #[test]
 fn hostile_35_a_program_runs_in_a_session_of_its_own() {
     let pool = pool_for(&["/bin/sh"]);
-    let shown = result(pool.run(program("/bin/sh", &["-c", "echo $$; cut -d' ' -f6 /proc/$$/stat"])));
+    let shown =
+        result(pool.run(program("/bin/sh", &["-c", "echo $$; cut -d' ' -f6 /proc/$$/stat"])));
     let numbers: Vec<&str> = shown["stdout"].as_str().expect("text").lines().collect();
     assert_eq!(numbers.len(), 2, "{shown}");
     assert_eq!(numbers[0], numbers[1], "it leads its session");
 }
 
-/// The attempt took no longer than its timeout and what the ladder adds, on a machine that may be very busy.
+/// The attempt took no longer than its timeout and what the ladder adds, on a machine that may be
+/// very busy.
 fn ended_on_time(outcome: &Value, timeout_ms: f64) {
     let run_ms = outcome["receipt"]["runMs"].as_f64().expect("a receipt");
     assert!(run_ms < timeout_ms + 5_000.0, "{outcome}");
@@ -163,7 +199,8 @@ fn ended_on_time(outcome: &Value, timeout_ms: f64) {
 
 /// All processes that run this program.
 fn running(program: &Path) -> Vec<i32> {
-    let same = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+    let same =
+        |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
     proc::all().into_iter().filter(same).collect()
 }
 
@@ -172,8 +209,8 @@ fn bomb(folder: &Folder) -> std::path::PathBuf {
     folder.copy_program(FORK_BOMB, "fork_bomb")
 }
 
-/// Each of its processes leaves the session, ignores SIGTERM, holds the pipes and forks on; so many in all, for the machine's
-/// sake.
+/// Each of its processes leaves the session, ignores SIGTERM, holds the pipes and forks on; so many
+/// in all, for the machine's sake.
 #[test]
 fn hostile_35_a_fork_bomb_is_dead_on_time() {
     let folder = Folder::new();
@@ -196,7 +233,8 @@ fn hostile_35_a_fork_bomb_whose_first_process_ends_is_dead_when_the_task_ends() 
     let bomb = bomb(&folder);
     let pool = pool_for(&[text(&bomb)]);
     unharmed(&pool, || {
-        let outcome = pool.run(with(program(text(&bomb), &["1500", "leave"]), json!({"timeout": 30_000})));
+        let outcome =
+            pool.run(with(program(text(&bomb), &["1500", "leave"]), json!({"timeout": 30_000})));
         assert_eq!(result(outcome.clone())["exitCode"], 0);
         ended_on_time(&outcome, 20_000.0);
         until("all of its processes are gone", || running(&bomb).is_empty());
@@ -209,8 +247,10 @@ fn hostile_36_output_without_end_and_a_file_without_end_are_limited() {
     let pool = Pool::start(json!({
         "pool": {"minWorkers": 1, "maxWorkers": 3}, "limits": {"fileBytes": "16MiB"},
         "shell": {"allow": [
-            {"program": "/usr/bin/head", "args": "(?s).*"}, {"program": "/bin/dd", "args": "(?s).*"},
-            {"program": "/usr/bin/truncate", "args": "(?s).*"}, {"program": "/bin/sh", "args": "(?s).*"},
+            {"program": "/usr/bin/head", "args": "(?s).*"},
+            {"program": "/bin/dd", "args": "(?s).*"},
+            {"program": "/usr/bin/truncate", "args": "(?s).*"},
+            {"program": "/bin/sh", "args": "(?s).*"},
         ], "cwd": folder.text(), "env": {"PATH": "/usr/bin:/bin"}},
     }));
     let supervisor = || proc::status_kib(pool.pid(), "VmHWM").expect("it lives");
@@ -218,9 +258,11 @@ fn hostile_36_output_without_end_and_a_file_without_end_are_limited() {
     unharmed(&pool, || {
         let much = pool.run(program("/usr/bin/head", &["-c", "100000000000", "/dev/zero"]));
         assert_eq!(error(&much), "OUTPUT_LIMIT", "{:.300}", much.to_string());
-        let errors = pool.run(program("/bin/sh", &["-c", "exec head -c 100000000000 /dev/zero >&2"]));
+        let errors =
+            pool.run(program("/bin/sh", &["-c", "exec head -c 100000000000 /dev/zero >&2"]));
         assert_eq!(error(&errors), "OUTPUT_LIMIT", "{:.300}", errors.to_string());
-        let written = pool.run(program("/bin/dd", &["if=/dev/zero", "of=big", "bs=1M", "count=100000"]));
+        let written =
+            pool.run(program("/bin/dd", &["if=/dev/zero", "of=big", "bs=1M", "count=100000"]));
         assert_eq!(error(&written), "OUTPUT_LIMIT", "{written}");
         // One call that asks for all of it at once fails, or ends the program, as the system likes.
         let sparse = pool.run(program("/usr/bin/truncate", &["-s", "100G", "sparse"]));
@@ -237,7 +279,8 @@ fn hostile_36_output_without_end_and_a_file_without_end_are_limited() {
 #[test]
 fn hostile_37_variables_that_change_what_a_program_does_are_refused() {
     let folder = Folder::new();
-    let tool = folder.write_program("tool", &format!("#!/bin/sh\necho ran >> {}/ran\n", folder.text()));
+    let tool =
+        folder.write_program("tool", &format!("#!/bin/sh\necho ran >> {}/ran\n", folder.text()));
     let pool = pool_for(&[text(&tool)]);
     unharmed(&pool, || {
         for name in [
@@ -268,14 +311,18 @@ fn refuses(pool: &Pool, tool: &str, name: &str) {
     let outcome = pool.run(with(program(tool, &[]), json!({"env": {name: "/tmp/x"}})));
     assert_eq!(outcome["status"], "failed", "{name}: {outcome}");
     assert!(["COMMAND_DENIED", "INVALID_TASK"].contains(&error(&outcome)), "{name}: {outcome}");
-    assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(name)), "{name}: {outcome}");
+    assert!(
+        outcome["error"]["message"].as_str().is_some_and(|m| m.contains(name)),
+        "{name}: {outcome}"
+    );
 }
 
 /// What undoes the patterns of arguments, and what every program looks at.
 #[test]
 fn hostile_70_a_task_sets_no_variable_that_is_not_listed_for_tasks_whatever_it_is_called() {
     let folder = Folder::new();
-    let tool = folder.write_program("tool", &format!("#!/bin/sh\necho ran >> {}/ran\n", folder.text()));
+    let tool =
+        folder.write_program("tool", &format!("#!/bin/sh\necho ran >> {}/ran\n", folder.text()));
     let pool = pool_for(&[text(&tool)]);
     unharmed(&pool, || {
         for name in [
@@ -308,11 +355,15 @@ fn hostile_70_listed_variables_are_added_to_those_of_the_configuration_and_repla
         "taskEnv": ["TZ", "APP_*"],
     }));
     unharmed(&pool, || {
-        let task = with(program("/usr/bin/env", &[]), json!({"env": {"TZ": "UTC", "APP_MODE": "test"}}));
+        let task =
+            with(program("/usr/bin/env", &[]), json!({"env": {"TZ": "UTC", "APP_MODE": "test"}}));
         let shown = result(pool.run(task))["stdout"].clone();
         let mut lines: Vec<&str> = shown.as_str().expect("text").lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["APP_KEY=of the configuration", "APP_MODE=test", "LANG=C.UTF-8", "TZ=UTC"]);
+        assert_eq!(
+            lines,
+            ["APP_KEY=of the configuration", "APP_MODE=test", "LANG=C.UTF-8", "TZ=UTC"]
+        );
         for name in ["APP_KEY", "LANG", "TZDIR", "tz", "APP", "app_mode"] {
             refuses(&pool, "/usr/bin/env", name);
         }

@@ -1,5 +1,5 @@
-//! A worker that lies, as a compromised child would: rows 18 to 22 of what the pool must survive. Each lie is noticed, the
-//! liar killed, and nobody else hurt.
+//! A worker that lies, as a compromised child would: rows 18 to 22 of what the pool must survive.
+//! Each lie is noticed, the liar killed, and nobody else hurt.
 
 use std::path::Path;
 
@@ -22,7 +22,8 @@ fn pool_of(worker: &Path) -> Pool {
     pool
 }
 
-/// Another worker's task, and one that comes afterwards, are not hurt by the attack, which is told the former's id.
+/// Another worker's task, and one that comes afterwards, are not hurt by the attack, which is told
+/// the former's id.
 fn beside_a_neighbour<T>(pool: &Pool, attack: impl FnOnce(&str) -> T) -> T {
     beside(pool, code("hold"), code("fine"), attack)
 }
@@ -33,8 +34,14 @@ fn lie(name: &str) -> Value {
 
 /// The verdict about the worker that a task ran on, once its process is gone.
 fn verdict(pool: &Pool, outcome: &Value) -> Value {
-    until("its worker is gone", || pool.dead_workers().iter().any(|w| w["workerId"] == outcome["workerId"]));
-    let dead = pool.dead_workers().into_iter().find(|w| w["workerId"] == outcome["workerId"]).expect("just seen");
+    until("its worker is gone", || {
+        pool.dead_workers().iter().any(|w| w["workerId"] == outcome["workerId"])
+    });
+    let dead = pool
+        .dead_workers()
+        .into_iter()
+        .find(|w| w["workerId"] == outcome["workerId"])
+        .expect("just seen");
     let pid = i32::try_from(dead["pid"].as_i64().expect("a pid")).expect("a pid");
     assert!(!proc::alive(pid), "{dead}");
     dead["verdict"].clone()
@@ -51,7 +58,7 @@ fn is_a_crash(pool: &Pool, name: &str, cause: &str) {
 }
 
 #[test]
-fn hostile_18_a_length_of_0xffffffff_or_zero_or_half_a_frame_reserves_nothing_and_the_worker_is_killed() {
+fn hostile_18_a_length_of_0xffffffff_or_0_or_half_a_frame_reserves_nothing_and_ends_the_worker() {
     let pool = pool();
     // Reserved memory shows in the address space, touched or not.
     let reserved = || proc::status_kib(pool.pid(), "VmPeak").expect("it lives");
@@ -81,8 +88,10 @@ fn hostile_19_an_unknown_message_trailing_bytes_or_a_second_hello_is_a_crash() {
 fn at_start(name: &str) -> (Folder, Pool) {
     let folder = Folder::new();
     let program = folder.copy_program(BAD_WORKER, name);
-    let pool =
-        Pool::start(json!({"workerPath": program, "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 500}}));
+    let pool = Pool::start(json!({
+        "workerPath": program,
+        "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 500},
+    }));
     (folder, pool)
 }
 
@@ -102,7 +111,10 @@ fn hostile_19_a_wrong_version_or_a_reply_before_the_hello_is_killed_and_gets_no_
         until("the pool says that it cannot run tasks", || pool.status()["state"] == "degraded");
         let dead = pool.dead_workers();
         assert!(dead.iter().all(|row| row["verdict"]["cause"] == cause), "{name}: {dead:?}");
-        assert!(dead.iter().all(|row| !proc::alive(row["pid"].as_i64().expect("a pid") as i32)), "{name}");
+        assert!(
+            dead.iter().all(|row| !proc::alive(row["pid"].as_i64().expect("a pid") as i32)),
+            "{name}"
+        );
         assert_eq!(pool.task(&id)["attempts"], 0, "{name}: {}", pool.task(&id));
         assert!(pool.events_named("worker-started").is_empty(), "{name}");
     }
@@ -147,7 +159,11 @@ fn hostile_20_a_reply_of_an_old_attempt_is_dropped_and_the_liar_killed() {
     beside_a_neighbour(&pool, |_| {
         let twice = json!({"maxAttempts": 2, "retry": {"initialDelay": 1}});
         let outcome = pool.run(with(lie("old-attempt"), twice));
-        assert_eq!((error(&outcome), &outcome["attempts"]), ("WORKER_CRASHED", &json!(2)), "{outcome}");
+        assert_eq!(
+            (error(&outcome), &outcome["attempts"]),
+            ("WORKER_CRASHED", &json!(2)),
+            "{outcome}"
+        );
         assert_eq!(verdict(&pool, &outcome)["cause"], "protocol-violation");
     });
 }
@@ -180,7 +196,8 @@ fn hostile_22_a_worker_that_never_reads_its_socket_is_killed_at_the_deadline() {
     });
 }
 
-/// Its heartbeats come, its socket is full: the task's bytes wait in the supervisor until the deadline ends both.
+/// Its heartbeats come, its socket is full: the task's bytes wait in the supervisor until the
+/// deadline ends both.
 #[test]
 fn hostile_22_a_worker_that_never_reads_at_all_does_not_hold_up_the_supervisor() {
     let folder = Folder::new();
@@ -202,7 +219,11 @@ fn hostile_22_descriptors_that_a_worker_sends_are_discarded() {
     let before = proc::descriptors(pool.pid());
     beside_a_neighbour(&pool, |_| {
         for _ in 0..30 {
-            assert_eq!(result(pool.run(lie("descriptors"))), "ok", "what was said with them still counts");
+            assert_eq!(
+                result(pool.run(lie("descriptors"))),
+                "ok",
+                "what was said with them still counts"
+            );
         }
     });
     pool.until_idle("js", 2);
@@ -243,7 +264,9 @@ fn a_result_that_is_no_json_does_not_reach_the_client_as_one() {
 fn a_program_that_only_hangs_does_not_keep_the_supervisor_from_starting() {
     let folder = Folder::new();
     let hangs = folder.write_program("hangs", "#!/bin/sh\nexec sleep 60\n");
-    let pool =
-        Pool::start(json!({"workerPath": hangs, "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 300}}));
+    let pool = Pool::start(json!({
+        "workerPath": hangs,
+        "pool": {"minWorkers": 1, "maxWorkers": 1, "spawnTimeout": 300},
+    }));
     until("it says that it cannot run tasks", || pool.status()["state"] == "degraded");
 }

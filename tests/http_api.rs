@@ -20,7 +20,10 @@ fn stats_have_the_originals_shape() {
     let stats = answer.json();
     assert_eq!(stats["workers"], json!({"total": 1, "available": 0, "busy": 1, "spawning": 0}));
     let tasks = &stats["tasks"];
-    assert_eq!((&tasks["queued"], &tasks["running"], &tasks["total"]), (&json!(0), &json!(1), &json!(3)));
+    assert_eq!(
+        (&tasks["queued"], &tasks["running"], &tasks["total"]),
+        (&json!(0), &json!(1), &json!(3))
+    );
     assert_eq!((&tasks["completed"], &tasks["failed"]), (&json!(1), &json!(1)));
     assert!(tasks["avgTime"].as_f64() > Some(0.0), "{stats}");
     assert_eq!(stats["load"], 1.0);
@@ -32,8 +35,11 @@ fn stats_have_the_originals_shape() {
 fn project_limit_sets_it_and_answers_with_it() {
     let pool = Pool::with_http(json!({}));
     let api = pool.api();
-    let answer =
-        api.call("POST", "/api/process-pool/project-limit", Some(&json!({"projectId": "my-project", "limit": 5})));
+    let answer = api.call(
+        "POST",
+        "/api/process-pool/project-limit",
+        Some(&json!({"projectId": "my-project", "limit": 5})),
+    );
     assert_eq!(answer.status, 200);
     let body = answer.json();
     assert_eq!((&body["projectId"], &body["limit"]), (&json!("my-project"), &json!(5)));
@@ -77,17 +83,32 @@ fn a_task_is_accepted_with_202_and_can_be_asked_for() {
     let state = api.call("GET", &format!("/api/tasks/{id}"), None);
     assert_eq!(state.status, 200);
     assert!(state.json()["state"].is_string() || state.json()["status"].is_string(), "{state:?}");
-    until("it has ended", || api.call("GET", &format!("/api/tasks/{id}"), None).json()["status"] == "succeeded");
+    until("it has ended", || {
+        api.call("GET", &format!("/api/tasks/{id}"), None).json()["status"] == "succeeded"
+    });
 }
 
 #[test]
 fn with_wait_the_outcome_is_the_answer() {
     let pool = Pool::with_http(json!({}));
     let api = pool.api();
-    let answer = api.call("POST", "/api/tasks?wait=30s", Some(&code("return \"Hello from worker\";")));
-    assert_eq!((answer.status, &answer.json()["result"]), (200, &json!("Hello from worker")), "{answer:?}");
-    let failed = api.call("POST", "/api/tasks?wait=30s", Some(&with(code("throw 1"), json!({"maxAttempts": 1}))));
-    assert_eq!((failed.status, &failed.json()["error"]["code"]), (200, &json!("JS_EXCEPTION")), "{failed:?}");
+    let answer =
+        api.call("POST", "/api/tasks?wait=30s", Some(&code("return \"Hello from worker\";")));
+    assert_eq!(
+        (answer.status, &answer.json()["result"]),
+        (200, &json!("Hello from worker")),
+        "{answer:?}"
+    );
+    let failed = api.call(
+        "POST",
+        "/api/tasks?wait=30s",
+        Some(&with(code("throw 1"), json!({"maxAttempts": 1}))),
+    );
+    assert_eq!(
+        (failed.status, &failed.json()["error"]["code"]),
+        (200, &json!("JS_EXCEPTION")),
+        "{failed:?}"
+    );
     let slow = api.call("POST", "/api/tasks?wait=100ms", Some(&hold()));
     assert_eq!(slow.status, 202, "a wait that is over answers with the id: {slow:?}");
     assert!(slow.json()["taskId"].is_string());
@@ -111,7 +132,8 @@ fn an_array_submits_a_batch() {
 #[test]
 fn one_malformed_task_of_a_batch_refuses_it_whole_and_runs_nothing() {
     let pool = Pool::with_http(json!({}));
-    let answer = pool.api().call("POST", "/api/tasks", Some(&json!([code("1"), {"type": "execute-code"}])));
+    let answer =
+        pool.api().call("POST", "/api/tasks", Some(&json!([code("1"), {"type": "execute-code"}])));
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.text.contains("code"), "{answer:?}");
     assert_eq!(pool.status()["tasks"]["total"], 0);
@@ -124,8 +146,10 @@ fn unknown_tasks_are_404_and_expired_ones_410() {
     assert_eq!(api.call("GET", "/api/tasks/7", None).status, 404);
     assert!([400, 404].contains(&api.call("GET", "/api/tasks/..%2f..%2fx", None).status));
     assert_eq!(api.call("DELETE", "/api/tasks/7", None).status, 404);
-    let id =
-        api.call("POST", "/api/tasks?wait=30s", Some(&code("1"))).json()["taskId"].as_str().expect("an id").to_owned();
+    let id = api.call("POST", "/api/tasks?wait=30s", Some(&code("1"))).json()["taskId"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     until("it has expired", || api.call("GET", &format!("/api/tasks/{id}"), None).status == 410);
 }
 
@@ -161,7 +185,11 @@ fn malformed_tasks_are_400_naming_the_field() {
         "{\"type\":\"execute-code\",\"code\":\"1\",\"code\":\"2\"}",
         "{\"type\":\"execute-code\",\"code\":\"1\",\"timeout\":1e400}",
     ] {
-        assert_eq!(api.with("POST", "/api/tasks", &[("X-API-Key", &api.key)], Some(text)).status, 400, "{text}");
+        assert_eq!(
+            api.with("POST", "/api/tasks", &[("X-API-Key", &api.key)], Some(text)).status,
+            400,
+            "{text}"
+        );
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(api.with("POST", "/api/tasks", &[("X-API-Key", &api.key)], Some(&deep)).status, 400);
@@ -192,8 +220,12 @@ fn a_key_file_that_is_there_is_kept() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("ours");
     let pool = Pool::with_http(json!({"http": {"keyFile": file}}));
     let status = pool.status();
-    let address = status["http"].as_str().expect("it listens").trim_start_matches("http://").to_owned();
-    let api = pool_tests::http::Api { address, key: "0123456789abcdef0123456789abcdef0123456789abcdef".to_owned() };
+    let address =
+        status["http"].as_str().expect("it listens").trim_start_matches("http://").to_owned();
+    let api = pool_tests::http::Api {
+        address,
+        key: "0123456789abcdef0123456789abcdef0123456789abcdef".to_owned(),
+    };
     assert_eq!(api.call("GET", "/api/process-pool/stats", None).status, 200);
 }
 
@@ -205,11 +237,17 @@ fn health_ready_and_metrics() {
     until("it is ready", || api.with("GET", "/readyz", &[], None).status == 200);
     pool.run(code("1"));
     let metrics = api.with("GET", "/metrics", &[], None);
-    assert!(metrics.header("content-type").is_some_and(|t| t.starts_with("text/plain")), "{metrics:?}");
+    assert!(
+        metrics.header("content-type").is_some_and(|t| t.starts_with("text/plain")),
+        "{metrics:?}"
+    );
     assert!(metrics.text.contains("# TYPE ") && metrics.text.contains("# HELP "), "{metrics:?}");
     for line in metrics.text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
         let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-        assert!(value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_alphabetic()), "{line}");
+        assert!(
+            value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_ascii_alphabetic()),
+            "{line}"
+        );
     }
     pool.ask(&pool_protocol::control::ControlRequest::Ready);
 }
@@ -235,7 +273,9 @@ fn events_are_sent_by_the_server_and_resumed_from_last_event_id() {
     let mut all = api.event_stream(Some("0"));
     let first: Vec<(String, Value)> = (0..4).map(|_| all()).collect();
     assert_eq!(first[0].1["seq"], 1);
-    assert!(first.iter().all(|(id, event)| id.parse() == Ok(event["seq"].as_u64().expect("a number"))));
+    assert!(
+        first.iter().all(|(id, event)| id.parse() == Ok(event["seq"].as_u64().expect("a number")))
+    );
     let mut rest = api.event_stream(Some(&first[1].0));
     assert_eq!(rest().1, first[2].1);
     let id = pool.submit(code("2"));

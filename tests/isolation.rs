@@ -26,9 +26,18 @@ fn strict_refuses_to_start_when_a_promised_layer_is_missing_and_names_it() {
 
 #[test]
 fn a_strict_pool_has_every_promised_layer_or_there_is_none() {
-    let Some(pool) = Pool::strict(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}})) else { return };
+    let Some(pool) = Pool::strict(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}})) else {
+        return;
+    };
     let on = names(&pool.status()["isolation"]["lanes"]["js"]["on"]);
-    for layer in ["seccomp", "landlock", "user-namespace", "pid-namespace", "network-namespace", "capabilities"] {
+    for layer in [
+        "seccomp",
+        "landlock",
+        "user-namespace",
+        "pid-namespace",
+        "network-namespace",
+        "capabilities",
+    ] {
         assert!(on.iter().any(|name| name == layer), "{layer}: {on:?}");
     }
     assert_eq!(result(pool.run(code("6*7"))), 42);
@@ -36,20 +45,29 @@ fn a_strict_pool_has_every_promised_layer_or_there_is_none() {
 
 #[test]
 fn standard_says_what_is_missing_once_in_the_log_in_the_status_and_in_each_receipt() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "cgroup": {"mode": "off"}}));
+    let pool =
+        Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "cgroup": {"mode": "off"}}));
     pool.until_idle("js", 2);
     let status = pool.status();
     assert_eq!(status["isolation"]["level"], "standard");
     let missing = &status["isolation"]["lanes"]["js"]["missing"];
     assert_eq!(missing["cgroup"], "cgroup.mode is \"off\"");
-    assert_eq!(pool.log().matches("workers lack layers of confinement").count(), 1, "{}", pool.log());
+    assert_eq!(
+        pool.log().matches("workers lack layers of confinement").count(),
+        1,
+        "{}",
+        pool.log()
+    );
     let outcome = pool.run(code("1"));
     let lacking: Vec<String> = missing.as_object().expect("a table").keys().cloned().collect();
     let mut told = names(&outcome["receipt"]["missingLayers"]);
     told.sort();
     assert_eq!(told, lacking, "{outcome}");
     let text = pool.ctl(&["status"]).stdout;
-    assert!(text.contains("isolation") && text.contains("cgroup (cgroup.mode is \"off\")"), "{text}");
+    assert!(
+        text.contains("isolation") && text.contains("cgroup (cgroup.mode is \"off\")"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -59,7 +77,14 @@ fn off_is_said_in_the_log_and_claims_nothing() {
     assert!(pool.log().contains("isolation is \"off\""), "{}", pool.log());
     let status = pool.status();
     let on = names(&status["isolation"]["lanes"]["js"]["on"]);
-    for layer in ["seccomp", "landlock", "capabilities", "user-namespace", "network-namespace", "cgroup-memory"] {
+    for layer in [
+        "seccomp",
+        "landlock",
+        "capabilities",
+        "user-namespace",
+        "network-namespace",
+        "cgroup-memory",
+    ] {
         assert!(on.iter().all(|name| name != layer), "{layer}: {on:?}");
     }
 }
@@ -69,30 +94,41 @@ fn a_worker_that_lacks_a_promise_later_is_a_failed_start_and_the_pool_lives() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "isolation": "off"}));
     pool.until_idle("js", 1);
     // Now a worker that puts on nothing, under a level that promises much.
-    pool.configure(
-        json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "isolation": "strict", "workerPath": BAD_WORKER}),
-    );
+    pool.configure(json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 1},
+        "isolation": "strict",
+        "workerPath": BAD_WORKER,
+    }));
     pool.ask(&ControlRequest::Reload);
     let dead = until_some("its replacement is refused", || {
         pool.dead_workers().into_iter().find(|row| row["verdict"]["cause"] == "spawn-failed")
     });
     let evidence = dead["verdict"]["evidence"].as_str().expect("evidence");
     assert!(evidence.contains("lacks promised layers") && evidence.contains("seccomp"), "{dead}");
-    assert_eq!(result(pool.run(code("1"))), 1, "the old worker goes on until there is a better one");
+    assert_eq!(
+        result(pool.run(code("1"))),
+        1,
+        "the old worker goes on until there is a better one"
+    );
 }
 
 #[test]
 fn a_level_that_the_machine_cannot_keep_is_refused_at_a_reload() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "workerPath": BAD_WORKER}));
+    let pool =
+        Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "workerPath": BAD_WORKER}));
     pool.until_idle("js", 1);
-    pool.configure(
-        json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "workerPath": BAD_WORKER, "isolation": "strict"}),
-    );
+    pool.configure(json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 1},
+        "workerPath": BAD_WORKER,
+        "isolation": "strict",
+    }));
     let refused = pool.ctl(&["reload"]);
     assert!(refused.code != 0 && refused.stderr.contains("seccomp"), "{refused:?}");
-    pool.configure(
-        json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "workerPath": BAD_WORKER, "cgroup": {"mode": "off"}}),
-    );
+    pool.configure(json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 1},
+        "workerPath": BAD_WORKER,
+        "cgroup": {"mode": "off"},
+    }));
     let refused = pool.ctl(&["reload"]);
     assert!(refused.code != 0 && refused.stderr.contains("cgroup cannot change"), "{refused:?}");
 }
@@ -112,7 +148,9 @@ impl Tree {
     /// Nothing where the machine has none to give, which is said.
     fn new(name: &str) -> Option<Self> {
         let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-        let Some(root) = roots.iter().find(|root| Path::new(root).join("cgroup.subtree_control").exists()) else {
+        let Some(root) =
+            roots.iter().find(|root| Path::new(root).join("cgroup.subtree_control").exists())
+        else {
             skip::skipped(skip::CGROUP_V2, "none is mounted below /sys/fs/cgroup");
             return None;
         };
@@ -132,8 +170,10 @@ impl Tree {
     }
 
     fn groups(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.0).expect("ours").flatten().filter(|e| e.path().is_dir());
-        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let entries =
+            std::fs::read_dir(&self.0).expect("ours").flatten().filter(|e| e.path().is_dir());
+        let mut names: Vec<String> =
+            entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -154,7 +194,9 @@ impl Drop for Tree {
 #[test]
 fn each_worker_has_a_group_of_its_own_which_goes_with_it() {
     let Some(tree) = Tree::new("own") else { return };
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "cgroup": {"path": tree.0}}));
+    let pool = Pool::start(
+        json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "cgroup": {"path": tree.0}}),
+    );
     pool.until_idle("js", 2);
     assert_eq!(tree.groups(), ["supervisor", "w0.1", "w1.1"]);
     assert!(tree.of(pool.pid()).ends_with("/supervisor"));
@@ -164,7 +206,9 @@ fn each_worker_has_a_group_of_its_own_which_goes_with_it() {
     assert!(names(&lane["on"]).contains(&"cgroup".to_owned()), "{lane}");
     assert!(lane["missing"]["cgroup-cpu"].is_string(), "{lane}");
     proc::kill(worker);
-    until("its group goes and its successor's comes", || tree.groups() == ["supervisor", "w0.2", "w1.1"]);
+    until("its group goes and its successor's comes", || {
+        tree.groups() == ["supervisor", "w0.2", "w1.1"]
+    });
     drop(pool);
 }
 
@@ -191,7 +235,10 @@ fn killing_a_worker_kills_what_it_has_started_even_in_sessions_of_their_own() {
     let Some(tree) = Tree::new("kill") else { return };
     let allow = json!([{"program": "/usr/bin/setsid", "args": ".*"}]);
     let pool = Pool::start(json!({
-        "pool": {"minWorkers": 1, "maxWorkers": 2}, "cgroup": {"path": tree.0}, "isolation": "off", "shell": {"allow": allow},
+        "pool": {"minWorkers": 1, "maxWorkers": 2},
+        "cgroup": {"path": tree.0},
+        "isolation": "off",
+        "shell": {"allow": allow},
     }));
     let _running = pool.submit(program("/usr/bin/setsid", &["--wait", "sleep", "1000"]));
     let io = pool.busy_worker("io");
@@ -211,7 +258,10 @@ fn killing_a_worker_kills_what_it_has_started_even_in_sessions_of_their_own() {
 fn required_groups_that_cannot_limit_are_refused_at_the_start() {
     let Some(tree) = Tree::new("required") else { return };
     let offered = std::fs::read_to_string(tree.0.join("cgroup.controllers")).unwrap_or_default();
-    let config = json!({"cgroup": {"path": tree.0, "mode": "required"}, "pool": {"minWorkers": 1, "maxWorkers": 1}});
+    let config = json!({
+        "cgroup": {"path": tree.0, "mode": "required"},
+        "pool": {"minWorkers": 1, "maxWorkers": 1},
+    });
     if offered.contains("memory") && offered.contains("pids") {
         let pool = Pool::start(config);
         pool.until_idle("js", 1);
@@ -223,6 +273,10 @@ fn required_groups_that_cannot_limit_are_refused_at_the_start() {
     skip::partly_skipped(skip::CGROUP_V2_MEMORY, "the pool refused to start, as it should");
     let mut pool = Pool::launch(config, |_| {});
     assert_eq!(pool.wait().code(), Some(1));
-    assert!(pool.log().contains("cgroup-memory") && pool.log().contains("no memory controller"), "{}", pool.log());
+    assert!(
+        pool.log().contains("cgroup-memory") && pool.log().contains("no memory controller"),
+        "{}",
+        pool.log()
+    );
     drop(pool);
 }

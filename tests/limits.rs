@@ -36,9 +36,15 @@ fn an_endless_loop_ends_at_its_timeout() {
 #[test]
 fn a_loop_that_the_engine_cannot_interrupt_is_ended_by_force() {
     let pool = Pool::start(json!({}));
-    let outcome =
-        pool.run(with(code("Array.prototype.includes.call({length: 2**53 - 1}, 1)"), json!({"timeout": 150})));
-    assert_eq!((outcome["status"].as_str(), outcome["attempts"].as_u64()), (Some("timed-out"), Some(1)), "{outcome}");
+    let outcome = pool.run(with(
+        code("Array.prototype.includes.call({length: 2**53 - 1}, 1)"),
+        json!({"timeout": 150}),
+    ));
+    assert_eq!(
+        (outcome["status"].as_str(), outcome["attempts"].as_u64()),
+        (Some("timed-out"), Some(1)),
+        "{outcome}"
+    );
     served_on(&pool, &outcome);
 }
 
@@ -50,14 +56,17 @@ fn cpu_time_has_a_limit_of_its_own() {
     assert_eq!(outcome["attempts"], 1);
     served_on(&pool, &outcome);
     assert_eq!(
-        result(pool.run(code("await new Promise(r => setTimeout(r, 400)); return 'waiting costs nothing'"))),
+        result(pool.run(code(
+            "await new Promise(r => setTimeout(r, 400)); return 'waiting costs nothing'"
+        ))),
         "waiting costs nothing"
     );
 }
 
 #[test]
 fn cpu_time_is_counted_per_task_not_per_worker() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"cpuMs": 500}}));
+    let pool =
+        Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"cpuMs": 500}}));
     for _ in 0..6 {
         let outcome = pool.run(code("const end = Date.now() + 150; while (Date.now() < end); 1"));
         assert_eq!(result(outcome), 1);
@@ -78,7 +87,9 @@ fn a_heap_that_grows_too_far_is_a_memory_limit_with_figures() {
         }
         assert_eq!(error(&outcome), "MEMORY_LIMIT", "{outcome}");
         assert!(
-            outcome["error"]["message"].as_str().is_some_and(|m| m.chars().any(|c| c.is_ascii_digit())),
+            outcome["error"]["message"]
+                .as_str()
+                .is_some_and(|m| m.chars().any(|c| c.is_ascii_digit())),
             "{outcome}"
         );
         assert_eq!(outcome["attempts"], 1);
@@ -89,7 +100,9 @@ fn a_heap_that_grows_too_far_is_a_memory_limit_with_figures() {
 #[test]
 fn array_buffers_count_too() {
     let pool = Pool::start(json!({"limits": {"memoryBytes": "32MiB"}}));
-    for source in ["new ArrayBuffer(1e9)", "const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1))"] {
+    for source in
+        ["new ArrayBuffer(1e9)", "const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1))"]
+    {
         let outcome = pool.run(with(code(source), json!({"maxAttempts": 1, "timeout": 60_000})));
         assert!(["MEMORY_LIMIT", "JS_EXCEPTION"].contains(&error(&outcome)), "{source}: {outcome}");
         if error(&outcome) == "JS_EXCEPTION" {
@@ -129,16 +142,22 @@ fn deep_recursion_is_a_range_error_and_costs_no_worker() {
 #[test]
 fn a_result_nested_too_deep_is_refused_and_not_a_crash() {
     let pool = Pool::start(json!({}));
-    let outcome =
-        pool.run(with(code("let a = []; for (let i = 0; i < 1e5; i++) a = [a]; a"), json!({"maxAttempts": 1})));
-    assert!(["RESULT_NOT_SERIALIZABLE", "JS_EXCEPTION", "OUTPUT_LIMIT"].contains(&error(&outcome)), "{outcome}");
+    let outcome = pool.run(with(
+        code("let a = []; for (let i = 0; i < 1e5; i++) a = [a]; a"),
+        json!({"maxAttempts": 1}),
+    ));
+    assert!(
+        ["RESULT_NOT_SERIALIZABLE", "JS_EXCEPTION", "OUTPUT_LIMIT"].contains(&error(&outcome)),
+        "{outcome}"
+    );
 }
 
 #[test]
 fn a_worker_has_few_descriptors_no_core_file_and_a_bounded_file_size() {
-    let pool = Pool::start(
-        json!({"limits": {"openFiles": 50, "fileBytes": "1MiB"}, "shell": {"allow": [{"program": "/bin/true"}]}}),
-    );
+    let pool = Pool::start(json!({
+        "limits": {"openFiles": 50, "fileBytes": "1MiB"},
+        "shell": {"allow": [{"program": "/bin/true"}]},
+    }));
     assert_eq!(result(pool.run(program("/bin/true", &[])))["exitCode"], 0);
     pool.until_idle("js", 1);
     for worker in pool.workers() {
@@ -147,7 +166,11 @@ fn a_worker_has_few_descriptors_no_core_file_and_a_bounded_file_size() {
         let files = proc::soft_limit(pid, "Max open files").expect("it is bounded");
         assert!((50..=51).contains(&files), "{worker}: {files}");
         assert_eq!(proc::soft_limit(pid, "Max core file size"), Some(0), "{worker}");
-        assert_eq!(proc::soft_limit(pid, "Max address space"), None, "it breaks the engine: {worker}");
+        assert_eq!(
+            proc::soft_limit(pid, "Max address space"),
+            None,
+            "it breaks the engine: {worker}"
+        );
     }
     let js = pid(&pool.workers_that_are("js", "idle")[0]);
     assert!(proc::soft_limit(js, "Max data size").is_some());
@@ -162,7 +185,11 @@ fn a_worker_has_an_empty_environment_and_no_descriptors_but_its_own() {
     pool.until_idle("js", 1);
     let _client = pool.client();
     let worker = pid(&pool.workers()[0]);
-    assert!(proc::environment(worker).is_empty(), "{:?}", String::from_utf8_lossy(&proc::environment(worker)));
+    assert!(
+        proc::environment(worker).is_empty(),
+        "{:?}",
+        String::from_utf8_lossy(&proc::environment(worker))
+    );
     let links: Vec<String> = std::fs::read_dir(format!("/proc/{worker}/fd"))
         .expect("it lives")
         .filter_map(|e| Some(std::fs::read_link(e.ok()?.path()).ok()?.display().to_string()))
@@ -176,9 +203,10 @@ fn a_worker_has_an_empty_environment_and_no_descriptors_but_its_own() {
 #[test]
 fn a_program_may_not_write_more_than_the_file_limit() {
     let folder = pool_tests::Folder::new();
-    let pool = Pool::start(
-        json!({"limits": {"fileBytes": "64KiB"}, "shell": {"allow": [{"program": "/bin/dd", "args": ".*"}]}}),
-    );
+    let pool = Pool::start(json!({
+        "limits": {"fileBytes": "64KiB"},
+        "shell": {"allow": [{"program": "/bin/dd", "args": ".*"}]},
+    }));
     let target = folder.join("big");
     let of = format!("of={}", target.display());
     let outcome = pool.run(program("/bin/dd", &["if=/dev/zero", &of, "bs=4096", "count=1000"]));
@@ -189,8 +217,10 @@ fn a_program_may_not_write_more_than_the_file_limit() {
 #[test]
 fn a_program_does_not_inherit_the_workers_descriptors_or_signals() {
     let pool = Pool::start(json!({"shell": {"allow": [{"program": "/bin/sh", "args": "(?s).*"}]}}));
-    let shown =
-        result(pool.run(program("/bin/sh", &["-c", "ls /proc/$$/fd; exec grep -E 'SigBlk|SigIgn' /proc/self/status"])));
+    let shown = result(pool.run(program(
+        "/bin/sh",
+        &["-c", "ls /proc/$$/fd; exec grep -E 'SigBlk|SigIgn' /proc/self/status"],
+    )));
     let text = shown["stdout"].as_str().expect("text");
     let descriptors: Vec<&str> = text.lines().filter(|l| l.parse::<u32>().is_ok()).collect();
     assert!(descriptors.iter().all(|d| ["0", "1", "2"].contains(d)), "{text}");
@@ -219,14 +249,20 @@ fn bodies_of_many_megabytes_go_there_and_back() {
 
 #[test]
 fn memory_of_a_task_is_given_back_to_the_next() {
-    let pool = Pool::start(
-        json!({"pool": {"minWorkers": 1, "maxWorkers": 1, "heartbeatInterval": 1000}, "limits": {"memoryBytes": "128MiB"}}),
-    );
+    let pool = Pool::start(json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 1, "heartbeatInterval": 1000},
+        "limits": {"memoryBytes": "128MiB"},
+    }));
     for _ in 0..12 {
-        let outcome = pool.run(code("const a = []; for (let i = 0; i < 4e5; i++) a.push({i}); a.length"));
+        let outcome =
+            pool.run(code("const a = []; for (let i = 0; i < 4e5; i++) a.push({i}); a.length"));
         assert_eq!(result(outcome), 400_000);
     }
-    assert_eq!(pool.run(code("1"))["workerId"], "w0.1", "twelve times a third of the limit, one after the other");
+    assert_eq!(
+        pool.run(code("1"))["workerId"],
+        "w0.1",
+        "twelve times a third of the limit, one after the other"
+    );
 }
 
 #[test]
@@ -261,13 +297,20 @@ fn of_a_thousand_tasks_every_twentieth_spins_and_ends_as_a_timeout_and_all_other
     let spins = |n: usize| n % 20 == 10;
     let task = |n: usize| {
         let source = if spins(n) { "() => { for (;;); }" } else { "n => n + 1" };
-        with(function(source, json!([n])), if spins(n) { json!({"timeout": 100}) } else { json!({}) })
+        with(
+            function(source, json!([n])),
+            if spins(n) { json!({"timeout": 100}) } else { json!({}) },
+        )
     };
     let outcomes = pool.run_all(&(0..1000).map(task).collect::<Vec<_>>());
     for (n, outcome) in outcomes.iter().enumerate() {
         assert_eq!(outcome["attempts"], 1, "{n}: {outcome}");
         if spins(n) {
-            assert_eq!((&outcome["status"], error(outcome)), (&json!("timed-out"), "TIMEOUT"), "{n}: {outcome}");
+            assert_eq!(
+                (&outcome["status"], error(outcome)),
+                (&json!("timed-out"), "TIMEOUT"),
+                "{n}: {outcome}"
+            );
         } else {
             assert_eq!(result(outcome.clone()), n + 1, "{n}");
         }

@@ -5,13 +5,22 @@ use pool_tests::{Pool, json, proc, until};
 
 #[test]
 fn the_usage_example_works() {
-    let pool = Pool::with_http(json!({"daemon": {"worker": {"minProcesses": 1, "maxProcesses": 4, "autoScale": true,
-        "scaleUpThreshold": 0.8, "scaleDownThreshold": 0.2, "maxTasksPerWorker": 100, "workerIdleTimeout": 60000}}}));
+    let pool = Pool::with_http(
+        json!({"daemon": {"worker": {"minProcesses": 1, "maxProcesses": 4, "autoScale": true,
+        "scaleUpThreshold": 0.8,
+        "scaleDownThreshold": 0.2,
+        "maxTasksPerWorker": 100,
+        "workerIdleTimeout": 60000}}}),
+    );
     let api = pool.api();
-    let limit =
-        api.call("POST", "/api/process-pool/project-limit", Some(&json!({"projectId": "my-project", "limit": 5})));
+    let limit = api.call(
+        "POST",
+        "/api/process-pool/project-limit",
+        Some(&json!({"projectId": "my-project", "limit": 5})),
+    );
     assert_eq!(limit.json()["limit"], 5);
-    let task = json!({"type": "execute-code", "projectId": "my-project", "code": "return \"Hello from worker\";", "priority": 5, "timeout": 30000});
+    let task = json!({"type": "execute-code", "projectId": "my-project", "code": "return \"Hello \
+        from worker\";", "priority": 5, "timeout": 30000});
     let answer = api.call("POST", "/api/tasks?wait=30s", Some(&task));
     assert_eq!(answer.json()["result"], "Hello from worker");
     assert_eq!(api.call("GET", "/api/process-pool/stats", None).json()["tasks"]["completed"], 1);
@@ -27,7 +36,10 @@ fn a_top_level_return_is_not_refused() {
 fn max_attempts_is_not_ignored() {
     let pool = Pool::start(json!({}));
     for attempts in [1, 4] {
-        let outcome = pool.run(with(code("throw 1"), json!({"maxAttempts": attempts, "retry": {"initialDelay": 1}})));
+        let outcome = pool.run(with(
+            code("throw 1"),
+            json!({"maxAttempts": attempts, "retry": {"initialDelay": 1}}),
+        ));
         assert_eq!(outcome["attempts"], attempts);
     }
     assert_eq!(pool.events_named("task-started").len(), 5, "each attempt really ran");
@@ -35,8 +47,12 @@ fn max_attempts_is_not_ignored() {
 
 #[test]
 fn project_usage_does_not_leak_after_a_task_however_it_ends() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "projects": {"p": {"limit": 2}}}));
-    let mine = |task| with(with(task, json!({"projectId": "p", "maxAttempts": 1})), json!({"timeout": 60_000}));
+    let pool = Pool::start(
+        json!({"pool": {"minWorkers": 2, "maxWorkers": 2}, "projects": {"p": {"limit": 2}}}),
+    );
+    let mine = |task| {
+        with(with(task, json!({"projectId": "p", "maxAttempts": 1})), json!({"timeout": 60_000}))
+    };
     pool.run(mine(code("1")));
     pool.run(mine(code("throw 1")));
     pool.run(with(mine(code("for(;;);")), json!({"timeout": 50})));
@@ -53,7 +69,11 @@ fn project_usage_does_not_leak_after_a_task_however_it_ends() {
         pool.outcome(&id);
     }
     let usage = &pool.projects()["p"];
-    assert_eq!((&usage["used"], &usage["available"], &usage["queued"]), (&json!(0), &json!(2), &json!(0)), "{usage}");
+    assert_eq!(
+        (&usage["used"], &usage["available"], &usage["queued"]),
+        (&json!(0), &json!(2), &json!(0)),
+        "{usage}"
+    );
     assert_eq!(usage["ended"], 8);
     assert!(pool.run_all(&vec![mine(sleep(5)); 6]).iter().all(|o| o["status"] == "succeeded"));
 }
@@ -78,7 +98,8 @@ fn sandboxed_code_does_not_reach_require() {
         "this.constructor.constructor('return typeof process')()",
         "console.log.constructor('return typeof require')()",
         "setTimeout.constructor('return typeof process')()",
-        "Error.prepareStackTrace = (e, frames) => typeof frames[0].getThis()?.process; new Error().stack ?? 'undefined'",
+        "Error.prepareStackTrace = (e, frames) => typeof frames[0].getThis()?.process; new \
+         Error().stack ?? 'undefined'",
         "Object.getPrototypeOf(async function () {}).constructor('return typeof process')()",
     ] {
         let outcome = pool.run(with(code(source), json!({"maxAttempts": 1})));
@@ -88,8 +109,9 @@ fn sandboxed_code_does_not_reach_require() {
 
 #[test]
 fn scale_up_adds_workers() {
-    let pool =
-        Pool::start(json!({"daemon": {"worker": {"minProcesses": 1, "maxProcesses": 3, "scaleUpThreshold": 0.8}}}));
+    let pool = Pool::start(json!({
+        "daemon": {"worker": {"minProcesses": 1, "maxProcesses": 3, "scaleUpThreshold": 0.8}},
+    }));
     let mut client = pool.client();
     let requests: Vec<u64> = (0..3).map(|_| client.submit(&hold())).collect();
     until("all three run at once", || pool.status()["tasks"]["running"] == 3);
@@ -100,9 +122,11 @@ fn scale_up_adds_workers() {
 
 #[test]
 fn the_queue_does_not_stall_after_a_recycle() {
-    let pool =
-        Pool::start(json!({"daemon": {"worker": {"minProcesses": 1, "maxProcesses": 1, "maxTasksPerWorker": 3}}}));
-    // A worker goes on while its replacement starts, so sixty tasks may be too few on a busy machine.
+    let pool = Pool::start(json!({
+        "daemon": {"worker": {"minProcesses": 1, "maxProcesses": 1, "maxTasksPerWorker": 3}},
+    }));
+    // A worker goes on while its replacement starts, so sixty tasks may be too few on a busy
+    // machine.
     until("it was recycled again and again", || {
         let outcomes = pool.run_all(&vec![sleep(2); 60]);
         assert!(outcomes.iter().all(|o| o["status"] == "succeeded" && o["attempts"] == 1));
@@ -138,8 +162,9 @@ fn a_limit_queues_and_does_not_refuse() {
 fn a_crash_does_not_lose_the_task() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}}));
     let mut client = pool.client();
-    let requests: Vec<u64> =
-        (0..10).map(|_| client.submit(&with(sleep(150), json!({"retry": {"initialDelay": 1}})))).collect();
+    let requests: Vec<u64> = (0..10)
+        .map(|_| client.submit(&with(sleep(150), json!({"retry": {"initialDelay": 1}}))))
+        .collect();
     let worker = pool.busy_worker("js");
     proc::kill(i32::try_from(worker["pid"].as_i64().expect("a pid")).expect("a pid"));
     for request in requests {

@@ -36,7 +36,10 @@ fn a_failure_holds_code_name_message_and_stack() {
     assert_eq!(outcome["error"]["code"], "JS_EXCEPTION");
     assert_eq!(outcome["error"]["name"], "TypeError");
     assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains("null")), "{outcome}");
-    assert!(outcome["error"]["stack"].as_str().is_some_and(|s| s.contains("TypeError")), "{outcome}");
+    assert!(
+        outcome["error"]["stack"].as_str().is_some_and(|s| s.contains("TypeError")),
+        "{outcome}"
+    );
     assert!(outcome.get("result").is_none());
     assert!(outcome["receipt"]["runMs"].is_number());
 }
@@ -72,7 +75,8 @@ fn a_timeout_counts_from_the_start_of_the_attempt_not_from_the_queue() {
     let pool = Pool::start(json!({"projects": {"p": {"limit": 1}}}));
     let mine = |task| with(task, json!({"projectId": "p"}));
     // The second one has two seconds for what takes a moment, and waits for longer than that.
-    let outcomes = pool.run_all(&[mine(sleep(2500)), mine(with(code("1"), json!({"timeout": 2000})))]);
+    let outcomes =
+        pool.run_all(&[mine(sleep(2500)), mine(with(code("1"), json!({"timeout": 2000})))]);
     assert_eq!(result(outcomes[1].clone()), 1);
     assert!(outcomes[1]["receipt"]["queuedMs"].as_f64() > Some(2000.0), "{}", outcomes[1]);
 }
@@ -101,19 +105,25 @@ fn a_task_is_tried_three_times_unless_it_says_otherwise() {
 #[test]
 fn retries_wait_longer_each_time_up_to_the_longest_delay() {
     let pool = Pool::start(json!({}));
-    let retry = json!({"maxAttempts": 5, "retry": {"initialDelay": 20, "factor": 3, "maxDelay": 100, "jitter": 0}});
+    let retry = json!({
+        "maxAttempts": 5,
+        "retry": {"initialDelay": 20, "factor": 3, "maxDelay": 100, "jitter": 0},
+    });
     let outcome = pool.run(with(code("throw 1"), retry));
     assert_eq!(outcome["attempts"], 5);
-    let delays: Vec<f64> = pool.events_named("task-retry").iter().filter_map(|e| e["duration"].as_f64()).collect();
+    let delays: Vec<f64> =
+        pool.events_named("task-retry").iter().filter_map(|e| e["duration"].as_f64()).collect();
     assert_eq!(delays, [20.0, 60.0, 100.0, 100.0]);
 }
 
 #[test]
 fn retry_delays_vary_by_their_jitter() {
     let pool = Pool::start(json!({}));
-    let retry = json!({"maxAttempts": 8, "retry": {"initialDelay": 40, "factor": 1, "jitter": 0.5}});
+    let retry =
+        json!({"maxAttempts": 8, "retry": {"initialDelay": 40, "factor": 1, "jitter": 0.5}});
     assert_eq!(pool.run(with(code("throw 1"), retry))["attempts"], 8);
-    let delays: Vec<f64> = pool.events_named("task-retry").iter().filter_map(|e| e["duration"].as_f64()).collect();
+    let delays: Vec<f64> =
+        pool.events_named("task-retry").iter().filter_map(|e| e["duration"].as_f64()).collect();
     assert!(delays.iter().all(|d| (20.0..=60.0).contains(d)), "{delays:?}");
     assert!(delays.iter().any(|d| (d - delays[0]).abs() > 0.001), "{delays:?}");
 }
@@ -121,12 +131,14 @@ fn retry_delays_vary_by_their_jitter() {
 #[test]
 fn a_task_that_succeeds_at_last_has_succeeded() {
     let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let server = Server::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
-        0 | 1 => Reply::new("503 Service Unavailable", &[], "later"),
-        _ => Reply::text("now"),
-    });
+    let server =
+        Server::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 | 1 => Reply::new("503 Service Unavailable", &[], "later"),
+            _ => Reply::text("now"),
+        });
     let pool = Pool::start(json!({"http": {"allow": [server.address()]}}));
-    let outcome = pool.run(with(get(&server.url("/")), json!({"maxAttempts": 4, "retry": {"initialDelay": 5}})));
+    let outcome = pool
+        .run(with(get(&server.url("/")), json!({"maxAttempts": 4, "retry": {"initialDelay": 5}})));
     assert_eq!(outcome["attempts"], 3);
     assert_eq!(result(outcome)["data"], "now");
 }
@@ -146,7 +158,11 @@ fn failures_of_the_run_are_retried_and_mistakes_in_the_task_are_not() {
         (get("http://127.0.0.1:1/"), "HTTP_ERROR", 2),
         (code("let 1 = 2"), "JS_SYNTAX", 1),
         (code("new Map()"), "RESULT_NOT_SERIALIZABLE", 1),
-        (json!({"type": "execute-module", "modulePath": "/usr/share/none-such.mjs"}), "MODULE_NOT_FOUND", 1),
+        (
+            json!({"type": "execute-module", "modulePath": "/usr/share/none-such.mjs"}),
+            "MODULE_NOT_FOUND",
+            1,
+        ),
         (json!({"type": "execute-module", "modulePath": "/etc/passwd.mjs"}), "MODULE_DENIED", 1),
         (program("/bin/true", &[]), "COMMAND_DENIED", 1),
         (get("http://127.0.0.1:2/"), "URL_DENIED", 1),
@@ -154,7 +170,11 @@ fn failures_of_the_run_are_retried_and_mistakes_in_the_task_are_not() {
     ];
     for (task, name, attempts) in cases {
         let outcome = pool.run(with(task, json!({"maxAttempts": 2, "retry": {"initialDelay": 1}})));
-        assert_eq!((error(&outcome), outcome["attempts"].as_u64()), (name, Some(attempts)), "{outcome}");
+        assert_eq!(
+            (error(&outcome), outcome["attempts"].as_u64()),
+            (name, Some(attempts)),
+            "{outcome}"
+        );
         assert_eq!(outcome["status"], "failed", "{outcome}");
         assert!(outcome["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{outcome}");
     }
@@ -189,7 +209,10 @@ fn a_deadline_in_the_past_is_unreachable() {
             "{outcome}"
         );
     }
-    assert_eq!(result(pool.run(with(code("1"), json!({"deadline": "2999-01-01T00:00:00+02:00"})))), 1);
+    assert_eq!(
+        result(pool.run(with(code("1"), json!({"deadline": "2999-01-01T00:00:00+02:00"})))),
+        1
+    );
 }
 
 #[test]
@@ -233,15 +256,19 @@ fn own_limits_can_be_lower_than_the_pools_and_never_higher() {
     assert!(lower["receipt"]["cpuMs"].as_f64() < Some(290.0), "{lower}");
     let higher = pool.run(with(spin, json!({"limits": {"cpuMs": 1_000_000}})));
     assert_eq!(error(&higher), "CPU_LIMIT", "{higher}");
-    let hungry =
-        with(code("const a = []; for (;;) a.push(new Array(1000).fill(a.length))"), json!({"timeout": 20_000}));
+    let hungry = with(
+        code("const a = []; for (;;) a.push(new Array(1000).fill(a.length))"),
+        json!({"timeout": 20_000}),
+    );
     let memory = pool.run(with(hungry, json!({"limits": {"memoryBytes": 4_000_000_000_u64}})));
     assert_eq!(error(&memory), "MEMORY_LIMIT", "{memory}");
 }
 
 #[test]
 fn a_full_queue_refuses_at_the_door() {
-    let pool = Pool::start(json!({"pool": {"queueSize": 3}, "projects": {"paused": {"limit": 0, "maxQueued": 9}}}));
+    let pool = Pool::start(
+        json!({"pool": {"queueSize": 3}, "projects": {"paused": {"limit": 0, "maxQueued": 9}}}),
+    );
     let waiting = with(code("1"), json!({"projectId": "paused"}));
     let mut client = pool.client();
     for _ in 0..3 {
@@ -249,7 +276,11 @@ fn a_full_queue_refuses_at_the_door() {
         client.id(request);
     }
     let refused = pool.run(waiting);
-    assert_eq!((refused["status"].as_str(), error(&refused)), (Some("rejected"), "QUEUE_FULL"), "{refused}");
+    assert_eq!(
+        (refused["status"].as_str(), error(&refused)),
+        (Some("rejected"), "QUEUE_FULL"),
+        "{refused}"
+    );
     assert_eq!(pool.events_named("queue-full").len(), 1);
 }
 
@@ -277,7 +308,10 @@ fn too_large_a_result_is_an_output_limit() {
 #[test]
 fn a_death_of_the_tasks_own_doing_is_retried_once_at_most() {
     let pool = Pool::start(json!({}));
-    let task = with(code("'a'.repeat(2**28).split('')"), json!({"maxAttempts": 5, "retry": {"initialDelay": 1}}));
+    let task = with(
+        code("'a'.repeat(2**28).split('')"),
+        json!({"maxAttempts": 5, "retry": {"initialDelay": 1}}),
+    );
     let outcome = pool.run(task);
     assert_eq!(error(&outcome), "WORKER_CRASHED", "{outcome}");
     assert_eq!(outcome["attempts"], 2, "{outcome}");
@@ -289,17 +323,28 @@ fn a_death_of_the_tasks_own_doing_is_retried_once_at_most() {
 fn a_death_from_outside_is_retried_up_to_max_attempts() {
     let pool = Pool::start(json!({}));
     let mut client = pool.client();
-    let request = client.submit(&with(hold(), json!({"maxAttempts": 3, "retry": {"initialDelay": 1}})));
+    let request =
+        client.submit(&with(hold(), json!({"maxAttempts": 3, "retry": {"initialDelay": 1}})));
     let id = client.id(request);
     for attempt in 1..=3 {
-        until("the attempt runs", || pool.task(&id)["attempts"] == attempt && pool.task(&id)["state"] == "running");
+        until("the attempt runs", || {
+            pool.task(&id)["attempts"] == attempt && pool.task(&id)["state"] == "running"
+        });
         let pid = pool.pid_of(&pool.task(&id)["workerId"]).expect("it lives");
         assert!(pool_tests::proc::kill(pid));
     }
     let outcome = client.outcome(request);
-    assert_eq!((error(&outcome), outcome["attempts"].as_u64()), ("WORKER_CRASHED", Some(3)), "{outcome}");
+    assert_eq!(
+        (error(&outcome), outcome["attempts"].as_u64()),
+        ("WORKER_CRASHED", Some(3)),
+        "{outcome}"
+    );
     assert_eq!(outcome["error"]["verdict"]["cause"], "killed-from-outside", "{outcome}");
-    assert!(outcome["error"]["verdict"]["evidence"].as_str().is_some_and(|e| e.contains('9') || e.contains("KILL")));
+    assert!(
+        outcome["error"]["verdict"]["evidence"]
+            .as_str()
+            .is_some_and(|e| e.contains('9') || e.contains("KILL"))
+    );
 }
 
 #[test]
@@ -332,7 +377,10 @@ fn all_five_types_give_the_same_kind_of_outcome() {
     ];
     for outcome in pool.run_all(&tasks) {
         assert_eq!(outcome["status"], "succeeded", "{outcome}");
-        assert!(outcome["receipt"]["runMs"].is_number() && outcome["workerId"].is_string(), "{outcome}");
+        assert!(
+            outcome["receipt"]["runMs"].is_number() && outcome["workerId"].is_string(),
+            "{outcome}"
+        );
     }
 }
 
@@ -340,7 +388,14 @@ fn all_five_types_give_the_same_kind_of_outcome() {
 fn a_durable_task_is_refused_rather_than_promised_what_is_not_there() {
     let pool = Pool::start(json!({}));
     let outcome = pool.run(with(code("1"), json!({"durable": true})));
-    assert_eq!((outcome["status"].as_str(), error(&outcome)), (Some("rejected"), "INVALID_TASK"), "{outcome}");
-    assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains("durable")), "{outcome}");
+    assert_eq!(
+        (outcome["status"].as_str(), error(&outcome)),
+        (Some("rejected"), "INVALID_TASK"),
+        "{outcome}"
+    );
+    assert!(
+        outcome["error"]["message"].as_str().is_some_and(|m| m.contains("durable")),
+        "{outcome}"
+    );
     assert_eq!(result(pool.run(with(code("1"), json!({"durable": false})))), 1);
 }

@@ -34,7 +34,8 @@ fn prose_wraps_at_100_columns() {
     for name in WRAPPED {
         let page = Page::read(name);
         let is_long = |line: &str| line.chars().count() > COLUMNS && !line.contains("](");
-        let long: Vec<usize> = page.prose().into_iter().filter(|(_, line)| is_long(line)).map(|(at, _)| at).collect();
+        let long: Vec<usize> =
+            page.prose().into_iter().filter(|(_, line)| is_long(line)).map(|(at, _)| at).collect();
         assert!(page.prose().len() > 20, "the lines of {name} were not found");
         assert!(long.is_empty(), "{name}, lines {long:?}");
     }

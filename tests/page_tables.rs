@@ -10,8 +10,13 @@ use pool_tests::page::{self, Page};
 use pool_tests::tasks::{code, with};
 use pool_tests::{Pool, Value, json, until};
 
-const PAGES: [&str; 5] =
-    ["docs/tasks.md", "docs/http-api.md", "docs/configuration.md", "docs/migrating.md", "docs/hostile.md"];
+const PAGES: [&str; 5] = [
+    "docs/tasks.md",
+    "docs/http-api.md",
+    "docs/configuration.md",
+    "docs/migrating.md",
+    "docs/hostile.md",
+];
 
 fn set(names: impl IntoIterator<Item = String>) -> BTreeSet<String> {
     names.into_iter().collect()
@@ -37,7 +42,10 @@ fn every_error_code_has_its_row() {
         };
         [code.name().to_owned(), code.status().name().to_owned(), retried.to_owned()]
     });
-    let rows = table.rows.iter().map(|row| [&row[0], &row[1], &row[3]].map(|cell| cell.trim_matches('`').to_owned()));
+    let rows = table
+        .rows
+        .iter()
+        .map(|row| [&row[0], &row[1], &row[3]].map(|cell| cell.trim_matches('`').to_owned()));
     assert_eq!(rows.collect::<Vec<_>>(), known.collect::<Vec<_>>());
 }
 
@@ -57,15 +65,18 @@ fn every_verdict_has_its_row() {
 
 #[test]
 fn every_status_has_its_row() {
-    let known: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.status()).map(|s| s.name().into()).collect();
-    let known: BTreeSet<String> = known.into_iter().chain([Status::Succeeded.name().into()]).collect();
+    let known: BTreeSet<String> =
+        ErrorCode::ALL.iter().map(|code| code.status()).map(|s| s.name().into()).collect();
+    let known: BTreeSet<String> =
+        known.into_iter().chain([Status::Succeeded.name().into()]).collect();
     assert_eq!(set(Page::read("docs/tasks.md").table("Outcomes", 1).names()), known);
 }
 
 /// A value that each field of a type's own takes.
 fn sample(field: &str) -> Value {
     match field {
-        "code" | "fn" | "modulePath" | "method" | "program" | "command" | "cwd" | "stdin" | "url" | "body" => {
+        "code" | "fn" | "modulePath" | "method" | "program" | "command" | "cwd" | "stdin"
+        | "url" | "body" => {
             json!("x")
         }
         "realm" => json!("fresh"),
@@ -92,7 +103,8 @@ fn every_field_of_a_task_has_its_row_under_its_types() {
     for kind in TaskKind::ALL {
         let own = set(page.table(&format!("`{}`", kind.name()), 0).names());
         let taken = FIELDS.iter().filter(|field| !common.iter().any(|name| name == *field));
-        let taken = set(taken.filter(|field| !is_foreign(*kind, field)).map(|field| (*field).to_owned()));
+        let taken =
+            set(taken.filter(|field| !is_foreign(*kind, field)).map(|field| (*field).to_owned()));
         assert_eq!(own, taken, "{}", kind.name());
         listed.extend(own);
     }
@@ -121,7 +133,8 @@ fn every_receipts_and_retrys_field_has_its_row() {
     let outcome = pool.run(code("1"));
     let figures = set(outcome["receipt"].as_object().expect("figures").keys().cloned());
     // Absent where the worker has all layers.
-    let figures: BTreeSet<String> = figures.into_iter().chain(["missingLayers".to_owned()]).collect();
+    let figures: BTreeSet<String> =
+        figures.into_iter().chain(["missingLayers".to_owned()]).collect();
     assert_eq!(set(page.table("Receipts", 0).names()), figures);
     let retry = page.table("Attempts and retries", 1);
     for row in &retry.rows {
@@ -139,13 +152,20 @@ fn every_receipts_and_retrys_field_has_its_row() {
 #[test]
 fn every_route_has_its_section_and_its_row() {
     let page = Page::read("docs/http-api.md");
-    let known = ROUTES.iter().map(|(method, path)| format!("{} {}", method.to_uppercase(), path.replace("{*", "{")));
+    let known = ROUTES
+        .iter()
+        .map(|(method, path)| format!("{} {}", method.to_uppercase(), path.replace("{*", "{")));
     let known: Vec<String> = known.collect();
-    let sections: Vec<String> =
-        page.headings().iter().filter_map(|h| Some(h.strip_prefix('`')?.strip_suffix('`')?.to_owned())).collect();
+    let sections: Vec<String> = page
+        .headings()
+        .iter()
+        .filter_map(|h| Some(h.strip_prefix('`')?.strip_suffix('`')?.to_owned()))
+        .collect();
     assert_eq!(sections, known);
     let listed = page.table("HTTP API", 0).names();
-    let listed = listed.iter().map(|cell| cell.trim_start_matches("[`").split('`').next().expect("a piece").to_owned());
+    let listed = listed
+        .iter()
+        .map(|cell| cell.trim_start_matches("[`").split('`').next().expect("a piece").to_owned());
     assert_eq!(listed.collect::<Vec<_>>(), known);
     for section in &sections {
         let statuses = page.table(&format!("`{section}`"), 0);
@@ -164,8 +184,10 @@ fn every_metric_has_its_row_with_type_and_labels() {
         let samples = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
         let labels: Vec<(&str, &str)> = samples.filter_map(|rest| rest.split_once("=\"")).collect();
         let label = labels.first().map_or(String::new(), |(label, _)| (*label).to_owned());
-        let values: Vec<String> =
-            labels.iter().filter_map(|(_, rest)| Some(rest.split_once('"')?.0.to_owned())).collect();
+        let values: Vec<String> = labels
+            .iter()
+            .filter_map(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()))
+            .collect();
         (name.to_owned(), kind.to_owned(), label, values)
     });
     let told: Vec<_> = told.collect();
@@ -202,8 +224,11 @@ fn numbered_tests(folder: &Path, numbers: &mut BTreeSet<u32>) {
 #[test]
 fn every_row_of_what_is_survived_has_a_test_and_every_numbered_test_a_row() {
     let tables = Page::read("docs/hostile.md").tables();
-    let rows: Vec<u32> =
-        tables.iter().flat_map(|table| &table.rows).map(|row| row[0].parse().expect("a number")).collect();
+    let rows: Vec<u32> = tables
+        .iter()
+        .flat_map(|table| &table.rows)
+        .map(|row| row[0].parse().expect("a number"))
+        .collect();
     let listed: BTreeSet<u32> = rows.iter().copied().collect();
     assert_eq!(listed.len(), rows.len(), "no number stands twice");
     let mut tested = BTreeSet::new();

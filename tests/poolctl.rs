@@ -1,4 +1,5 @@
-//! The command line against a real pool; every detail of its grammar is tested with the program itself.
+//! The command line against a real pool; every detail of its grammar is tested with the program
+//! itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -30,10 +31,13 @@ fn run_runs_all_five_types() {
     folder.write("lib/stats.mjs", "export const mean = n => n.reduce((a, b) => a + b) / n.length");
     folder.write("context.json", r#"{"who": "me"}"#);
     let readme = folder.write("README.md", "a\nb\n");
-    let server = Server::start(|r| Reply::json(&json!({"method": r.method, "accept": r.header("accept")})));
+    let server =
+        Server::start(|r| Reply::json(&json!({"method": r.method, "accept": r.header("accept")})));
     let pool = Pool::start(json!({
         "js": {"moduleRoots": [folder.path()]}, "http": {"allow": [server.address()]},
-        "shell": {"allow": [{"program": "/usr/bin/wc", "args": "-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*"}]},
+        "shell": {
+            "allow": [{"program": "/usr/bin/wc", "args": "-l|-c|[A-Za-z0-9._/][A-Za-z0-9._/-]*"}],
+        },
     }));
     let context = folder.join("context.json");
     let run = |arguments: &[&str]| {
@@ -46,7 +50,9 @@ fn run_runs_all_five_types() {
     assert_eq!(run(&["function", "(a,b)=>a+b", "40", "2"]), "42\n");
     assert_eq!(run(&["module", "lib/stats.mjs", "--method", "mean", "[1,2,3]"]), "2\n");
     assert!(run(&["http", &server.url("/"), "-H", "Accept: text/x"]).contains("text/x"));
-    assert!(run(&["shell", "--", "/usr/bin/wc", "-l", readme.to_str().expect("ASCII")]).contains('2'));
+    assert!(
+        run(&["shell", "--", "/usr/bin/wc", "-l", readme.to_str().expect("ASCII")]).contains('2')
+    );
 }
 
 #[test]
@@ -59,7 +65,10 @@ fn run_exits_0_1_124_125_130() {
     assert_eq!(pool.ctl(&["run", "code", "for(;;);", "--timeout", "100ms"]).code, 124);
     let refused = pool.ctl(&["run", "code", "1", "--project", "full"]);
     assert_eq!(refused.code, 125, "{refused:?}");
-    assert!(refused.stderr.contains("PROJECT_QUOTA") || refused.stderr.contains("full"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("PROJECT_QUOTA") || refused.stderr.contains("full"),
+        "{refused:?}"
+    );
     let child = pool
         .ctl_command(&["run", "code", "await new Promise(r => setTimeout(r, 1e6))"])
         .stderr(Stdio::piped())
@@ -87,7 +96,8 @@ fn run_without_a_daemon_exits_125_and_says_how_to_start_one() {
 fn run_tries_once_unless_told_otherwise() {
     let pool = Pool::start(json!({}));
     let attempts = |more: &[&str]| {
-        let all: Vec<&str> = ["run", "code", "throw 1", "--json"].iter().chain(more).copied().collect();
+        let all: Vec<&str> =
+            ["run", "code", "throw 1", "--json"].iter().chain(more).copied().collect();
         pool.ctl(&all).json()["attempts"].clone()
     };
     assert_eq!(attempts(&[]), 1);
@@ -110,7 +120,11 @@ fn run_passes_its_options_to_the_task() {
         "--logs",
         "--json",
     ]);
-    assert_eq!((&outcome.json()["tag"], &outcome.json()["result"]), (&json!("t"), &json!(1)), "{outcome:?}");
+    assert_eq!(
+        (&outcome.json()["tag"], &outcome.json()["result"]),
+        (&json!("t"), &json!(1)),
+        "{outcome:?}"
+    );
     assert!(pool.events_named("task-queued").iter().any(|e| e["projectId"] == "my-project"));
 }
 
@@ -146,7 +160,15 @@ fn submit_takes_thousands_with_a_window() {
     let pool = Pool::start(json!({}));
     let lines: String = (0..3000)
         .map(|n| {
-            format!("{}\n", json!({"type": "execute-function", "fn": "n => n + 1", "args": [n], "tag": n.to_string()}))
+            format!(
+                "{}\n",
+                json!({
+                    "type": "execute-function",
+                    "fn": "n => n + 1",
+                    "args": [n],
+                    "tag": n.to_string(),
+                })
+            )
         })
         .collect();
     let file = pool.folder().write("tasks.ndjson", lines);
@@ -156,7 +178,10 @@ fn submit_takes_thousands_with_a_window() {
     assert_eq!(outcomes.len(), 3000);
     outcomes.sort_by_key(|o| o["result"].as_u64());
     for (n, outcome) in outcomes.iter().enumerate() {
-        assert_eq!((outcome["result"].as_u64(), outcome["tag"].as_str()), (Some(n as u64 + 1), Some(&*n.to_string())));
+        assert_eq!(
+            (outcome["result"].as_u64(), outcome["tag"].as_str()),
+            (Some(n as u64 + 1), Some(&*n.to_string()))
+        );
     }
 }
 
@@ -181,9 +206,11 @@ fn submit_reports_bad_lines_with_their_number_and_goes_on() {
 #[test]
 fn submit_no_wait_prints_ids_and_the_tasks_go_on() {
     let pool = Pool::start(json!({}));
-    let ctl = pool.ctl_with_input(&["submit", "--no-wait", "-"], &format!("{}\n{}\n", sleep(200), code("7")));
+    let ctl = pool
+        .ctl_with_input(&["submit", "--no-wait", "-"], &format!("{}\n{}\n", sleep(200), code("7")));
     assert_eq!(ctl.code, 0, "{ctl:?}");
-    let ids: Vec<String> = ctl.stdout.lines().map(|l| l.trim().trim_matches('"').to_owned()).collect();
+    let ids: Vec<String> =
+        ctl.stdout.lines().map(|l| l.trim().trim_matches('"').to_owned()).collect();
     assert_eq!(ids.len(), 2, "{ctl:?}");
     assert_eq!(pool.outcome(&ids[0])["result"], "slept");
     let shown = pool.ctl(&["task", &ids[1], "--json", "--wait"]);
@@ -202,7 +229,9 @@ fn the_administrative_commands_do_what_they_say() {
     assert!(pool.ctl(&["status"]).stdout.contains("running"));
     assert_eq!(pool.ctl(&["cancel", &id]).code, 0);
     assert_eq!(pool.outcome(&id)["status"], "cancelled");
-    until("its worker is among the dead", || pool.ctl(&["workers", "--dead"]).stdout.contains("cancelled"));
+    until("its worker is among the dead", || {
+        pool.ctl(&["workers", "--dead"]).stdout.contains("cancelled")
+    });
     let unknown = pool.ctl(&["task", "zzz"]);
     assert_ne!(unknown.code, 0);
     assert!(!unknown.stderr.is_empty());
@@ -226,8 +255,9 @@ fn events_last_prints_the_newest_and_goes_on_with_follow() {
         .spawn()
         .expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let mut next =
-        || -> Value { serde_json::from_str(&lines.next().expect("it goes on").expect("text")).expect("JSON") };
+    let mut next = || -> Value {
+        serde_json::from_str(&lines.next().expect("it goes on").expect("text")).expect("JSON")
+    };
     let first = next();
     assert!(first["seq"].as_u64() > Some(1), "{first}");
     let id = pool.submit(code("1"));
@@ -251,8 +281,12 @@ fn submit_tries_as_often_as_its_arguments_say_where_a_task_does_not() {
     let failing = with(code("throw 1"), json!({"retry": quick}));
     let lines = format!("{failing}\n{}\n", with(failing.clone(), json!({"maxAttempts": 2})));
     let attempts = |arguments: &[&str]| {
-        let mut seen: Vec<_> =
-            pool.ctl_with_input(arguments, &lines).json_lines().iter().map(|o| o["attempts"].as_u64()).collect();
+        let mut seen: Vec<_> = pool
+            .ctl_with_input(arguments, &lines)
+            .json_lines()
+            .iter()
+            .map(|o| o["attempts"].as_u64())
+            .collect();
         seen.sort_unstable();
         seen
     };
@@ -285,8 +319,12 @@ fn events_follow_prints_what_comes() {
 #[test]
 fn submit_ends_with_its_input_even_if_that_comes_slowly() {
     let pool = Pool::start(json!({}));
-    let mut child =
-        pool.ctl_command(&["submit"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = pool
+        .ctl_command(&["submit"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut input = child.stdin.take().expect("piped");
     let mut output = BufReader::new(child.stdout.take().expect("piped")).lines();
     for n in 0..3 {

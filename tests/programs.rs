@@ -10,7 +10,13 @@ use pool_tests::tasks::{code, result};
 use pool_tests::{Client, Folder, Pool, Value, json, proc, until};
 
 fn check_config(folder: &Folder, file: &Path) -> Ctl {
-    supervisor_command(folder).arg("--check-config").arg("--config").arg(file).output().expect("it starts").into()
+    supervisor_command(folder)
+        .arg("--check-config")
+        .arg("--config")
+        .arg(file)
+        .output()
+        .expect("it starts")
+        .into()
 }
 
 #[test]
@@ -18,13 +24,27 @@ fn a_reader_that_has_seen_enough_is_no_bug_of_the_program() {
     let folder = Folder::new();
     let bad = folder.write("bad.json", r#"{"pool":{"maxWorker":7}}"#);
     let gone = || std::io::pipe().expect("a pipe").1;
-    let checked = supervisor_command(&folder).arg("--check-config").stdout(gone()).output().expect("it starts");
+    let checked = supervisor_command(&folder)
+        .arg("--check-config")
+        .stdout(gone())
+        .output()
+        .expect("it starts");
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
     let mut refused = supervisor_command(&folder);
-    let refused = refused.arg("--check-config").arg("--config").arg(bad).stderr(gone()).output().expect("it starts");
+    let refused = refused
+        .arg("--check-config")
+        .arg("--config")
+        .arg(bad)
+        .stderr(gone())
+        .output()
+        .expect("it starts");
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    let version = Command::new(&binaries().worker).arg("--version").stdout(gone()).output().expect("it starts");
+    let version = Command::new(&binaries().worker)
+        .arg("--version")
+        .stdout(gone())
+        .output()
+        .expect("it starts");
     assert_eq!(version.status.code(), Some(1), "{version:?}");
     assert_eq!(String::from_utf8_lossy(&version.stderr), "");
 }
@@ -41,14 +61,22 @@ fn check_config_prints_the_effective_whole_and_starts_nothing() {
     assert_eq!(whole["pool"]["maxTasksPerWorker"], 100, "defaults are shown too");
     assert_eq!(whole["http"]["listen"], "127.0.0.1:45678");
     let again = folder.write("again.json", &checked.stdout);
-    assert_eq!(check_config(&folder, &again).json(), whole, "what is printed is a configuration itself");
+    assert_eq!(
+        check_config(&folder, &again).json(),
+        whole,
+        "what is printed is a configuration itself"
+    );
 }
 
 #[test]
 fn a_configuration_is_json_or_toml_by_its_extension() {
     let folder = Folder::new();
-    let json = folder.write("c.json", r#"{"pool":{"minWorkers":2,"maxWorkers":3},"projects":{"a.b":{"limit":5}}}"#);
-    let toml = folder.write("c.toml", "[pool]\nminWorkers = 2\nmaxWorkers = 3\n[projects.\"a.b\"]\nlimit = 5\n");
+    let json = folder.write(
+        "c.json",
+        r#"{"pool":{"minWorkers":2,"maxWorkers":3},"projects":{"a.b":{"limit":5}}}"#,
+    );
+    let toml = folder
+        .write("c.toml", "[pool]\nminWorkers = 2\nmaxWorkers = 3\n[projects.\"a.b\"]\nlimit = 5\n");
     let (json, toml) = (check_config(&folder, &json), check_config(&folder, &toml));
     assert_eq!((json.code, toml.code), (0, 0), "{json:?} {toml:?}");
     assert_eq!(json.json(), toml.json());
@@ -66,13 +94,17 @@ fn a_configuration_of_the_original_is_accepted_as_it_stands() {
     assert_eq!(whole["pool"]["maxWorkers"], 4);
     assert_eq!(whole["pool"]["workerIdleTimeout"], 60_000);
     let same = r#"{"daemon":{"worker":{"minWorkers":1,"maxWorkers":4}}}"#;
-    assert_eq!(check_config(&folder, &folder.write("same.json", same)).json()["pool"]["maxWorkers"], 4);
+    assert_eq!(
+        check_config(&folder, &folder.write("same.json", same)).json()["pool"]["maxWorkers"],
+        4
+    );
 }
 
 #[test]
 fn without_a_configuration_there_are_one_worker_to_as_many_as_cpus() {
     let folder = Folder::new();
-    let checked: Ctl = supervisor_command(&folder).arg("--check-config").output().expect("it starts").into();
+    let checked: Ctl =
+        supervisor_command(&folder).arg("--check-config").output().expect("it starts").into();
     let cpus = std::thread::available_parallelism().expect("Linux knows").get();
     assert_eq!(checked.json()["pool"]["minWorkers"], 1);
     assert_eq!(checked.json()["pool"]["maxWorkers"], cpus);
@@ -93,7 +125,10 @@ fn options_go_before_the_configuration() {
 #[test]
 fn the_supervisor_logs_to_stderr_and_stays_in_the_foreground() {
     let pool = Pool::start(json!({}));
-    assert!(proc::stat(pool.pid()).is_some_and(|s| s.parent == i32::try_from(std::process::id()).expect("an id")));
+    assert!(
+        proc::stat(pool.pid())
+            .is_some_and(|s| s.parent == i32::try_from(std::process::id()).expect("an id"))
+    );
     until("something is logged", || !pool.log().trim().is_empty());
 }
 
@@ -115,7 +150,8 @@ fn the_worker_is_found_beside_the_supervisor_else_by_the_configuration() {
     let worker = binaries().worker.to_str().expect("UTF-8").to_owned();
     let elsewhere = Pool::start_with(json!({"workerPath": worker}), |c| {
         let arguments: Vec<_> = c.get_args().map(ToOwned::to_owned).collect();
-        let environment: Vec<_> = c.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
+        let environment: Vec<_> =
+            c.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
         *c = Command::new(&alone);
         c.args(arguments).env_clear().envs(environment);
     });
@@ -151,8 +187,11 @@ fn the_socket_is_the_options_else_pool_socket_else_in_the_runtime_folder() {
         let variables: Vec<_> = variables.iter().map(|(n, v)| (*n, folder.join(v))).collect();
         std::fs::create_dir_all(folder.join("b")).expect("a folder");
         std::fs::create_dir_all(folder.join("c")).expect("a folder");
-        let mut child =
-            supervisor_command(&folder).args(["--http", "off"]).envs(variables.clone()).spawn().expect("it starts");
+        let mut child = supervisor_command(&folder)
+            .args(["--http", "off"])
+            .envs(variables.clone())
+            .spawn()
+            .expect("it starts");
         until("the socket is there", || Client::open(&folder.join(expected)).is_ok());
         let mut poolctl = Command::new(&binaries().poolctl);
         let found = poolctl.arg("status").env_clear().envs(variables).status().expect("it starts");

@@ -23,15 +23,22 @@ fn no_more_than_the_limit_run_at_once_and_the_others_wait() {
     assert_eq!(result(pool.run(of("other", code("1")))), 1, "there were workers to spare");
     assert_eq!(
         pool.projects()["p"],
-        with(pool.projects()["p"].clone(), json!({"used": 2, "limit": 2, "available": 0, "queued": 4}))
+        with(
+            pool.projects()["p"].clone(),
+            json!({"used": 2, "limit": 2, "available": 0, "queued": 4})
+        )
     );
     pool.cancel(&held[0]);
-    until("the next one runs", || pool.projects()["p"]["queued"] == 3 && pool.projects()["p"]["used"] == 2);
+    until("the next one runs", || {
+        pool.projects()["p"]["queued"] == 3 && pool.projects()["p"]["used"] == 2
+    });
 }
 
 #[test]
 fn the_limit_holds_for_many_quick_tasks() {
-    let pool = Pool::start(json!({"pool": {"minWorkers": 3, "maxWorkers": 3}, "projects": {"one": {"limit": 1}}}));
+    let pool = Pool::start(
+        json!({"pool": {"minWorkers": 3, "maxWorkers": 3}, "projects": {"one": {"limit": 1}}}),
+    );
     let tasks: Vec<Value> = (0..40).map(|_| of("one", sleep(3))).collect();
     for outcome in pool.run_all(&tasks) {
         assert_eq!(result(outcome), "slept");
@@ -82,7 +89,10 @@ fn a_limit_set_by_hand_outlives_a_reload_that_does_not_name_the_project() {
     pool.limit("p", 3);
     pool.configure(json!({"projects": {"named": {"limit": 6}}}));
     pool.ask(&pool_protocol::control::ControlRequest::Reload);
-    assert_eq!((&pool.projects()["p"]["limit"], &pool.projects()["named"]["limit"]), (&json!(3), &json!(6)));
+    assert_eq!(
+        (&pool.projects()["p"]["limit"], &pool.projects()["named"]["limit"]),
+        (&json!(3), &json!(6))
+    );
 }
 
 #[test]

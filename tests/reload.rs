@@ -22,7 +22,10 @@ fn sighup_and_poolctl_reload_apply_a_new_configuration() {
 fn settings_of_the_worker_reach_the_next_tasks() {
     let pool = Pool::start(json!({}));
     assert_ne!(pool.run(program("/bin/true", &[]))["status"], "succeeded");
-    pool.configure(json!({"shell": {"allow": [{"program": "/bin/true"}]}, "js": {"allowCodeGeneration": true}}));
+    pool.configure(json!({
+        "shell": {"allow": [{"program": "/bin/true"}]},
+        "js": {"allowCodeGeneration": true},
+    }));
     pool.ask(&ControlRequest::Reload);
     until("programs may run", || pool.run(program("/bin/true", &[]))["status"] == "succeeded");
     until("eval works", || pool.run(code("try { eval('1') } catch { 0 }"))["result"] == 1);
@@ -32,7 +35,9 @@ fn settings_of_the_worker_reach_the_next_tasks() {
 fn changed_modules_are_loaded_by_new_workers() {
     let folder = Folder::new();
     folder.write("m.mjs", "export default () => 'old'");
-    let pool = Pool::start(json!({"js": {"moduleRoots": [folder.path()]}, "pool": {"minWorkers": 1, "maxWorkers": 1}}));
+    let pool = Pool::start(
+        json!({"js": {"moduleRoots": [folder.path()]}, "pool": {"minWorkers": 1, "maxWorkers": 1}}),
+    );
     let call = || result(pool.run(module("m.mjs")));
     assert_eq!(call(), "old");
     folder.write("m.mjs", "export default () => 'new'");

@@ -1,4 +1,5 @@
-//! The order of tasks: priority, shares between projects, first come first served, and nobody starves.
+//! The order of tasks: priority, shares between projects, first come first served, and nobody
+//! starves.
 
 use pool_tests::tasks::{code, hold, with};
 use pool_tests::{Client, Pool, Value, json, until};
@@ -37,7 +38,10 @@ fn order(pool: &Pool, client: &mut Client, holder: &str, requests: &[u64]) -> Ve
 
 /// 3 ms of work: long enough that a worker is not handed a bundle of them.
 fn work(tag: &str, fields: Value) -> Value {
-    with(with(code("const end = Date.now() + 3; while (Date.now() < end);"), json!({"tag": tag})), fields)
+    with(
+        with(code("const end = Date.now() + 3; while (Date.now() < end);"), json!({"tag": tag})),
+        fields,
+    )
 }
 
 #[test]
@@ -45,8 +49,9 @@ fn the_highest_priority_goes_first() {
     let pool = narrow(json!({}));
     let holder = occupy(&pool);
     let mut client = pool.client();
-    let requests: Vec<u64> =
-        [3, 10, 0, 7, 1].map(|p| client.submit(&work(&p.to_string(), json!({"priority": p})))).to_vec();
+    let requests: Vec<u64> = [3, 10, 0, 7, 1]
+        .map(|p| client.submit(&work(&p.to_string(), json!({"priority": p}))))
+        .to_vec();
     client.id(requests[4]);
     assert_eq!(order(&pool, &mut client, &holder, &requests), ["10", "7", "3", "1", "0"]);
 }
@@ -67,7 +72,8 @@ fn projects_share_in_turn_however_many_tasks_each_has() {
     let pool = narrow(json!({}));
     let holder = occupy(&pool);
     let mut client = pool.client();
-    let mut requests: Vec<u64> = (0..40).map(|_| client.submit(&work("many", json!({"projectId": "many"})))).collect();
+    let mut requests: Vec<u64> =
+        (0..40).map(|_| client.submit(&work("many", json!({"projectId": "many"})))).collect();
     requests.extend((0..10).map(|_| client.submit(&work("few", json!({"projectId": "few"})))));
     client.id(requests[49]);
     let order = order(&pool, &mut client, &holder, &requests);
@@ -98,7 +104,10 @@ fn a_share_is_measured_in_worker_time_not_in_tasks() {
     let holder = occupy(&pool);
     let mut client = pool.client();
     let slow = |tag: &str| {
-        with(code("const end = Date.now() + 30; while (Date.now() < end);"), json!({"tag": tag, "projectId": tag}))
+        with(
+            code("const end = Date.now() + 30; while (Date.now() < end);"),
+            json!({"tag": tag, "projectId": tag}),
+        )
     };
     let mut requests: Vec<u64> = (0..12).map(|_| client.submit(&slow("slow"))).collect();
     requests.extend((0..60).map(|_| client.submit(&work("fast", json!({"projectId": "fast"})))));
@@ -106,7 +115,10 @@ fn a_share_is_measured_in_worker_time_not_in_tasks() {
     let order = order(&pool, &mut client, &holder, &requests);
     let slow_in_first = order[..36].iter().filter(|tag| *tag == "slow").count();
     assert!(slow_in_first <= 12, "{order:?}");
-    assert!(order[..36].iter().filter(|tag| *tag == "fast").count() >= 24, "ten fast ones for a slow one: {order:?}");
+    assert!(
+        order[..36].iter().filter(|tag| *tag == "fast").count() >= 24,
+        "ten fast ones for a slow one: {order:?}"
+    );
 }
 
 #[test]
@@ -118,7 +130,11 @@ fn waiting_raises_a_priority_so_that_none_starves() {
     let mut streams: Vec<u64> = Vec::new();
     // High priorities keep coming until the low one has run: without ageing that would be never.
     until("the low one has run", || {
-        streams.extend((0..20).map(|_| client.submit(&work("high", json!({"priority": 10, "projectId": "high"})))));
+        streams.extend(
+            (0..20).map(|_| {
+                client.submit(&work("high", json!({"priority": 10, "projectId": "high"})))
+            }),
+        );
         client.outcome(streams.remove(0));
         pool.task(&low_id)["status"] == "succeeded"
     });
@@ -128,14 +144,18 @@ fn waiting_raises_a_priority_so_that_none_starves() {
 fn a_task_that_came_later_with_a_higher_priority_overtakes_those_that_were_handed_out() {
     let pool = narrow(json!({}));
     let mut client = pool.client();
-    // Tiny tasks teach the pool that a worker can hold many; then a long queue of slow ones is handed out.
+    // Tiny tasks teach the pool that a worker can hold many; then a long queue of slow ones is
+    // handed out.
     let tiny: Vec<u64> = (0..500).map(|_| client.submit(&code("1"))).collect();
     for request in tiny {
         client.outcome(request);
     }
     let slow: Vec<u64> = (0..60)
         .map(|_| {
-            client.submit(&with(code("const end = Date.now() + 20; while (Date.now() < end);"), json!({"tag": "slow"})))
+            client.submit(&with(
+                code("const end = Date.now() + 20; while (Date.now() < end);"),
+                json!({"tag": "slow"}),
+            ))
         })
         .collect();
     client.id(slow[59]);
@@ -146,5 +166,9 @@ fn a_task_that_came_later_with_a_higher_priority_overtakes_those_that_were_hande
     }
     let ended = pool.events_named("task-complete");
     let place = ended.iter().position(|event| event["taskId"] == urgent).expect("it has ended");
-    assert!(place < 500 + 60, "the urgent one did not wait for all of them: it is number {place} of {}", ended.len());
+    assert!(
+        place < 500 + 60,
+        "the urgent one did not wait for all of them: it is number {place} of {}",
+        ended.len()
+    );
 }

@@ -1,5 +1,5 @@
-//! A task that ends its workers is not tried for ever: one retry where the machine may be to blame, none where it is not,
-//! and then the like of it is not run for a while.
+//! A task that ends its workers is not tried for ever: one retry where the machine may be to blame,
+//! none where it is not, and then the like of it is not run for a while.
 
 use pool_protocol::outcome::Cause;
 use pool_tests::tasks::{code, error, hold, result, with};
@@ -34,12 +34,19 @@ fn a_task_that_ends_the_engine_is_run_twice_at_most_and_its_like_not_at_all() {
     assert_eq!((&again["attempts"], &again["workerId"]), (&json!(0), &Value::Null), "{again}");
     assert_eq!(again["error"]["verdict"], first["error"]["verdict"], "{again}");
     let message = again["error"]["message"].as_str().expect("a text");
-    assert!(message.contains("engine-fatal") && message.contains("set aside for another"), "{message}");
+    assert!(
+        message.contains("engine-fatal") && message.contains("set aside for another"),
+        "{message}"
+    );
     assert_eq!(deaths(&pool), 2, "no worker was spent on it");
 
     assert_eq!(pool.status()["setAside"], 1);
     assert!(pool.ctl(&["status"]).stdout.contains("set aside"));
-    assert_eq!(result(pool.run(with(code("1 + 1"), json!({"projectId": "bad"})))), 2, "its project goes on");
+    assert_eq!(
+        result(pool.run(with(code("1 + 1"), json!({"projectId": "bad"})))),
+        2,
+        "its project goes on"
+    );
 }
 
 #[test]
@@ -62,7 +69,8 @@ fn a_reload_lets_it_be_tried_again() {
 #[test]
 fn with_set_aside_0_nothing_is_set_aside() {
     let pool = pool("0");
-    let outcomes: Vec<Value> = (0..3).map(|_| pool.run(with(killer(), json!({"maxAttempts": 1})))).collect();
+    let outcomes: Vec<Value> =
+        (0..3).map(|_| pool.run(with(killer(), json!({"maxAttempts": 1})))).collect();
     let last = &outcomes[2];
     assert_eq!((&last["attempts"], &pool.status()["setAside"]), (&json!(1), &json!(0)), "{last}");
 }
@@ -75,7 +83,8 @@ fn a_worker_that_somebody_kills_is_not_its_tasks_doing() {
     let id = client.id(request);
     for attempt in 1..=3 {
         let running = until_some("the attempt runs", || {
-            Some(pool.task(&id)).filter(|row| row["attempts"] == attempt && row["state"] == "running")
+            Some(pool.task(&id))
+                .filter(|row| row["attempts"] == attempt && row["state"] == "running")
         });
         let pid = pool.pid_of(&running["workerId"]).expect("it runs a task that does not end");
         assert!(proc::signal(pid, Signal::KILL));
@@ -112,6 +121,11 @@ fn every_cause_has_a_counter_and_the_dead_show_cause_and_evidence() {
     }
     assert!(metrics.lines().any(|l| l == "process_pool_set_aside 0"), "{metrics}");
     let shown = pool.ctl(&["workers", "--dead"]).stdout;
-    let evidence = pool.dead_workers()[0]["verdict"]["evidence"].as_str().expect("a text").to_owned();
-    assert!(shown.contains("engine-fatal") && shown.contains(evidence.split(' ').next().expect("a word")), "{shown}");
+    let evidence =
+        pool.dead_workers()[0]["verdict"]["evidence"].as_str().expect("a text").to_owned();
+    assert!(
+        shown.contains("engine-fatal")
+            && shown.contains(evidence.split(' ').next().expect("a word")),
+        "{shown}"
+    );
 }

@@ -1,4 +1,5 @@
-//! `execute-code`: completion values, top-level `return` and `await`, results, console, and what the code does not see.
+//! `execute-code`: completion values, top-level `return` and `await`, results, console, and what
+//! the code does not see.
 
 use pool_tests::tasks::{code, error, program, result, with};
 use pool_tests::{Pool, Value, json};
@@ -50,9 +51,16 @@ fn the_keys_of_context_become_globals() {
         "name": "n", "list": [1, 2], "deep": {"a": {"b": true}}}}),
     );
     assert_eq!(result(pool.run(task)), "n:2:true");
-    let own = with(code("typeof __proto__own"), json!({"context": {"__proto__": {"polluted": 1}, "constructor": 2}}));
+    let own = with(
+        code("typeof __proto__own"),
+        json!({"context": {"__proto__": {"polluted": 1}, "constructor": 2}}),
+    );
     assert_eq!(result(pool.run(own)), "undefined");
-    assert_eq!(result(pool.run(code("typeof name + typeof list"))), "undefinedundefined", "only of this task");
+    assert_eq!(
+        result(pool.run(code("typeof name + typeof list"))),
+        "undefinedundefined",
+        "only of this task"
+    );
 }
 
 #[test]
@@ -85,18 +93,27 @@ fn a_result_that_is_no_json_value_is_refused_naming_its_path() {
     ] {
         let outcome = pool.run(code(source));
         assert_eq!(error(&outcome), "RESULT_NOT_SERIALIZABLE", "{source}: {outcome}");
-        assert!(outcome["error"]["message"].as_str().is_some_and(|m| m.contains(path)), "{source}: {outcome}");
+        assert!(
+            outcome["error"]["message"].as_str().is_some_and(|m| m.contains(path)),
+            "{source}: {outcome}"
+        );
     }
 }
 
 #[test]
 fn an_exception_carries_its_name_message_and_line() {
     let pool = Pool::start(json!({}));
-    let outcome = pool.run(once("\nclass Odd extends Error { name = 'Odd' }\nthrow new Odd('very')"));
+    let outcome =
+        pool.run(once("\nclass Odd extends Error { name = 'Odd' }\nthrow new Odd('very')"));
     assert_eq!(outcome["error"]["name"], "Odd");
     assert_eq!(outcome["error"]["message"], "very");
-    assert!(outcome["error"]["stack"].as_str().is_some_and(|s| s.contains(":3")), "the third line: {outcome}");
-    for source in ["throw null", "throw 'text'", "throw {a: 1}", "throw new Proxy({}, {get() { throw 1 }})"] {
+    assert!(
+        outcome["error"]["stack"].as_str().is_some_and(|s| s.contains(":3")),
+        "the third line: {outcome}"
+    );
+    for source in
+        ["throw null", "throw 'text'", "throw {a: 1}", "throw new Proxy({}, {get() { throw 1 }})"]
+    {
         assert_eq!(error(&pool.run(once(source))), "JS_EXCEPTION", "{source}");
     }
 }
@@ -114,7 +131,10 @@ fn source_that_does_not_parse_is_a_syntax_error_with_its_place() {
     let outcome = pool.run(code("let a = 1;\nlet b = ;"));
     assert_eq!(error(&outcome), "JS_SYNTAX");
     assert!(
-        outcome["error"]["stack"].as_str().or(outcome["error"]["message"].as_str()).is_some_and(|s| s.contains('2'))
+        outcome["error"]["stack"]
+            .as_str()
+            .or(outcome["error"]["message"].as_str())
+            .is_some_and(|s| s.contains('2'))
     );
 }
 
@@ -130,8 +150,10 @@ fn a_promise_that_nothing_can_settle_ends_at_once() {
 fn timers_run_in_order_and_can_be_cleared() {
     let pool = Pool::start(json!({}));
     let source = "const seen = []; const t = setTimeout(() => seen.push('never'), 5);
-        setTimeout(() => seen.push('b'), 20); setTimeout(x => seen.push(x), 1, 'a'); clearTimeout(t);
-        let n = 0; await new Promise(done => { const i = setInterval(() => { if (++n === 3) { clearInterval(i); done() } }, 10) });
+        setTimeout(() => seen.push('b'), 20); setTimeout(x => seen.push(x), 1, 'a'); \
+        clearTimeout(t);
+        let n = 0; await new Promise(done => { const i = setInterval(() => { if (++n === 3) { \
+        clearInterval(i); done() } }, 10) });
         await new Promise(r => setTimeout(r, 30)); return [seen, n]";
     assert_eq!(result(pool.run(code(source))), json!([["a", "b"], 3]));
 }
@@ -139,7 +161,8 @@ fn timers_run_in_order_and_can_be_cleared() {
 #[test]
 fn console_output_comes_with_the_outcome_when_asked() {
     let pool = Pool::start(json!({}));
-    let source = "console.log('a', {b: 1}, [2]); console.error(new Error('bad').message); console.warn(3); 'done'";
+    let source = "console.log('a', {b: 1}, [2]); console.error(new Error('bad').message); \
+        console.warn(3); 'done'";
     let with_logs = pool.run(with(code(source), json!({"logs": true})));
     let text = with_logs["logs"].to_string();
     for part in ["a", "b", "bad", "3", "error", "warn"] {
@@ -152,7 +175,8 @@ fn console_output_comes_with_the_outcome_when_asked() {
 #[test]
 fn console_output_of_a_task_that_fails_is_kept_too() {
     let pool = Pool::start(json!({}));
-    let outcome = pool.run(with(once("console.log('before the end'); throw 1"), json!({"logs": true})));
+    let outcome =
+        pool.run(with(once("console.log('before the end'); throw 1"), json!({"logs": true})));
     assert!(outcome["logs"].to_string().contains("before the end"), "{outcome}");
 }
 
@@ -191,7 +215,8 @@ fn the_code_sees_no_file_network_process_or_environment() {
 
 #[test]
 fn code_from_strings_is_off_unless_allowed() {
-    let sources = ["eval('1+1')", "new Function('return 2')()", "(() => {}).constructor('return 2')()"];
+    let sources =
+        ["eval('1+1')", "new Function('return 2')()", "(() => {}).constructor('return 2')()"];
     let pool = Pool::start(json!({}));
     for source in sources {
         let outcome = pool.run(once(source));
@@ -207,7 +232,8 @@ fn code_from_strings_is_off_unless_allowed() {
 #[test]
 fn webassembly_is_off_unless_allowed() {
     let source = "typeof WebAssembly === 'undefined' ? 'off'
-        : (() => { try { new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])); return 'on' } catch { return 'off' } })()";
+        : (() => { try { new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])); \
+        return 'on' } catch { return 'off' } })()";
     assert_eq!(result(Pool::start(json!({})).run(code(source))), "off");
     assert_eq!(result(Pool::start(json!({"js": {"allowWasm": true}})).run(code(source))), "on");
 }
@@ -215,10 +241,12 @@ fn webassembly_is_off_unless_allowed() {
 #[test]
 fn a_fresh_realm_shows_nothing_of_the_task_before() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}}));
-    let spoil = "globalThis.left = 1; var alsoLeft = 2; Object.prototype.evil = 3; Array.prototype.push = () => 'no';
+    let spoil = "globalThis.left = 1; var alsoLeft = 2; Object.prototype.evil = 3; \
+        Array.prototype.push = () => 'no';
         JSON.stringify = () => 'x'; Promise.prototype.then = null; 'ok'";
     assert_eq!(result(pool.run(code(spoil))), "ok");
-    let look = "const a = []; a.push(1); return [typeof left, typeof alsoLeft, ({}).evil === undefined, a.length, JSON.stringify(1)]";
+    let look = "const a = []; a.push(1); return [typeof left, typeof alsoLeft, ({}).evil === \
+        undefined, a.length, JSON.stringify(1)]";
     let next = pool.run(code(look));
     assert_eq!(next["workerId"], "w0.1", "the same worker: {next}");
     assert_eq!(result(next), json!(["undefined", "undefined", true, 1, "1"]));
@@ -228,7 +256,10 @@ fn a_fresh_realm_shows_nothing_of_the_task_before() {
 fn intl_and_unicode_work() {
     let pool = Pool::start(json!({}));
     assert_eq!(result(pool.run(code("new Intl.NumberFormat('de').format(1234.5)"))), "1.234,5");
-    assert_eq!(result(pool.run(code("[/\\p{Lu}/u.test('Ü'), 'a\\u0308'.normalize('NFC').length]"))), json!([true, 1]));
+    assert_eq!(
+        result(pool.run(code("[/\\p{Lu}/u.test('Ü'), 'a\\u0308'.normalize('NFC').length]"))),
+        json!([true, 1])
+    );
 }
 
 #[test]
@@ -242,15 +273,19 @@ fn atomics_wait_and_shared_memory_between_tasks_are_not_there() {
 #[test]
 fn the_supervisors_time_zone_holds_for_dates_and_for_programs() {
     let config = json!({"shell": {"allow": [{"program": "/bin/date", "args": ".*"}]}});
-    for (zone, minutes, hours) in [("America/New_York", 240, "-0400"), ("Asia/Kolkata", -330, "+0530")] {
+    for (zone, minutes, hours) in
+        [("America/New_York", 240, "-0400"), ("Asia/Kolkata", -330, "+0530")]
+    {
         let pool = Pool::start_with(config.clone(), |supervisor| {
             supervisor.env("TZ", zone);
         });
         for realm in ["fresh", "warm", "frozen"] {
-            let task = with(code("new Date(2026, 6, 1).getTimezoneOffset()"), json!({"realm": realm}));
+            let task =
+                with(code("new Date(2026, 6, 1).getTimezoneOffset()"), json!({"realm": realm}));
             assert_eq!(result(pool.run(task)), minutes, "{zone}, {realm}");
         }
-        let shown = result(pool.run(program("/bin/date", &["-d", "2026-07-01", "+%z"])))["stdout"].clone();
+        let shown =
+            result(pool.run(program("/bin/date", &["-d", "2026-07-01", "+%z"])))["stdout"].clone();
         assert_eq!(shown, format!("{hours}\n"), "{zone}");
     }
 }

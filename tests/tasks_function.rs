@@ -45,9 +45,15 @@ fn a_source_that_is_no_function_is_the_tasks_mistake() {
 #[test]
 fn a_function_that_throws_or_rejects_is_an_exception() {
     let pool = Pool::start(json!({}));
-    for source in ["() => { throw new RangeError('far') }", "async () => { throw new RangeError('far') }"] {
+    for source in
+        ["() => { throw new RangeError('far') }", "async () => { throw new RangeError('far') }"]
+    {
         let outcome = pool.run(with(function(source, json!([])), json!({"maxAttempts": 1})));
-        assert_eq!((error(&outcome), &outcome["error"]["name"]), ("JS_EXCEPTION", &json!("RangeError")), "{outcome}");
+        assert_eq!(
+            (error(&outcome), &outcome["error"]["name"]),
+            ("JS_EXCEPTION", &json!("RangeError")),
+            "{outcome}"
+        );
         assert_eq!(outcome["error"]["message"], "far");
     }
 }
@@ -69,9 +75,13 @@ fn a_warm_realm_is_never_shared_between_projects() {
         assert_eq!(result(pool.run(mine.clone())), 1, "{project}");
         assert_eq!(result(pool.run(mine)), 2, "{project}");
     }
-    let spoil = function("() => { Object.prototype.evil = 1; Array.prototype.map = null }", json!([]));
+    let spoil =
+        function("() => { Object.prototype.evil = 1; Array.prototype.map = null }", json!([]));
     assert_eq!(pool.run(with(spoil, json!({"projectId": "a"})))["status"], "succeeded");
-    let look = with(function("() => [({}).evil === undefined, typeof [].map]", json!([])), json!({"projectId": "b"}));
+    let look = with(
+        function("() => [({}).evil === undefined, typeof [].map]", json!([])),
+        json!({"projectId": "b"}),
+    );
     assert_eq!(result(pool.run(look)), json!([true, "function"]));
 }
 
@@ -99,23 +109,34 @@ fn a_task_can_ask_for_the_other_realm() {
 fn a_projects_configuration_can_set_another_realm_and_forbid_warm() {
     let pool = Pool::start(json!({
         "pool": {"minWorkers": 1, "maxWorkers": 1},
-        "projects": {"fresh": {"realm": "fresh"}, "strict": {"forbidWarm": true}, "kept": {"realm": "warm"}},
+        "projects": {
+            "fresh": {"realm": "fresh"},
+            "strict": {"forbidWarm": true},
+            "kept": {"realm": "warm"},
+        },
     }));
-    let count = |project: &str| result(pool.run(with(function(COUNT, json!([])), json!({"projectId": project}))));
+    let count = |project: &str| {
+        result(pool.run(with(function(COUNT, json!([])), json!({"projectId": project}))))
+    };
     assert_eq!([count("fresh"), count("fresh")], [1, 1]);
     assert_eq!([count("strict"), count("strict")], [1, 1]);
     let script = with(code("globalThis.n = (globalThis.n ?? 0) + 1"), json!({"projectId": "kept"}));
     assert_eq!([result(pool.run(script.clone())), result(pool.run(script))], [1, 2]);
-    let asked = pool.run(with(function(COUNT, json!([])), json!({"projectId": "strict", "realm": "warm"})));
-    assert_eq!((asked["status"].as_str(), error(&asked)), (Some("rejected"), "INVALID_TASK"), "{asked}");
+    let asked =
+        pool.run(with(function(COUNT, json!([])), json!({"projectId": "strict", "realm": "warm"})));
+    assert_eq!(
+        (asked["status"].as_str(), error(&asked)),
+        (Some("rejected"), "INVALID_TASK"),
+        "{asked}"
+    );
     assert!(asked["error"]["message"].as_str().is_some_and(|m| m.contains("realm")), "{asked}");
 }
 
 #[test]
 fn timers_of_a_task_do_not_run_in_the_next_one() {
     let pool = Pool::start(json!({"pool": {"minWorkers": 1, "maxWorkers": 1}}));
-    let leave =
-        "() => { setTimeout(() => { globalThis.late = 1 }, 20); setInterval(() => { globalThis.late = 2 }, 10) }";
+    let leave = "() => { setTimeout(() => { globalThis.late = 1 }, 20); setInterval(() => { \
+        globalThis.late = 2 }, 10) }";
     assert_eq!(pool.run(function(leave, json!([])))["status"], "succeeded");
     let look = "async () => { await new Promise(r => setTimeout(r, 100)); return typeof late }";
     assert_eq!(result(pool.run(function(look, json!([])))), "undefined");

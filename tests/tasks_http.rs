@@ -15,12 +15,20 @@ fn pool_for(servers: &[&Server]) -> Pool {
 #[test]
 fn a_reply_becomes_status_headers_and_data() {
     let server = Server::start(|request| match request.path.as_str() {
-        "/json" => {
-            Reply::new("200 OK", &[("Content-Type", "application/json; charset=utf-8"), ("X-Own", "v")], r#"{"a":[1]}"#)
+        "/json" => Reply::new(
+            "200 OK",
+            &[("Content-Type", "application/json; charset=utf-8"), ("X-Own", "v")],
+            r#"{"a":[1]}"#,
+        ),
+        "/problem" => {
+            Reply::new("200 OK", &[("Content-Type", "application/problem+json")], r#"{"p":1}"#)
         }
-        "/problem" => Reply::new("200 OK", &[("Content-Type", "application/problem+json")], r#"{"p":1}"#),
         "/text" => Reply::text("grüß"),
-        _ => Reply::new("200 OK", &[("Content-Type", "application/octet-stream")], [0xff, 0x00, 0xfe]),
+        _ => Reply::new(
+            "200 OK",
+            &[("Content-Type", "application/octet-stream")],
+            [0xff, 0x00, 0xfe],
+        ),
     });
     let pool = pool_for(&[&server]);
     let json = result(pool.run(get(&server.url("/json"))));
@@ -36,8 +44,13 @@ fn a_reply_becomes_status_headers_and_data() {
 fn method_headers_query_and_body_are_sent_as_given() {
     let server = Server::start(|_| Reply::text("ok"));
     let pool = pool_for(&[&server]);
-    let send = |fields: Value| assert_eq!(result(pool.run(with(get(&server.url("/p?a=1")), fields)))["data"], "ok");
-    send(json!({"query": {"b": "x y&", "n": 2, "t": true}, "headers": {"X-Mine": "yes", "Accept": "text/plain"}}));
+    let send = |fields: Value| {
+        assert_eq!(result(pool.run(with(get(&server.url("/p?a=1")), fields)))["data"], "ok")
+    };
+    send(json!({
+        "query": {"b": "x y&", "n": 2, "t": true},
+        "headers": {"X-Mine": "yes", "Accept": "text/plain"},
+    }));
     send(json!({"method": "POST", "body": {"k": [1]}}));
     send(json!({"method": "PUT", "body": "text"}));
     send(json!({"method": "POST", "body": {"base64": "AAEC"}}));
@@ -45,10 +58,16 @@ fn method_headers_query_and_body_are_sent_as_given() {
     let seen = server.seen();
     assert_eq!(seen[0].method, "GET");
     assert!(
-        seen[0].path.starts_with("/p?a=1&") && seen[0].path.contains("n=2") && seen[0].path.contains("t=true"),
+        seen[0].path.starts_with("/p?a=1&")
+            && seen[0].path.contains("n=2")
+            && seen[0].path.contains("t=true"),
         "{seen:?}"
     );
-    assert!(seen[0].path.contains("b=x+y%26") || seen[0].path.contains("b=x%20y%26"), "{}", seen[0].path);
+    assert!(
+        seen[0].path.contains("b=x+y%26") || seen[0].path.contains("b=x%20y%26"),
+        "{}",
+        seen[0].path
+    );
     assert_eq!(seen[0].header("x-mine"), Some("yes"));
     assert_eq!((seen[1].method.as_str(), seen[1].body.as_slice()), ("POST", &br#"{"k":[1]}"#[..]));
     assert!(seen[1].header("content-type").is_some_and(|t| t.starts_with("application/json")));
@@ -74,10 +93,11 @@ fn only_2xx_is_a_result_unless_any_status_is_accepted() {
 
 #[test]
 fn redirects_are_followed_up_to_the_maximum() {
-    let server = Server::start(|r| match r.path.strip_prefix("/hop/").and_then(|n| n.parse::<u32>().ok()) {
-        Some(0) | None => Reply::text("arrived"),
-        Some(n) => Reply::new("302 Found", &[("Location", &format!("/hop/{}", n - 1))], ""),
-    });
+    let server =
+        Server::start(|r| match r.path.strip_prefix("/hop/").and_then(|n| n.parse::<u32>().ok()) {
+            Some(0) | None => Reply::text("arrived"),
+            Some(n) => Reply::new("302 Found", &[("Location", &format!("/hop/{}", n - 1))], ""),
+        });
     let pool = pool_for(&[&server]);
     assert_eq!(result(pool.run(get(&server.url("/hop/5"))))["data"], "arrived");
     assert_ne!(pool.run(get(&server.url("/hop/6")))["status"], "succeeded", "five is the default");
@@ -93,14 +113,17 @@ fn a_post_becomes_a_get_after_303_and_stays_a_post_after_307() {
         _ => Reply::text(&format!("{} {}", r.method, String::from_utf8_lossy(&r.body))),
     });
     let pool = pool_for(&[&server]);
-    let post = |path: &str| result(pool.run(with(get(&server.url(path)), json!({"method": "POST", "body": "b"}))));
+    let post = |path: &str| {
+        result(pool.run(with(get(&server.url(path)), json!({"method": "POST", "body": "b"}))))
+    };
     assert_eq!(post("/see")["data"], "GET ");
     assert_eq!(post("/keep")["data"], "POST b");
 }
 
 #[test]
 fn the_allow_list_opens_exactly_what_it_names() {
-    let (open, shut) = (Server::start(|_| Reply::text("open")), Server::start(|_| Reply::text("shut")));
+    let (open, shut) =
+        (Server::start(|_| Reply::text("open")), Server::start(|_| Reply::text("shut")));
     let pool = pool_for(&[&open]);
     assert_eq!(result(pool.run(get(&open.url("/"))))["data"], "open");
     assert_eq!(error(&pool.run(get(&shut.url("/")))), "URL_DENIED");
@@ -134,8 +157,19 @@ fn a_compressed_reply_is_unpacked_and_its_unpacked_size_is_capped() {
 fn a_reply_over_max_response_bytes_is_an_output_limit() {
     let server = Server::start(|_| Reply::text(&"x".repeat(10_000)));
     let pool = pool_for(&[&server]);
-    assert_eq!(error(&pool.run(with(get(&server.url("/")), json!({"maxResponseBytes": 9_999})))), "OUTPUT_LIMIT");
-    assert_eq!(result(pool.run(with(get(&server.url("/")), json!({"maxResponseBytes": 10_000}))))["status"], 200);
+    assert_eq!(
+        error(&pool.run(with(get(&server.url("/")), json!({"maxResponseBytes": 9_999})))),
+        "OUTPUT_LIMIT"
+    );
+    assert_eq!(
+        result(pool.run(with(
+            get(&server.url("/")),
+            json!({
+                "maxResponseBytes": 10_000,
+            })
+        )))["status"],
+        200
+    );
 }
 
 #[test]
@@ -144,7 +178,9 @@ fn nobody_listening_is_an_http_error() {
     let outcome = pool.run(get("http://127.0.0.1:1/"));
     assert_eq!(error(&outcome), "HTTP_ERROR");
     assert!(
-        outcome["error"]["message"].as_str().is_some_and(|m| m.contains("127.0.0.1:1") || m.contains("refused")),
+        outcome["error"]["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("127.0.0.1:1") || m.contains("refused")),
         "{outcome}"
     );
 }
@@ -157,8 +193,13 @@ fn a_retry_comes_no_sooner_than_the_server_asks() {
         true => Reply::text("now"),
     });
     let pool = pool_for(&[&server]);
-    let retry = json!({"maxAttempts": 2, "retry": {"initialDelay": 1, "maxDelay": 10, "jitter": 0}});
+    let retry =
+        json!({"maxAttempts": 2, "retry": {"initialDelay": 1, "maxDelay": 10, "jitter": 0}});
     let outcome = pool.run(with(get(&server.url("/")), retry));
-    assert_eq!((&outcome["attempts"], &outcome["result"]["data"]), (&json!(2), &json!("now")), "{outcome}");
+    assert_eq!(
+        (&outcome["attempts"], &outcome["result"]["data"]),
+        (&json!(2), &json!("now")),
+        "{outcome}"
+    );
     assert!(outcome["receipt"]["queuedMs"].as_f64() >= Some(1000.0), "{outcome}");
 }

@@ -34,14 +34,18 @@ impl Modules {
 fn a_module_gives_its_default_export_or_a_named_one() {
     let m = modules(&[(
         "stats.mjs",
-        "export default (...n) => n.length; export function mean(n) { return n.reduce((a, b) => a + b) / n.length }
+        "export default (...n) => n.length; export function mean(n) { return n.reduce((a, b) => a \
+         + b) / n.length }
          export const later = async x => { await null; return x }; export const constant = 7",
     )]);
     assert_eq!(m.call("stats.mjs", json!({"args": [1, 2]})), 2);
     assert_eq!(m.call("stats.mjs", json!({"method": "mean", "args": [[1, 2, 3]]})), 2);
     assert_eq!(m.call("stats.mjs", json!({"method": "later", "args": ["x"]})), "x");
     let missing = m.run("stats.mjs", json!({"method": "median"}));
-    assert!(missing["error"]["message"].as_str().is_some_and(|t| t.contains("median")), "{missing}");
+    assert!(
+        missing["error"]["message"].as_str().is_some_and(|t| t.contains("median")),
+        "{missing}"
+    );
 }
 
 #[test]
@@ -49,9 +53,13 @@ fn commonjs_gives_module_exports() {
     let m = modules(&[
         (
             "a.cjs",
-            "const b = require('./lib/b'); module.exports = x => b.twice(x); module.exports.name2 = () => __filename.split('/').pop()",
+            "const b = require('./lib/b'); module.exports = x => b.twice(x); module.exports.name2 \
+             = () => __filename.split('/').pop()",
         ),
-        ("lib/b.js", "exports.twice = x => 2 * x; exports.self = () => require('../a.cjs') !== undefined"),
+        (
+            "lib/b.js",
+            "exports.twice = x => 2 * x; exports.self = () => require('../a.cjs') !== undefined",
+        ),
         ("plain.js", "module.exports = { hello() { return 'from js without import or export' } }"),
     ]);
     assert_eq!(m.call("a.cjs", json!({"args": [21]})), 42);
@@ -65,7 +73,8 @@ fn js_with_import_or_export_is_an_es_module() {
     let m = modules(&[
         (
             "m.js",
-            "import { one } from './one.js'; import data from './data.json' with { type: 'json' }; export default () => one + data.n",
+            "import { one } from './one.js'; import data from './data.json' with { type: 'json' }; \
+             export default () => one + data.n",
         ),
         ("one.js", "export const one = 1"),
         ("data.json", r#"{"n": 41}"#),
@@ -86,14 +95,26 @@ fn json_is_a_module_too() {
 #[test]
 fn es_modules_import_commonjs_and_each_other_in_cycles() {
     let m = modules(&[
-        ("main.mjs", "import c from './c.cjs'; import { odd } from './odd.mjs'; export default n => c.name + odd(n)"),
+        (
+            "main.mjs",
+            "import c from './c.cjs'; import { odd } from './odd.mjs'; export default n => c.name \
+             + odd(n)",
+        ),
         ("c.cjs", "exports.name = 'c:'"),
-        ("odd.mjs", "import { even } from './even.mjs'; export const odd = n => n === 0 ? false : even(n - 1)"),
-        ("even.mjs", "import { odd } from './odd.mjs'; export const even = n => n === 0 ? true : odd(n - 1)"),
+        (
+            "odd.mjs",
+            "import { even } from './even.mjs'; export const odd = n => n === 0 ? false : even(n - \
+             1)",
+        ),
+        (
+            "even.mjs",
+            "import { odd } from './odd.mjs'; export const even = n => n === 0 ? true : odd(n - 1)",
+        ),
         ("dynamic.mjs", "export default async () => (await import('./odd.mjs')).odd(3)"),
         (
             "meta.mjs",
-            "const top = await Promise.resolve(9); export default () => [top, import.meta.url.startsWith('file:///')]",
+            "const top = await Promise.resolve(9); export default () => [top, \
+             import.meta.url.startsWith('file:///')]",
         ),
     ]);
     assert_eq!(m.call("main.mjs", json!({"args": [7]})), "c:true");
@@ -108,21 +129,30 @@ fn packages_are_found_in_a_node_modules_folder_inside_a_root() {
         ("node_modules/old/lib/index.js", "module.exports = { kind: 'main', dep: require('dep') }"),
         ("node_modules/old/node_modules/dep/index.js", "module.exports = 'nested'"),
         ("node_modules/dep/index.js", "module.exports = 'outer'"),
-        ("node_modules/@scope/new/package.json",
-         r#"{"name": "@scope/new", "type": "module", "exports": {".": {"import": "./esm.js", "require": "./cjs.cjs"}, "./sub": "./sub.js"}}"#),
+        (
+            "node_modules/@scope/new/package.json",
+            r#"{"name": "@scope/new", "type": "module", "exports": {".": {"import": "./esm.js", "require": "./cjs.cjs"}, "./sub": "./sub.js"}}"#,
+        ),
         ("node_modules/@scope/new/esm.js", "export const kind = 'esm'; export default 'default'"),
         ("node_modules/@scope/new/cjs.cjs", "exports.kind = 'cjs'"),
         ("node_modules/@scope/new/sub.js", "export default 'sub'"),
         ("node_modules/@scope/new/hidden.js", "export default 'hidden'"),
-        ("app/use.mjs",
-         "import { kind } from '@scope/new'; import sub from '@scope/new/sub'; import old from 'old'; import dep from 'dep';
-          export default () => [kind, sub, old.kind, old.dep, dep]"),
+        (
+            "app/use.mjs",
+            "import { kind } from '@scope/new'; import sub from '@scope/new/sub'; import old from \
+          'old'; import dep from 'dep';
+          export default () => [kind, sub, old.kind, old.dep, dep]",
+        ),
         ("app/use.cjs", "module.exports = () => [require('@scope/new').kind, require('old').dep]"),
         ("app/hidden.mjs", "import x from '@scope/new/hidden.js'; export default () => x"),
     ]);
     assert_eq!(m.call("app/use.mjs", json!({})), json!(["esm", "sub", "main", "nested", "outer"]));
     assert_eq!(m.call("app/use.cjs", json!({})), json!(["cjs", "nested"]));
-    assert_ne!(m.run("app/hidden.mjs", json!({}))["status"], "succeeded", "what `exports` does not name stays inside");
+    assert_ne!(
+        m.run("app/hidden.mjs", json!({}))["status"],
+        "succeeded",
+        "what `exports` does not name stays inside"
+    );
 }
 
 #[test]
@@ -134,7 +164,8 @@ fn a_module_outside_the_roots_is_denied() {
     ]);
     m.folder.write("secret.mjs", "export default 'secret'");
     m.folder.write("secret.cjs", "module.exports = 'secret'");
-    std::os::unix::fs::symlink(m.folder.join("secret.mjs"), m.folder.join("root/link.mjs")).expect("a link");
+    std::os::unix::fs::symlink(m.folder.join("secret.mjs"), m.folder.join("root/link.mjs"))
+        .expect("a link");
     let outside = format!("{}/secret.mjs", m.folder.text());
     let denied = |outcome: Value| assert_eq!(error(&outcome), "MODULE_DENIED", "{outcome}");
     denied(m.pool.run(module(&outside)));
@@ -190,7 +221,8 @@ fn a_relative_path_is_looked_for_in_the_roots() {
 fn a_module_is_loaded_once_per_warm_realm() {
     let m = modules(&[(
         "count.mjs",
-        "globalThis.loads = (globalThis.loads ?? 0) + 1; let n = 0; export default () => [++n, loads]",
+        "globalThis.loads = (globalThis.loads ?? 0) + 1; let n = 0; export default () => [++n, \
+         loads]",
     )]);
     assert_eq!(m.call("count.mjs", json!({})), json!([1, 1]));
     assert_eq!(m.call("count.mjs", json!({})), json!([2, 1]));
@@ -212,14 +244,21 @@ fn a_root_that_is_a_link_is_called_by_either_path_and_a_reload_follows_the_link(
     for release in ["1", "2"] {
         let source = format!("import {{ n }} from './n.mjs'; export default () => [n, {release}]");
         folder.write(&format!("release-{release}/m.mjs"), source);
-        folder.write(&format!("release-{release}/n.mjs"), "export const n = import.meta.url.split('/').at(-2)");
+        folder.write(
+            &format!("release-{release}/n.mjs"),
+            "export const n = import.meta.url.split('/').at(-2)",
+        );
     }
     let current = folder.join("current");
     std::os::unix::fs::symlink("release-1", &current).expect("a link");
     let pool = Pool::start(json!({"js": {"moduleRoots": [current]}}));
     let by = |path: String| result(pool.run(module(&path)));
     for path in ["current", "release-1"] {
-        assert_eq!(by(format!("{}/{path}/m.mjs", folder.text())), json!(["release-1", 1]), "{path}");
+        assert_eq!(
+            by(format!("{}/{path}/m.mjs", folder.text())),
+            json!(["release-1", 1]),
+            "{path}"
+        );
     }
     assert_eq!(by("m.mjs".to_owned()), json!(["release-1", 1]));
     std::os::unix::fs::symlink("release-2", folder.join("next")).expect("a link");
@@ -238,7 +277,11 @@ fn what_an_import_cannot_have_is_the_tasks_own_fault() {
     ]);
     for name in ["gone.mjs", "kind.mjs"] {
         let outcome = m.run(name, json!({"maxAttempts": 3}));
-        assert_eq!((error(&outcome), &outcome["attempts"]), ("JS_SYNTAX", &json!(1)), "{name}: {outcome}");
+        assert_eq!(
+            (error(&outcome), &outcome["attempts"]),
+            ("JS_SYNTAX", &json!(1)),
+            "{name}: {outcome}"
+        );
     }
 }
 
@@ -252,10 +295,11 @@ fn a_module_that_imports_itself_or_its_importer_ends_no_worker() {
         ("c.cjs", "try { require('./d.mjs') } catch (e) { exports.code = e.code }"),
         ("d.mjs", "import './c.mjs'"),
     ]);
-    let workers = [("self.mjs", "self"), ("a.mjs", "a"), ("c.mjs", "ERR_REQUIRE_CYCLE_MODULE")].map(|(name, value)| {
-        let outcome = m.run(name, json!({}));
-        assert_eq!(outcome["result"], value, "{name}: {outcome}");
-        outcome["workerId"].clone()
-    });
+    let workers = [("self.mjs", "self"), ("a.mjs", "a"), ("c.mjs", "ERR_REQUIRE_CYCLE_MODULE")]
+        .map(|(name, value)| {
+            let outcome = m.run(name, json!({}));
+            assert_eq!(outcome["result"], value, "{name}: {outcome}");
+            outcome["workerId"].clone()
+        });
     assert!(workers.iter().all(|worker| *worker == workers[0]), "{workers:?}");
 }

@@ -35,7 +35,8 @@ fn by_worker(tasks: &[Value], outcomes: &[Value]) -> BTreeMap<String, Vec<String
 #[test]
 fn shared_workers_run_tasks_of_several_projects() {
     let pool = pool("shared", 1);
-    let tasks = [with(code("1"), json!({"projectId": "a"})), with(code("1"), json!({"projectId": "b"}))];
+    let tasks =
+        [with(code("1"), json!({"projectId": "a"})), with(code("1"), json!({"projectId": "b"}))];
     assert_eq!(by_worker(&tasks, &pool.run_all(&tasks)).len(), 1);
 }
 
@@ -49,13 +50,17 @@ fn with_tenancy_project_no_worker_ever_runs_tasks_of_two_projects() {
             let projects: BTreeSet<&String> = projects.iter().collect();
             assert_eq!(projects.len(), 1, "{worker} ran tasks of {projects:?}");
         }
-        assert!(ran.values().any(|tasks| tasks.len() > 1), "a worker stays with its project: {ran:?}");
+        assert!(
+            ran.values().any(|tasks| tasks.len() > 1),
+            "a worker stays with its project: {ran:?}"
+        );
     }
 }
 
 #[test]
 fn with_tenancy_project_a_worker_that_is_replaced_for_another_project_says_so() {
-    // Of one lane: a place may also change hands with the lanes, and then the pool needs fewer of one and more of the other.
+    // Of one lane: a place may also change hands with the lanes, and then the pool needs fewer of
+    // one and more of the other.
     let pool = pool("project", 1);
     for project in ["a", "b"] {
         assert_eq!(result(pool.run(with(code("1"), json!({"projectId": project})))), 1);
@@ -88,16 +93,22 @@ fn with_tenancy_task_every_attempt_has_a_worker_of_its_own() {
     let ran = by_worker(&tasks, &pool.run_all(&tasks));
     assert_eq!(ran.len(), tasks.len(), "{ran:?}");
     // A fresh one that the pool turned out not to need goes as idle.
-    let served = || pool.dead_workers().into_iter().filter(|dead| dead["tasks"] != 0).collect::<Vec<_>>();
+    let served =
+        || pool.dead_workers().into_iter().filter(|dead| dead["tasks"] != 0).collect::<Vec<_>>();
     until("they are gone", || served().len() >= tasks.len());
     for dead in served() {
-        assert_eq!(dead["verdict"], json!({"cause": "recycled", "evidence": "after its one task"}), "{dead}");
+        assert_eq!(
+            dead["verdict"],
+            json!({"cause": "recycled", "evidence": "after its one task"}),
+            "{dead}"
+        );
         assert_eq!(dead["tasks"], 1, "{dead}");
     }
     let again = json!({"maxAttempts": 2, "retry": {"initialDelay": 1, "jitter": 0}});
     let failed = pool.run(with(code("throw new Error('no')"), again));
     assert_eq!(failed["attempts"], 2, "{failed}");
-    let started = pool.events_named("task-started").into_iter().filter(|e| e["taskId"] == failed["taskId"]);
+    let started =
+        pool.events_named("task-started").into_iter().filter(|e| e["taskId"] == failed["taskId"]);
     let workers: BTreeSet<String> = started.map(|e| e["workerId"].to_string()).collect();
     assert_eq!(workers.len(), 2, "{workers:?}");
 }
@@ -123,7 +134,9 @@ fn with_tenancy_task_no_more_tasks_run_at_once_than_workers_may_and_the_next_wor
 #[test]
 fn a_reload_changes_the_tenancy_of_the_next_tasks() {
     let pool = pool("shared", 1);
-    let run = |project: &str| pool.run(with(code("1"), json!({"projectId": project})))["workerId"].clone();
+    let run = |project: &str| {
+        pool.run(with(code("1"), json!({"projectId": project})))["workerId"].clone()
+    };
     let shared = run("a");
     assert_eq!(run("b"), shared);
     pool.configure(json!({"tenancy": "task", "pool": {"minWorkers": 1, "maxWorkers": 1}}));

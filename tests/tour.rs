@@ -29,7 +29,8 @@ const PORT: &str = "45678";
 /// for it.
 const READ_ONLY: &[&str] = &[
     "poolctl workers",
-    "curl -s -H \"X-API-Key: $(cat /tmp/pool-tour/api.key)\" http://127.0.0.1:45678/api/process-pool/stats",
+    "curl -s -H \"X-API-Key: $(cat /tmp/pool-tour/api.key)\" \
+     http://127.0.0.1:45678/api/process-pool/stats",
 ];
 const PATIENCE: Duration = Duration::from_secs(15);
 /// On a machine with far more work than processors, a worker may get none for 250 ms. The pool then
@@ -68,11 +69,15 @@ impl Here {
         // The page's first command puts `target/release` of the working folder into PATH.
         std::fs::create_dir_all(folder.join("clone/target")).expect("folders can be made");
         let programs = binaries().supervisor.parent().expect("a file has a folder");
-        std::os::unix::fs::symlink(programs, folder.join("clone/target/release")).expect("a link can be made");
+        std::os::unix::fs::symlink(programs, folder.join("clone/target/release"))
+            .expect("a link can be made");
         // Below the ports that the kernel gives to those who ask for any.
         let start = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
         let free = (start..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-        Self { folder, port: free.expect("a port below the kernel's own range is free").to_string() }
+        Self {
+            folder,
+            port: free.expect("a port below the kernel's own range is free").to_string(),
+        }
     }
 
     fn ours(&self, text: &str) -> String {
@@ -88,7 +93,8 @@ impl Here {
     }
 
     fn terminal(&self, name: &str) -> Terminal {
-        let cache = std::env::temp_dir().join(format!("pool-tests-cache-{}", rustix::process::getuid().as_raw()));
+        let cache = std::env::temp_dir()
+            .join(format!("pool-tests-cache-{}", rustix::process::getuid().as_raw()));
         let variables = [
             ("PATH", "/usr/bin:/bin".to_owned()),
             ("HOME", self.folder.text()),
@@ -115,7 +121,14 @@ impl Run {
     fn new() -> Self {
         let here = Here::new();
         let (first, second) = (here.terminal("first"), here.terminal("second"));
-        Self { here, first, second, pages_ids: Ids::default(), our_ids: Ids::default(), differences: Vec::new() }
+        Self {
+            here,
+            first,
+            second,
+            pages_ids: Ids::default(),
+            our_ids: Ids::default(),
+            differences: Vec::new(),
+        }
     }
 
     /// Compares, and asks for another output as long as there is hope that it will be the expected
@@ -144,7 +157,10 @@ impl Run {
                 }
                 _ => {
                     (self.pages_ids, self.our_ids) = (pages_ids, our_ids);
-                    let shown = format!("$ {}\n--- the page, as it reads on this machine:\n{expected}", step.command);
+                    let shown = format!(
+                        "$ {}\n--- the page, as it reads on this machine:\n{expected}",
+                        step.command
+                    );
                     self.differences.push((step.lines.clone(), shown, text));
                     return;
                 }
@@ -155,7 +171,9 @@ impl Run {
     /// In a terminal of its own, so that it is no part of the tour.
     fn status(&self) -> Value {
         let mut command = std::process::Command::new(&binaries().poolctl);
-        command.args(["status", "--json", "--socket"]).arg(format!("{}/pool.sock", self.here.place()));
+        command
+            .args(["status", "--json", "--socket"])
+            .arg(format!("{}/pool.sock", self.here.place()));
         let output = command.output().expect("poolctl can be started");
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
@@ -168,12 +186,16 @@ impl Run {
     }
 
     fn type_all(&mut self, tour: &Tour) {
-        let (supervisor, before) = tour.first.split_last().expect("the first terminal has commands");
+        let (supervisor, before) =
+            tour.first.split_last().expect("the first terminal has commands");
         for step in before {
             let printed = self.first.run(&self.here.ours(&step.command));
             self.hold(step, "js", None, printed);
         }
-        assert!(!supervisor.output.is_empty(), "the page says what the supervisor prints at its start");
+        assert!(
+            !supervisor.output.is_empty(),
+            "the page says what the supervisor prints at its start"
+        );
         self.first.start(&self.here.ours(&supervisor.command));
         self.hold(supervisor, "js", Some(&mut |run: &mut Self| run.first.shown()), String::new());
         for step in &tour.second {
@@ -182,20 +204,22 @@ impl Run {
             let printed = self.second.run(&command);
             let mut again = |run: &mut Self| run.second.run(&command);
             let may_repeat = READ_ONLY.iter().any(|start| step.command.starts_with(start));
-            let again: Option<&mut dyn FnMut(&mut Self) -> String> = if may_repeat { Some(&mut again) } else { None };
+            let again: Option<&mut dyn FnMut(&mut Self) -> String> =
+                if may_repeat { Some(&mut again) } else { None };
             self.hold(step, lane, again, printed);
         }
         let whole = self.first.wait();
         let lines: Vec<&str> = whole.lines().collect();
-        let last = lines[lines.len().saturating_sub(tour.end.output.lines().count())..].join("\n") + "\n";
+        let last =
+            lines[lines.len().saturating_sub(tour.end.output.lines().count())..].join("\n") + "\n";
         self.hold(&tour.end, "js", None, last);
     }
 }
 
 fn told(differences: &[(Range<usize>, String, String)]) -> String {
-    let each = differences
-        .iter()
-        .map(|(lines, shown, printed)| format!("README.md, line {}:\n{shown}--- printed:\n{printed}", lines.start));
+    let each = differences.iter().map(|(lines, shown, printed)| {
+        format!("README.md, line {}:\n{shown}--- printed:\n{printed}", lines.start)
+    });
     each.collect::<Vec<_>>().join("\n")
 }
 
@@ -204,10 +228,12 @@ fn the_tour_prints_what_the_page_says() {
     let tour = tour();
     let mut differences = Run::differences(&tour);
     if std::env::var("TOUR").is_ok_and(|mode| mode == "record") {
-        let outputs = differences.into_iter().map(|(lines, _, printed)| (lines, nowhere(&printed))).collect();
+        let outputs =
+            differences.into_iter().map(|(lines, _, printed)| (lines, nowhere(&printed))).collect();
         let page_now = tour.page_with(outputs);
         std::fs::write(page(), &page_now).expect("README.md can be written");
-        std::fs::write(recording(), svg::draw(recorded(&Tour::read(&page_now)))).expect("docs can be written");
+        std::fs::write(recording(), svg::draw(recorded(&Tour::read(&page_now))))
+            .expect("docs can be written");
         return;
     }
     for _ in 1..RUNS {
@@ -216,7 +242,8 @@ fn the_tour_prints_what_the_page_says() {
             differences = Run::differences(&tour);
         }
     }
-    let hint = "if the programs are right, scripts/record-tour.sh writes what they print into the page";
+    let hint =
+        "if the programs are right, scripts/record-tour.sh writes what they print into the page";
     assert!(differences.is_empty(), "{}\n{hint}", told(&differences));
 }
 
@@ -227,7 +254,10 @@ fn the_tour_shows_what_a_newcomer_meets() {
     let second: String = tour.second.iter().map(|step| step.output.as_str()).collect();
     assert!(first.contains("WARN workers lack layers of confinement"), "the log's warning");
     assert!(second.contains("\"missingLayers\":["), "what a receipt says of it");
-    assert!(tour.second.last().is_some_and(|step| step.command == "poolctl shutdown"), "how to stop it");
+    assert!(
+        tour.second.last().is_some_and(|step| step.command == "poolctl shutdown"),
+        "how to stop it"
+    );
 }
 
 #[test]

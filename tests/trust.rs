@@ -38,7 +38,8 @@ fn start(config: Value) -> Option<Pool> {
 
 fn check(folder: &Folder, name: &str, text: &str) -> Ctl {
     let file = folder.write(name, text);
-    let checked = supervisor_command(folder).arg("--check-config").arg("--config").arg(file).output();
+    let checked =
+        supervisor_command(folder).arg("--check-config").arg("--config").arg(file).output();
     checked.expect("it starts").into()
 }
 
@@ -59,7 +60,8 @@ fn check_config_says_on_stderr_what_trust_implies_and_prints_a_file_that_says_th
             ],
         ),
         (
-            "trust = 'untrusted'\ntenancy = 'task'\n[cgroup]\nmode = 'auto'\n[http]\npublic = 'deny'",
+            "trust = 'untrusted'\ntenancy = 'task'\n[cgroup]\nmode = 'auto'\n[http]\npublic = \
+             'deny'",
             &[
                 "trust = \"untrusted\" implies:",
                 "  isolation = \"strict\"",
@@ -78,7 +80,8 @@ fn check_config_says_on_stderr_what_trust_implies_and_prints_a_file_that_says_th
     }
 }
 
-/// Where the machine gives no groups that can limit, there is no pool; where it does, each worker has them.
+/// Where the machine gives no groups that can limit, there is no pool; where it does, each worker
+/// has them.
 #[test]
 fn an_untrusted_pool_has_control_groups_or_does_not_start_and_says_what_to_set() {
     let mut pool = Pool::launch(json!({"trust": "untrusted"}), |_| {});
@@ -90,7 +93,8 @@ fn an_untrusted_pool_has_control_groups_or_does_not_start_and_says_what_to_set()
     });
     if started {
         let on = &pool.status()["isolation"]["lanes"]["js"]["on"];
-        let on: Vec<&str> = on.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        let on: Vec<&str> =
+            on.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
         assert!(on.contains(&"cgroup-memory") && on.contains(&"cgroup-pids"), "{on:?}");
         return;
     }
@@ -107,18 +111,28 @@ fn an_untrusted_pool_has_control_groups_or_does_not_start_and_says_what_to_set()
     ] {
         assert!(log.contains(words), "{words}: {log}");
     }
-    assert!(log.contains("Delegate=yes") || log.contains("no memory controller"), "what is missing: {log}");
+    assert!(
+        log.contains("Delegate=yes") || log.contains("no memory controller"),
+        "what is missing: {log}"
+    );
 }
 
 #[test]
 fn an_untrusted_pool_is_strict_serves_one_project_per_worker_and_says_what_was_overridden() {
     let Some(pool) = start(untrusted(json!({}))) else { return };
     let status = pool.status();
-    assert_eq!(status["trust"], json!({"value": "untrusted", "overridden": {"cgroup.mode": "auto"}}));
+    assert_eq!(
+        status["trust"],
+        json!({"value": "untrusted", "overridden": {"cgroup.mode": "auto"}})
+    );
     assert_eq!(status["isolation"]["level"], "strict");
     let text = pool.ctl(&["status"]).stdout;
     assert!(text.contains("untrusted, overridden by cgroup.mode = \"auto\""), "{text}");
-    assert!(pool.log().contains("cgroup.mode is \"auto\" instead of the implied \"required\""), "{}", pool.log());
+    assert!(
+        pool.log().contains("cgroup.mode is \"auto\" instead of the implied \"required\""),
+        "{}",
+        pool.log()
+    );
     let worker = |project: &str| {
         let outcome = pool.run(with(code("1"), json!({"projectId": project})));
         assert_eq!(outcome["status"], "succeeded", "{outcome}");
@@ -127,7 +141,10 @@ fn an_untrusted_pool_is_strict_serves_one_project_per_worker_and_says_what_was_o
     assert_ne!(worker("a"), worker("b"));
     let refused = pool.run(get(NOBODYS));
     assert_eq!(error(&refused), "URL_DENIED", "{refused}");
-    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains("`http.public` denies")), "{refused}");
+    assert!(
+        refused["error"]["message"].as_str().is_some_and(|m| m.contains("`http.public` denies")),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -153,7 +170,9 @@ fn an_untrusted_pool_reaches_no_public_address_that_is_not_listed() {
         });
         let other = Server::at(OTHER_PUBLIC, 8080, |_| Reply::text("other"));
         let _names = Names::start(|_, _| vec![OTHER_PUBLIC]);
-        let Some(pool) = start(untrusted(json!({"http": {"allow": ["8.8.4.4:8080"]}}))) else { return };
+        let Some(pool) = start(untrusted(json!({"http": {"allow": ["8.8.4.4:8080"]}}))) else {
+            return;
+        };
         assert_eq!(result(pool.run(get("http://8.8.4.4:8080/")))["data"], "listed");
         for url in [
             "http://8.8.8.8:8080/",
@@ -174,7 +193,10 @@ fn an_untrusted_pool_reaches_no_public_address_that_is_not_listed() {
 #[test]
 fn a_reload_changes_the_trust_as_far_as_what_it_implies_may_change() {
     let trusted = |more| with(json!({"pool": {"minWorkers": 1, "maxWorkers": 2}}), more);
-    let Some(pool) = start(trusted(json!({"isolation": "strict", "cgroup": {"mode": "off"}}))) else { return };
+    let Some(pool) = start(trusted(json!({"isolation": "strict", "cgroup": {"mode": "off"}})))
+    else {
+        return;
+    };
     let open = pool.run(with(get(NOBODYS), json!({"timeout": 5000})));
     assert_ne!(error(&open), "URL_DENIED", "it is dialled, and there is no way there: {open}");
     pool.configure(trusted(json!({"trust": "untrusted"})));
@@ -191,7 +213,10 @@ fn a_reload_changes_the_trust_as_far_as_what_it_implies_may_change() {
     pool.configure(trusted(json!({"trust": "untrusted", "cgroup": {"mode": "off"}})));
     pool.ask(&ControlRequest::Reload);
     let status = pool.status();
-    assert_eq!(status["trust"], json!({"value": "untrusted", "overridden": {"cgroup.mode": "off"}}));
+    assert_eq!(
+        status["trust"],
+        json!({"value": "untrusted", "overridden": {"cgroup.mode": "off"}})
+    );
     assert_eq!(status["isolation"]["level"], "strict");
     until("requests are refused as the new trust implies", || {
         let outcome = pool.run(get(NOBODYS));

@@ -1,4 +1,5 @@
-//! Why a worker ended: each cause, from what really brings it about, and told alike in all places where a person may look.
+//! Why a worker ended: each cause, from what really brings it about, and told alike in all places
+//! where a person may look.
 
 use std::path::PathBuf;
 
@@ -20,8 +21,8 @@ fn pool(more: Value) -> Pool {
     Pool::with_http(config)
 }
 
-/// The first worker that ended of this is told in the list of the dead, in its event, by `poolctl`, in the log and in the metrics;
-/// and with the same evidence everywhere. Gives its row.
+/// The first worker that ended of this is told in the list of the dead, in its event, by `poolctl`,
+/// in the log and in the metrics; and with the same evidence everywhere. Gives its row.
 #[track_caller]
 fn is_told(pool: &Pool, cause: &str, evidence: &str) -> Value {
     let dead = until_some(&format!("a worker ends of {cause}"), || {
@@ -33,14 +34,21 @@ fn is_told(pool: &Pool, cause: &str, evidence: &str) -> Value {
     let event = pool.events_named("worker-terminated").into_iter().find(|e| e["workerId"] == name);
     assert_eq!(event.expect("its event")["verdict"], dead["verdict"]);
     let table = pool.ctl(&["workers", "--dead"]).stdout;
-    let told = table.lines().any(|line| line.starts_with(name) && line.contains(cause) && line.contains(said));
+    let told = table
+        .lines()
+        .any(|line| line.starts_with(name) && line.contains(cause) && line.contains(said));
     assert!(told, "{cause}: {said}\n{table}");
     let log = pool.log();
-    let told = log.lines().any(|line| line.contains("worker ended") && line.contains(name) && line.contains(cause));
+    let told = log
+        .lines()
+        .any(|line| line.contains("worker ended") && line.contains(name) && line.contains(cause));
     assert!(told, "{log}");
     let metrics = pool.api().call("GET", "/metrics", None).text;
     let counter = format!("process_pool_workers_ended_total{{cause=\"{cause}\"}} ");
-    let count = metrics.lines().find_map(|line| line.strip_prefix(&counter)).and_then(|n| n.parse::<u64>().ok());
+    let count = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&counter))
+        .and_then(|n| n.parse::<u64>().ok());
     assert!(count.is_some_and(|n| n >= 1), "{metrics}");
     dead
 }
@@ -50,7 +58,10 @@ fn is_told(pool: &Pool, cause: &str, evidence: &str) -> Value {
 fn died_of(outcome: &Value, cause: &str) {
     assert_eq!(error(outcome), "WORKER_CRASHED", "{outcome}");
     assert_eq!(outcome["error"]["verdict"]["cause"], cause, "{outcome}");
-    assert!(!outcome["error"]["verdict"]["evidence"].as_str().expect("evidence").is_empty(), "{outcome}");
+    assert!(
+        !outcome["error"]["verdict"]["evidence"].as_str().expect("evidence").is_empty(),
+        "{outcome}"
+    );
 }
 
 fn once(task: Value) -> Value {
@@ -68,7 +79,10 @@ fn signalled_under_a_task(pool: &Pool, signal: Signal) -> Value {
     let mut client = pool.client();
     let request = client.submit(&once(hold()));
     let busy = pool.busy_worker("js");
-    assert!(proc::signal(i32::try_from(busy["pid"].as_i64().expect("a pid")).expect("a pid"), signal));
+    assert!(proc::signal(
+        i32::try_from(busy["pid"].as_i64().expect("a pid")).expect("a pid"),
+        signal
+    ));
     client.outcome(request)
 }
 
@@ -81,7 +95,9 @@ fn recycled() {
 
 #[test]
 fn idle() {
-    let pool = pool(json!({"pool": {"workerIdleTimeout": 100}, "shell": {"allow": [{"program": "/bin/true"}]}}));
+    let pool = pool(
+        json!({"pool": {"workerIdleTimeout": 100}, "shell": {"allow": [{"program": "/bin/true"}]}}),
+    );
     assert_eq!(pool.run(program("/bin/true", &[]))["status"], "succeeded");
     is_told(&pool, "idle", "");
 }
@@ -121,7 +137,8 @@ fn cpu_limit() {
 
 #[test]
 fn cpu_limit_by_the_kernel() {
-    // What the kernel sends at RLIMIT_CPU, without the minutes until then. Without namespaces: see the test of SIGTERM.
+    // What the kernel sends at RLIMIT_CPU, without the minutes until then. Without namespaces: see
+    // the test of SIGTERM.
     let pool = pool(json!({"isolation": "off"}));
     died_of(&signalled_under_a_task(&pool, Signal::XCPU), "cpu-limit");
     is_told(&pool, "cpu-limit", "SIGXCPU");
@@ -137,8 +154,10 @@ fn js_heap() {
 #[test]
 fn array_buffers() {
     let pool = pool(json!({"limits": {"memoryBytes": "32MiB"}}));
-    // Buffers that can grow are the engine's own to map: they cannot be refused one by one, only counted.
-    let grow = "const kept = []; for (;;) { const b = new ArrayBuffer(1 << 20, {maxByteLength: 8 << 20}); b.resize(8 << 20); \
+    // Buffers that can grow are the engine's own to map: they cannot be refused one by one, only
+    // counted.
+    let grow = "const kept = []; for (;;) { const b = new ArrayBuffer(1 << 20, {maxByteLength: 8 \
+        << 20}); b.resize(8 << 20); \
                 new Uint8Array(b).fill(1); kept.push(b); }";
     assert_eq!(error(&pool.run(once(code(grow)))), "MEMORY_LIMIT");
     is_told(&pool, "array-buffers", "array buffers reached their limit");
@@ -195,7 +214,8 @@ fn exited() {
     is_told(&pool, "exited", "exit status 0");
 }
 
-/// A control group for memory, of whichever version the machine has, that holds less than a task may.
+/// A control group for memory, of whichever version the machine has, that holds less than a task
+/// may.
 struct SmallGroup(PathBuf);
 
 impl SmallGroup {
@@ -225,12 +245,21 @@ fn kernel_oom() {
     let Some(group) = SmallGroup::new() else {
         return skip::skipped(skip::CGROUP_V1_MEMORY, "");
     };
-    let config = json!({"pool": {"minWorkers": 1, "maxWorkers": 1}, "limits": {"memoryBytes": "1GiB"}, "http": {"listen": "127.0.0.1:0"}});
+    let config = json!({
+        "pool": {"minWorkers": 1, "maxWorkers": 1},
+        "limits": {"memoryBytes": "1GiB"},
+        "http": {"listen": "127.0.0.1:0"},
+    });
     let pool = Pool::start_with(config, |command| {
         let mut inside = std::process::Command::new("/bin/sh");
-        inside.args(["-c", &format!("echo 0 > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display())]);
+        inside.args([
+            "-c",
+            &format!("echo 0 > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display()),
+        ]);
         inside.arg(command.get_program()).args(command.get_args());
-        inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        inside
+            .env_clear()
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         inside.current_dir("/").stdin(std::process::Stdio::null());
         *command = inside;
     });

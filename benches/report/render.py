@@ -7,13 +7,15 @@ from .figures import METRICS, cell, number, spread_of
 from .plan import TITLES
 
 HOW = """\
-Each figure is their median, with the least and the most of them in parentheses. The rounds alternate: each system's first, then
-each system's second, and so on, so that a machine that drifts drifts for all. Compare ratios: absolute figures are this machine's."""
+Each figure is their median, with the least and the most of them in parentheses. The
+rounds alternate: each system's first, then each system's second, and so on, so that a machine that
+drifts drifts for all. Compare ratios: absolute figures are this machine's."""
 
 SETTING = """\
-Everything runs on one machine: the pool, two workers (unless said otherwise) and the client. Fairness, priorities, statistics,
-limits, verdicts and isolation (`standard`) are on in every measurement of this pool. CPU time is that of all processes, the client
-among them; memory is the proportional set size, for this pool of supervisor and workers, for a peer of its workers and of the
+Everything runs on one machine: the pool, two workers (unless said otherwise) and the client.
+Fairness, priorities, statistics, limits, verdicts and isolation (`standard`) are on in every
+measurement of this pool. CPU time is that of all processes, the client among them; memory is the
+proportional set size, for this pool of supervisor and workers, for a peer of its workers and of the
 program that holds it."""
 
 

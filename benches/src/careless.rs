@@ -15,7 +15,9 @@ use anyhow::{Context, bail, ensure};
 use pool_protocol::control::{ControlRequest, StatusReply};
 use pool_protocol::id::TaskId;
 use pool_protocol::task::{self, Task};
-use pool_supervisor::client::{self, Batch, Connection, Incoming, Receiver, Reply, SubmitOptions, now_ms};
+use pool_supervisor::client::{
+    self, Batch, Connection, Incoming, Receiver, Reply, SubmitOptions, now_ms,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -61,8 +63,14 @@ enum Case {
 }
 
 impl Case {
-    const ALL: [Self; 6] =
-        [Self::Cancels, Self::ClientGone, Self::LimitsAndLists, Self::Subscriptions, Self::Deaths, Self::UnreadResults];
+    const ALL: [Self; 6] = [
+        Self::Cancels,
+        Self::ClientGone,
+        Self::LimitsAndLists,
+        Self::Subscriptions,
+        Self::Deaths,
+        Self::UnreadResults,
+    ];
 
     fn name(self, of: &Amounts) -> String {
         match self {
@@ -99,7 +107,8 @@ pub struct Cost {
 pub fn measure(of: &Amounts, mut each: impl FnMut(&Cost)) -> anyhow::Result<Vec<Cost>> {
     let mut costs = Vec::new();
     for case in Case::ALL {
-        let cost = measure_one(case, of).with_context(|| format!("failed to measure: {}", case.name(of)))?;
+        let cost = measure_one(case, of)
+            .with_context(|| format!("failed to measure: {}", case.name(of)))?;
         each(&cost);
         costs.push(cost);
     }
@@ -123,11 +132,19 @@ fn measure_one(case: Case, of: &Amounts) -> anyhow::Result<Cost> {
         let done = client.act(case, of, pool.socket(), &mut admin);
         let seconds = start.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
-        let seen = asking.join().map_err(|_| anyhow::anyhow!("failed to go on asking for the status"))??;
+        let seen = asking
+            .join()
+            .map_err(|_| anyhow::anyhow!("failed to go on asking for the status"))??;
         done.map(|()| (seconds, seen))
     })?;
     let peak_mib = peak_mib(pid).context("failed to read the supervisor's memory")?;
-    Ok(Cost { what: case.name(of), answers: seen.answers, longest_ms: seen.longest_ms, seconds, peak_mib })
+    Ok(Cost {
+        what: case.name(of),
+        answers: seen.answers,
+        longest_ms: seen.longest_ms,
+        seconds,
+        peak_mib,
+    })
 }
 
 /// What somebody saw who asked all the time.
@@ -162,7 +179,11 @@ fn status(admin: &mut Connection) -> anyhow::Result<StatusReply> {
 }
 
 /// Looks at the status until it is as it should be.
-fn until(admin: &mut Connection, what: &str, mut is_so: impl FnMut(&StatusReply) -> bool) -> anyhow::Result<()> {
+fn until(
+    admin: &mut Connection,
+    what: &str,
+    mut is_so: impl FnMut(&StatusReply) -> bool,
+) -> anyhow::Result<()> {
     let start = Instant::now();
     while !is_so(&status(admin)?) {
         ensure!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
@@ -196,7 +217,13 @@ impl Careless {
         Ok(Self { sender, receiver })
     }
 
-    fn act(self, case: Case, of: &Amounts, socket: &Path, admin: &mut Connection) -> anyhow::Result<()> {
+    fn act(
+        self,
+        case: Case,
+        of: &Amounts,
+        socket: &Path,
+        admin: &mut Connection,
+    ) -> anyhow::Result<()> {
         match case {
             Case::Cancels => self.cancel(of.tasks),
             Case::ClientGone => {
@@ -224,7 +251,11 @@ impl Careless {
             });
             for _ in 0..tasks {
                 let answer = self.receiver.receive()?;
-                ensure!(matches!(answer, Incoming::Outcome(_)), "an outcome was due, {:?} came", answer.kind());
+                ensure!(
+                    matches!(answer, Incoming::Outcome(_)),
+                    "an outcome was due, {:?} came",
+                    answer.kind()
+                );
             }
             let sent = sending.join().map_err(|_| anyhow::anyhow!("failed to send all cancels"))?;
             sent.map(drop).context("failed to send all cancels")
@@ -284,11 +315,18 @@ fn deaths(of: &Amounts, socket: &Path) -> anyhow::Result<()> {
     let mut client = Connection::open(socket, "load")?;
     for number in 0..of.deaths {
         let code = format!("const all = []; for (;;) all.push(new Array(100000).fill({number}.5))");
-        client.submit(&parse(&json!({"type": "execute-code", "code": code, "maxAttempts": 1})), SubmitOptions::RUN)?;
+        client.submit(
+            &parse(&json!({"type": "execute-code", "code": code, "maxAttempts": 1})),
+            SubmitOptions::RUN,
+        )?;
     }
     for _ in 0..of.deaths {
         let Incoming::Outcome(outcome) = client.receive()? else { bail!("an outcome was due") };
-        ensure!(outcome.head()?.code.is_some(), "task {} did not end its worker", TaskId(outcome.head()?.task));
+        ensure!(
+            outcome.head()?.code.is_some(),
+            "task {} did not end its worker",
+            TaskId(outcome.head()?.task)
+        );
     }
     Ok(())
 }
@@ -297,7 +335,8 @@ fn unread_results(of: &Amounts, socket: &Path, admin: &mut Connection) -> anyhow
     let ended = |status: &StatusReply| status.stats.tasks.completed + status.stats.tasks.failed;
     let before = ended(&status(admin)?);
     let mut client = Connection::open(socket, "load")?;
-    let task = parse(&json!({"type": "execute-code", "code": "'x'.repeat(4000000)", "realm": "warm"}));
+    let task =
+        parse(&json!({"type": "execute-code", "code": "'x'.repeat(4000000)", "realm": "warm"}));
     for _ in 0..of.results {
         client.submit(&task, SubmitOptions::SUBMIT)?;
     }
@@ -306,7 +345,13 @@ fn unread_results(of: &Amounts, socket: &Path, admin: &mut Connection) -> anyhow
 
 fn peak_mib(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib: f64 =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     Some(kib / 1024.0)
 }

@@ -1,7 +1,8 @@
-//! A closed loop: a fixed number of tasks is always in flight, and each outcome is followed by the next task.
+//! A closed loop: a fixed number of tasks is always in flight, and each outcome is followed by the
+//! next task.
 //!
-//! One thread does both directions, and answers whatever came in one read with one write: the generator must cost less
-//! than what it measures.
+//! One thread does both directions, and answers whatever came in one read with one write: the
+//! generator must cost less than what it measures.
 
 use std::time::Instant;
 
@@ -11,12 +12,17 @@ use crate::clients::Clients;
 use crate::figures::Round;
 use crate::usage::CpuSeconds;
 
-/// Runs so many tasks with so many in flight, one for each connection at least, and says how it went. `usage` answers questions
-/// about CPU time.
+/// Runs so many tasks with so many in flight, one for each connection at least, and says how it
+/// went. `usage` answers questions about CPU time.
 ///
 /// # Errors
 /// When a connection is lost, or a task has another outcome than its result.
-pub fn round(clients: &mut Clients, tasks: u64, window: usize, usage: &mut Connection) -> anyhow::Result<Round> {
+pub fn round(
+    clients: &mut Clients,
+    tasks: u64,
+    window: usize,
+    usage: &mut Connection,
+) -> anyhow::Result<Round> {
     clients.begin(tasks)?;
     let window = window.max(clients.count()) as u64;
     let before = CpuSeconds::now(usage)?;
@@ -44,7 +50,8 @@ pub fn round(clients: &mut Clients, tasks: u64, window: usize, usage: &mut Conne
     }
     let seconds = start.elapsed().as_secs_f64();
     let cpu = CpuSeconds::now(usage)?.since(&before);
-    Ok(Round::new(tasks, seconds, Some(clients.latency()), cpu).with_bytes(clients.sample().bytes()))
+    Ok(Round::new(tasks, seconds, Some(clients.latency()), cpu)
+        .with_bytes(clients.sample().bytes()))
 }
 
 fn turn(clients: &mut Clients, client: usize, to_send: &mut u64) -> anyhow::Result<u64> {
@@ -81,7 +88,10 @@ mod tests {
             let round = round_of(Workload::Warm, tasks, connections).expect("42 is right");
             assert_eq!(round.tasks, tasks);
             let latency = round.latency_us.expect("single tasks are seen");
-            assert!(latency.p50 > 0.0 && latency.p50 <= latency.p99 && latency.p99 <= latency.max, "{latency:?}");
+            assert!(
+                latency.p50 > 0.0 && latency.p50 <= latency.p99 && latency.p99 <= latency.max,
+                "{latency:?}"
+            );
         }
     }
 

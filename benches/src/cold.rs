@@ -1,7 +1,7 @@
 //! From a supervisor's start to its first result, under the default configuration.
 //!
-//! The client tries to connect all the time, as one does that waits for nothing else. The first start ever, with an empty cache
-//! folder, has no startup snapshot; all others have it.
+//! The client tries to connect all the time, as one does that waits for nothing else. The first
+//! start ever, with an empty cache folder, has no startup snapshot; all others have it.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,8 @@ use crate::workload::{Sample, Workload};
 
 /// From the start to a result, and from the first result to a snapshot in the cache.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two attempts to connect: a hundredth of what is measured, and no processor is kept busy by it.
+/// Between two attempts to connect: a hundredth of what is measured, and no processor is kept busy
+/// by it.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// One start, in milliseconds from the spawn.
@@ -56,10 +57,15 @@ pub fn measure(rounds: u32) -> anyhow::Result<Cold> {
     let cache = tempfile::tempdir().context("failed to make a temporary folder")?;
     let sample = Workload::Warm.sample(0)?;
     let first = start(cache.path(), &sample)?;
-    let later = (0..rounds).map(|_| start(cache.path(), &sample)).collect::<anyhow::Result<Vec<Start>>>()?;
-    let middle = |part: fn(&Start) -> f64| Spread::of(&later.iter().map(part).collect::<Vec<f64>>());
-    let results = middle(|start| start.result_ms).context("failed to find the middle of no rounds")?;
-    let welcomes = middle(|start| start.welcome_ms).context("failed to find the middle of no rounds")?;
+    let later = (0..rounds)
+        .map(|_| start(cache.path(), &sample))
+        .collect::<anyhow::Result<Vec<Start>>>()?;
+    let middle =
+        |part: fn(&Start) -> f64| Spread::of(&later.iter().map(part).collect::<Vec<f64>>());
+    let results =
+        middle(|start| start.result_ms).context("failed to find the middle of no rounds")?;
+    let welcomes =
+        middle(|start| start.welcome_ms).context("failed to find the middle of no rounds")?;
     Ok(Cold {
         first_ms: first.result_ms,
         median_ms: results.median,
@@ -95,12 +101,19 @@ fn start(cache: &Path, sample: &Sample) -> anyhow::Result<Start> {
     measured
 }
 
-fn first_result(child: &mut Child, socket: &Path, sample: &Sample, begun: Instant) -> anyhow::Result<Start> {
+fn first_result(
+    child: &mut Child,
+    socket: &Path,
+    sample: &Sample,
+    begun: Instant,
+) -> anyhow::Result<Start> {
     let ms = || begun.elapsed().as_secs_f64() * 1000.0;
     let mut connection = loop {
         match Connection::open(socket, "load") {
             Ok(connection) => break connection,
-            Err(ClientError::NoDaemon { .. }) if begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(ClientError::NoDaemon { .. }) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE)
+            }
             Err(error) => return Err(error.into()),
         }
         if let Some(status) = child.try_wait().context("failed to look after the supervisor")? {
@@ -109,7 +122,9 @@ fn first_result(child: &mut Child, socket: &Path, sample: &Sample, begun: Instan
     };
     let welcome_ms = ms();
     let request = connection.submit(sample.task(), SubmitOptions::RUN)?;
-    let Incoming::Outcome(outcome) = connection.receive()? else { bail!("failed to run a task: something else came") };
+    let Incoming::Outcome(outcome) = connection.receive()? else {
+        bail!("failed to run a task: something else came")
+    };
     let result_ms = ms();
     ensure!(outcome.request == request, "failed to match an outcome with its task");
     sample.check(request, &outcome)?;
@@ -121,7 +136,10 @@ fn wait_for_snapshot(cache: &Path) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let files = std::fs::read_dir(cache).context("failed to read the cache folder")?;
-        if files.flatten().any(|file| file.path().extension().is_some_and(|extension| extension == "bin")) {
+        if files
+            .flatten()
+            .any(|file| file.path().extension().is_some_and(|extension| extension == "bin"))
+        {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "failed to see a startup snapshot within {PATIENCE:?}");

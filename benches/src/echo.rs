@@ -21,7 +21,8 @@ pub const RESULT: &str = "42";
 /// # Errors
 /// When the socket cannot be made.
 pub fn serve(socket: &Path, clients: usize) -> anyhow::Result<()> {
-    let listener = UnixListener::bind(socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("failed to listen on {}", socket.display()))?;
     for number in 0..clients {
         let listener = listener.try_clone().context("failed to share the socket")?;
         std::thread::Builder::new()
@@ -45,15 +46,25 @@ fn answer(mut stream: UnixStream) -> std::io::Result<()> {
             0 => return Ok(()),
             n => buffer.extend_from_slice(&chunk[..n]),
         }
-        while let Taken::Frame(frame) = frame::take(&mut buffer, limits).map_err(std::io::Error::other)? {
+        while let Taken::Frame(frame) =
+            frame::take(&mut buffer, limits).map_err(std::io::Error::other)?
+        {
             match frame.kind {
                 Kind::Hello => {
-                    let head = WelcomeHead { release: "echo", pid: 0, body_bytes: DEFAULT_BODY_BYTES as u64 };
+                    let head = WelcomeHead {
+                        release: "echo",
+                        pid: 0,
+                        body_bytes: DEFAULT_BODY_BYTES as u64,
+                    };
                     frame::put(&mut out, Kind::Welcome, u64::from(CURRENT), &head, b"");
                 }
-                Kind::Submit => {
-                    frame::put(&mut out, Kind::Outcome, frame.id, &outcome(frame.id, RESULT.len()), RESULT.as_bytes())
-                }
+                Kind::Submit => frame::put(
+                    &mut out,
+                    Kind::Outcome,
+                    frame.id,
+                    &outcome(frame.id, RESULT.len()),
+                    RESULT.as_bytes(),
+                ),
                 // Who its workers are, is all that is ever asked: none.
                 Kind::Control => frame::put_plain(&mut out, Kind::Reply, frame.id, b"[]"),
                 _ => {}

@@ -59,7 +59,14 @@ impl Round {
     /// Figures of so many tasks in so many seconds.
     #[must_use]
     pub fn new(tasks: u64, seconds: f64, latency_us: Option<Latency>, cpu: CpuSeconds) -> Self {
-        Self { tasks, seconds, rate: tasks as f64 / seconds, latency_us, bytes_per_second: None, cpu }
+        Self {
+            tasks,
+            seconds,
+            rate: tasks as f64 / seconds,
+            latency_us,
+            bytes_per_second: None,
+            cpu,
+        }
     }
 
     /// With each task's bytes in both directions.
@@ -75,9 +82,12 @@ impl Round {
         let latency = self.latency_us.map_or_else(String::new, |l| {
             format!("  p50 {:>7.0} µs  p99 {:>7.0} µs  max {:>7.0} µs", l.p50, l.p99, l.max)
         });
-        let bytes = self.bytes_per_second.map_or_else(String::new, |bytes| format!("  {:>6.1} MB/s", bytes / 1e6));
+        let bytes = self
+            .bytes_per_second
+            .map_or_else(String::new, |bytes| format!("  {:>6.1} MB/s", bytes / 1e6));
         format!(
-            "{name:>8}  {:>8.0} tasks/s  {:>6.2} s{latency}{bytes}  CPU µs/task: supervisor {:.1}, workers {:.1}, client {:.1}",
+            "{name:>8}  {:>8.0} tasks/s  {:>6.2} s{latency}{bytes}  CPU µs/task: supervisor {:.1}, \
+             workers {:.1}, client {:.1}",
             self.rate,
             self.seconds,
             each(self.cpu.supervisor),
@@ -87,7 +97,8 @@ impl Round {
     }
 }
 
-/// The round whose rate is in the middle. Whole rounds are compared, so that its figures belong together.
+/// The round whose rate is in the middle. Whole rounds are compared, so that its figures belong
+/// together.
 #[must_use]
 pub fn middle(rounds: &[Round]) -> Option<Round> {
     let mut sorted = rounds.to_vec();
@@ -112,7 +123,11 @@ impl Spread {
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Some(Self { median: *sorted.get(sorted.len() / 2)?, min: *sorted.first()?, max: *sorted.last()? })
+        Some(Self {
+            median: *sorted.get(sorted.len() / 2)?,
+            min: *sorted.first()?,
+            max: *sorted.last()?,
+        })
     }
 }
 
@@ -141,7 +156,9 @@ mod tests {
         (1..=100).for_each(|us| nanoseconds.record(us * 1000).expect("in range"));
         let latency = Latency::of(&nanoseconds);
         assert!(
-            (latency.p50 - 50.0).abs() < 0.1 && (latency.p99 - 99.0).abs() < 0.1 && latency.max >= 100.0,
+            (latency.p50 - 50.0).abs() < 0.1
+                && (latency.p99 - 99.0).abs() < 0.1
+                && latency.max >= 100.0,
             "{latency:?}"
         );
     }

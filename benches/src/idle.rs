@@ -57,7 +57,9 @@ pub fn measure(count: u32, time: Duration) -> anyhow::Result<Idle> {
     let ticks = CpuSeconds::now(&mut usage)?.since(&ticks);
     let percent = before.iter().zip(&after).map(|(before, after)| {
         // The time of a thread that ended goes with it.
-        let used = after.checked_sub(*before).context("failed to see an idle pool: a thread ended meanwhile")?;
+        let used = after
+            .checked_sub(*before)
+            .context("failed to see an idle pool: a thread ended meanwhile")?;
         Ok(used as f64 / 1e7 / seconds)
     });
     let percent: Vec<f64> = percent.collect::<anyhow::Result<_>>()?;
@@ -73,6 +75,8 @@ pub fn measure(count: u32, time: Duration) -> anyhow::Result<Idle> {
 
 fn run_times(pids: &[u32]) -> anyhow::Result<Vec<u64>> {
     pids.iter()
-        .map(|pid| nanoseconds_of(*pid).with_context(|| format!("failed to read process {pid}'s run time")))
+        .map(|pid| {
+            nanoseconds_of(*pid).with_context(|| format!("failed to read process {pid}'s run time"))
+        })
         .collect()
 }

@@ -1,9 +1,9 @@
 //! Instructions per task, counted by callgrind and compared with stored figures.
 //!
-//! A count is the same on a busy machine as on an idle one, which seconds are not. What it depends on is the toolchain: the
-//! compiler, and the C library whose allocator and copies are counted too. So both are stored beside the figures. Copies
-//! come in variants for different processors; the C library is told to use the plainest one, so that the figures hold on
-//! any machine.
+//! A count is the same on a busy machine as on an idle one, which seconds are not. What it depends
+//! on is the toolchain: the compiler, and the C library whose allocator and copies are counted too.
+//! So both are stored beside the figures. Copies come in variants for different processors; the C
+//! library is told to use the plainest one, so that the figures hold on any machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,11 +16,14 @@ use crate::scenarios::Scenario;
 
 /// By how much a figure may differ from the stored one.
 const MARGIN: f64 = 0.05;
-/// The same under another toolchain than the stored figures': enough for what a compiler changes, too little for a mistake in
-/// an algorithm.
+/// The same under another toolchain than the stored figures': enough for what a compiler changes,
+/// too little for a mistake in an algorithm.
 const FOREIGN_MARGIN: f64 = 0.25;
-/// One variant of the C library's copies for all processors, and one bound for those that go past the caches.
-const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-RTM,-AVX_Fast_Unaligned_Load:glibc.cpu.x86_non_temporal_threshold=0xc0000";
+/// One variant of the C library's copies for all processors, and one bound for those that go past
+/// the caches.
+const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-RTM,\
+    -AVX_Fast_Unaligned_Load:\
+    glibc.cpu.x86_non_temporal_threshold=0xc0000";
 
 /// Figures as they are stored.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -38,8 +41,10 @@ impl Stored {
     /// # Errors
     /// When it is not there or not in this shape.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("failed to read the figures in {}", path.display()))
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("failed to read the figures in {}", path.display()))
     }
 
     /// Writes the file.
@@ -60,7 +65,9 @@ impl Stored {
     /// What a figure counted with this toolchain means.
     #[must_use]
     pub fn judge(&self, toolchain: &str, scenario: &str, counted: f64) -> Judgement {
-        let Some(stored) = self.instructions_per_task.get(scenario) else { return Judgement::Unknown };
+        let Some(stored) = self.instructions_per_task.get(scenario) else {
+            return Judgement::Unknown;
+        };
         let change = counted / stored - 1.0;
         let margin = self.margin(toolchain);
         if change > margin {
@@ -78,7 +85,8 @@ impl Stored {
 pub enum Judgement {
     /// Within the margin.
     Same(f64),
-    /// Better by more than the margin: what was gained is worth storing, or else the next change may lose it unseen.
+    /// Better by more than the margin: what was gained is worth storing, or else the next change
+    /// may lose it unseen.
     Cheaper(f64),
     /// Worse by more than the margin.
     Dearer(f64),
@@ -101,7 +109,9 @@ impl std::fmt::Display for Judgement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Same(change) => write!(f, "{:+.1} %", change * 100.0),
-            Self::Cheaper(change) => write!(f, "{:+.1} %: better, store it with --store", change * 100.0),
+            Self::Cheaper(change) => {
+                write!(f, "{:+.1} %: better, store it with --store", change * 100.0)
+            }
             Self::Dearer(change) => write!(f, "{:+.1} %: WORSE", change * 100.0),
             Self::Unknown => f.write_str("no figure is stored; store one with --store"),
         }
@@ -123,12 +133,16 @@ pub fn toolchain() -> anyhow::Result<String> {
 }
 
 fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to run {command:?}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("failed to run {command:?}"))?;
     ensure!(output.status.success(), "failed to run {command:?}: {}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Instructions that one more task of the scenario takes. `program` does the work when it is told `run NAME TASKS`.
+/// Instructions that one more task of the scenario takes. `program` does the work when it is told
+/// `run NAME TASKS`.
 ///
 /// # Errors
 /// When valgrind is not there, or the work fails under it.
@@ -152,7 +166,11 @@ fn instructions(program: &Path, name: &str, tasks: u64) -> anyhow::Result<i64> {
         .output()
         .context("failed to start valgrind; it is the Debian package of that name")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "failed to run {name} under callgrind: {}\n{said}", output.status);
+    ensure!(
+        output.status.success(),
+        "failed to run {name} under callgrind: {}\n{said}",
+        output.status
+    );
     collected(&said)
 }
 
@@ -161,7 +179,11 @@ fn collected(said: &str) -> anyhow::Result<i64> {
     let Some(total) = said.lines().find_map(|line| line.split_once("Collected : ")) else {
         bail!("failed to find callgrind's total in what it said:\n{said}");
     };
-    total.1.trim().parse().with_context(|| format!("failed to read callgrind's total {:?}", total.1))
+    total
+        .1
+        .trim()
+        .parse()
+        .with_context(|| format!("failed to read callgrind's total {:?}", total.1))
 }
 
 #[cfg(test)]
@@ -169,7 +191,10 @@ mod tests {
     use super::*;
 
     fn stored() -> Stored {
-        Stored { toolchain: "this one".into(), instructions_per_task: BTreeMap::from([("core".into(), 1000.0)]) }
+        Stored {
+            toolchain: "this one".into(),
+            instructions_per_task: BTreeMap::from([("core".into(), 1000.0)]),
+        }
     }
 
     #[test]
@@ -196,7 +221,8 @@ mod tests {
 
     #[test]
     fn callgrinds_total_is_found_among_its_words() {
-        let said = "==7== Events    : Ir\n==7== Collected : 123456789\n==7== \n==7== I   refs:      123,456,789\n";
+        let said = "==7== Events    : Ir\n==7== Collected : 123456789\n==7== \n==7== I   \
+            refs:      123,456,789\n";
         assert_eq!(collected(said).ok(), Some(123_456_789));
         assert!(collected("valgrind: no such program").is_err());
     }

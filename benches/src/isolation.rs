@@ -1,5 +1,5 @@
-//! What confinement costs: the same tasks and the same starts under a level and under `off`, in turns, so that whatever else
-//! the machine does falls on both.
+//! What confinement costs: the same tasks and the same starts under a level and under `off`, in
+//! turns, so that whatever else the machine does falls on both.
 
 use anyhow::Context;
 use pool_supervisor::client::Connection;
@@ -65,7 +65,9 @@ impl Compared {
         let p50 = |side: &Side| side.round.latency_us.map_or(0.0, |latency| latency.p50);
         let row = |name: &str, side: &Side| {
             let (rate, p50, start) = (side.round.rate, p50(side), side.start_ms);
-            format!("{name:>10}  {rate:>9.0} tasks/s  p50 {p50:>7.0} µs  worker start {start:>6.1} ms\n")
+            format!(
+                "{name:>10}  {rate:>9.0} tasks/s  p50 {p50:>7.0} µs  worker start {start:>6.1} ms\n"
+            )
         };
         format!(
             "medians\n{}{}{:>10}  {:>8.1} % of the throughput  {:+.1} ms a start",
@@ -82,7 +84,8 @@ impl Plan {
     /// Measures; each round's line is said as it ends.
     ///
     /// # Errors
-    /// When a pool does not start, most likely because this machine cannot keep what the level promises; or a task fails.
+    /// When a pool does not start, most likely because this machine cannot keep what the level
+    /// promises; or a task fails.
     pub fn measure(&self, mut say: impl FnMut(String)) -> anyhow::Result<Compared> {
         let levels = [self.level, Isolation::Off];
         let rounds = self.throughput(levels, &mut say)?;
@@ -93,7 +96,11 @@ impl Plan {
         Ok(Compared::of(side(0)?, side(1)?))
     }
 
-    fn throughput(&self, levels: [Isolation; 2], say: &mut impl FnMut(String)) -> anyhow::Result<[Vec<Round>; 2]> {
+    fn throughput(
+        &self,
+        levels: [Isolation; 2],
+        say: &mut impl FnMut(String),
+    ) -> anyhow::Result<[Vec<Round>; 2]> {
         let sample = Workload::Warm.sample(0)?;
         // Both live all the time; the one that is not measured has nothing to do.
         let start = |isolation| Pool::start(&Setup { isolation, ..Setup::new(self.workers) });
@@ -127,12 +134,17 @@ mod tests {
 
     #[test]
     fn the_comparison_is_a_share_and_a_difference() {
-        let side =
-            |rate: f64, start_ms| Side { round: Round::new(100, 100.0 / rate, None, CpuSeconds::default()), start_ms };
+        let side = |rate: f64, start_ms| Side {
+            round: Round::new(100, 100.0 / rate, None, CpuSeconds::default()),
+            start_ms,
+        };
         let compared = Compared::of(side(95.0, 14.0), side(100.0, 10.0));
         assert!((compared.rate_ratio - 0.95).abs() < 1e-9);
         assert_eq!(compared.start_difference_ms, 4.0);
         let text = compared.lines("strict");
-        assert!(text.contains("95.0 % of the throughput") && text.contains("+4.0 ms a start"), "{text}");
+        assert!(
+            text.contains("95.0 % of the throughput") && text.contains("+4.0 ms a start"),
+            "{text}"
+        );
     }
 }

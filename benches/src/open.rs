@@ -1,7 +1,8 @@
 //! An open loop: tasks arrive at a fixed rate, whatever becomes of those before them.
 //!
-//! A task's time counts from when it should have been sent. A pool that stalls makes everybody behind it late, and a loop that
-//! counted from the real sending would measure only the one that it was waiting for.
+//! A task's time counts from when it should have been sent. A pool that stalls makes everybody
+//! behind it late, and a loop that counted from the real sending would measure only the one that it
+//! was waiting for.
 
 use std::time::{Duration, Instant};
 
@@ -37,12 +38,17 @@ impl Arrivals {
     }
 }
 
-/// Submits so many tasks when they are due, in turns over the connections, and says how it went. More than fit on their way are
-/// sent late, and count from when they were due.
+/// Submits so many tasks when they are due, in turns over the connections, and says how it went.
+/// More than fit on their way are sent late, and count from when they were due.
 ///
 /// # Errors
 /// When a connection is lost, or a task has another outcome than its result.
-pub fn round(clients: &mut Clients, tasks: u64, arrivals: Arrivals, usage: &mut Connection) -> anyhow::Result<Round> {
+pub fn round(
+    clients: &mut Clients,
+    tasks: u64,
+    arrivals: Arrivals,
+    usage: &mut Connection,
+) -> anyhow::Result<Round> {
     // The kernel rounds a wait up by 50 µs unless told otherwise, which would count as the pool's.
     prctl::set_timerslack(1).context("failed to ask for exact waits")?;
     clients.begin(tasks)?;
@@ -65,7 +71,8 @@ pub fn round(clients: &mut Clients, tasks: u64, arrivals: Arrivals, usage: &mut 
     }
     let seconds = start.elapsed().as_secs_f64();
     let cpu = CpuSeconds::now(usage)?.since(&before);
-    Ok(Round::new(tasks, seconds, Some(clients.latency()), cpu).with_bytes(clients.sample().bytes()))
+    Ok(Round::new(tasks, seconds, Some(clients.latency()), cpu)
+        .with_bytes(clients.sample().bytes()))
 }
 
 fn send_due(
@@ -75,9 +82,15 @@ fn send_due(
     arrivals: Arrivals,
 ) -> anyhow::Result<()> {
     let count = clients.count() as u64;
-    let touched = (numbers.start..numbers.end.min(numbers.start + count)).map(|number| (number % count) as usize);
+    let touched = (numbers.start..numbers.end.min(numbers.start + count))
+        .map(|number| (number % count) as usize);
     for number in numbers.clone() {
-        clients.submit((number % count) as usize, 1, start + arrivals.due(number), SubmitOptions::RUN)?;
+        clients.submit(
+            (number % count) as usize,
+            1,
+            start + arrivals.due(number),
+            SubmitOptions::RUN,
+        )?;
     }
     touched.into_iter().try_for_each(|client| clients.send(client))
 }
@@ -96,7 +109,11 @@ mod tests {
             for number in [1, 2, 10, 12_345] {
                 let due = arrivals.due(number);
                 assert_eq!(arrivals.count(due), number + 1, "{rate} a second, task {number}");
-                assert_eq!(arrivals.count(due - Duration::from_nanos(1)), number, "{rate} a second, task {number}");
+                assert_eq!(
+                    arrivals.count(due - Duration::from_nanos(1)),
+                    number,
+                    "{rate} a second, task {number}"
+                );
             }
         }
         assert_eq!(Arrivals { rate: 1000 }.due(1500), Duration::from_millis(1500));
@@ -110,7 +127,8 @@ mod tests {
         let mut usage = Connection::open(&socket, "test").expect("connected");
         let sample = Workload::Warm.sample(0).expect("a task");
         let mut clients = Clients::open(&socket, 3, &sample).expect("connected");
-        let round = round(&mut clients, 200, Arrivals { rate: 100_000 }, &mut usage).expect("42 is right");
+        let round =
+            round(&mut clients, 200, Arrivals { rate: 100_000 }, &mut usage).expect("42 is right");
         assert_eq!(round.tasks, 200);
     }
 }

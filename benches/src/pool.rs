@@ -76,8 +76,8 @@ pub enum Tenancy {
 }
 
 impl Setup {
-    /// The default configuration but for a fixed number of workers, none of which is replaced: a worker's start is not what most
-    /// measurements are of.
+    /// The default configuration but for a fixed number of workers, none of which is replaced: a
+    /// worker's start is not what most measurements are of.
     #[must_use]
     pub fn new(workers: u32) -> Self {
         let (isolation, tenancy) = (Isolation::Standard, Tenancy::Shared);
@@ -86,7 +86,8 @@ impl Setup {
 
     fn config(&self) -> Value {
         let most = if self.programs.is_empty() { self.workers } else { self.workers * 2 };
-        let allow: Vec<Value> = self.programs.iter().map(|program| json!({ "program": program })).collect();
+        let allow: Vec<Value> =
+            self.programs.iter().map(|program| json!({ "program": program })).collect();
         let mut config = json!({
             "pool": {
                 "minWorkers": self.workers,
@@ -142,7 +143,8 @@ impl Pool {
     pub fn start(setup: &Setup) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
         let path = folder.path().join("pool.json");
-        std::fs::write(&path, setup.config().to_string()).context("failed to write the configuration")?;
+        std::fs::write(&path, setup.config().to_string())
+            .context("failed to write the configuration")?;
         let socket = folder.path().join("pool.sock");
         let supervisor = program("pool-supervisor")?;
         let child = Command::new(&supervisor)
@@ -173,7 +175,8 @@ impl Pool {
         let deadline = Instant::now() + patience;
         loop {
             if let Self::Ours { child, .. } = self
-                && let Some(status) = child.try_wait().context("failed to look after the supervisor")?
+                && let Some(status) =
+                    child.try_wait().context("failed to look after the supervisor")?
             {
                 bail!("failed to start a supervisor: it ended with {status}");
             }
@@ -182,7 +185,9 @@ impl Pool {
                 Ok(false) | Err(ClientError::NoDaemon { .. }) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Ok(false) => bail!("failed to start a supervisor: its workers were not ready after {patience:?}"),
+                Ok(false) => bail!(
+                    "failed to start a supervisor: its workers were not ready after {patience:?}"
+                ),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -190,10 +195,14 @@ impl Pool {
 
     fn is_ready(&self, workers: u32) -> Result<bool, ClientError> {
         let mut connection = Connection::open(self.socket(), "load")?;
-        let Reply::Body(body) = connection.control(&ControlRequest::Ready)? else { return Ok(false) };
+        let Reply::Body(body) = connection.control(&ControlRequest::Ready)? else {
+            return Ok(false);
+        };
         let reply: ReadyReply = serde_json::from_slice(&body).map_err(ClientError::Reply)?;
         Ok(reply.ready
-            && crate::usage::workers(&mut connection)?.iter().filter(|w| w.state == "idle").count() as u32 >= workers)
+            && crate::usage::workers(&mut connection)?.iter().filter(|w| w.state == "idle").count()
+                as u32
+                >= workers)
     }
 }
 
@@ -221,15 +230,20 @@ pub fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// One of the project's programs: beside this one, in the release build beside this one's, or in `target/release` below the
-/// current folder. A build of this program for tests looks for the release first: what is measured is what is shipped.
+/// One of the project's programs: beside this one, in the release build beside this one's, or in
+/// `target/release` below the current folder. A build of this program for tests looks for the
+/// release first: what is measured is what is shipped.
 ///
 /// # Errors
 /// When it is in none of these; says where it was looked for.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let folder = own.parent().context("failed to find this program's own folder")?;
-    let mut places = [folder.join(name), folder.join("../release").join(name), Path::new("target/release").join(name)];
+    let mut places = [
+        folder.join(name),
+        folder.join("../release").join(name),
+        Path::new("target/release").join(name),
+    ];
     if cfg!(debug_assertions) {
         places.swap(0, 1);
     }
@@ -246,12 +260,22 @@ mod tests {
     #[test]
     fn a_setup_becomes_the_configuration_of_its_words() {
         let plain = Setup::new(3).config();
-        assert_eq!((&plain["pool"]["minWorkers"], &plain["pool"]["maxWorkers"]), (&json!(3), &json!(3)));
-        assert_eq!((&plain["isolation"], &plain["tenancy"]), (&json!("standard"), &json!("shared")));
+        assert_eq!(
+            (&plain["pool"]["minWorkers"], &plain["pool"]["maxWorkers"]),
+            (&json!(3), &json!(3))
+        );
+        assert_eq!(
+            (&plain["isolation"], &plain["tenancy"]),
+            (&json!("standard"), &json!("shared"))
+        );
         assert_eq!(plain["pool"].get("queueSize"), None);
-        let setup = Setup { tenancy: Tenancy::Task, recycle: 100, queue: Some(2_000_000), ..Setup::new(1) };
+        let setup =
+            Setup { tenancy: Tenancy::Task, recycle: 100, queue: Some(2_000_000), ..Setup::new(1) };
         let config = setup.config();
-        assert_eq!((&config["tenancy"], &config["pool"]["maxTasksPerWorker"]), (&json!("task"), &json!(100)));
+        assert_eq!(
+            (&config["tenancy"], &config["pool"]["maxTasksPerWorker"]),
+            (&json!("task"), &json!(100))
+        );
         assert_eq!(config["pool"]["queueSize"], json!(4_000_000), "of which one project gets half");
     }
 }

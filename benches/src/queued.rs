@@ -1,8 +1,8 @@
-//! What a long queue costs: the rate of submission on top of it, memory for each waiting task, and the rate at which tasks are
-//! chosen from it.
+//! What a long queue costs: the rate of submission on top of it, memory for each waiting task, and
+//! the rate at which tasks are chosen from it.
 //!
-//! A project whose limit is 0 is paused, so that its tasks wait. Two pools are compared, of which one has little waiting and the other has all; where it
-//! can be done they are measured in turns.
+//! A project whose limit is 0 is paused, so that its tasks wait. Two pools are compared, of which
+//! one has little waiting and the other has all; where it can be done they are measured in turns.
 
 use std::time::Instant;
 
@@ -36,7 +36,8 @@ pub struct Queued {
     pub empty_rate: f64,
     /// The supervisor's CPU time for each of these, in nanoseconds.
     pub empty_cpu_ns: f64,
-    /// Of submission from an empty queue until all of them wait, into memory that the supervisor has not used before.
+    /// Of submission from an empty queue until all of them wait, into memory that the supervisor
+    /// has not used before.
     pub fill_rate: f64,
     /// The supervisor's CPU time for each of these, in nanoseconds.
     pub fill_cpu_ns: f64,
@@ -131,7 +132,9 @@ impl Speed {
     fn middle(rounds: &[Self]) -> anyhow::Result<Self> {
         let median = |figure: fn(&Self) -> f64| {
             let figures: Vec<f64> = rounds.iter().map(figure).collect();
-            Spread::of(&figures).map(|spread| spread.median).context("failed to find the middle of no rounds")
+            Spread::of(&figures)
+                .map(|spread| spread.median)
+                .context("failed to find the middle of no rounds")
         };
         Ok(Self { rate: median(|round| round.rate)?, cpu_ns: median(|round| round.cpu_ns)? })
     }
@@ -163,13 +166,19 @@ impl Side {
     }
 
     fn pss(&self) -> anyhow::Result<u64> {
-        pss_of(self.control.welcome().pid).context("failed to read the supervisor's memory: it is another user's")
+        pss_of(self.control.welcome().pid)
+            .context("failed to read the supervisor's memory: it is another user's")
     }
 
     /// Does something with so many tasks, and says how fast it went.
-    fn timed(&mut self, tasks: u64, work: impl FnOnce(&mut Clients) -> anyhow::Result<()>) -> anyhow::Result<Speed> {
+    fn timed(
+        &mut self,
+        tasks: u64,
+        work: impl FnOnce(&mut Clients) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Speed> {
         let pid = self.control.welcome().pid;
-        let run_time = || nanoseconds_of_first_thread(pid).context("failed to read the supervisor's run time");
+        let run_time =
+            || nanoseconds_of_first_thread(pid).context("failed to read the supervisor's run time");
         let before = run_time()?;
         let start = Instant::now();
         work(&mut self.clients)?;

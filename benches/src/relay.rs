@@ -1,8 +1,9 @@
 //! The floor's processes: a relay between a client and its echoes, and an echo.
 //!
-//! What a pool cannot do without: two hops over sockets between three processes, one epoll thread in the middle that reads once and
-//! writes once for each peer in a turn, and frames whose ends it must find. No choice, no limits, no task. A frame is its own length, that of
-//! its reply (both of 4 bytes), its number (8 bytes), and filling.
+//! What a pool cannot do without: two hops over sockets between three processes, one epoll thread
+//! in the middle that reads once and writes once for each peer in a turn, and frames whose ends it
+//! must find. No choice, no limits, no task. A frame is its own length, that of its reply (both of
+//! 4 bytes), its number (8 bytes), and filling.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -29,7 +30,8 @@ const CLIENT: usize = 0;
 pub enum Answers {
     /// All that came in one read in one write: the least that is possible.
     Together,
-    /// Each in a write of its own, as who ends tasks one after the other and holds no result back must.
+    /// Each in a write of its own, as who ends tasks one after the other and holds no result back
+    /// must.
     OneByOne,
 }
 
@@ -53,7 +55,8 @@ pub fn put_header(frame: &mut [u8], len: usize, reply: usize, number: u64) {
 #[must_use]
 pub fn header(bytes: &[u8]) -> Option<(usize, usize, u64)> {
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
-    let length = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes")) as usize;
+    let length =
+        |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes")) as usize;
     Some((length(0), length(4), u64::from_le_bytes(header[8..].try_into().expect("eight bytes"))))
 }
 
@@ -61,17 +64,22 @@ pub fn header(bytes: &[u8]) -> Option<(usize, usize, u64)> {
 #[must_use]
 pub fn whole_frames(bytes: &[u8]) -> (usize, usize) {
     let (mut end, mut count) = (0, 0);
-    while let Some((len, _, _)) = header(&bytes[end..]).filter(|(len, _, _)| end + len <= bytes.len()) {
+    while let Some((len, _, _)) =
+        header(&bytes[end..]).filter(|(len, _, _)| end + len <= bytes.len())
+    {
         end += len;
         count += 1;
     }
     (end, count)
 }
 
-/// Turns the whole frames at the front into their replies, in place; they are never longer. Bytes of the requests and of the replies.
+/// Turns the whole frames at the front into their replies, in place; they are never longer. Bytes
+/// of the requests and of the replies.
 fn answer(bytes: &mut [u8]) -> (usize, usize) {
     let (mut read, mut written) = (0, 0);
-    while let Some((len, reply, number)) = header(&bytes[read..]).filter(|(len, _, _)| read + len <= bytes.len()) {
+    while let Some((len, reply, number)) =
+        header(&bytes[read..]).filter(|(len, _, _)| read + len <= bytes.len())
+    {
         if read != written {
             bytes.copy_within(read..read + reply, written);
         }
@@ -98,7 +106,9 @@ pub fn read_into(stream: &UnixStream, buffer: &mut Vec<u8>) -> anyhow::Result<bo
 
 /// A descriptor that was given as standard input.
 fn inherited() -> anyhow::Result<UnixStream> {
-    let owned = rustix::stdio::stdin().try_clone_to_owned().context("failed to take the inherited socket")?;
+    let owned = rustix::stdio::stdin()
+        .try_clone_to_owned()
+        .context("failed to take the inherited socket")?;
     Ok(UnixStream::from(owned))
 }
 
@@ -109,7 +119,8 @@ fn inherited() -> anyhow::Result<UnixStream> {
 pub fn start(mode: &str, manner: Manner, stdout: Stdio) -> anyhow::Result<(UnixStream, Child)> {
     let (ours, theirs) = UnixStream::pair().context("failed to make a socket pair")?;
     for end in [&ours, &theirs] {
-        sockopt::set_socket_send_buffer_size(end, SEND_BYTES).context("failed to widen a socket")?;
+        sockopt::set_socket_send_buffer_size(end, SEND_BYTES)
+            .context("failed to widen a socket")?;
     }
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let child = Command::new(own)
@@ -154,7 +165,8 @@ struct Peer {
     waits_for_room: bool,
 }
 
-/// A relay: starts its echoes, prints their process ids, and carries frames until standard input's socket ends.
+/// A relay: starts its echoes, prints their process ids, and carries frames until standard input's
+/// socket ends.
 ///
 /// # Errors
 /// When an echo does not start or goes away.
@@ -167,18 +179,32 @@ pub fn relay(manner: Manner) -> anyhow::Result<()> {
         echoes.push(child);
     }
     println!("{}", serde_json::to_string(&echoes.iter().map(Child::id).collect::<Vec<u32>>())?);
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("failed to make an epoll set")?;
+    let epoll =
+        epoll::create(epoll::CreateFlags::CLOEXEC).context("failed to make an epoll set")?;
     for (place, peer) in peers.iter().enumerate() {
-        epoll::add(&epoll, &peer.stream, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &peer.stream,
+            epoll::EventData::new_u64(place as u64),
+            epoll::EventFlags::IN,
+        )?;
     }
     let mut events = Vec::with_capacity(peers.len());
     while turn(&epoll, &mut events, &mut peers, manner.credit as usize)? {}
     drop(peers);
-    echoes.iter_mut().try_for_each(|echo| echo.wait().map(drop)).context("failed to wait for an echo")
+    echoes
+        .iter_mut()
+        .try_for_each(|echo| echo.wait().map(drop))
+        .context("failed to wait for an echo")
 }
 
 /// Whether the client is still there.
-fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer], credit: usize) -> anyhow::Result<bool> {
+fn turn(
+    epoll: &OwnedFd,
+    events: &mut Vec<epoll::Event>,
+    peers: &mut [Peer],
+    credit: usize,
+) -> anyhow::Result<bool> {
     events.clear();
     match epoll::wait(epoll, spare_capacity(events), None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -192,7 +218,11 @@ fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer], cre
         }
         let peer = &mut peers[place];
         if !read_into(&peer.stream, &mut peer.inbox)? {
-            return if place == CLIENT { Ok(false) } else { bail!("failed to relay: an echo went away") };
+            return if place == CLIENT {
+                Ok(false)
+            } else {
+                bail!("failed to relay: an echo went away")
+            };
         }
         carry(peers, place, credit);
     }
@@ -204,7 +234,8 @@ fn turn(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, peers: &mut [Peer], cre
     Ok(true)
 }
 
-/// Gives the whole frames that came from a peer to those they are for; what no echo has credit for stays.
+/// Gives the whole frames that came from a peer to those they are for; what no echo has credit for
+/// stays.
 fn carry(peers: &mut [Peer], from: usize, credit: usize) {
     let mut came = std::mem::take(&mut peers[from].inbox);
     let (bytes, frames) = whole_frames(&came);
@@ -222,7 +253,8 @@ fn carry(peers: &mut [Peer], from: usize, credit: usize) {
     peers[from].inbox = came;
 }
 
-/// Gives each frame to the echo that holds the fewest, as whoever wants all of them busy must. The bytes that found one.
+/// Gives each frame to the echo that holds the fewest, as whoever wants all of them busy must. The
+/// bytes that found one.
 fn deal(peers: &mut [Peer], frames: &[u8], credit: usize) -> usize {
     let mut dealt = 0;
     while let Some((len, _, _)) = header(&frames[dealt..]) {
@@ -244,13 +276,21 @@ fn idlest(peers: &[Peer]) -> usize {
 impl Peer {
     fn new(stream: UnixStream) -> anyhow::Result<Self> {
         stream.set_nonblocking(true).context("failed to prepare a socket")?;
-        Ok(Self { stream, inbox: Vec::new(), outbox: Vec::new(), written: 0, holds: 0, waits_for_room: false })
+        Ok(Self {
+            stream,
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            written: 0,
+            holds: 0,
+            waits_for_room: false,
+        })
     }
 
     /// Takes the first bytes of a buffer into the outbox.
     fn give(&mut self, came: &mut Vec<u8>, bytes: usize) {
         if self.outbox.is_empty() {
-            // The buffers change places, so that nothing but the beginning of a next frame is copied.
+            // The buffers change places, so that nothing but the beginning of a next frame is
+            // copied.
             self.outbox.extend_from_slice(&came[bytes..]);
             came.truncate(bytes);
             std::mem::swap(&mut self.outbox, came);
@@ -267,7 +307,8 @@ impl Peer {
         }
         match (&self.stream).write(&self.outbox[self.written..]) {
             Ok(written) => self.written += written,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error).context("failed to write to a peer"),
         }
         let done = self.written == self.outbox.len();
@@ -279,7 +320,8 @@ impl Peer {
             self.waits_for_room = !done;
             let out = if done { epoll::EventFlags::empty() } else { epoll::EventFlags::OUT };
             let data = epoll::EventData::new_u64(place as u64);
-            epoll::modify(epoll, &self.stream, data, epoll::EventFlags::IN | out).context("failed to watch a peer")?;
+            epoll::modify(epoll, &self.stream, data, epoll::EventFlags::IN | out)
+                .context("failed to watch a peer")?;
         }
         Ok(())
     }
@@ -314,7 +356,8 @@ mod tests {
     fn frames_end_where_they_say_and_a_cut_one_waits() {
         let two = [frame(40, 20, 1), frame(16, 16, 2)].concat();
         assert_eq!(whole_frames(&two), (56, 2));
-        for (cut, whole) in [(0, (0, 0)), (15, (0, 0)), (39, (0, 0)), (40, (40, 1)), (55, (40, 1))] {
+        for (cut, whole) in [(0, (0, 0)), (15, (0, 0)), (39, (0, 0)), (40, (40, 1)), (55, (40, 1))]
+        {
             assert_eq!(whole_frames(&two[..cut]), whole, "cut at {cut}");
         }
         assert_eq!(header(&two), Some((40, 20, 1)));
@@ -322,7 +365,8 @@ mod tests {
 
     #[test]
     fn replies_are_the_beginnings_of_their_requests() {
-        let mut bytes = [frame(40, 20, 1), frame(30, 30, 2), frame(50, 16, 3)[..49].to_vec()].concat();
+        let mut bytes =
+            [frame(40, 20, 1), frame(30, 30, 2), frame(50, 16, 3)[..49].to_vec()].concat();
         let (requests, replies) = answer(&mut bytes);
         assert_eq!((requests, replies), (70, 50));
         assert_eq!(header(&bytes), Some((20, 0, 1)));
@@ -336,9 +380,13 @@ mod tests {
         let peer = || Peer::new(UnixStream::pair().expect("a pair").0).expect("a peer");
         let mut peers = [peer(), peer(), peer()];
         let last = frame(20, 16, 4);
-        peers[CLIENT].inbox = [frame(20, 16, 1), frame(24, 16, 2), frame(20, 16, 3), last[..7].to_vec()].concat();
+        peers[CLIENT].inbox =
+            [frame(20, 16, 1), frame(24, 16, 2), frame(20, 16, 3), last[..7].to_vec()].concat();
         carry(&mut peers, CLIENT, 9);
-        assert_eq!((peers[1].outbox.len(), peers[1].holds, &peers[CLIENT].inbox[..]), (40, 2, &last[..7]));
+        assert_eq!(
+            (peers[1].outbox.len(), peers[1].holds, &peers[CLIENT].inbox[..]),
+            (40, 2, &last[..7])
+        );
         assert_eq!((peers[2].outbox.len(), peers[2].holds), (24, 1));
         peers[CLIENT].inbox = last;
         carry(&mut peers, CLIENT, 9);

@@ -1,7 +1,9 @@
-//! Work whose instructions are counted: the core's decisions and the frames, with nothing of the machine in them.
+//! Work whose instructions are counted: the core's decisions and the frames, with nothing of the
+//! machine in them.
 //!
-//! Each scenario first brings itself into its state, then does the same for every task; so the difference between two runs
-//! that differ in their number of tasks is what a task costs. Nothing here may depend on a clock, an address or chance.
+//! Each scenario first brings itself into its state, then does the same for every task; so the
+//! difference between two runs that differ in their number of tasks is what a task costs. Nothing
+//! here may depend on a clock, an address or chance.
 
 use std::hint::black_box;
 
@@ -35,7 +37,11 @@ pub struct Scenario {
 impl Scenario {
     /// All of them.
     pub const ALL: &'static [Self] = &[
-        Self { name: "core", tasks: 20_000, run: |tasks| Cycles::new(&Shape::default()).run(tasks) },
+        Self {
+            name: "core",
+            tasks: 20_000,
+            run: |tasks| Cycles::new(&Shape::default()).run(tasks),
+        },
         Self {
             name: "core-1000-projects",
             tasks: 20_000,
@@ -44,12 +50,16 @@ impl Scenario {
         Self {
             name: "core-priorities",
             tasks: 20_000,
-            run: |tasks| Cycles::new(&Shape { projects: 16, priorities: 11, ..Shape::default() }).run(tasks),
+            run: |tasks| {
+                Cycles::new(&Shape { projects: 16, priorities: 11, ..Shape::default() }).run(tasks)
+            },
         },
         Self {
             name: "core-100000-waiting",
             tasks: 20_000,
-            run: |tasks| Cycles::new(&Shape { projects: 16, window: 100_000, ..Shape::default() }).run(tasks),
+            run: |tasks| {
+                Cycles::new(&Shape { projects: 16, window: 100_000, ..Shape::default() }).run(tasks)
+            },
         },
         Self {
             name: "core-256-workers",
@@ -70,7 +80,8 @@ impl Scenario {
             name: "core-tenancy-project",
             tasks: 20_000,
             run: |tasks| {
-                Cycles::new(&Shape { projects: 4, tenancy: Tenancy::Project, ..Shape::default() }).run(tasks);
+                Cycles::new(&Shape { projects: 4, tenancy: Tenancy::Project, ..Shape::default() })
+                    .run(tasks);
             },
         },
         Self { name: "frames", tasks: 20_000, run: |tasks| frames(tasks, 1) },
@@ -103,7 +114,14 @@ struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { workers: 4, projects: 1, priorities: 1, window: 512, run_us: 10, tenancy: Tenancy::Shared }
+        Self {
+            workers: 4,
+            projects: 1,
+            priorities: 1,
+            window: 512,
+            run_us: 10,
+            tenancy: Tenancy::Shared,
+        }
     }
 }
 
@@ -146,10 +164,13 @@ impl Cycles {
         let mut core = Core::new(Time(0), shape.settings(), TaskId(1), Seeds::fixed(1));
         let mut actions = Vec::new();
         core.handle(Time(0), Event::Tick, &mut actions);
-        let spawned: Vec<WorkerId> = actions
-            .drain(..)
-            .filter_map(|action| if let Action::Spawn { worker, .. } = action { Some(worker) } else { None })
-            .collect();
+        let spawned: Vec<WorkerId> =
+            actions
+                .drain(..)
+                .filter_map(|action| {
+                    if let Action::Spawn { worker, .. } = action { Some(worker) } else { None }
+                })
+                .collect();
         for worker in spawned {
             core.handle(Time(1), Event::WorkerReady { worker }, &mut actions);
         }
@@ -201,7 +222,11 @@ impl Cycles {
         self.now_us += self.end.run_us * 8;
         for (worker, tasks) in std::mem::take(&mut self.returned) {
             self.assigned.retain(|(_, task, attempt)| !tasks.contains(&(*task, *attempt)));
-            self.core.handle(Time(self.now_us), Event::TasksReturned { worker, tasks: &tasks }, &mut self.actions);
+            self.core.handle(
+                Time(self.now_us),
+                Event::TasksReturned { worker, tasks: &tasks },
+                &mut self.actions,
+            );
         }
         for (worker, task, attempt) in std::mem::take(&mut self.assigned) {
             let event = Event::TaskDone { worker, task, attempt, end: self.end };
@@ -213,7 +238,9 @@ impl Cycles {
     fn perform(&mut self) {
         for action in self.actions.drain(..) {
             match action {
-                Action::Assign { worker, task, attempt, .. } => self.assigned.push((worker, task, attempt)),
+                Action::Assign { worker, task, attempt, .. } => {
+                    self.assigned.push((worker, task, attempt))
+                }
                 Action::TakeBack { worker, tasks } => self.returned.push((worker, tasks)),
                 Action::End { .. } => self.ended += 1,
                 _ => {}
@@ -326,7 +353,8 @@ fn sessions(tasks: u64) {
     let submit = frame_of(|out| frame::put(out, Kind::Submit, 1, &task_head(), BODY));
     let done = frame_of(|out| frame::put(out, Kind::Done, 1, &DONE, b"3"));
     let ready = ReadyHead { start_us: 1, layers: LayerSet::NONE };
-    let ready = frame_of(|out| frame::put(out, Kind::Ready, u64::from(version::CURRENT), &ready, b"{}"));
+    let ready =
+        frame_of(|out| frame::put(out, Kind::Ready, u64::from(version::CURRENT), &ready, b"{}"));
     let mut worker = WorkerSession::default();
     assert!(matches!(worker.hear(&ready), Ok(WorkerSays::Ready { .. })));
     for _ in 0..tasks {

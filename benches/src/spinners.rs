@@ -1,7 +1,8 @@
 //! Tasks of which some spin for ever: what their timeouts cost the others.
 //!
-//! The same tasks run twice on the same pool, once without the spinners. A spinner takes its timeout on one worker, which is then
-//! replaced; what the whole may take beyond that is [`ALLOWANCE`].
+//! The same tasks run twice on the same pool, once without the spinners. A spinner takes its
+//! timeout on one worker, which is then replaced; what the whole may take beyond that is
+//! [`ALLOWANCE`].
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,8 @@ impl Spun {
         self.seconds < self.bound_seconds
     }
 
-    /// What the spinners took beyond the plain run, in times of the least; below [`ALLOWANCE`] is within.
+    /// What the spinners took beyond the plain run, in times of the least; below [`ALLOWANCE`] is
+    /// within.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         (self.seconds - self.plain_seconds) / self.least_seconds
@@ -72,7 +74,12 @@ impl Mix {
     fn task(&self, number: u64) -> Task {
         let task = if self.spins(number) {
             let timeout = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
-            json!({"type": "execute-function", "fn": "()=>{for(;;);}", "args": [], "timeout": timeout})
+            json!({
+                "type": "execute-function",
+                "fn": "()=>{for(;;);}",
+                "args": [],
+                "timeout": timeout,
+            })
         } else {
             json!({"type": "execute-function", "fn": "n=>n+1", "args": [number]})
         };
@@ -87,15 +94,21 @@ impl Mix {
         let plain = |number: &u64| !self.spins(*number);
         // Compiled code and learned credit are part of a pool at work.
         self.round(connection, (0..self.tasks).filter(plain))?;
-        let (succeeded, _, plain_seconds) = self.round(connection, (0..self.tasks).filter(plain))?;
-        ensure!(succeeded == self.tasks - self.spinners(), "failed to run the tasks: {succeeded} succeeded");
+        let (succeeded, _, plain_seconds) =
+            self.round(connection, (0..self.tasks).filter(plain))?;
+        ensure!(
+            succeeded == self.tasks - self.spinners(),
+            "failed to run the tasks: {succeeded} succeeded"
+        );
         let (succeeded, timed_out, seconds) = self.round(connection, 0..self.tasks)?;
-        let least_seconds = self.spinners() as f64 * self.timeout.as_secs_f64() / f64::from(self.workers);
+        let least_seconds =
+            self.spinners() as f64 * self.timeout.as_secs_f64() / f64::from(self.workers);
         let bound_seconds = ALLOWANCE * least_seconds + plain_seconds;
         Ok(Spun { succeeded, timed_out, plain_seconds, seconds, least_seconds, bound_seconds })
     }
 
-    /// Submits the tasks all at once and checks each outcome. How many succeeded and timed out, and the seconds of it.
+    /// Submits the tasks all at once and checks each outcome. How many succeeded and timed out, and
+    /// the seconds of it.
     fn round(
         &self,
         connection: &mut Connection,
@@ -109,15 +122,22 @@ impl Mix {
         }
         let (mut succeeded, mut timed_out) = (0, 0);
         while let Some(outcome) = (!numbers.is_empty()).then(|| connection.receive()).transpose()? {
-            let Incoming::Outcome(outcome) = outcome else { bail!("failed to run a task: {outcome:?} came instead") };
+            let Incoming::Outcome(outcome) = outcome else {
+                bail!("failed to run a task: {outcome:?} came instead")
+            };
             let Some(number) = numbers.remove(&outcome.request) else {
                 bail!("failed to match {outcome:?} with a task")
             };
             match outcome.head()?.code {
-                None if !self.spins(number) && outcome.body == (number + 1).to_string().as_bytes() => succeeded += 1,
+                None if !self.spins(number)
+                    && outcome.body == (number + 1).to_string().as_bytes() =>
+                {
+                    succeeded += 1
+                }
                 Some(ErrorCode::Timeout) if self.spins(number) => timed_out += 1,
                 _ => {
-                    let shown = pool_protocol::render::outcome_json(&outcome.head()?, &outcome.body);
+                    let shown =
+                        pool_protocol::render::outcome_json(&outcome.head()?, &outcome.body);
                     bail!("failed to run task {number}: its outcome is {shown}");
                 }
             }
@@ -130,7 +150,8 @@ impl Mix {
 mod tests {
     use super::*;
 
-    const MIX: Mix = Mix { tasks: 1000, one_in: 20, timeout: Duration::from_millis(100), workers: 2 };
+    const MIX: Mix =
+        Mix { tasks: 1000, one_in: 20, timeout: Duration::from_millis(100), workers: 2 };
 
     #[test]
     fn one_in_twenty_spins() {

@@ -1,4 +1,5 @@
-//! From a worker's spawn to ready: under tenancy `task` each worker serves one, so that the next one is started.
+//! From a worker's spawn to ready: under tenancy `task` each worker serves one, so that the next
+//! one is started.
 //!
 //! Nothing else runs meanwhile, and the times are the supervisor's own, from its events.
 
@@ -14,7 +15,8 @@ use crate::pool::{Isolation, Pool, Setup, Tenancy};
 use crate::usage::CpuSeconds;
 use crate::workload::Workload;
 
-/// Starts at the beginning that are not counted: without a startup snapshot, from a cold file cache.
+/// Starts at the beginning that are not counted: without a startup snapshot, from a cold file
+/// cache.
 const WARM_UP: u32 = 3;
 /// For a replacement to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,10 +54,13 @@ pub fn measure(isolation: Isolation, count: u32) -> anyhow::Result<Starts> {
         replace(&mut workers, &mut events)?;
     }
     let before = CpuSeconds::now(&mut workers)?;
-    let starts = (0..count).map(|_| replace(&mut workers, &mut events)).collect::<anyhow::Result<Vec<f64>>>()?;
+    let starts = (0..count)
+        .map(|_| replace(&mut workers, &mut events))
+        .collect::<anyhow::Result<Vec<f64>>>()?;
     let cpu = CpuSeconds::now(&mut workers)?.since(&before);
     let each_ms = |seconds: f64| seconds * 1000.0 / f64::from(count);
-    let Spread { median, min, max } = Spread::of(&starts).context("failed to see a worker start")?;
+    let Spread { median, min, max } =
+        Spread::of(&starts).context("failed to see a worker start")?;
     Ok(Starts {
         median_ms: median,
         min_ms: min,
@@ -70,7 +75,9 @@ pub fn measure(isolation: Isolation, count: u32) -> anyhow::Result<Starts> {
 fn replace(connection: &mut Connection, events: &mut Events) -> anyhow::Result<f64> {
     let sample = Workload::Warm.sample(0)?;
     let request = connection.submit(sample.task(), SubmitOptions::RUN)?;
-    let Incoming::Outcome(outcome) = connection.receive()? else { bail!("failed to run a task: something else came") };
+    let Incoming::Outcome(outcome) = connection.receive()? else {
+        bail!("failed to run a task: something else came")
+    };
     ensure!(outcome.request == request, "failed to match an outcome with its task");
     sample.check(request, &outcome)?;
     let deadline = Instant::now() + PATIENCE;
@@ -99,7 +106,8 @@ impl Events {
         loop {
             match self.connection.receive()? {
                 Incoming::Event { body, .. } => {
-                    let event: EventJson<'_> = serde_json::from_slice(&body).context("failed to read an event")?;
+                    let event: EventJson<'_> =
+                        serde_json::from_slice(&body).context("failed to read an event")?;
                     self.last = event.seq;
                     starts.extend(event.duration.filter(|_| event.event == "worker-started"));
                 }

@@ -32,20 +32,31 @@ pub fn write_tasks(path: &Path, tasks: u64) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         for number in 1..=tasks {
-            writeln!(out, r#"{{"type":"execute-function","fn":"(a,b)=>a+b","args":[{number},1]}}"#)?;
+            writeln!(
+                out,
+                r#"{{"type":"execute-function","fn":"(a,b)=>a+b","args":[{number},1]}}"#
+            )?;
         }
         out.flush()
     };
     write().with_context(|| format!("failed to write the tasks to {}", path.display()))
 }
 
-/// Runs poolctl over the file and checks what it printed. CPU time of the pool is the caller's to add.
+/// Runs poolctl over the file and checks what it printed. CPU time of the pool is the caller's to
+/// add.
 ///
 /// # Errors
 /// When poolctl does not succeed, or one outcome is missing, doubled or wrong.
-pub fn run(socket: &Path, file: &Path, tasks: u64, window: u32, answerer: Answerer) -> anyhow::Result<Round> {
+pub fn run(
+    socket: &Path,
+    file: &Path,
+    tasks: u64,
+    window: u32,
+    answerer: Answerer,
+) -> anyhow::Result<Round> {
     let outcomes = file.with_extension("outcomes");
-    let out = File::create(&outcomes).with_context(|| format!("failed to make {}", outcomes.display()))?;
+    let out = File::create(&outcomes)
+        .with_context(|| format!("failed to make {}", outcomes.display()))?;
     let before = children_seconds()?;
     let start = Instant::now();
     let status = Command::new(program("poolctl")?)
@@ -68,7 +79,8 @@ pub fn run(socket: &Path, file: &Path, tasks: u64, window: u32, answerer: Answer
 /// CPU seconds of the children that have ended: poolctl, as the supervisor has not.
 fn children_seconds() -> anyhow::Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("failed to ask for CPU times")?;
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
@@ -85,10 +97,13 @@ fn check(path: &Path, tasks: u64, answerer: Answerer) -> anyhow::Result<()> {
     let mut count = 0;
     for line in BufReader::new(file).lines() {
         let text = line.with_context(|| format!("failed to read {}", path.display()))?;
-        let line: Line<'_> = serde_json::from_str(&text).with_context(|| format!("failed to read {text}"))?;
+        let line: Line<'_> =
+            serde_json::from_str(&text).with_context(|| format!("failed to read {text}"))?;
         count += 1;
         let right = match (answerer, line.result) {
-            (Answerer::Echo, result) => result.map(|n| n.to_string()).as_deref() == Some(echo::RESULT),
+            (Answerer::Echo, result) => {
+                result.map(|n| n.to_string()).as_deref() == Some(echo::RESULT)
+            }
             (Answerer::Pool, Some(sum @ 2..)) if sum <= tasks + 1 => {
                 !std::mem::replace(&mut seen[sum as usize - 2], true)
             }
@@ -118,9 +133,12 @@ mod tests {
         let good = |sum: u64| format!("{{\"status\":\"succeeded\",\"result\":{sum}}}\n");
         assert!(checked(&(good(3) + &good(2)), Answerer::Pool).is_ok());
         assert!(checked(&(good(42) + &good(42)), Answerer::Echo).is_ok());
-        for lines in
-            [good(2), good(2) + &good(2), good(2) + &good(4), good(2) + "{\"status\":\"failed\",\"error\":{}}\n"]
-        {
+        for lines in [
+            good(2),
+            good(2) + &good(2),
+            good(2) + &good(4),
+            good(2) + "{\"status\":\"failed\",\"error\":{}}\n",
+        ] {
             assert!(checked(&lines, Answerer::Pool).is_err(), "{lines}");
         }
         assert!(checked(&(good(42) + &good(2)), Answerer::Echo).is_err());

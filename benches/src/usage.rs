@@ -3,7 +3,8 @@
 use pool_protocol::control::{ControlRequest, WorkerRow};
 use pool_supervisor::client::{ClientError, Connection, Reply};
 
-/// `utime` and `stime` count in these; the kernel has told user space 100 a second on every architecture since 2.6.
+/// `utime` and `stime` count in these; the kernel has told user space 100 a second on every
+/// architecture since 2.6.
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// CPU seconds since the processes' start.
@@ -24,10 +25,17 @@ impl CpuSeconds {
     /// # Errors
     /// When the supervisor does not say who its workers are.
     pub fn now(connection: &mut Connection) -> Result<Self, ClientError> {
-        let living: f64 =
-            workers(connection)?.iter().filter_map(|w| of_process(w.pid)).map(|cpu| cpu.own + cpu.ended).sum();
+        let living: f64 = workers(connection)?
+            .iter()
+            .filter_map(|w| of_process(w.pid))
+            .map(|cpu| cpu.own + cpu.ended)
+            .sum();
         let supervisor = of_process(connection.welcome().pid).unwrap_or_default();
-        Ok(Self { supervisor: supervisor.own, workers: living + supervisor.ended, client: of_this_process() })
+        Ok(Self {
+            supervisor: supervisor.own,
+            workers: living + supervisor.ended,
+            client: of_this_process(),
+        })
     }
 
     /// What was used since.
@@ -73,20 +81,23 @@ pub fn of_this_process() -> f64 {
     of_process(std::process::id()).unwrap_or_default().own
 }
 
-/// Nanoseconds that a process's living threads have run: finer than ticks, of which an idle process may use none in a minute.
+/// Nanoseconds that a process's living threads have run: finer than ticks, of which an idle process
+/// may use none in a minute.
 #[must_use]
 pub fn nanoseconds_of(pid: u32) -> Option<u64> {
     let mut sum = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         // One that ended meanwhile is as if it had been asked later.
-        let Ok(text) = std::fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
+        let Ok(text) = std::fs::read_to_string(thread.ok()?.path().join("schedstat")) else {
+            continue;
+        };
         sum += from_schedstat(&text)?;
     }
     Some(sum)
 }
 
-/// Nanoseconds that a process's first thread has run: in a supervisor the one that does the work, while others may end, whose time
-/// goes with them.
+/// Nanoseconds that a process's first thread has run: in a supervisor the one that does the work,
+/// while others may end, whose time goes with them.
 #[must_use]
 pub fn nanoseconds_of_first_thread(pid: u32) -> Option<u64> {
     from_schedstat(&std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?)
@@ -100,7 +111,8 @@ fn from_schedstat(text: &str) -> Option<u64> {
 /// The name, which stands second and in parentheses, may hold blanks and parentheses of its own.
 fn from_stat(stat: &str) -> Option<Cpu> {
     let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut ticks = after_name.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+    let mut ticks =
+        after_name.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
     let mut both = || Some((ticks.next()? + ticks.next()?) as f64 / TICKS_A_SECOND);
     Some(Cpu { own: both()?, ended: both()? })
 }
@@ -123,7 +135,8 @@ mod tests {
         assert_eq!(from_schedstat(""), None);
         let own = std::process::id();
         assert!(
-            nanoseconds_of(own).is_some_and(|ns| ns > 0) && nanoseconds_of_first_thread(own).is_some_and(|ns| ns > 0)
+            nanoseconds_of(own).is_some_and(|ns| ns > 0)
+                && nanoseconds_of_first_thread(own).is_some_and(|ns| ns > 0)
         );
     }
 }

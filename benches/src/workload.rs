@@ -1,4 +1,5 @@
-//! What is run: tasks so small that the pool's own cost shows, and a few that cost something themselves.
+//! What is run: tasks so small that the pool's own cost shows, and a few that cost something
+//! themselves.
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -70,12 +71,26 @@ impl Workload {
     /// # Errors
     /// When this release has no such task.
     pub fn sample(self, size: usize) -> anyhow::Result<Sample> {
-        let code = |realm: &str, code: &str| json!({ "type": "execute-code", "realm": realm, "code": code });
-        let call = |source: &str, args: Value| json!({ "type": "execute-function", "fn": source, "args": args });
+        let code = |realm: &str, code: &str| {
+            json!({
+                "type": "execute-code",
+                "realm": realm,
+                "code": code,
+            })
+        };
+        let call = |source: &str, args: Value| {
+            json!({
+                "type": "execute-function",
+                "fn": source,
+                "args": args,
+            })
+        };
         let own = "0".repeat(DIGITS);
         let two = || Expected::Json(b"2".to_vec());
         let (task, expected) = match self {
-            Self::Warm => (call("({a,b})=>a+b", json!([{ "a": 40, "b": 2 }])), Expected::Json(b"42".to_vec())),
+            Self::Warm => {
+                (call("({a,b})=>a+b", json!([{ "a": 40, "b": 2 }])), Expected::Json(b"42".to_vec()))
+            }
             Self::Fresh => (code("fresh", "1+1"), two()),
             Self::Frozen => (code("frozen", "1+1"), two()),
             Self::CodeWarm => (code("warm", "1+1"), two()),
@@ -87,16 +102,17 @@ impl Workload {
                 let result = json!(text).to_string();
                 (call("(text)=>text", json!([text])), Expected::Json(result.into_bytes()))
             }
-            // The realm's only clock counts whole milliseconds, so that a loop ends up to one too early: every second one gets
-            // one more.
+            // The realm's only clock counts whole milliseconds, so that a loop ends up to one too
+            // early: every second one gets one more.
             Self::Burn => {
-                let source = "(ms,n)=>{const until=Date.now()+ms+n%2;while(Date.now()<until);return ms}";
+                let source =
+                    "(ms,n)=>{const until=Date.now()+ms+n%2;while(Date.now()<until);return ms}";
                 (call(source, json!([BURN_MS, own])), Expected::Burnt)
             }
             Self::Shell => (json!({ "type": "shell-command", "program": PROGRAM }), Expected::Exit),
         };
-        let task =
-            task::parse(task.to_string().as_bytes()).with_context(|| format!("failed to write a {self:?} task"))?;
+        let task = task::parse(task.to_string().as_bytes())
+            .with_context(|| format!("failed to write a {self:?} task"))?;
         let number_at = task.body.windows(DIGITS).position(|digits| digits == own.as_bytes());
         Ok(Sample { task, number_at, projects: Vec::new(), expected })
     }
@@ -118,8 +134,11 @@ impl Sample {
     /// Tasks of so many projects in turn, instead of one's.
     #[must_use]
     pub fn of_projects(mut self, count: u32) -> Self {
-        self.projects =
-            if count > 1 { (0..count).map(|number| format!("project-{number}")).collect() } else { Vec::new() };
+        self.projects = if count > 1 {
+            (0..count).map(|number| format!("project-{number}")).collect()
+        } else {
+            Vec::new()
+        };
         self
     }
 
@@ -178,12 +197,18 @@ impl Expected {
     fn is(&self, number: u64, result: &[u8], receipt: &Receipt) -> bool {
         match self {
             Self::Json(json) => result == json,
-            Self::Next => std::str::from_utf8(result).is_ok_and(|text| text.parse() == Ok(number + 1)),
+            Self::Next => {
+                std::str::from_utf8(result).is_ok_and(|text| text.parse() == Ok(number + 1))
+            }
             Self::Burnt => {
                 let least_us = (BURN_MS - 1) * 1000;
-                result == BURN_MS.to_string().as_bytes() && receipt.run_us >= least_us && receipt.cpu_us > 0
+                result == BURN_MS.to_string().as_bytes()
+                    && receipt.run_us >= least_us
+                    && receipt.cpu_us > 0
             }
-            Self::Exit => serde_json::from_slice::<Value>(result).is_ok_and(|report| report["exitCode"] == 0),
+            Self::Exit => {
+                serde_json::from_slice::<Value>(result).is_ok_and(|report| report["exitCode"] == 0)
+            }
         }
     }
 }
@@ -221,9 +246,17 @@ mod tests {
 
     #[test]
     fn only_the_tasks_own_result_is_right() {
-        assert!(Expected::Next.is(41, b"42", &receipt(1)) && !Expected::Next.is(42, b"42", &receipt(1)));
-        assert!(Expected::Burnt.is(0, b"5", &receipt(4500)) && !Expected::Burnt.is(0, b"5", &receipt(900)));
+        assert!(
+            Expected::Next.is(41, b"42", &receipt(1)) && !Expected::Next.is(42, b"42", &receipt(1))
+        );
+        assert!(
+            Expected::Burnt.is(0, b"5", &receipt(4500))
+                && !Expected::Burnt.is(0, b"5", &receipt(900))
+        );
         assert!(Expected::Exit.is(0, br#"{"exitCode":0}"#, &receipt(1)));
-        assert!(!Expected::Exit.is(0, br#"{"exitCode":1}"#, &receipt(1)) && !Expected::Exit.is(0, b"{}", &receipt(1)));
+        assert!(
+            !Expected::Exit.is(0, br#"{"exitCode":1}"#, &receipt(1))
+                && !Expected::Exit.is(0, b"{}", &receipt(1))
+        );
     }
 }

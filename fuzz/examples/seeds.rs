@@ -1,4 +1,5 @@
-//! Writes the seeds that are bytes of the wire, anew: `cargo run -p pool-fuzz --example seeds`, after the wire has changed.
+//! Writes the seeds that are bytes of the wire, anew: `cargo run -p pool-fuzz --example seeds`,
+//! after the wire has changed.
 
 use std::path::Path;
 
@@ -8,7 +9,9 @@ use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{OnDisconnect, parse};
 use pool_protocol::version;
-use pool_protocol::worker::{CancelHead, DoneHead, HeartbeatHead, LastWordsHead, ReadyHead, TaskList};
+use pool_protocol::worker::{
+    CancelHead, DoneHead, HeartbeatHead, LastWordsHead, ReadyHead, TaskList,
+};
 
 const TASKS: &[(&str, &str)] = &[
     ("submit", r#"{"type":"execute-code","code":"return 1","priority":3,"tag":"t"}"#),
@@ -32,7 +35,13 @@ fn main() -> std::io::Result<()> {
         let task = parse(json.as_bytes()).expect("written above");
         write("control", name, &[], |out| {
             frame::put(out, Kind::Hello, current, &HelloHead { program: "seed" }, &[]);
-            frame::put(out, Kind::Submit, 1, &task.head(0, OnDisconnect::Cancel, true, true), &task.body);
+            frame::put(
+                out,
+                Kind::Submit,
+                1,
+                &task.head(0, OnDisconnect::Cancel, true, true),
+                &task.body,
+            );
             frame::put_plain(out, Kind::CancelSubmitted, 1, &[]);
         })?;
     }
@@ -49,10 +58,18 @@ fn main() -> std::io::Result<()> {
             frame::put(out, Kind::Control, 2, &request, &[]);
         }
     })?;
-    write("control", "too-early", &[], |out| frame::put(out, Kind::Control, 1, &ControlRequest::Drain, &[]))?;
+    write("control", "too-early", &[], |out| {
+        frame::put(out, Kind::Control, 1, &ControlRequest::Drain, &[])
+    })?;
     // In pieces of 7 bytes, with bodies of up to 300; then one at a time, with no body at all.
     write("frame", "worker", &[7, 2], |out| {
-        frame::put(out, Kind::Ready, current, &ReadyHead { start_us: 900, layers: LayerSet::NONE }, b"{}");
+        frame::put(
+            out,
+            Kind::Ready,
+            current,
+            &ReadyHead { start_us: 900, layers: LayerSet::NONE },
+            b"{}",
+        );
         let head = DoneHead {
             attempt: 1,
             code: Some(ErrorCode::JsException),
@@ -67,7 +84,13 @@ fn main() -> std::io::Result<()> {
         frame::put(out, Kind::Done, 1 << 40, &head, b"nullline");
         frame::put(out, Kind::Heartbeat, 0, &HeartbeatHead { rss_bytes: 1 << 20, cpu_us: 9 }, &[]);
         frame::put(out, Kind::Returned, 0, &TaskList { tasks: vec![(1, 1), (2, 300)] }, &[]);
-        frame::put(out, Kind::LastWords, 0, &LastWordsHead { cause: Cause::JsHeap, detail: "full" }, &[]);
+        frame::put(
+            out,
+            Kind::LastWords,
+            0,
+            &LastWordsHead { cause: Cause::JsHeap, detail: "full" },
+            &[],
+        );
     })?;
     write("frame", "supervisor", &[1, 0], |out| {
         frame::put(out, Kind::Cancel, 5, &CancelHead { attempt: 2, code: ErrorCode::Timeout }, &[]);
@@ -80,7 +103,12 @@ fn main() -> std::io::Result<()> {
     })
 }
 
-fn write(target: &str, name: &str, start: &[u8], put: impl FnOnce(&mut Vec<u8>)) -> std::io::Result<()> {
+fn write(
+    target: &str,
+    name: &str,
+    start: &[u8],
+    put: impl FnOnce(&mut Vec<u8>),
+) -> std::io::Result<()> {
     let mut bytes = start.to_vec();
     let mut wire = Vec::new();
     put(&mut wire);

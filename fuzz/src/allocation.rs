@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// Bytes that live, and the most that lived since the last [`peak_during`] began. A thread may free what another made.
+    /// Bytes that live, and the most that lived since the last [`peak_during`] began. A thread may
+    /// free what another made.
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
@@ -30,8 +31,8 @@ const fn size(layout: &Layout) -> isize {
 }
 
 #[expect(unsafe_code, reason = "an allocator can be given only so")]
-// SAFETY: every call goes on to the system's allocator unchanged; the counters own no memory and never allocate, being
-// constant-initialised cells without a destructor.
+// SAFETY: every call goes on to the system's allocator unchanged; the counters own no memory and
+// never allocate, being constant-initialised cells without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(size(&layout));

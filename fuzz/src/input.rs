@@ -1,6 +1,7 @@
 //! Inputs read as scripts: letters that stand for steps, and numbers behind them.
 //!
-//! A script is made to be written by hand as well as by an engine: `s0 d1` is a script, and so is every other sequence of bytes.
+//! A script is made to be written by hand as well as by an engine: `s0 d1` is a script, and so is
+//! every other sequence of bytes.
 
 /// What is left of a script. At its end everything is zero.
 #[derive(Clone, Debug)]
@@ -20,7 +21,8 @@ impl<'a> Script<'a> {
         *first
     }
 
-    /// The next step: a letter of `steps`, or one of them that stands for the byte. Spaces and line ends separate.
+    /// The next step: a letter of `steps`, or one of them that stands for the byte. Spaces and line
+    /// ends separate.
     pub fn step(&mut self, steps: &[u8]) -> Option<u8> {
         while let Some((b' ' | b'\n', rest)) = self.0.split_first() {
             self.0 = rest;

@@ -1,4 +1,5 @@
-//! Every input of the corpora, in an ordinary test run: seeds, which show what a target is about, and what was once a finding.
+//! Every input of the corpora, in an ordinary test run: seeds, which show what a target is about,
+//! and what was once a finding.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,8 @@ use pool_fuzz::targets::{ALL, Target};
 fn inputs(folder: &str, target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
     let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("the folder is read").path()).collect();
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.expect("the folder is read").path()).collect();
     files.sort();
     files
 }

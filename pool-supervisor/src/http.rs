@@ -1,8 +1,8 @@
 //! The HTTP API: a side room with one thread, which is a client of the supervisor like any other.
 //!
-//! Owns the listeners, the HTTP connections and one connection to the supervisor's owner thread, over which all requests
-//! go. It must not touch the pool's state, and nothing that an HTTP client does may hold up the owner thread: that one
-//! sees a single well-behaved client that always reads.
+//! Owns the listeners, the HTTP connections and one connection to the supervisor's owner thread,
+//! over which all requests go. It must not touch the pool's state, and nothing that an HTTP client
+//! does may hold up the owner thread: that one sees a single well-behaved client that always reads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +34,8 @@ pub use routes::ROUTES;
 use places::Places;
 use serve::{Listener, Serving};
 
-/// What requests in progress get when the room closes; their answers are made already, or never come.
+/// What requests in progress get when the room closes; their answers are made already, or never
+/// come.
 const GRACE: Duration = Duration::from_millis(500);
 /// What the room gets to close.
 const STOP_TIME: Duration = Duration::from_secs(2);
@@ -55,14 +56,16 @@ pub struct HttpOptions {
 /// How long the API waits for what a client owes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// A request's header, from the connection's start or the last answer on; and silence after the last answer of a
-    /// connection, until the client closes it.
+    /// A request's header, from the connection's start or the last answer on; and silence after the
+    /// last answer of a connection, until the client closes it.
     pub header: Duration,
-    /// A request's body, all of it; and what a client sends after the last answer of its connection.
+    /// A request's body, all of it; and what a client sends after the last answer of its
+    /// connection.
     pub body: Duration,
     /// Taking what is written to it.
     pub stalled_write: Duration,
-    /// Not the client's: between two comments on an event stream that is quiet, so that a dead connection is noticed.
+    /// Not the client's: between two comments on an event stream that is quiet, so that a dead
+    /// connection is noticed.
     pub keepalive: Duration,
 }
 
@@ -78,7 +81,8 @@ impl Default for Patience {
 pub enum HttpError {
     /// The address is taken or not ours.
     #[error(
-        "failed to listen on {address} for the HTTP API: {reason}; name another with http.listen or --http, or \"off\""
+        "failed to listen on {address} for the HTTP API: {reason}; name another with http.listen \
+         or --http, or \"off\""
     )]
     Listen {
         /// The address.
@@ -87,7 +91,10 @@ pub enum HttpError {
         reason: io::Error,
     },
     /// The Unix socket cannot be made.
-    #[error("failed to listen on {path} for the HTTP API: {reason}; name another with http.socket, or \"off\"")]
+    #[error(
+        "failed to listen on {path} for the HTTP API: {reason}; name another with http.socket, \
+         or \"off\""
+    )]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -101,7 +108,10 @@ pub enum HttpError {
         path: PathBuf,
     },
     /// What is there is no socket.
-    #[error("failed to listen on {path} for the HTTP API: there is a file that is no socket; move it away")]
+    #[error(
+        "failed to listen on {path} for the HTTP API: there is a file that is no socket; move it \
+         away"
+    )]
     NoSocket {
         /// Its path.
         path: PathBuf,
@@ -127,7 +137,8 @@ pub struct HttpHandle {
 }
 
 impl HttpHandle {
-    /// Closes the room: what the supervisor has answered by now is passed on, everything else is told that it is over.
+    /// Closes the room: what the supervisor has answered by now is passed on, everything else is
+    /// told that it is over.
     pub fn stop(mut self) {
         self.close();
     }
@@ -153,7 +164,8 @@ impl Drop for HttpHandle {
     }
 }
 
-/// Opens the room. `stream` is connected to the supervisor, which need not have read anything from it yet.
+/// Opens the room. `stream` is connected to the supervisor, which need not have read anything from
+/// it yet.
 ///
 /// # Errors
 /// [`HttpError`]; nothing runs then, and no file is left.
@@ -165,16 +177,25 @@ pub fn start(options: HttpOptions, stream: UnixStream) -> Result<HttpHandle, Htt
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(options: HttpOptions, patience: Patience, stream: UnixStream) -> Result<HttpHandle, HttpError> {
+pub fn start_with(
+    options: HttpOptions,
+    patience: Patience,
+    stream: UnixStream,
+) -> Result<HttpHandle, HttpError> {
     let failed = |reason| HttpError::Start { reason };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(failed)?;
     let in_runtime = runtime.enter();
     stream.set_nonblocking(true).map_err(failed)?;
     let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
     let mut listeners = Vec::new();
     let mut addr = None;
     if let Some(address) = options.listen {
-        let (listener, bound) = bind_tcp(address).map_err(|reason| HttpError::Listen { address, reason })?;
+        let (listener, bound) =
+            bind_tcp(address).map_err(|reason| HttpError::Listen { address, reason })?;
         addr = Some(bound);
         listeners.push(listener);
     }
@@ -185,9 +206,20 @@ pub fn start_with(options: HttpOptions, patience: Patience, stream: UnixStream) 
     let (stop, stopped) = oneshot::channel();
     let (ending, ended) = mpsc::channel();
     // Made before the thread: were it not to start, dropping this removes the socket's file.
-    let mut handle =
-        HttpHandle { addr, stop: Some(stop), ended, thread: None, socket_file: options.unix_socket.clone() };
-    let room = Room { listeners, stream, key: options.key.into(), body_bytes: options.body_bytes, patience };
+    let mut handle = HttpHandle {
+        addr,
+        stop: Some(stop),
+        ended,
+        thread: None,
+        socket_file: options.unix_socket.clone(),
+    };
+    let room = Room {
+        listeners,
+        stream,
+        key: options.key.into(),
+        body_bytes: options.body_bytes,
+        patience,
+    };
     let run = move || {
         room.run(runtime, stopped);
         drop(ending);
@@ -204,13 +236,18 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     Ok((Listener::Tcp(tokio::net::TcpListener::from_std(listener)?), bound))
 }
 
-/// A socket that nobody listens on is what a killed supervisor left; anything else is not ours to remove.
+/// A socket that nobody listens on is what a killed supervisor left; anything else is not ours to
+/// remove.
 fn bind_unix(path: &Path) -> Result<Listener, HttpError> {
     let failed = |reason| HttpError::Socket { path: path.to_owned(), reason };
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(HttpError::NoSocket { path: path.to_owned() }),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(HttpError::NoSocket { path: path.to_owned() });
+        }
         Ok(_) => match UnixStream::connect(path) {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(failed)?,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(failed)?
+            }
             Ok(_) => return Err(HttpError::SocketTaken { path: path.to_owned() }),
             Err(e) => return Err(failed(e)),
         },
@@ -220,7 +257,10 @@ fn bind_unix(path: &Path) -> Result<Listener, HttpError> {
     let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Listener::Unix(tokio::net::UnixListener::from_std(listener).map_err(failed)?, path.to_owned()))
+    Ok(Listener::Unix(
+        tokio::net::UnixListener::from_std(listener).map_err(failed)?,
+        path.to_owned(),
+    ))
 }
 
 /// What the thread owns.
@@ -235,7 +275,8 @@ struct Room {
 impl Room {
     fn run(self, runtime: Runtime, stopped: oneshot::Receiver<()>) {
         runtime.block_on(self.serve(stopped));
-        // Whatever still runs is not worth waiting for: all of it is asynchronous and ends where it waits.
+        // Whatever still runs is not worth waiting for: all of it is asynchronous and ends where it
+        // waits.
         runtime.shutdown_background();
     }
 
@@ -249,8 +290,11 @@ impl Room {
             gathered: Arc::new(Semaphore::new(tasks::ALL_REPLIES_KIB)),
             keepalive: self.patience.keepalive,
         };
-        let serving =
-            Serving { router: routes::router(gateway, self.key), patience: self.patience, closing: closing.clone() };
+        let serving = Serving {
+            router: routes::router(gateway, self.key),
+            patience: self.patience,
+            closing: closing.clone(),
+        };
         let mut free = Vec::new();
         for listener in self.listeners {
             let places = Places::new();

@@ -1,4 +1,5 @@
-//! The supervisor daemon and its command line, as a library that both programs are thin wrappers of.
+//! The supervisor daemon and its command line, as a library that both programs are thin wrappers
+//! of.
 
 pub mod cli;
 pub mod client;

@@ -1,8 +1,9 @@
 //! Who is at the other end of a local socket.
 //!
-//! Programs of tasks run as the user who owns the sockets, so neither a socket's mode nor the peer's
-//! user keeps them out. What tells them apart is the process tree: this process and its workers adopt
-//! whoever loses its parent, so a program descends from this process for as long as it lives.
+//! Programs of tasks run as the user who owns the sockets, so neither a socket's mode nor the
+//! peer's user keeps them out. What tells them apart is the process tree: this process and its
+//! workers adopt whoever loses its parent, so a program descends from this process for as long as
+//! it lives.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -51,8 +52,8 @@ pub(crate) fn program(stream: &impl AsFd) -> Option<Stranger> {
         Err(error) => return Some(Stranger::Unknown(error)),
     };
     let own = std::process::id().cast_signed();
-    // Processes outside of our process namespace have the number 0, and ours are all within it. Another
-    // user's is none of ours: no program becomes somebody else unless we are root.
+    // Processes outside of our process namespace have the number 0, and ours are all within it.
+    // Another user's is none of ours: no program becomes somebody else unless we are root.
     let is_elsewhere = peer.pid() == 0 || peer.pid() == own;
     let own_uid = nix::unistd::geteuid();
     if is_elsewhere || (!own_uid.is_root() && peer.uid() != own_uid.as_raw()) {
@@ -88,13 +89,14 @@ fn descends(pid: i32, from: i32) -> Option<bool> {
                 return Some(parent == from);
             }
             let above = parent_of(parent);
-            // INVARIANT: asked again, after the parent was looked at. A process whose parent has died has
-            // another one, and the number of the dead may be a stranger's.
+            // INVARIANT: asked again, after the parent was looked at. A process whose parent has
+            // died has another one, and the number of the dead may be a stranger's.
             if parent_of(child) != Some(parent) {
                 continue 'look;
             }
-            // It is there and cannot be seen, because `/proc` hides it. Whoever may be signalled is of our
-            // user and may be a program that does not want to be seen; another user's is none of ours.
+            // It is there and cannot be seen, because `/proc` hides it. Whoever may be signalled is
+            // of our user and may be a program that does not want to be seen; another user's is
+            // none of ours.
             let Some(above) = above else { return Some(may_be_ours(parent)) };
             (child, parent) = (parent, above);
         }
@@ -109,10 +111,13 @@ fn parent_of(pid: i32) -> Option<i32> {
 }
 
 fn may_be_ours(pid: i32) -> bool {
-    let Some(Ok(pidfd)) = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return true };
+    let Some(Ok(pidfd)) = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        return true;
+    };
     #[expect(unsafe_code, reason = "no library sends the signal 0, which only asks")]
     // SAFETY: numbers, and a null pointer that the call allows.
-    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, 0_usize, 0) };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, 0_usize, 0) };
     answer == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
 }
 
@@ -194,7 +199,11 @@ mod tests {
         assert_eq!(stranger(&listener.accept().expect("connected").0), None);
         drop((own, child.stdin.take()));
         child.wait().expect("it ends");
-        assert_eq!(stranger(&stream), Some(Stranger::Gone(pid)), "the connection outlives who made it");
+        assert_eq!(
+            stranger(&stream),
+            Some(Stranger::Gone(pid)),
+            "the connection outlives who made it"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read};
 use rustix::net::sockopt;
 
-/// Bytes that a socket takes before its writer waits. With less a large body wakes its reader and its writer for every piece of
-/// it. The kernel gives less where `net.core.wmem_max` says so.
+/// Bytes that a socket takes before its writer waits. With less a large body wakes its reader and
+/// its writer for every piece of it. The kernel gives less where `net.core.wmem_max` says so.
 const SEND_BYTES: usize = 2 * 1024 * 1024;
 
 /// Lets the socket take a large body at once.
@@ -17,8 +17,13 @@ pub(crate) fn widen(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_send_buffer_size(socket, SEND_BYTES)?)
 }
 
-/// Reads once: the rest of a large frame to where it stays, small frames through the scratch. How many bytes; 0 at the end.
-pub(crate) fn read_into(socket: impl AsFd, buffer: &mut FrameBuffer, scratch: &mut [u8]) -> Result<usize, Errno> {
+/// Reads once: the rest of a large frame to where it stays, small frames through the scratch. How
+/// many bytes; 0 at the end.
+pub(crate) fn read_into(
+    socket: impl AsFd,
+    buffer: &mut FrameBuffer,
+    scratch: &mut [u8],
+) -> Result<usize, Errno> {
     loop {
         let n = match buffer.room() {
             Some(room) => read(&socket, spare_capacity(room)),

@@ -11,8 +11,9 @@ pub(crate) struct ThreadClock(ClockId);
 impl ThreadClock {
     /// The calling thread's, readable from any thread of this process.
     pub(crate) fn current() -> Self {
-        // The kernel's encoding of "the scheduler's clock of the thread with this id", which libc makes for
-        // pthread_getcpuclockid too: the id's complement, then 4 for a thread and 2 for the scheduler's clock.
+        // The kernel's encoding of "the scheduler's clock of the thread with this id", which libc
+        // makes for pthread_getcpuclockid too: the id's complement, then 4 for a thread and 2 for
+        // the scheduler's clock.
         let tid = nix::unistd::gettid().as_raw();
         Self(ClockId::from_raw((!tid << 3) | 4 | 2))
     }
@@ -34,8 +35,9 @@ fn read(clock: ClockId) -> Duration {
 
 /// CPU time of tasks on one thread, without a system call for each.
 ///
-/// A thread cannot use more CPU time than passes. So a short task's wall time stands for its CPU time, and a long one's
-/// is what the clock says has been used since it was last asked, less the short tasks in between.
+/// A thread cannot use more CPU time than passes. So a short task's wall time stands for its CPU
+/// time, and a long one's is what the clock says has been used since it was last asked, less the
+/// short tasks in between.
 #[derive(Debug)]
 pub(crate) struct Meter {
     clock: ThreadClock,
@@ -87,7 +89,8 @@ mod tests {
     fn another_thread_reads_this_threads_clock() {
         let clock = ThreadClock::current();
         burn(Duration::from_millis(20));
-        let (seen, own) = std::thread::spawn(move || (clock.now(), ThreadClock::current().now())).join().unwrap();
+        let (seen, own) =
+            std::thread::spawn(move || (clock.now(), ThreadClock::current().now())).join().unwrap();
         assert!(seen > own, "{seen:?} is the burning thread's, {own:?} the fresh one's");
     }
 

@@ -92,7 +92,8 @@ fn loader(file: &File, start: &[u8]) -> Option<PathBuf> {
     if !start.starts_with(b"\x7fELF\x02") {
         return None;
     }
-    let (table, entry, count) = (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
+    let (table, entry, count) =
+        (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
     for at in 0..count {
         let mut header = [0; 56];
         file.read_exact_at(&mut header, table.checked_add(at * entry)?).ok()?;
@@ -146,7 +147,9 @@ mod tests {
         for bytes in [&b"\0asm"[..], b"MZ\x90\0", b"PK\x03\x04\0"] {
             assert_eq!(kind(bytes), Kind::Other, "{bytes:?}");
         }
-        for bytes in [&b"\x7fELF\x02"[..], b"\x7fELF\x01\x01", &[b"\x7fELF\x02", &[0xff; 80][..]].concat()] {
+        for bytes in
+            [&b"\x7fELF\x02"[..], b"\x7fELF\x01\x01", &[b"\x7fELF\x02", &[0xff; 80][..]].concat()]
+        {
             assert_eq!(kind(bytes), Kind::Elf { loader: None }, "{bytes:?}");
         }
         assert_eq!(Kind::at(Path::new("/no/such/file")), Kind::Unread);

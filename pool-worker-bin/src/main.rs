@@ -59,7 +59,8 @@ fn serve(started: std::time::Instant, lane: Lane, parent: Option<u32>) -> i32 {
     finish(run::serve(socket, started, lane, parent))
 }
 
-/// Writes a line to standard error. Not `eprintln!`, which panics where nobody reads: that would abort.
+/// Writes a line to standard error. Not `eprintln!`, which panics where nobody reads: that would
+/// abort.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -75,11 +76,13 @@ fn finish(result: anyhow::Result<()>) -> i32 {
 }
 
 fn explain() -> i32 {
-    say("pool-worker is started by pool-supervisor, which hands it its work; there is nothing to start by hand");
+    say("pool-worker is started by pool-supervisor, which hands it its work; there is nothing to \
+         start by hand");
     2
 }
 
-/// Ends the process without tearing the engine down: other threads still run, and the kernel frees everything at once.
+/// Ends the process without tearing the engine down: other threads still run, and the kernel frees
+/// everything at once.
 fn exit(code: i32) -> ! {
     #[expect(unsafe_code, reason = "leaving without destructors")]
     // SAFETY: takes nothing and does not return.
@@ -125,7 +128,10 @@ mod tests {
     #[test]
     fn only_what_the_supervisor_says_starts_a_worker() {
         assert_eq!(read(&["--lane", "js"]), Order::Serve { lane: Lane::Js, parent: None });
-        assert_eq!(read(&["--lane", "io", "--parent", "17"]), Order::Serve { lane: Lane::Io, parent: Some(17) });
+        assert_eq!(
+            read(&["--lane", "io", "--parent", "17"]),
+            Order::Serve { lane: Lane::Io, parent: Some(17) }
+        );
         for wrong in [
             &[][..],
             &["--help"],

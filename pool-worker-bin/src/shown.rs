@@ -55,7 +55,10 @@ mod tests {
         let text = "aü😀";
         for len in 0..=text.len() {
             let whole = text.floor_char_boundary(len);
-            assert_eq!(Shown::of_cut(text.as_bytes()[..len].to_vec()), Shown::Text(text[..whole].into()));
+            assert_eq!(
+                Shown::of_cut(text.as_bytes()[..len].to_vec()),
+                Shown::Text(text[..whole].into())
+            );
         }
         assert_eq!(Shown::of_cut(b"\xffA".to_vec()), Shown::Bytes { base64: "/0E=".into() });
     }

@@ -1,4 +1,5 @@
-//! `http-request` against real servers on loopback, which `http.allow` names where a test means to reach them.
+//! `http-request` against real servers on loopback, which `http.allow` names where a test means to
+//! reach them.
 
 #![expect(clippy::disallowed_methods, reason = "slow servers are what is tested")]
 
@@ -39,24 +40,46 @@ fn a_reply_comes_back_with_status_headers_and_parsed_data() {
 #[test]
 fn text_bytes_and_request_bodies_go_both_ways() {
     let server = Server::start(|seen, stream| {
-        let body: &[u8] = if seen.line.contains("/bytes") { &[0xFF, 0xFE] } else { "grüß".as_bytes() };
+        let body: &[u8] =
+            if seen.line.contains("/bytes") { &[0xFF, 0xFE] } else { "grüß".as_bytes() };
         let head = format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
     });
     let mut worker = worker(&[&server]);
-    let sent = json!({"url": server.url("/text"), "method": "put", "body": {"a": [1]}, "headers": {"X-Mine": "1"}});
+    let sent = json!({
+        "url": server.url("/text"),
+        "method": "put",
+        "body": {"a": [1]},
+        "headers": {"X-Mine": "1"},
+    });
     let result = fetch(&mut worker, &sent).result();
     assert_eq!((&result["status"], &result["data"]), (&json!(201), &json!("grüß")));
-    let result = fetch(&mut worker, &json!({"url": server.url("/bytes"), "method": "POST", "body": "plain"})).result();
+    let result = fetch(
+        &mut worker,
+        &json!({"url": server.url("/bytes"), "method": "POST", "body": "plain"}),
+    )
+    .result();
     assert_eq!(result["data"], json!({"base64": "//4="}));
-    let result = fetch(&mut worker, &json!({"url": server.url("/get"), "body": {"base64": "aGk="}})).result();
+    let result =
+        fetch(&mut worker, &json!({"url": server.url("/get"), "body": {"base64": "aGk="}}))
+            .result();
     assert_eq!(result["status"], 201);
     let seen = server.seen();
-    assert_eq!((seen[0].line.as_str(), seen[0].body.as_str()), ("PUT /text HTTP/1.1", r#"{"a":[1]}"#));
-    assert_eq!((seen[0].header("content-type"), seen[0].header("x-mine")), (Some("application/json"), Some("1")));
+    assert_eq!(
+        (seen[0].line.as_str(), seen[0].body.as_str()),
+        ("PUT /text HTTP/1.1", r#"{"a":[1]}"#)
+    );
+    assert_eq!(
+        (seen[0].header("content-type"), seen[0].header("x-mine")),
+        (Some("application/json"), Some("1"))
+    );
     assert_eq!((seen[1].body.as_str(), seen[1].header("content-type")), ("plain", None));
     assert_eq!((seen[2].line.as_str(), seen[2].body.as_str()), ("GET /get HTTP/1.1", "hi"));
-    assert_eq!(server.connections.load(Ordering::SeqCst), 3, "no connection is kept for another task");
+    assert_eq!(
+        server.connections.load(Ordering::SeqCst),
+        3,
+        "no connection is kept for another task"
+    );
 }
 
 #[test]
@@ -71,7 +94,8 @@ fn a_status_that_is_not_accepted_is_a_failure_that_shows_the_reply() {
     assert_eq!((&error["status"], &error["headers"]["x-why"]), (&json!(404), &json!("lost")));
     let shown = error["data"].as_str().unwrap().len();
     assert!((1000..64 * 1024).contains(&shown), "{shown}");
-    let result = fetch(&mut worker, &json!({"url": server.url("/"), "acceptStatus": "any"})).result();
+    let result =
+        fetch(&mut worker, &json!({"url": server.url("/"), "acceptStatus": "any"})).result();
     assert_eq!(result["status"], 404);
 }
 
@@ -102,7 +126,8 @@ fn addresses_that_are_not_public_are_never_dialled_however_they_are_written() {
         "224.0.0.1",
         "255.255.255.255",
     ] {
-        let (code, message) = failure(&mut worker, &json!({"url": format!("http://{host}:{port}/")}));
+        let (code, message) =
+            failure(&mut worker, &json!({"url": format!("http://{host}:{port}/")}));
         assert_eq!(code, ErrorCode::UrlDenied, "{host}: {message}");
         assert!(message.contains("http.allow"), "{message}");
     }
@@ -151,11 +176,13 @@ fn schemes_users_and_forbidden_headers_are_refused_before_anything_is_sent() {
         (json!({"X": "a\r\nHost: b"}), "headers.X"),
         (json!({"X\r\nHost: b": "a"}), "headers.X"),
     ] {
-        let (code, message) = failure(&mut worker, &json!({"url": server.url("/"), "headers": headers}));
+        let (code, message) =
+            failure(&mut worker, &json!({"url": server.url("/"), "headers": headers}));
         assert_eq!(code, ErrorCode::InvalidTask, "{message}");
         assert!(message.contains(field), "{message}");
     }
-    let (code, message) = failure(&mut worker, &json!({"url": format!("{}\r\nX: y", server.url("/"))}));
+    let (code, message) =
+        failure(&mut worker, &json!({"url": format!("{}\r\nX: y", server.url("/"))}));
     assert_eq!((code, message.contains("`url`")), (ErrorCode::InvalidTask, true), "{message}");
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
 }
@@ -188,8 +215,13 @@ fn redirects_are_followed_by_the_rules_and_counted() {
     assert_eq!(seen[1].header("content-type"), None);
 
     let before = server.connections.load(Ordering::SeqCst);
-    let (code, message) = failure(&mut worker, &json!({"url": server.url("/loop"), "maxRedirects": 3}));
-    assert_eq!((code, message.contains("too many redirects")), (ErrorCode::HttpError, true), "{message}");
+    let (code, message) =
+        failure(&mut worker, &json!({"url": server.url("/loop"), "maxRedirects": 3}));
+    assert_eq!(
+        (code, message.contains("too many redirects")),
+        (ErrorCode::HttpError, true),
+        "{message}"
+    );
     assert_eq!(server.connections.load(Ordering::SeqCst) - before, 4);
     assert_eq!(failure(&mut worker, &json!({"url": server.url("/file")})).0, ErrorCode::UrlDenied);
     assert_eq!(failure(&mut worker, &json!({"url": server.url("/inner")})).0, ErrorCode::UrlDenied);
@@ -211,7 +243,10 @@ fn a_redirect_to_another_server_is_judged_again_and_loses_what_identifies_the_ta
     let mut trusting = worker(&[&source, &target]);
     assert_eq!(fetch(&mut trusting, &data).result()["data"], "there");
     let (first, second) = (&source.seen()[0], &target.seen()[0]);
-    assert_eq!((first.header("authorization"), first.header("cookie")), (Some("Bearer x"), Some("a=b")));
+    assert_eq!(
+        (first.header("authorization"), first.header("cookie")),
+        (Some("Bearer x"), Some("a=b"))
+    );
     assert_eq!((second.header("authorization"), second.header("cookie")), (None, None));
     assert_eq!(second.header("x-other"), Some("kept"));
 
@@ -225,21 +260,31 @@ fn a_body_is_capped_once_decompressed_and_an_endless_one_too() {
     // A thousand zero bytes for each byte sent: raw deflate in a gzip frame, made by gzip itself.
     let bomb = gzip(&vec![0; 20 << 20]);
     assert!(bomb.len() < 100_000);
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        bomb.len()
+    );
     let bomb = Server::saying([head.as_bytes(), &bomb].concat());
     let endless = Server::start(|_, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 4096]).is_ok() {}
     });
     let small = gzip(b"small");
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", small.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        small.len()
+    );
     let small = Server::saying([head.as_bytes(), &small].concat());
     let mut worker = worker(&[&bomb, &endless, &small]);
     for url in [bomb.url("/"), endless.url("/")] {
         let (code, message) = failure(&mut worker, &json!({"url": url}));
         assert_eq!(code, ErrorCode::OutputLimit, "{message}");
         let (code, message) = failure(&mut worker, &json!({"url": url, "maxResponseBytes": 1000}));
-        assert_eq!((code, message.contains("maxResponseBytes")), (ErrorCode::OutputLimit, true), "{message}");
+        assert_eq!(
+            (code, message.contains("maxResponseBytes")),
+            (ErrorCode::OutputLimit, true),
+            "{message}"
+        );
     }
     assert_eq!(fetch(&mut worker, &json!({"url": small.url("/")})).result()["data"], "small");
     let beat = worker.heartbeat();
@@ -295,7 +340,8 @@ fn a_proxy_in_the_environment_is_ignored() {
     let server = Server::saying(answer("200 OK", "", "direct"));
     let mut setup = setup(Lane::Io);
     setup.http.allow = vec!["127.0.0.1".into()];
-    let variables = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, proxy.url("")));
+    let variables =
+        ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, proxy.url("")));
     let mut worker = Worker::start_with(&setup, &variables);
     assert_eq!(fetch(&mut worker, &json!({"url": server.url("/")})).result()["data"], "direct");
     assert_eq!(proxy.connections.load(Ordering::SeqCst), 0);
@@ -308,13 +354,18 @@ fn what_is_no_reply_is_an_http_error() {
     let mut setup = setup(Lane::Io);
     setup.http.allow = vec!["127.0.0.1".into()];
     let mut worker = Worker::start(&setup);
-    for url in [cut.url("/"), nonsense.url("/"), "http://127.0.0.1:1/".to_owned(), format!("https://{}/", cut.address)]
-    {
+    for url in [
+        cut.url("/"),
+        nonsense.url("/"),
+        "http://127.0.0.1:1/".to_owned(),
+        format!("https://{}/", cut.address),
+    ] {
         let (code, message) = failure(&mut worker, &json!({"url": url}));
         assert_eq!(code, ErrorCode::HttpError, "{url}: {message}");
     }
     let (code, _) = failure(&mut worker, &json!({"url": "http://no-such-name.invalid/"}));
     assert_eq!(code, ErrorCode::HttpError);
-    let (code, message) = failure(&mut worker, &json!({"url": "http://127.0.0.1/", "colour": "red"}));
+    let (code, message) =
+        failure(&mut worker, &json!({"url": "http://127.0.0.1/", "colour": "red"}));
     assert_eq!((code, message.contains("colour")), (ErrorCode::InvalidTask, true), "{message}");
 }

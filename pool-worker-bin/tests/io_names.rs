@@ -1,5 +1,5 @@
-//! Programs are what the list names: their own names, scripts beside their files, and why one does not
-//! start.
+//! Programs are what the list names: their own names, scripts beside their files, and why one does
+//! not start.
 
 mod io_support;
 
@@ -53,7 +53,8 @@ fn hostile_72_a_program_gets_the_name_that_the_list_gives_it() {
     let own = stdout(&mut worker, &list, &["/proc/self/cmdline"]);
     assert_eq!(own.split('\0').next(), list.to_str());
     // However the task calls it.
-    let own = run(&mut worker, &json!({"program": "list", "args": ["/proc/self/cmdline"]})).result();
+    let own =
+        run(&mut worker, &json!({"program": "list", "args": ["/proc/self/cmdline"]})).result();
     assert_eq!(own["stdout"].as_str().unwrap().split('\0').next(), list.to_str());
     // A shell of this name lets nobody leave its folder.
     let rbash = folder.path().join("rbash");
@@ -85,8 +86,10 @@ fn a_script_finds_what_lies_beside_it_under_its_own_name() {
 #[test]
 fn hostile_72_a_link_that_leads_elsewhere_by_now_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (honest, evil) =
-        (write(&folder, "honest", "#!/bin/sh\necho honest\n"), write(&folder, "evil", "#!/bin/sh\necho evil\n"));
+    let (honest, evil) = (
+        write(&folder, "honest", "#!/bin/sh\necho honest\n"),
+        write(&folder, "evil", "#!/bin/sh\necho evil\n"),
+    );
     let (script, program) = (folder.path().join("script"), folder.path().join("program"));
     symlink(&honest, &script).unwrap();
     symlink("/bin/echo", &program).unwrap();
@@ -132,7 +135,8 @@ fn a_folder_that_has_gone_is_not_taken_for_the_program() {
     setup.shell.cwd = Some(path.clone());
     let mut worker = Worker::start(&setup);
     work.close().unwrap();
-    let (code, message) = run(&mut worker, &json!({"program": "printf", "args": Value::Array(vec![])})).failure();
+    let (code, message) =
+        run(&mut worker, &json!({"program": "printf", "args": Value::Array(vec![])})).failure();
     assert_eq!(code, ErrorCode::CommandFailed);
     assert!(message.contains(&format!("the folder {path} cannot be entered")), "{message}");
 }

@@ -21,7 +21,9 @@ fn has_children(worker: &Worker) -> bool {
     let pid = worker.child.id();
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         parent == Some(pid)
     })
 }
@@ -43,14 +45,19 @@ fn a_program_runs_over_a_real_file_and_leaves_a_receipt() {
     assert_eq!(ended.result()["stdout"], format!("8 {path}\n"));
     let ended = run(&mut worker, &json!({"program": "cat", "stdin": "x".repeat(300_000)}));
     assert_eq!(ended.result()["stdout"].as_str().unwrap().len(), 300_000);
-    let ended = run(&mut worker, &json!({"program": "wc", "args": ["-l"], "cwd": folder.path(), "stdin": "a\n"}));
+    let ended = run(
+        &mut worker,
+        &json!({"program": "wc", "args": ["-l"], "cwd": folder.path(), "stdin": "a\n"}),
+    );
     assert_eq!(ended.result()["stdout"], "1\n");
 }
 
 #[test]
 fn what_a_shell_would_act_on_is_text() {
     let mut worker = worker();
-    for text in ["; id", "| id", "$(id)", "`id`", "a\nid", "*", "&& id", "> /tmp/x", "$HOME", "'\"\\"] {
+    for text in
+        ["; id", "| id", "$(id)", "`id`", "a\nid", "*", "&& id", "> /tmp/x", "$HOME", "'\"\\"]
+    {
         let ended = run(&mut worker, &json!({"program": "printf", "args": ["%s", text]}));
         assert_eq!(ended.result()["stdout"], text);
     }
@@ -75,7 +82,10 @@ fn what_is_not_on_the_list_does_not_run() {
         assert_eq!(code, ErrorCode::CommandDenied, "{data}: {message}");
     }
     let mut none = Worker::start(&setup(Lane::Io));
-    assert_eq!(run(&mut none, &json!({"program": "/usr/bin/wc"})).failure().0, ErrorCode::CommandDenied);
+    assert_eq!(
+        run(&mut none, &json!({"program": "/usr/bin/wc"})).failure().0,
+        ErrorCode::CommandDenied
+    );
 }
 
 #[test]
@@ -86,7 +96,8 @@ fn its_environment_is_what_the_configuration_and_the_task_say() {
     lines.sort_unstable();
     assert_eq!(lines, ["LANG=C.UTF-8", "NAME=value", "PATH=/usr/bin:/bin"]);
     for name in ["LD_PRELOAD", "BASH_ENV", "PATH", "NODE_OPTIONS"] {
-        let (code, message) = run(&mut worker, &json!({"program": "env", "env": {name: "x"}})).failure();
+        let (code, message) =
+            run(&mut worker, &json!({"program": "env", "env": {name: "x"}})).failure();
         assert_eq!(code, ErrorCode::CommandDenied);
         assert!(message.contains(&format!("env.{name}")), "{message}");
     }
@@ -95,7 +106,9 @@ fn its_environment_is_what_the_configuration_and_the_task_say() {
 #[test]
 fn it_holds_no_descriptor_but_its_three_and_may_dump_no_core() {
     let mut worker = worker();
-    let result = script(&mut worker, "ls /proc/self/fd; ulimit -c; ulimit -f; cat /proc/self/status").result();
+    let result =
+        script(&mut worker, "ls /proc/self/fd; ulimit -c; ulimit -f; cat /proc/self/status")
+            .result();
     let text = result["stdout"].as_str().unwrap();
     assert!(text.starts_with("0\n1\n2\n3\n0\n2048\n"), "{text}");
     assert!(text.contains("NoNewPrivs:\t1"), "{text}");
@@ -109,7 +122,10 @@ fn an_exit_code_is_a_failure_unless_it_is_accepted() {
     let (code, message) = ended.failure();
     assert_eq!((code, message.contains("code 3")), (ErrorCode::CommandFailed, true), "{message}");
     let error = ended.json();
-    assert_eq!((&error["exitCode"], &error["stdout"], &error["stderr"]), (&json!(3), &json!("out\n"), &json!("err\n")));
+    assert_eq!(
+        (&error["exitCode"], &error["stdout"], &error["stderr"]),
+        (&json!(3), &json!("out\n"), &json!("err\n"))
+    );
     let accepted = json!({"program": "sh", "args": ["-c", text], "acceptExit": [3]});
     assert_eq!(run(&mut worker, &accepted).result()["exitCode"], 3);
     let ended = script(&mut worker, "kill -9 $$");
@@ -121,10 +137,13 @@ fn an_exit_code_is_a_failure_unless_it_is_accepted() {
 #[test]
 fn output_is_cut_at_its_cap_and_output_without_end_is_ended() {
     let mut worker = worker();
-    let data =
-        json!({"program": "sh", "args": ["-c", "head -c 3000000 /dev/zero; echo x >&2"], "maxOutputBytes": 1000});
+    let data = json!({"program": "sh", "args": ["-c", "head -c 3000000 /dev/zero; echo x \
+        >&2"], "maxOutputBytes": 1000});
     let result = run(&mut worker, &data).result();
-    assert_eq!((result["stdout"].as_str().unwrap().len(), &result["truncated"]), (1000, &json!(true)));
+    assert_eq!(
+        (result["stdout"].as_str().unwrap().len(), &result["truncated"]),
+        (1000, &json!(true))
+    );
     assert_eq!(result["stderr"], "x\n");
     let ended = script(&mut worker, "exec yes");
     assert_eq!(ended.failure().0, ErrorCode::OutputLimit);
@@ -138,7 +157,10 @@ fn output_is_cut_at_its_cap_and_output_without_end_is_ended() {
 fn output_that_is_not_utf8_is_given_as_the_bytes_that_it_is() {
     let mut worker = worker();
     let result = script(&mut worker, "printf '\\377ok'; echo fine >&2").result();
-    assert_eq!((&result["stdout"], &result["stderr"]), (&json!({"base64": "/29r"}), &json!("fine\n")));
+    assert_eq!(
+        (&result["stdout"], &result["stderr"]),
+        (&json!({"base64": "/29r"}), &json!("fine\n"))
+    );
     let ended = script(&mut worker, "printf '\\377ok' >&2; exit 1");
     assert_eq!(ended.failure().0, ErrorCode::CommandFailed);
     assert_eq!(ended.json()["stderr"], json!({"base64": "/29r"}));
@@ -173,7 +195,9 @@ fn files_of_its_making_get_what_the_umask_leaves() {
         let place = tempfile::tempdir().unwrap();
         let text = format!("cd {} && : > file && mkdir folder", place.path().display());
         assert_eq!(script(&mut worker, &text).result()["exitCode"], 0);
-        let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777;
+        let mode = |name: &str| {
+            fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777
+        };
         assert_eq!((mode("file"), mode("folder")), (file, folder));
     }
 }
@@ -182,7 +206,8 @@ fn files_of_its_making_get_what_the_umask_leaves() {
 fn what_it_started_dies_with_it_even_in_a_session_of_its_own_and_with_the_pipe_in_hand() {
     let mut worker = worker();
     let text = "trap '' TERM; setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; \
-                setsid sh -c 'setsid sleep 1000 & setsid sleep 1000 & echo $!' ; (sleep 1000 &) ; echo done";
+                setsid sh -c 'setsid sleep 1000 & setsid sleep 1000 & echo $!' ; (sleep 1000 &) ; \
+                echo done";
     let ended = script(&mut worker, text);
     let result = ended.result();
     assert!(result["stdout"].as_str().unwrap().ends_with("done\n"), "{result}");
@@ -200,7 +225,9 @@ fn a_timeout_and_a_cancel_end_the_whole_tree() {
         let mut worker = worker();
         let file = folder.path().join(format!("pid-{cancel}"));
         let file = file.to_str().unwrap();
-        let text = format!("trap '' TERM; setsid sleep 1000 & echo $! > {file}; while :; do sleep 0.01; done");
+        let text = format!(
+            "trap '' TERM; setsid sleep 1000 & echo $! > {file}; while :; do sleep 0.01; done"
+        );
         let data = json!({"program": "sh", "args": ["-c", text]}).to_string();
         let mut run = task(1, TaskKind::Shell, "", &data);
         if !cancel {
@@ -227,8 +254,10 @@ fn a_timeout_and_a_cancel_end_the_whole_tree() {
 #[test]
 fn a_tree_that_keeps_forking_is_ended_in_time() {
     let mut worker = worker();
-    // Forks as fast as it can, but never more than some dozens at once, so that the machine survives a failing test.
-    let bomb = "f() { for i in 1 2 3 4 5 6 7 8; do setsid sh -c 'while :; do sh -c : ; done' & done; }; f; sleep 1000";
+    // Forks as fast as it can, but never more than some dozens at once, so that the machine
+    // survives a failing test.
+    let bomb = "f() { for i in 1 2 3 4 5 6 7 8; do setsid sh -c 'while :; do sh -c : ; done' & \
+        done; }; f; sleep 1000";
     let data = json!({"program": "sh", "args": ["-c", bomb]}).to_string();
     let mut run = task(1, TaskKind::Shell, "", &data);
     run.head.timeout_ms = 300;
@@ -305,7 +334,11 @@ fn malformed_tasks_name_their_field() {
         (json!({"program": "wc", "cwd": "/no/such/folder"}), "cwd"),
     ] {
         let (code, message) = run(&mut worker, &data).failure();
-        assert_eq!((code, message.contains(field)), (ErrorCode::InvalidTask, true), "{data}: {message}");
+        assert_eq!(
+            (code, message.contains(field)),
+            (ErrorCode::InvalidTask, true),
+            "{data}: {message}"
+        );
     }
     let ended = worker.outcome(&task(1, TaskKind::Code, "1", ""));
     assert_eq!(ended.failure().0, ErrorCode::InvalidTask);

@@ -1,5 +1,5 @@
-//! A program that is told to end: asked first, killed when it does not, and never without what it had
-//! printed.
+//! A program that is told to end: asked first, killed when it does not, and never without what it
+//! had printed.
 
 mod io_support;
 
@@ -31,11 +31,15 @@ fn cancelled(worker: &mut Worker, text: &str) -> Ended {
 #[test]
 fn a_program_that_listens_ends_by_itself_and_everything_it_printed_is_told() {
     let mut worker = worker(PATIENCE.as_millis() as u64);
-    let text = "trap 'echo tidied up; exit 3' TERM; echo step 1; echo warned >&2; : > $1; sleep 1000 & wait";
+    let text = "trap 'echo tidied up; exit 3' TERM; echo step 1; echo warned >&2; : > $1; sleep \
+        1000 & wait";
     let ended = cancelled(&mut worker, text);
     assert_eq!((ended.failure().0, ended.head.spoiled), (ErrorCode::Cancelled, true));
     let error = ended.json();
-    assert_eq!((&error["stdout"], &error["stderr"]), (&json!("step 1\ntidied up\n"), &json!("warned\n")));
+    assert_eq!(
+        (&error["stdout"], &error["stderr"]),
+        (&json!("step 1\ntidied up\n"), &json!("warned\n"))
+    );
     assert_eq!((&error["exitCode"], &error["truncated"]), (&json!(3), &json!(false)));
     assert_eq!(worker.exit().code(), Some(0));
 }
@@ -44,7 +48,10 @@ fn a_program_that_listens_ends_by_itself_and_everything_it_printed_is_told() {
 fn a_program_that_does_not_listen_is_killed_and_what_it_printed_is_told() {
     for kill_after_ms in [0, 100] {
         let mut worker = worker(kill_after_ms);
-        let ended = cancelled(&mut worker, "trap '' TERM; echo step 1; : > $1; while :; do sleep 0.01; done");
+        let ended = cancelled(
+            &mut worker,
+            "trap '' TERM; echo step 1; : > $1; while :; do sleep 0.01; done",
+        );
         assert_eq!(ended.failure().0, ErrorCode::Cancelled);
         let error = ended.json();
         assert_eq!((&error["stdout"], &error["signal"]), (&json!("step 1\n"), &json!("SIGKILL")));
@@ -62,22 +69,31 @@ fn at_its_timeout_a_program_is_asked_too() {
     let ended = worker.outcome(&run);
     let message = "the task ran longer than its timeout of 2000 ms".to_owned();
     assert_eq!(ended.failure(), (ErrorCode::Timeout, message));
-    assert_eq!((&ended.json()["stdout"], &ended.json()["signal"]), (&json!("step 1\n"), &json!("SIGTERM")));
+    assert_eq!(
+        (&ended.json()["stdout"], &ended.json()["signal"]),
+        (&json!("step 1\n"), &json!("SIGTERM"))
+    );
 }
 
 #[test]
 fn all_of_its_process_group_is_asked_and_gets_the_time() {
     let mut worker = worker(PATIENCE.as_millis() as u64);
-    let text = "sh -c 'trap \"sleep 0.3; echo child is done; exit\" TERM; : > $1; while :; do sleep 0.01; done' sh $1; echo never";
+    let text = "sh -c 'trap \"sleep 0.3; echo child is done; exit\" TERM; : > $1; while :; do \
+        sleep 0.01; done' sh $1; echo never";
     let ended = cancelled(&mut worker, text);
     let error = ended.json();
-    assert_eq!((&error["stdout"], &error["signal"]), (&json!("child is done\n"), &json!("SIGTERM")), "{error}");
+    assert_eq!(
+        (&error["stdout"], &error["signal"]),
+        (&json!("child is done\n"), &json!("SIGTERM")),
+        "{error}"
+    );
 }
 
 #[test]
 fn one_that_is_stopped_hears_of_it() {
     let mut worker = worker(PATIENCE.as_millis() as u64);
-    let ended = cancelled(&mut worker, "trap 'echo woken; exit 0' TERM; : > $1; kill -STOP $$; sleep 0.01");
+    let ended =
+        cancelled(&mut worker, "trap 'echo woken; exit 0' TERM; : > $1; kill -STOP $$; sleep 0.01");
     let error = ended.json();
     assert_eq!((&error["stdout"], &error["exitCode"]), (&json!("woken\n"), &json!(0)), "{error}");
 }
@@ -97,5 +113,8 @@ fn a_program_that_has_ended_before_is_told_as_it_ended() {
     let ended = run(&mut worker, &json!({"program": "printf", "args": ["x"]}));
     assert_eq!(ended.result()["stdout"], "x");
     worker.cancel(1, 1, ErrorCode::Cancelled);
-    assert_eq!(run(&mut worker, &json!({"program": "printf", "args": ["y"]})).result()["stdout"], "y");
+    assert_eq!(
+        run(&mut worker, &json!({"program": "printf", "args": ["y"]})).result()["stdout"],
+        "y"
+    );
 }

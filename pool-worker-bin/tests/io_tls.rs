@@ -1,7 +1,7 @@
 //! Whose certificates requests believe.
 //!
-//! In `tls/` are an authority of these tests, valid until 2120, and a server's certificate and key that
-//! it has signed, for `localhost` and 127.0.0.1. Nothing else trusts it.
+//! In `tls/` are an authority of these tests, valid until 2120, and a server's certificate and key
+//! that it has signed, for `localhost` and 127.0.0.1. Nothing else trusts it.
 
 mod io_support;
 
@@ -39,7 +39,8 @@ fn server() -> SocketAddr {
     let config = Arc::new(config.unwrap());
     std::thread::spawn(move || {
         for socket in listener.incoming() {
-            let (mut socket, mut connection) = (socket.unwrap(), ServerConnection::new(Arc::clone(&config)).unwrap());
+            let (mut socket, mut connection) =
+                (socket.unwrap(), ServerConnection::new(Arc::clone(&config)).unwrap());
             let mut stream = Stream::new(&mut connection, &mut socket);
             // Who does not take the certificate hangs up.
             if stream.read(&mut [0; 4096]).is_ok() {

@@ -1,4 +1,5 @@
-//! The worker's life as the supervisor sees it: handshake, order, heartbeats, limits, cancel, take-back, retirement, death.
+//! The worker's life as the supervisor sees it: handshake, order, heartbeats, limits, cancel,
+//! take-back, retirement, death.
 
 mod io_support;
 
@@ -37,14 +38,22 @@ fn another_version_is_refused_and_both_versions_are_named() {
     assert_eq!(worker.exit().code(), Some(1));
     let text = worker.stderr();
     let (own, other) = (version::CURRENT, version::CURRENT + 1);
-    assert!(text.contains(&format!("worker speaks {own}, supervisor speaks {other}; worker is older")), "{text}");
+    assert!(
+        text.contains(&format!("worker speaks {own}, supervisor speaks {other}; worker is older")),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_setup_that_is_none_ends_the_worker_with_a_message() {
     let mut worker = Worker::silent(Lane::Js);
     let mut bytes = Vec::new();
-    frame::put_plain(&mut bytes, Kind::Setup, u64::from(version::CURRENT), br#"{"lane":"js","colour":1}"#);
+    frame::put_plain(
+        &mut bytes,
+        Kind::Setup,
+        u64::from(version::CURRENT),
+        br#"{"lane":"js","colour":1}"#,
+    );
     worker.send(&bytes);
     assert_eq!(worker.exit().code(), Some(1));
     let text = worker.stderr();
@@ -77,9 +86,15 @@ fn code_functions_and_errors_come_back_as_json() {
     let ended = worker.outcome(&code(4, "throw new TypeError('no')"));
     assert_eq!(ended.failure(), (ErrorCode::JsException, "no".into()));
     assert_eq!(ended.json()["name"], "TypeError");
-    assert_eq!(worker.outcome(&code(5, "return new Map()")).failure().0, ErrorCode::ResultNotSerializable);
+    assert_eq!(
+        worker.outcome(&code(5, "return new Map()")).failure().0,
+        ErrorCode::ResultNotSerializable
+    );
     assert_eq!(worker.outcome(&code(6, "return (")).failure().0, ErrorCode::JsSyntax);
-    assert_eq!(worker.outcome(&task(7, TaskKind::Shell, "", "{}")).failure().0, ErrorCode::InvalidTask);
+    assert_eq!(
+        worker.outcome(&task(7, TaskKind::Shell, "", "{}")).failure().0,
+        ErrorCode::InvalidTask
+    );
     assert_eq!(worker.outcome(&code(8, "1+1")).result(), 2);
 }
 
@@ -89,7 +104,8 @@ fn a_burst_is_run_in_its_order_to_the_last_task() {
     for round in 0..20u64 {
         let ids: Vec<u64> = (1..=64).map(|n| round * 100 + n).collect();
         let args: Vec<String> = ids.iter().map(|id| format!("[{id}]")).collect();
-        let runs: Vec<_> = ids.iter().zip(&args).map(|(id, args)| warm(*id, "n => n + 1", args)).collect();
+        let runs: Vec<_> =
+            ids.iter().zip(&args).map(|(id, args)| warm(*id, "n => n + 1", args)).collect();
         worker.send_runs(&runs);
         for id in ids {
             let ended = worker.done();
@@ -112,7 +128,10 @@ fn a_large_result_arrives_whole() {
     let mut worker = Worker::js();
     let ended = worker.outcome(&code(1, "return 'x'.repeat(5e6)"));
     assert_eq!(ended.result().as_str().unwrap().len(), 5_000_000);
-    assert_eq!(worker.outcome(&code(2, "return 'x'.repeat(9e6)")).failure().0, ErrorCode::OutputLimit);
+    assert_eq!(
+        worker.outcome(&code(2, "return 'x'.repeat(9e6)")).failure().0,
+        ErrorCode::OutputLimit
+    );
 }
 
 #[test]
@@ -130,7 +149,10 @@ fn console_lines_are_streamed_as_they_come_and_captured_when_wanted() {
     }
     let ended = worker.done();
     assert_eq!(ended.result(), 3);
-    assert_eq!(ended.logs(), json!([{"level": "log", "text": "one"}, {"level": "error", "text": "two 2"}]));
+    assert_eq!(
+        ended.logs(),
+        json!([{"level": "log", "text": "one"}, {"level": "error", "text": "two 2"}])
+    );
     let ended = worker.outcome(&code(2, "console.log('unwanted'); return 4"));
     assert_eq!(ended.head.result_len as usize, ended.body.len());
 }
@@ -210,7 +232,10 @@ fn what_never_looks_at_its_termination_dies_of_the_kernels_cpu_limit() {
     let mut run = code(1, "Array.prototype.includes.call({length: 2**53 - 1}, 1)");
     run.head.cpu_ms = 50;
     worker.send_runs(&[run]);
-    assert_eq!(worker.last_words(), (Cause::CpuLimit, "the kernel's limit of CPU time was reached".into()));
+    assert_eq!(
+        worker.last_words(),
+        (Cause::CpuLimit, "the kernel's limit of CPU time was reached".into())
+    );
     assert_eq!(worker.exit().signal(), Some(libc::SIGXCPU));
 }
 
@@ -229,7 +254,10 @@ fn a_cancel_ends_the_running_task_and_takes_a_waiting_one_out() {
     let ended = worker.done();
     assert_eq!((ended.id, ended.head.spoiled), (1, true));
     // Its own timeout is far away.
-    assert_eq!(ended.failure(), (ErrorCode::Timeout, "the task did not end before its deadline".into()));
+    assert_eq!(
+        ended.failure(),
+        (ErrorCode::Timeout, "the task did not end before its deadline".into())
+    );
     assert_eq!(worker.exit().code(), Some(0));
 }
 
@@ -273,14 +301,19 @@ fn a_retiring_worker_finishes_what_it_started_and_gives_back_the_rest() {
 
 #[test]
 fn without_its_supervisor_it_ends_idle_or_busy_even_if_the_engine_does_not_listen() {
-    for source in [None, Some("for(;;);"), Some("Array.prototype.includes.call({length: 2**53 - 1}, 1)")] {
+    for source in
+        [None, Some("for(;;);"), Some("Array.prototype.includes.call({length: 2**53 - 1}, 1)")]
+    {
         let mut worker = Worker::js();
         if let Some(source) = source {
             worker.send_started(source);
         }
         worker.hang_up();
         let status = worker.exit();
-        assert!(status.code() == Some(0) || status.signal() == Some(libc::SIGKILL), "{source:?}: {status}");
+        assert!(
+            status.code() == Some(0) || status.signal() == Some(libc::SIGKILL),
+            "{source:?}: {status}"
+        );
     }
 }
 
@@ -341,7 +374,8 @@ fn array_buffers_are_limited_before_the_kernel_steps_in() {
     for source in [
         "const a = []; for(;;) a.push(new Uint8Array(1 << 20).fill(1))",
         "return new ArrayBuffer(2 ** 40)",
-        "const a = new ArrayBuffer(1, {maxByteLength: 2 ** 34}); a.resize(2 ** 34); return a.byteLength",
+        "const a = new ArrayBuffer(1, {maxByteLength: 2 ** 34}); a.resize(2 ** 34); return \
+         a.byteLength",
     ] {
         let mut setup = setup(Lane::Js);
         setup.memory_bytes = 256 << 20;
@@ -350,7 +384,10 @@ fn array_buffers_are_limited_before_the_kernel_steps_in() {
         run.head.memory_bytes = setup.memory_bytes;
         let ended = worker.outcome(&run);
         let (code, message) = ended.failure();
-        assert!(matches!(code, ErrorCode::JsException | ErrorCode::MemoryLimit), "{source}: {code} {message}");
+        assert!(
+            matches!(code, ErrorCode::JsException | ErrorCode::MemoryLimit),
+            "{source}: {code} {message}"
+        );
         let name = if code == ErrorCode::JsException { json!("RangeError") } else { json!(null) };
         assert_eq!(ended.json()["name"], name, "{source}: {message}");
     }
@@ -382,12 +419,16 @@ fn it_runs_with_what_it_was_given_and_no_more() {
     assert!(limit("Max data size").parse::<u64>().unwrap() < 1 << 30);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-    let descriptors = until("descriptors can be listed", || std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
+    let descriptors =
+        until("descriptors can be listed", || std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
     let targets: Vec<_> = descriptors
         .map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap().display().to_string())
-        .filter(|t| !t.starts_with("/dev/null") && !t.starts_with("pipe:") && !t.starts_with("socket:"))
+        .filter(|t| {
+            !t.starts_with("/dev/null") && !t.starts_with("pipe:") && !t.starts_with("socket:")
+        })
         .collect();
-    // One for heartbeats, one to see between tasks what they left, one to see what one of them takes.
+    // One for heartbeats, one to see between tasks what they left, one to see what one of them
+    // takes.
     assert_eq!(targets, vec![format!("/proc/{pid}/statm"); 3]);
 }
 

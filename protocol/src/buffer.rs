@@ -1,7 +1,7 @@
 //! What came from a stream and has not been taken apart yet.
 //!
-//! Small frames share a buffer. A large one gets a vector of its own, into which its owner reads without a copy in between;
-//! so who keeps a large body keeps no other frame's bytes with it.
+//! Small frames share a buffer. A large one gets a vector of its own, into which its owner reads
+//! without a copy in between; so who keeps a large body keeps no other frame's bytes with it.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,10 +10,12 @@ use crate::frame::{self, Frame, FrameError, FrameLimits, Taken};
 /// From this many bytes on a frame has a vector of its own.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
-/// What is read elsewhere after a large frame, and then copied: a header and a head. The next frame may well be as large.
+/// What is read elsewhere after a large frame, and then copied: a header and a head. The next frame
+/// may well be as large.
 const HEAD_BYTES: usize = 4 * 1024;
 
-/// Room that a header alone may ask for. It costs addresses; memory comes with the bytes that fill it.
+/// Room that a header alone may ask for. It costs addresses; memory comes with the bytes that fill
+/// it.
 const EAGER_BYTES: usize = 2 * 1024 * 1024;
 
 /// Room for more grows with what has arrived, by this factor.
@@ -36,13 +38,15 @@ struct Large {
 }
 
 impl FrameBuffer {
-    /// How much of a reader's own buffer is to be filled at most before the next [`FrameBuffer::push`].
+    /// How much of a reader's own buffer is to be filled at most before the next
+    /// [`FrameBuffer::push`].
     #[must_use]
     pub const fn piece(&self) -> usize {
         if self.after_large { HEAD_BYTES } else { usize::MAX }
     }
 
-    /// Whether the rest of a large frame is to be read into a vector of its own: see [`FrameBuffer::room`].
+    /// Whether the rest of a large frame is to be read into a vector of its own: see
+    /// [`FrameBuffer::room`].
     #[must_use]
     pub const fn awaits_large(&self) -> bool {
         self.large.is_some()
@@ -56,7 +60,8 @@ impl FrameBuffer {
         }
     }
 
-    /// The vector whose spare room the next bytes are to be read into, while a large frame is on its way.
+    /// The vector whose spare room the next bytes are to be read into, while a large frame is on
+    /// its way.
     pub fn room(&mut self) -> Option<&mut Vec<u8>> {
         let Large { bytes, whole } = self.large.as_mut()?;
         if bytes.len() == bytes.capacity() {
@@ -92,7 +97,8 @@ impl FrameBuffer {
                 Ok(None)
             }
             Taken::Needs(whole) => {
-                let mut bytes = Vec::with_capacity(whole.min(EAGER_BYTES.max(GROWTH * self.small.len())));
+                let mut bytes =
+                    Vec::with_capacity(whole.min(EAGER_BYTES.max(GROWTH * self.small.len())));
                 bytes.extend_from_slice(&self.small);
                 self.small.clear();
                 self.large = Some(Large { bytes, whole });
@@ -164,8 +170,9 @@ mod tests {
         let mut buffer = FrameBuffer::default();
         let wire = [frame_of(1, LARGE_BYTES), frame_of(2, 10), frame_of(3, LARGE_BYTES)].concat();
         buffer.push(&wire);
-        let bodies: Vec<Bytes> =
-            std::iter::from_fn(|| buffer.next(LIMITS).expect("well formed")).map(|frame| frame.body).collect();
+        let bodies: Vec<Bytes> = std::iter::from_fn(|| buffer.next(LIMITS).expect("well formed"))
+            .map(|frame| frame.body)
+            .collect();
         assert_eq!(bodies.len(), 3);
         assert!(bodies[0].is_unique() && bodies[2].is_unique());
     }
@@ -182,11 +189,15 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn frames_large_and_small_come_out_whole_and_in_order(
-            lens in prop::collection::vec(prop_oneof![0usize..200, LARGE_BYTES - 40..LARGE_BYTES + 40, 0usize..3_000_000], 1..6),
+            lens in prop::collection::vec(
+                prop_oneof![0usize..200, LARGE_BYTES - 40..LARGE_BYTES + 40, 0usize..3_000_000],
+                1..6,
+            ),
             piece in prop_oneof![1000usize..300_000, Just(4 << 20)],
         ) {
-            let wire: Vec<u8> = lens.iter().zip(0..).flat_map(|(len, id)| frame_of(id, *len)).collect();
-            let wanted: Vec<(u64, usize)> = lens.iter().zip(0..).map(|(len, id)| (id, *len)).collect();
+            let numbered = || lens.iter().copied().zip(0..);
+            let wire: Vec<u8> = numbered().flat_map(|(len, id)| frame_of(id, len)).collect();
+            let wanted: Vec<(u64, usize)> = numbered().map(|(len, id)| (id, len)).collect();
             prop_assert_eq!(cut(&wire, piece), wanted);
         }
     }

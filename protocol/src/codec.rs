@@ -1,6 +1,7 @@
 //! The heads' encoding: bincode 2 with a size limit, in this module only.
 //!
-//! bincode is no longer maintained, so that nothing else may name it but the derives on the message types.
+//! bincode is no longer maintained, so that nothing else may name it but the derives on the message
+//! types.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 
@@ -37,7 +38,8 @@ pub enum HeadError {
 pub fn encode_into<T: bincode::Encode>(head: &T, out: &mut Vec<u8>) {
     struct Append<'a>(&'a mut Vec<u8>);
     impl bincode::enc::write::Writer for Append<'_> {
-        // Nearly all writes are of a byte or of a number: inlined, their lengths are known and nothing is called.
+        // Nearly all writes are of a byte or of a number: inlined, their lengths are known and
+        // nothing is called.
         #[inline(always)]
         fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
             self.0.extend_from_slice(bytes);
@@ -53,7 +55,10 @@ pub fn encode_into<T: bincode::Encode>(head: &T, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`HeadError`] when the bytes are malformed or too many.
-pub fn decode<'a, T: bincode::BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Result<T, HeadError> {
+pub fn decode<'a, T: bincode::BorrowDecode<'a, ()>>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, HeadError> {
     match bincode::borrow_decode_from_slice(bytes, CONFIG) {
         Ok((head, used)) if used == bytes.len() => Ok(head),
         Ok((_, used)) => Err(HeadError::Trailing { what, extra: bytes.len() - used }),

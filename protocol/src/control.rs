@@ -1,6 +1,7 @@
 //! Client ⇄ supervisor messages.
 //!
-//! Heads are binary; what a person will read (replies and events) is JSON in the body, in the shapes below.
+//! Heads are binary; what a person will read (replies and events) is JSON in the body, in the
+//! shapes below.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,8 @@ pub struct AcceptedHead {
 
 /// Head of `Outcome`. The frame's id is the request's.
 ///
-/// The body is as in [`crate::worker::DoneHead`]: the result or the error object, then captured console lines.
+/// The body is as in [`crate::worker::DoneHead`]: the result or the error object, then captured
+/// console lines.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
 pub struct OutcomeHead<'a> {
     /// The task's id; 0 when it was refused before it had one.
@@ -98,7 +100,8 @@ pub enum ControlRequest<'a> {
         /// How many tasks of it may run at once; 0 pauses it.
         limit: u32,
     },
-    /// `Event` frames from a number on. First comes a `Reply` ([`EventsStart`]); without `follow`, another `Reply` ends the list.
+    /// `Event` frames from a number on. First comes a `Reply` ([`EventsStart`]); without `follow`,
+    /// another `Reply` ends the list.
     Events {
         /// The first number that is wanted is one above this.
         since: Option<u64>,
@@ -118,7 +121,8 @@ pub enum ControlRequest<'a> {
     Metrics,
     /// [`ReadyReply`]
     Ready,
-    /// [`ProbeReply`]: a process started and confined like a worker of the lane attacks a layer or limit.
+    /// [`ProbeReply`]: a process started and confined like a worker of the lane attacks a layer or
+    /// limit.
     Probe {
         /// Which lane's confinement.
         lane: Lane,
@@ -127,7 +131,8 @@ pub enum ControlRequest<'a> {
     },
     /// The configuration in force, as `pool-supervisor --check-config` prints it.
     Config,
-    /// [`LimitReply`]: what `SetLimit` has set holds no more, and what the configuration says holds again.
+    /// [`LimitReply`]: what `SetLimit` has set holds no more, and what the configuration says holds
+    /// again.
     LiftLimit {
         /// The project.
         project: &'a str,

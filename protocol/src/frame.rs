@@ -4,9 +4,10 @@
 //! 0       1       2               4               8                              16
 //! | kind  | zero  | head length   | body length   | id                           | head … | body …
 //! ```
-//! Numbers are little-endian. The lengths are judged when the header is there, before anything is reserved for them: a
-//! peer cannot make the reader allocate what it only announces. The id is a task's on the worker's side, the request's
-//! number on the client's side (events carry that of their subscription), and the version in a hello.
+//! Numbers are little-endian. The lengths are judged when the header is there, before anything is
+//! reserved for them: a peer cannot make the reader allocate what it only announces. The id is a
+//! task's on the worker's side, the request's number on the client's side (events carry that of
+//! their subscription), and the version in a hello.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -36,7 +37,8 @@ kinds! {
     Hello = 0x01,
     /// A task; the id is the client's number for it.
     Submit = 0x02,
-    /// Cancel the task submitted under this id, or end the wait or the subscription asked for under it.
+    /// Cancel the task submitted under this id, or end the wait or the subscription asked for under
+    /// it.
     CancelSubmitted = 0x03,
     /// An administrative request.
     Control = 0x04,
@@ -176,7 +178,8 @@ impl Header {
     }
 }
 
-/// Takes one frame off the front of the buffer, or says how many bytes the buffer must hold for the next one.
+/// Takes one frame off the front of the buffer, or says how many bytes the buffer must hold for the
+/// next one.
 ///
 /// # Errors
 /// [`FrameError`] as soon as the header is there; nothing is taken then.
@@ -209,7 +212,13 @@ pub enum Taken {
 ///
 /// # Panics
 /// If the head or the body is longer than the wire can say; both are bounded long before.
-pub fn put_head<T: bincode::Encode>(out: &mut Vec<u8>, kind: Kind, id: u64, head: &T, body_len: usize) {
+pub fn put_head<T: bincode::Encode>(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    id: u64,
+    head: &T,
+    body_len: usize,
+) {
     let start = put_header(out, kind, id, body_len);
     crate::codec::encode_into(head, out);
     let head_len = out.len() - start - HEADER_BYTES;
@@ -258,7 +267,10 @@ mod tests {
         let mut bytes = Vec::new();
         put_header(&mut bytes, Kind::Submit, 1, 0);
         bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(taken(&bytes), Err(FrameError::BodyTooLong { len: u32::MAX as usize, max: 1024 }));
+        assert_eq!(
+            taken(&bytes),
+            Err(FrameError::BodyTooLong { len: u32::MAX as usize, max: 1024 })
+        );
         bytes[2..4].copy_from_slice(&u16::MAX.to_le_bytes());
         assert_eq!(taken(&bytes), Err(FrameError::HeadTooLong { len: 65535, max: MAX_HEAD_BYTES }));
     }

@@ -1,7 +1,7 @@
 //! Names of things: tasks, workers, clients, projects.
 //!
-//! Ids of workers and clients carry a generation: a slot is used again, an id never. A late message of a dead worker
-//! names an old generation and is recognised by that alone.
+//! Ids of workers and clients carry a generation: a slot is used again, an id never. A late message
+//! of a dead worker names an old generation and is recognised by that alone.
 
 use core::fmt;
 use core::str::FromStr;
@@ -15,8 +15,9 @@ const MAX_DIGITS: usize = 13;
 
 /// One task, unique over the life of an installation.
 ///
-/// The supervisor counts up from the microseconds since 1970 at its start: at fewer than a million tasks a second the
-/// count never overtakes the clock, so that a later start begins above every id given before.
+/// The supervisor counts up from the microseconds since 1970 at its start: at fewer than a million
+/// tasks a second the count never overtakes the clock, so that a later start begins above every id
+/// given before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskId(pub u64);
 

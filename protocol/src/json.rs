@@ -40,7 +40,11 @@ pub struct Unsound {
 
 impl Unsound {
     fn syntax(problem: String) -> Self {
-        Self { path: String::new(), problem: format!("is not valid JSON: {problem}"), is_syntax: true }
+        Self {
+            path: String::new(),
+            problem: format!("is not valid JSON: {problem}"),
+            is_syntax: true,
+        }
     }
 
     /// The same fault in a value that is a part of another one.
@@ -86,7 +90,10 @@ impl<'a> Sound<'a> {
     /// The items, if it is an array.
     #[must_use]
     pub fn items(self) -> Option<Vec<Value<'a>>> {
-        self.value.0.starts_with('[').then(|| self.parts.into_iter().map(|(_, value)| value).collect())
+        self.value
+            .0
+            .starts_with('[')
+            .then(|| self.parts.into_iter().map(|(_, value)| value).collect())
     }
 }
 
@@ -104,11 +111,16 @@ pub fn read(text: &[u8], levels: usize) -> Result<Sound<'_>, Unsound> {
 /// [`Unsound`]
 pub fn read_some(text: &[u8], levels: usize, parts: usize) -> Result<Sound<'_>, Unsound> {
     let text = without_mark(text);
-    let text = std::str::from_utf8(text)
-        .map_err(|error| Unsound::syntax(format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1)))?;
+    let text = std::str::from_utf8(text).map_err(|error| {
+        Unsound::syntax(format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))
+    })?;
     let mut scanner = Scanner::new(text, levels, parts);
     scanner.run()?;
-    Ok(Sound { value: Value(text.trim_matches(is_space)), parts: scanner.parts, count: scanner.count })
+    Ok(Sound {
+        value: Value(text.trim_matches(is_space)),
+        parts: scanner.parts,
+        count: scanner.count,
+    })
 }
 
 /// The fields of an object that can be read, whether or not the text is sound: those before the
@@ -217,7 +229,13 @@ impl<'a> Value<'a> {
     pub fn whole<T: TryFrom<i128>>(self) -> Result<T, String> {
         let number = self.0.parse().ok().or_else(|| whole_double(self.0));
         let Some(number) = number else { return Err(self.not_a("a whole number")) };
-        let too_large = || if number < 0 { "must not be negative, but is" } else { "must be a smaller number than" };
+        let too_large = || {
+            if number < 0 {
+                "must not be negative, but is"
+            } else {
+                "must be a smaller number than"
+            }
+        };
         T::try_from(number).map_err(|_| format!("{} {}", too_large(), self.0))
     }
 
@@ -366,7 +384,13 @@ impl<'a> Scanner<'a> {
                             }
                             Some(b'}') if is_object => self.close(),
                             Some(b']') if !is_object => self.close(),
-                            _ => return Err(self.unexpected(if is_object { "`,` or `}`" } else { "`,` or `]`" })),
+                            _ => {
+                                return Err(self.unexpected(if is_object {
+                                    "`,` or `}`"
+                                } else {
+                                    "`,` or `]`"
+                                }));
+                            }
                         }
                     }
                 },
@@ -407,7 +431,13 @@ impl<'a> Scanner<'a> {
             return Err(Unsound { path, problem, is_syntax: false });
         }
         self.at += 1;
-        self.open.push(Open { is_object, first_key: self.keys.len(), many: None, item: 0, key: "" });
+        self.open.push(Open {
+            is_object,
+            first_key: self.keys.len(),
+            many: None,
+            item: 0,
+            key: "",
+        });
         Ok(if is_object { Due::FirstKey } else { Due::FirstItem })
     }
 
@@ -446,7 +476,11 @@ impl<'a> Scanner<'a> {
         let open = self.open.last_mut().expect("a key is in an object");
         open.key = key;
         if !is_new(open, &mut self.keys, unescaped(key)) {
-            return Err(Unsound { path: self.path(), problem: "is given twice".to_owned(), is_syntax: false });
+            return Err(Unsound {
+                path: self.path(),
+                problem: "is given twice".to_owned(),
+                is_syntax: false,
+            });
         }
         self.skip_space();
         if self.peek() != Some(b':') {
@@ -624,7 +658,10 @@ mod tests {
             "\t\r\n1\n",
             "\"\u{7f}\u{2028}\"",
         ] {
-            assert_eq!(read(text.as_bytes(), 9).map(|sound| sound.value.0.to_owned()), Ok(text.trim().to_owned()));
+            assert_eq!(
+                read(text.as_bytes(), 9).map(|sound| sound.value.0.to_owned()),
+                Ok(text.trim().to_owned())
+            );
         }
         for text in [
             "",
@@ -709,13 +746,19 @@ mod tests {
             (r#"{"\ud800":1,"\ud800":2}"#, "\u{fffd}\u{fffd}\u{fffd}"),
         ] {
             let unsound = refused(text.as_bytes());
-            assert_eq!((&*unsound.path, &*unsound.problem, unsound.is_syntax), (path, "is given twice", false));
+            assert_eq!(
+                (&*unsound.path, &*unsound.problem, unsound.is_syntax),
+                (path, "is given twice", false)
+            );
         }
-        for text in [r#"{"a":{"a":1},"b":{"a":2}}"#, r#"[{"a":1},{"a":1}]"#, r#"{"\ud800":1,"\udc00":2}"#] {
+        for text in
+            [r#"{"a":{"a":1},"b":{"a":2}}"#, r#"[{"a":1},{"a":1}]"#, r#"{"\ud800":1,"\udc00":2}"#]
+        {
             assert!(read(text.as_bytes(), 9).is_ok(), "{text}");
         }
         for count in [FEW_KEYS - 1, FEW_KEYS, FEW_KEYS + 1, 1000] {
-            let keys: Vec<String> = (0..count).map(|n| format!("\"k{n}\":{{\"k{n}\":1}}")).collect();
+            let keys: Vec<String> =
+                (0..count).map(|n| format!("\"k{n}\":{{\"k{n}\":1}}")).collect();
             assert!(read(format!("{{{}}}", keys.join(",")).as_bytes(), 9).is_ok(), "{count}");
             let again = format!("{{{},\"k0\":1}}", keys.join(","));
             assert_eq!(refused(again.as_bytes()).path, "k0", "{count}");
@@ -730,7 +773,10 @@ mod tests {
             assert!(refused(deep(MAX_DEPTH + 1).as_bytes()).problem.contains("1000 levels"));
             assert_eq!(refused(open.repeat(1_000_000).as_bytes()).path, "");
             let within = format!("{{\"args\":[0,{}", open.repeat(1_000_000));
-            assert_eq!(read(within.as_bytes(), MAX_DEPTH + 2).expect_err("too deep").path, "args[1]");
+            assert_eq!(
+                read(within.as_bytes(), MAX_DEPTH + 2).expect_err("too deep").path,
+                "args[1]"
+            );
         }
     }
 
@@ -738,7 +784,10 @@ mod tests {
     fn a_number_that_no_double_holds_is_refused_and_a_small_one_is_zero() {
         for text in ["[1e400]", "[-1e400]", &format!("[1{}]", "0".repeat(400))] {
             let unsound = refused(text.as_bytes());
-            assert!(unsound.problem.contains("that a double can hold") && !unsound.is_syntax, "{unsound:?}");
+            assert!(
+                unsound.problem.contains("that a double can hold") && !unsound.is_syntax,
+                "{unsound:?}"
+            );
         }
         for text in ["1e308", "1e-400", &format!("0.{}1", "0".repeat(400))] {
             assert!(read(text.as_bytes(), 1).is_ok(), "{text}");
@@ -748,13 +797,17 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_passed_over_and_is_no_value() {
         assert_eq!(read(b"\xef\xbb\xbf {}", 1).map(|sound| sound.value.0), Ok("{}"));
-        assert!(refused(b"\xef\xbb\xbf").is_syntax && refused(b"\xef\xbb\xbf\xef\xbb\xbf1").is_syntax);
+        assert!(
+            refused(b"\xef\xbb\xbf").is_syntax && refused(b"\xef\xbb\xbf\xef\xbb\xbf1").is_syntax
+        );
     }
 
     #[test]
     fn values_are_read_as_what_they_are() {
         let value = |text| read(str::as_bytes(text), 9).expect(text).value;
-        for (text, number) in [("1000", 1000), ("1000.0", 1000), ("1e3", 1000), ("-0", 0), ("-0.0", 0), ("12e-0", 12)] {
+        for (text, number) in
+            [("1000", 1000), ("1000.0", 1000), ("1e3", 1000), ("-0", 0), ("-0.0", 0), ("12e-0", 12)]
+        {
             assert_eq!(value(text).whole::<i64>(), Ok(number), "{text}");
         }
         for (text, problem) in [
@@ -781,8 +834,9 @@ mod tests {
 
     #[test]
     fn what_can_be_read_of_an_unsound_object_is_what_stands_before_the_fault() {
-        let names =
-            |text: &[u8]| readable_fields(text).into_iter().map(|(key, _)| key.into_owned()).collect::<Vec<_>>();
+        let names = |text: &[u8]| {
+            readable_fields(text).into_iter().map(|(key, _)| key.into_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(names(br#"{"a":1,"b":[2],}"#), ["a", "b"]);
         assert_eq!(names(br#"{"a":1,"a":2}"#), ["a"]);
         assert_eq!(names(b"{\"a\":1,\"b\":\"\xff\"}"), ["a"]);

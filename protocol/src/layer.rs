@@ -1,7 +1,8 @@
 //! Layers of confinement: what a worker cannot do, and who says so.
 //!
-//! A worker reports the layers that it has put on and checked, the supervisor adds those that it put around it. What is
-//! not reported is missing, and is called missing wherever a person may look: nothing claims a layer that is not there.
+//! A worker reports the layers that it has put on and checked, the supervisor adds those that it
+//! put around it. What is not reported is missing, and is called missing wherever a person may
+//! look: nothing claims a layer that is not there.
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ layers! {
     NoNewPrivs = "no-new-privs",
     /// Neither traced nor dumped, and its `/proc` entries belong to root.
     NotDumpable = "not-dumpable",
-    /// No capability is left (JavaScript), or none that reaches beyond its own user's files (programs).
+    /// No capability is left (JavaScript), or none that reaches beyond its own user's files
+    /// (programs).
     Capabilities = "capabilities",
     /// A user namespace of its own.
     UserNamespace = "user-namespace",
@@ -114,31 +116,38 @@ impl LayerSet {
         Self(bits)
     }
 
-    /// What the level promises of a worker of the lane, without control groups: those are promised by a setting of their own.
+    /// What the level promises of a worker of the lane, without control groups: those are promised
+    /// by a setting of their own.
     ///
     /// Programs need the network, other processes and files: they get no namespaces by promise.
     #[must_use]
     pub const fn promised(level: Level, lane: Lane) -> Self {
         use Layer::{
-            Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace, NoNewPrivs,
-            NotDumpable, PidNamespace, ResourceLimits, Seccomp, UserNamespace,
+            Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace,
+            NoNewPrivs, NotDumpable, PidNamespace, ResourceLimits, Seccomp, UserNamespace,
         };
         let always = Self::of(&[Descriptors, ResourceLimits]);
-        let both = always.with(Self::of(&[NoNewPrivs, NotDumpable, Capabilities, Landlock, Seccomp]));
+        let both =
+            always.with(Self::of(&[NoNewPrivs, NotDumpable, Capabilities, Landlock, Seccomp]));
         match (level, lane) {
             (Level::Off, _) => always,
             (_, Lane::Io) => both,
-            (_, Lane::Js) => {
-                both.with(Self::of(&[UserNamespace, PidNamespace, MountNamespace, NetworkNamespace, IpcNamespace]))
-            }
+            (_, Lane::Js) => both.with(Self::of(&[
+                UserNamespace,
+                PidNamespace,
+                MountNamespace,
+                NetworkNamespace,
+                IpcNamespace,
+            ])),
         }
     }
 
     /// All of the control group's.
-    pub const CGROUP: Self = Self::of(&[Layer::Cgroup, Layer::CgroupMemory, Layer::CgroupPids, Layer::CgroupCpu]);
+    pub const CGROUP: Self =
+        Self::of(&[Layer::Cgroup, Layer::CgroupMemory, Layer::CgroupPids, Layer::CgroupCpu]);
 
-    /// What a worker of the lane that has put on these layers lacks of all there are for it. Without a group there is no
-    /// use in naming the group's limits.
+    /// What a worker of the lane that has put on these layers lacks of all there are for it.
+    /// Without a group there is no use in naming the group's limits.
     #[must_use]
     pub const fn lacking(self, lane: Lane) -> Self {
         let missing = Self::promised(Level::Strict, lane).with(Self::CGROUP).without(self);
@@ -221,7 +230,10 @@ mod tests {
         let promised = LayerSet::promised(Level::Strict, Lane::Js);
         assert_eq!(promised.lacking(Lane::Js).names(), ["cgroup"]);
         let grouped = promised.with(LayerSet::of(&[Layer::Cgroup]));
-        assert_eq!(grouped.lacking(Lane::Js).names(), ["cgroup-memory", "cgroup-pids", "cgroup-cpu"]);
+        assert_eq!(
+            grouped.lacking(Lane::Js).names(),
+            ["cgroup-memory", "cgroup-pids", "cgroup-cpu"]
+        );
         assert_eq!(promised.with(LayerSet::CGROUP).lacking(Lane::Js), LayerSet::NONE);
         let off = LayerSet::promised(Level::Off, Lane::Io);
         assert_eq!(off.names(), ["descriptors", "resource-limits"]);

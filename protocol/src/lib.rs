@@ -1,9 +1,12 @@
-//! What crosses a process border: ids, limits, frames, and the messages between client, supervisor and worker.
+//! What crosses a process border: ids, limits, frames, and the messages between client, supervisor
+//! and worker.
 //!
-//! Owns the byte layout of the wire and the JSON shapes that users see. It must not touch sockets, threads, clocks or
-//! files: everything here is a function of its arguments, so that each side and each test gives the same bytes.
+//! Owns the byte layout of the wire and the JSON shapes that users see. It must not touch sockets,
+//! threads, clocks or files: everything here is a function of its arguments, so that each side and
+//! each test gives the same bytes.
 //!
-//! Without the feature `std` only [`id`], [`limits`] and [`outcome`]'s plain types exist: what the `no_std` core needs.
+//! Without the feature `std` only [`id`], [`limits`] and [`outcome`]'s plain types exist: what the
+//! `no_std` core needs.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;

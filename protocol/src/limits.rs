@@ -4,7 +4,8 @@
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of a frame's head: bounded by its 16-bit length field.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Bytes of a body that any decoder may be told to accept. What is accepted in force is a setting below this.
+/// Bytes of a body that any decoder may be told to accept. What is accepted in force is a setting
+/// below this.
 pub const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 /// Body bytes accepted by default: the default of `limits.bodyBytes` and `limits.resultBytes`.
 pub const DEFAULT_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -44,5 +45,8 @@ const _: () = assert!(MAX_HEAD_BYTES <= u16::MAX as usize, "a head's length is 1
 const _: () = assert!(MAX_BODY_BYTES <= u32::MAX as usize, "a body's length is 32 bits");
 const _: () = assert!(DEFAULT_BODY_BYTES + OUTCOME_OVERHEAD_BYTES <= MAX_BODY_BYTES);
 const _: () = assert!(MAX_LOG_BYTES + MAX_ERROR_BYTES <= OUTCOME_OVERHEAD_BYTES);
-const _: () = assert!(MAX_PROJECT_ID + MAX_IDEMPOTENCY_KEY + MAX_TAG + 256 <= MAX_HEAD_BYTES, "the longest head fits");
+const _: () = assert!(
+    MAX_PROJECT_ID + MAX_IDEMPOTENCY_KEY + MAX_TAG + 256 <= MAX_HEAD_BYTES,
+    "the longest head fits"
+);
 const _: () = assert!(MAX_CREDIT * 9 + 16 <= MAX_HEAD_BYTES);

@@ -1,4 +1,5 @@
-//! Every way a task can end: status, error codes, receipt; and every way a worker can end: verdicts.
+//! Every way a task can end: status, error codes, receipt; and every way a worker can end:
+//! verdicts.
 //!
 //! These are data. A task that fails is not an error of the pool.
 
@@ -145,13 +146,16 @@ impl fmt::Display for ErrorCode {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[cfg_attr(feature = "std", derive(bincode::Encode, bincode::Decode))]
 pub struct Receipt {
-    /// From acceptance to the start of the last attempt, in microseconds; delays and back-off included.
+    /// From acceptance to the start of the last attempt, in microseconds; delays and back-off
+    /// included.
     pub queued_us: u64,
     /// The last attempt's wall time, in microseconds.
     pub run_us: u64,
-    /// The last attempt's CPU time, in microseconds: the engine's thread for JavaScript, the process tree for programs.
+    /// The last attempt's CPU time, in microseconds: the engine's thread for JavaScript, the
+    /// process tree for programs.
     pub cpu_us: u64,
-    /// For JavaScript the engine's heap after the task, for programs the peak resident set, in bytes.
+    /// For JavaScript the engine's heap after the task, for programs the peak resident set, in
+    /// bytes.
     pub memory_bytes: u64,
 }
 
@@ -213,22 +217,27 @@ causes! {
 pub enum Blame {
     /// The task's, beyond doubt: not tried again.
     Task,
-    /// Most likely the task's, and perhaps the machine's: tried once more at most, alone on a worker.
+    /// Most likely the task's, and perhaps the machine's: tried once more at most, alone on a
+    /// worker.
     Unclear,
     /// The machine's or a person's: tried up to `maxAttempts`.
     Outside,
 }
 
 impl Cause {
-    /// Whose doing an end of this kind is, when it came under a task and nothing more is known. Of `kernel-oom` more may be:
-    /// whether it was the worker's own limit or the machine's memory.
+    /// Whose doing an end of this kind is, when it came under a task and nothing more is known. Of
+    /// `kernel-oom` more may be: whether it was the worker's own limit or the machine's memory.
     #[must_use]
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Recycled | Self::Idle | Self::SpawnFailed | Self::KilledFromOutside => Blame::Outside,
-            Self::KernelOom | Self::EngineFatal | Self::Unresponsive | Self::ProtocolViolation | Self::Exited => {
-                Blame::Unclear
+            Self::Recycled | Self::Idle | Self::SpawnFailed | Self::KilledFromOutside => {
+                Blame::Outside
             }
+            Self::KernelOom
+            | Self::EngineFatal
+            | Self::Unresponsive
+            | Self::ProtocolViolation
+            | Self::Exited => Blame::Unclear,
             Self::Cancelled
             | Self::Deadline
             | Self::CpuLimit

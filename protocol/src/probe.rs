@@ -1,9 +1,10 @@
 //! Attacks on a worker's confinement, as `poolctl doctor` orders them.
 //!
-//! A process that is started and confined exactly like a worker attacks one layer or limit from within, on the thread that
-//! would run tasks. The list is closed: what can be asked for is here, and nothing else is ever tried. Every attack is
-//! harmless where it succeeds: it signals with number 0, asks with arguments that the kernel must refuse in the end, or
-//! changes nothing but the attacking process, which then exits.
+//! A process that is started and confined exactly like a worker attacks one layer or limit from
+//! within, on the thread that would run tasks. The list is closed: what can be asked for is here,
+//! and nothing else is ever tried. Every attack is harmless where it succeeds: it signals with
+//! number 0, asks with arguments that the kernel must refuse in the end, or changes nothing but the
+//! attacking process, which then exits.
 
 use std::fmt;
 
@@ -37,7 +38,9 @@ macro_rules! attacks {
             #[must_use]
             pub const fn layer(self, lane: Lane) -> Option<Layer> {
                 use Layer::*;
-                match (self, lane) { $((Self::$variant, Lane::Js) => $js, (Self::$variant, Lane::Io) => $io,)* }
+                match (self, lane) {
+                    $((Self::$variant, Lane::Js) => $js, (Self::$variant, Lane::Io) => $io,)*
+                }
             }
         }
     };
@@ -86,7 +89,8 @@ attacks! {
         "list the machine's processes in /proc";
     FindFolders = "find-folders", Some(MountNamespace), None,
         "find the system's folders";
-    /// For programs, to be answered there: where the configuration lets them connect, the socket hangs up.
+    /// For programs, to be answered there: where the configuration lets them connect, the socket
+    /// hangs up.
     ConnectControl = "connect-control", Some(MountNamespace), Some(Seccomp),
         "connect to the control socket";
     ConnectLoopback = "connect-loopback", Some(NetworkNamespace), None,
@@ -188,22 +192,24 @@ impl Attack {
         !matches!(self, Self::I386Call | Self::X32Call) || cfg!(target_arch = "x86_64")
     }
 
-    /// Whether an attack is tried only where its layer is on: elsewhere nothing but the machine's own size would stop it.
+    /// Whether an attack is tried only where its layer is on: elsewhere nothing but the machine's
+    /// own size would stop it.
     #[must_use]
     pub const fn needs_its_layer(self) -> bool {
         matches!(self, Self::FillMemory | Self::FillProcesses | Self::BurnProcessors)
     }
 
-    /// Whether the layer that must stop it lies beneath the filter of system calls, and the attack is one that the process lives
-    /// through. Such an attack is made just before the filter is put on, which would answer for the layer.
+    /// Whether the layer that must stop it lies beneath the filter of system calls, and the attack
+    /// is one that the process lives through. Such an attack is made just before the filter is put
+    /// on, which would answer for the layer.
     #[must_use]
     pub const fn is_beneath_the_filter(self, lane: Lane) -> bool {
         let is_deadly = matches!(self, Self::CpuWall | Self::FillMemory);
         !is_deadly && !matches!(self.layer(lane), None | Some(Layer::Seccomp))
     }
 
-    /// Whether this end of the attacking process shows that it was stopped. Every attack may die of the system call that it
-    /// makes; any other death is a fault of the probe, and shows nothing.
+    /// Whether this end of the attacking process shows that it was stopped. Every attack may die of
+    /// the system call that it makes; any other death is a fault of the probe, and shows nothing.
     #[must_use]
     pub const fn is_stopped_by(self, cause: Cause) -> bool {
         match cause {
@@ -217,14 +223,16 @@ impl Attack {
     }
 }
 
-/// The key of the message queue that the supervisor of that process id has during [`Attack::MessageQueue`].
+/// The key of the message queue that the supervisor of that process id has during
+/// [`Attack::MessageQueue`].
 #[must_use]
 pub const fn message_queue(supervisor: u32) -> i32 {
     // With bits that no other program's number has by chance; the process id alone might be one.
     (supervisor ^ 0x706f_0000).cast_signed()
 }
 
-/// The name of the abstract socket on which the supervisor of that process id listens during [`Attack::ConnectAbstract`].
+/// The name of the abstract socket on which the supervisor of that process id listens during
+/// [`Attack::ConnectAbstract`].
 #[must_use]
 pub fn abstract_socket(supervisor: u32) -> String {
     format!("process-pool-probe-{supervisor}")

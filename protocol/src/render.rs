@@ -1,4 +1,5 @@
-//! Outcomes as users see them: one JSON object, in which the result stands as the bytes that the worker sent.
+//! Outcomes as users see them: one JSON object, in which the result stands as the bytes that the
+//! worker sent.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -105,7 +106,8 @@ pub fn error_body(message: &str, verdict: Option<&crate::outcome::Verdict>) -> V
 /// A worker's error object with another message.
 #[must_use]
 pub fn error_but(error: &[u8], message: &str) -> Vec<u8> {
-    let fields = json::read(error, json::MAX_DEPTH).ok().and_then(Sound::fields).unwrap_or_default();
+    let fields =
+        json::read(error, json::MAX_DEPTH).ok().and_then(Sound::fields).unwrap_or_default();
     let text = |text: &str| serde_json::to_string(text).expect("strings serialise");
     let mut all = format!("{{\"message\":{}", text(message));
     for (name, value) in fields.iter().filter(|(name, _)| name != "message") {
@@ -118,7 +120,10 @@ pub fn error_but(error: &[u8], message: &str) -> Vec<u8> {
 /// A verdict as users see it.
 #[must_use]
 pub fn verdict_reply(verdict: &crate::outcome::Verdict) -> crate::control::VerdictReply {
-    crate::control::VerdictReply { cause: verdict.cause.name().to_owned(), evidence: verdict.evidence.clone() }
+    crate::control::VerdictReply {
+        cause: verdict.cause.name().to_owned(),
+        evidence: verdict.evidence.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_failure_shows_the_code_first_and_the_logs_last() {
-        let shown = outcome_json(&head(Some(ErrorCode::JsException), 15), br#"{"message":"x"}["line"]"#);
+        let shown =
+            outcome_json(&head(Some(ErrorCode::JsException), 15), br#"{"message":"x"}["line"]"#);
         assert!(shown.contains(r#""error":{"code":"JS_EXCEPTION","message":"x"}"#), "{shown}");
         assert!(shown.ends_with(r#""logs":["line"]}"#), "{shown}");
         let empty = outcome_json(&head(Some(ErrorCode::Timeout), 2), b"{}");

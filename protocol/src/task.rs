@@ -1,8 +1,9 @@
 //! A task as users write it, and as it travels.
 //!
-//! Users write one JSON object. It is checked field by field here, at the client's edge, and becomes a routing head, which the
-//! supervisor reads, and an opaque body, which only the worker reads. The body is two pieces one after the other: the
-//! `code` (source text or a module's path) and the `data` (JSON: arguments, context, or the fields of a request or command).
+//! Users write one JSON object. It is checked field by field here, at the client's edge, and
+//! becomes a routing head, which the supervisor reads, and an opaque body, which only the worker
+//! reads. The body is two pieces one after the other: the `code` (source text or a module's path)
+//! and the `data` (JSON: arguments, context, or the fields of a request or command).
 
 use std::borrow::Cow;
 
@@ -38,7 +39,8 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: &'static [Self] = &[Self::Code, Self::Function, Self::Module, Self::Http, Self::Shell];
+    pub const ALL: &'static [Self] =
+        &[Self::Code, Self::Function, Self::Module, Self::Http, Self::Shell];
 
     /// The value of `type`.
     #[must_use]
@@ -187,7 +189,10 @@ impl TaskHead<'_> {
 
 fn check_priority(value: i64) -> Result<u8, InvalidTask> {
     u8::try_from(value).ok().filter(|p| *p <= limits::MAX_PRIORITY).ok_or_else(|| {
-        InvalidTask::new("priority", format!("must be 0 to {} (10 runs first), not {value}", limits::MAX_PRIORITY))
+        InvalidTask::new(
+            "priority",
+            format!("must be 0 to {} (10 runs first), not {value}", limits::MAX_PRIORITY),
+        )
     })
 }
 
@@ -210,7 +215,10 @@ fn check_duration(field: &'static str, ms: u64) -> Result<(), InvalidTask> {
 
 fn check_attempts(n: u64) -> Result<(), InvalidTask> {
     if n == 0 || n > u64::from(limits::MAX_ATTEMPTS) {
-        return Err(InvalidTask::new("maxAttempts", format!("must be 1 to {}, not {n}", limits::MAX_ATTEMPTS)));
+        return Err(InvalidTask::new(
+            "maxAttempts",
+            format!("must be 1 to {}, not {n}", limits::MAX_ATTEMPTS),
+        ));
     }
     Ok(())
 }
@@ -219,19 +227,26 @@ fn check_retry(retry: &RetryPolicy) -> Result<(), InvalidTask> {
     check_duration("retry.initialDelay", u64::from(retry.initial_delay))?;
     check_duration("retry.maxDelay", u64::from(retry.max_delay))?;
     if !(1.0..=100.0).contains(&retry.factor) {
-        return Err(InvalidTask::new("retry.factor", format!("must be 1 to 100, not {}", retry.factor)));
+        return Err(InvalidTask::new(
+            "retry.factor",
+            format!("must be 1 to 100, not {}", retry.factor),
+        ));
     }
     if !(0.0..=1.0).contains(&retry.jitter) {
-        return Err(InvalidTask::new("retry.jitter", format!("must be 0 to 1, not {}", retry.jitter)));
+        return Err(InvalidTask::new(
+            "retry.jitter",
+            format!("must be 0 to 1, not {}", retry.jitter),
+        ));
     }
     Ok(())
 }
 
 fn check_text(field: &'static str, text: Option<&str>, max: usize) -> Result<(), InvalidTask> {
     match text {
-        Some(t) if t.len() > max => {
-            Err(InvalidTask::new(field, format!("must be at most {max} bytes long, not {}", t.len())))
-        }
+        Some(t) if t.len() > max => Err(InvalidTask::new(
+            field,
+            format!("must be at most {max} bytes long, not {}", t.len()),
+        )),
         _ => Ok(()),
     }
 }
@@ -239,7 +254,10 @@ fn check_text(field: &'static str, text: Option<&str>, max: usize) -> Result<(),
 /// An empty key is a mistake, and would make all tasks that have it one.
 fn check_key(key: Option<&str>) -> Result<(), InvalidTask> {
     if key == Some("") {
-        return Err(InvalidTask::new("idempotencyKey", "must not be empty; leave it out for none".into()));
+        return Err(InvalidTask::new(
+            "idempotencyKey",
+            "must not be empty; leave it out for none".into(),
+        ));
     }
     check_text("idempotencyKey", key, limits::MAX_IDEMPOTENCY_KEY)
 }
@@ -250,7 +268,10 @@ fn check_own_limits(cpu_ms: Option<u64>, memory_bytes: Option<u64>) -> Result<()
     }
     check_duration("limits.cpuMs", cpu_ms.unwrap_or(0))?;
     if memory_bytes.is_some_and(|n| n < MIN_MEMORY_BYTES) {
-        return Err(InvalidTask::new("limits.memoryBytes", format!("must be at least {MIN_MEMORY_BYTES} (4 MiB)")));
+        return Err(InvalidTask::new(
+            "limits.memoryBytes",
+            format!("must be at least {MIN_MEMORY_BYTES} (4 MiB)"),
+        ));
     }
     Ok(())
 }
@@ -335,9 +356,16 @@ pub enum Deadline {
 }
 
 impl Task {
-    /// The head as it is sent at `now_ms` (since 1970). `run` means that the client waits: the task is cancelled with it.
+    /// The head as it is sent at `now_ms` (since 1970). `run` means that the client waits: the task
+    /// is cancelled with it.
     #[must_use]
-    pub fn head(&self, now_ms: i64, on_disconnect: OnDisconnect, ack: bool, want_outcome: bool) -> TaskHead<'_> {
+    pub fn head(
+        &self,
+        now_ms: i64,
+        on_disconnect: OnDisconnect,
+        ack: bool,
+        want_outcome: bool,
+    ) -> TaskHead<'_> {
         TaskHead {
             kind: self.kind,
             project: &self.project,
@@ -348,7 +376,9 @@ impl Task {
             delay_ms: self.delay_ms,
             deadline_ms: self.deadline.map(|d| match d {
                 Deadline::In(ms) => ms,
-                Deadline::At(at) => u64::try_from(at.saturating_sub(now_ms)).unwrap_or(0).min(limits::MAX_DURATION_MS),
+                Deadline::At(at) => u64::try_from(at.saturating_sub(now_ms))
+                    .unwrap_or(0)
+                    .min(limits::MAX_DURATION_MS),
             }),
             idempotency_key: self.idempotency_key.as_deref(),
             durable: self.durable,
@@ -380,10 +410,11 @@ impl<'a> Body<'a> {
     /// # Errors
     /// [`InvalidTask`] when the code is not UTF-8 or longer than the body.
     pub fn split(body: &'a [u8], code_len: u32) -> Result<Self, InvalidTask> {
-        let (code, data) = body
-            .split_at_checked(code_len as usize)
-            .ok_or_else(|| InvalidTask::new("code", "is longer than the body that holds it".into()))?;
-        let code = std::str::from_utf8(code).map_err(|_| InvalidTask::new("code", "is not UTF-8".into()))?;
+        let (code, data) = body.split_at_checked(code_len as usize).ok_or_else(|| {
+            InvalidTask::new("code", "is longer than the body that holds it".into())
+        })?;
+        let code = std::str::from_utf8(code)
+            .map_err(|_| InvalidTask::new("code", "is not UTF-8".into()))?;
         Ok(Self { code, data })
     }
 }

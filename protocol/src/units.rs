@@ -23,8 +23,10 @@ pub enum UnitError {
     },
 }
 
-const DURATION: &str = "a time: milliseconds as a number, or a text such as \"250ms\", \"30s\", \"5m\", \"1h\", \"2d\"";
-const SIZE: &str = "a size: bytes as a number, or a text such as \"64KiB\", \"512MiB\", \"1GiB\", \"10MB\"";
+const DURATION: &str = "a time: milliseconds as a number, or a text such \
+    as \"250ms\", \"30s\", \"5m\", \"1h\", \"2d\"";
+const SIZE: &str =
+    "a size: bytes as a number, or a text such as \"64KiB\", \"512MiB\", \"1GiB\", \"10MB\"";
 
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
@@ -104,7 +106,9 @@ mod tests {
 
     #[test]
     fn sizes_are_bytes_or_carry_a_unit() {
-        for (text, bytes) in [("64", 64), ("64KiB", 65_536), ("1.5 MiB", 1_572_864), ("10MB", 10_000_000)] {
+        for (text, bytes) in
+            [("64", 64), ("64KiB", 65_536), ("1.5 MiB", 1_572_864), ("10MB", 10_000_000)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "-1", "1mb", "2000TiB"] {

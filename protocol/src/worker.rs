@@ -1,7 +1,7 @@
 //! Supervisor ⇄ worker messages.
 //!
-//! A worker runs the tasks it holds one after the other, in the order they came. So the supervisor knows which one runs:
-//! the first that has not ended.
+//! A worker runs the tasks it holds one after the other, in the order they came. So the supervisor
+//! knows which one runs: the first that has not ended.
 
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,11 @@ use crate::layer::{LayerSet, Level};
 use crate::outcome::{Cause, ErrorCode};
 use crate::task::{Realm, TaskKind};
 
-/// What a worker process may do. Untrusted JavaScript never shares a process with the network or with programs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+/// What a worker process may do. Untrusted JavaScript never shares a process with the network or
+/// with programs.
+#[derive(Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
     /// JavaScript tasks.
     Js,
@@ -31,7 +33,8 @@ impl Lane {
     }
 }
 
-/// What a worker is told at its start, as JSON in the body of a `Setup` frame: not on the hot path, and readable in a trace.
+/// What a worker is told at its start, as JSON in the body of a `Setup` frame: not on the hot path,
+/// and readable in a trace.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Setup {
@@ -57,8 +60,9 @@ pub struct Setup {
     pub http: HttpSetup,
     /// How the process is confined.
     pub isolation: IsolationSetup,
-    /// Instead of serving tasks: one attack, a report of what came of it in a `Probed` frame, and exit. Only the supervisor
-    /// can say so, and only before the process has run anything: no task reaches this.
+    /// Instead of serving tasks: one attack, a report of what came of it in a `Probed` frame, and
+    /// exit. Only the supervisor can say so, and only before the process has run anything: no task
+    /// reaches this.
     pub probe: Option<ProbeSetup>,
 }
 
@@ -75,8 +79,9 @@ pub struct ProbeSetup {
 }
 
 impl Setup {
-    /// Memory that the lane's tasks may take up in the process, in bytes, besides the process's own: the engine's limits, which a
-    /// task survives as an error, lie within it, so that they come before the kernel's, which it does not.
+    /// Memory that the lane's tasks may take up in the process, in bytes, besides the process's
+    /// own: the engine's limits, which a task survives as an error, lie within it, so that they
+    /// come before the kernel's, which it does not.
     ///
     /// For JavaScript a full heap, as much again for unwinding the task that filled it, full array
     /// buffers, and what may be left of tasks before; in both lanes the bodies.
@@ -88,7 +93,9 @@ impl Setup {
                 .saturating_add(self.unaccounted_memory_bytes()),
             Lane::Io => self.memory_bytes,
         };
-        tasks.saturating_add(self.body_bytes.saturating_mul(2)).saturating_add(self.result_bytes.saturating_mul(4))
+        tasks
+            .saturating_add(self.body_bytes.saturating_mul(2))
+            .saturating_add(self.result_bytes.saturating_mul(4))
     }
 
     /// What an engine may keep between two tasks, in bytes: warm contexts and what they hold on the
@@ -116,14 +123,15 @@ const fn at_least_16_mib(bytes: u64) -> u64 {
 pub struct IsolationSetup {
     /// What is asked for. With `strict` a layer that cannot be put on is a failed start.
     pub level: Level,
-    /// The supervisor has started the process in a user and a process namespace of its own, as their root.
+    /// The supervisor has started the process in a user and a process namespace of its own, as
+    /// their root.
     pub namespaced: bool,
     /// The io lane: files and folders that may be read, besides what programs of the system need.
     pub readable: Vec<String>,
     /// The io lane: folders that may be read and written.
     pub writable: Vec<String>,
-    /// The io lane: Unix sockets of the machine that programs may use. When there are none, programs
-    /// can make no Unix socket.
+    /// The io lane: Unix sockets of the machine that programs may use. When there are none,
+    /// programs can make no Unix socket.
     pub sockets: Vec<String>,
     /// The io lane: the pool's own sockets and the API's key, which are covered where the process
     /// has a mount namespace of its own.
@@ -185,7 +193,8 @@ pub struct ShellSetup {
 pub struct AllowedProgram {
     /// As the task names it.
     pub program: String,
-    /// What it was resolved to when the supervisor read its configuration; this file runs, whatever the name points to by then.
+    /// What it was resolved to when the supervisor read its configuration; this file runs, whatever
+    /// the name points to by then.
     pub resolved: String,
     /// Device and inode of that file: another file put in its place does not run.
     pub device: u64,
@@ -231,8 +240,8 @@ impl PublicAddresses {
     }
 }
 
-/// Head of `Ready`. The frame's id is the worker's protocol version; its body is a JSON object of the layers that it could not
-/// put on, each with the reason.
+/// Head of `Ready`. The frame's id is the worker's protocol version; its body is a JSON object of
+/// the layers that it could not put on, each with the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct ReadyHead {
     /// From the process's first instruction to ready, in microseconds.
@@ -284,8 +293,9 @@ pub struct TaskList {
 
 /// Head of `Done`. The frame's id is the task's.
 ///
-/// The body is the result as JSON, or the error as a JSON object with `name`, `message` and what else is known of it;
-/// then, from `result_len` on, captured console lines as a JSON array, when they were asked for.
+/// The body is the result as JSON, or the error as a JSON object with `name`, `message` and what
+/// else is known of it; then, from `result_len` on, captured console lines as a JSON array, when
+/// they were asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct DoneHead {
     /// The attempt that ended.
@@ -302,7 +312,8 @@ pub struct DoneHead {
     pub busy_us: u64,
     /// See [`crate::outcome::Receipt::memory_bytes`].
     pub memory_bytes: u64,
-    /// How long whoever refused the attempt asks to be left alone, in milliseconds; 0 when nobody does.
+    /// How long whoever refused the attempt asks to be left alone, in milliseconds; 0 when nobody
+    /// does.
     pub retry_after_ms: u64,
     /// Where the console lines begin.
     pub result_len: u32,

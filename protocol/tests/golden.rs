@@ -1,5 +1,5 @@
-//! Golden bytes of every wire message. A change here is a change of the wire: it needs a constant in `version.rs` in the same
-//! commit.
+//! Golden bytes of every wire message. A change here is a change of the wire: it needs a constant
+//! in `version.rs` in the same commit.
 
 use bytes::BytesMut;
 use pool_protocol::codec;
@@ -13,8 +13,9 @@ use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
 use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    AllowedProgram, CancelHead, DoneHead, HeartbeatHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead,
-    LogHead, LogLevel, ProbeSetup, PublicAddresses, ReadyHead, RunHead, Setup, ShellSetup, TaskList,
+    AllowedProgram, CancelHead, DoneHead, HeartbeatHead, HttpSetup, IsolationSetup, JsSetup, Lane,
+    LastWordsHead, LogHead, LogLevel, ProbeSetup, PublicAddresses, ReadyHead, RunHead, Setup,
+    ShellSetup, TaskList,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -22,7 +23,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn frame_of(bytes: &[u8]) -> Frame {
-    match frame::take(&mut BytesMut::from(bytes), FrameLimits { body_bytes: 1024 }).expect("well formed") {
+    match frame::take(&mut BytesMut::from(bytes), FrameLimits { body_bytes: 1024 })
+        .expect("well formed")
+    {
         Taken::Frame(frame) => frame,
         Taken::Needs(n) => panic!("{n} bytes wanted, {} given", bytes.len()),
     }
@@ -42,7 +45,13 @@ where
 }
 
 /// For heads that borrow: reading back is shown by the caller.
-fn written<T: bincode::Encode>(kind: Kind, id: u64, head: &T, body: &[u8], expected: &str) -> Frame {
+fn written<T: bincode::Encode>(
+    kind: Kind,
+    id: u64,
+    head: &T,
+    body: &[u8],
+    expected: &str,
+) -> Frame {
     let mut wire = Vec::new();
     frame::put(&mut wire, kind, id, head, body);
     assert_eq!(hex(&wire), expected.replace(' ', ""), "{kind:?}");
@@ -57,12 +66,26 @@ fn the_version_is_the_one_that_tells_a_worker_how_modules_are_found() {
 #[test]
 fn hello_and_welcome() {
     let hello = HelloHead { program: "poolctl" };
-    let frame = written(Kind::Hello, 1, &hello, b"", "01 00 0800 00000000 0100000000000000 07706f6f6c63746c");
+    let frame = written(
+        Kind::Hello,
+        1,
+        &hello,
+        b"",
+        "01 00 0800 00000000 0100000000000000 07706f6f6c63746c",
+    );
     assert_eq!(codec::decode::<HelloHead<'_>>("hello", &frame.head).expect("reads back"), hello);
     let welcome = WelcomeHead { release: "0.1.0", pid: 300, body_bytes: 8_388_608 };
-    let frame =
-        written(Kind::Welcome, 1, &welcome, b"", "21 00 0e00 00000000 0100000000000000 05302e312e30 fb2c01 fc00008000");
-    assert_eq!(codec::decode::<WelcomeHead<'_>>("welcome", &frame.head).expect("reads back"), welcome);
+    let frame = written(
+        Kind::Welcome,
+        1,
+        &welcome,
+        b"",
+        "21 00 0e00 00000000 0100000000000000 05302e312e30 fb2c01 fc00008000",
+    );
+    assert_eq!(
+        codec::decode::<WelcomeHead<'_>>("welcome", &frame.head).expect("reads back"),
+        welcome
+    );
 }
 
 #[test]
@@ -73,7 +96,12 @@ fn submit_with_every_field() {
         priority: 5,
         timeout_ms: Some(30_000),
         max_attempts: Some(3),
-        retry: Some(RetryPolicy { initial_delay: 1000, factor: 2.0, max_delay: 300_000, jitter: 0.1 }),
+        retry: Some(RetryPolicy {
+            initial_delay: 1000,
+            factor: 2.0,
+            max_delay: 300_000,
+            jitter: 0.1,
+        }),
         delay_ms: 1,
         deadline_ms: Some(2),
         idempotency_key: Some("k"),
@@ -93,7 +121,8 @@ fn submit_with_every_field() {
         9,
         &head,
         b"m{}",
-        "02 00 3800 03000000 0900000000000000 02 0170 05 01fb3075 0103 01fbe803 0000000000000040 fce0930400 9a9999999999b93f \
+        "02 00 3800 03000000 0900000000000000 02 0170 05 01fb3075 0103 01fbe803 0000000000000040 \
+         fce0930400 9a9999999999b93f \
          01 0102 01016b 00 0101 010174 0104 0105 01 01 01 00 01 6d7b7d",
     );
     assert_eq!(codec::decode::<TaskHead<'_>>("submit", &frame.head).expect("reads back"), head);
@@ -101,7 +130,13 @@ fn submit_with_every_field() {
 
 #[test]
 fn accepted_outcome_refused() {
-    golden(Kind::Accepted, 9, &AcceptedHead { task: 7 }, b"", "22 00 0100 00000000 0900000000000000 07");
+    golden(
+        Kind::Accepted,
+        9,
+        &AcceptedHead { task: 7 },
+        b"",
+        "22 00 0100 00000000 0900000000000000 07",
+    );
     golden(
         Kind::Refused,
         9,
@@ -127,7 +162,10 @@ fn accepted_outcome_refused() {
         b"{}[]",
         "23 00 1100 04000000 0900000000000000 07 02 010f 01 010311 01020304 fb0010 00 02 7b7d5b5d",
     );
-    assert_eq!(codec::decode::<OutcomeHead<'_>>("outcome", &frame.head).expect("reads back"), outcome);
+    assert_eq!(
+        codec::decode::<OutcomeHead<'_>>("outcome", &frame.head).expect("reads back"),
+        outcome
+    );
 }
 
 #[test]
@@ -155,7 +193,10 @@ fn control_requests() {
         let mut head = Vec::new();
         codec::encode_into(&request, &mut head);
         assert_eq!(hex(&head), expected, "{request:?}");
-        assert_eq!(codec::decode::<ControlRequest<'_>>("control", &head).expect("reads back"), request);
+        assert_eq!(
+            codec::decode::<ControlRequest<'_>>("control", &head).expect("reads back"),
+            request
+        );
     }
 }
 
@@ -173,12 +214,22 @@ fn to_the_worker() {
         stream_logs: true,
         code_len: 1,
     };
-    let frame =
-        written(Kind::Run, 7, &run, b"1", "42 00 0b00 01000000 0700000000000000 01 00 0170 00 64 32 0a 00 01 01 31");
+    let frame = written(
+        Kind::Run,
+        7,
+        &run,
+        b"1",
+        "42 00 0b00 01000000 0700000000000000 01 00 0170 00 64 32 0a 00 01 01 31",
+    );
     assert_eq!(codec::decode::<RunHead<'_>>("run", &frame.head).expect("reads back"), run);
     let frozen = RunHead { realm: Realm::Frozen, ..run };
-    let frame =
-        written(Kind::Run, 7, &frozen, b"1", "42 00 0b00 01000000 0700000000000000 01 00 0170 02 64 32 0a 00 01 01 31");
+    let frame = written(
+        Kind::Run,
+        7,
+        &frozen,
+        b"1",
+        "42 00 0b00 01000000 0700000000000000 01 00 0170 02 64 32 0a 00 01 01 31",
+    );
     assert_eq!(codec::decode::<RunHead<'_>>("run", &frame.head).expect("reads back"), frozen);
     let list = TaskList { tasks: vec![(7, 1), (300, 2)] };
     golden(Kind::TakeBack, 0, &list, b"", "43 00 0700 00000000 0000000000000000 02 0701 fb2c01 02");
@@ -223,7 +274,11 @@ fn the_setup_of_a_worker() {
             kill_after_ms: 2000,
             umask: 0o022,
         },
-        http: HttpSetup { public: PublicAddresses::Deny, allow: vec!["a.example:443".into()], authorities: "x".into() },
+        http: HttpSetup {
+            public: PublicAddresses::Deny,
+            allow: vec!["a.example:443".into()],
+            authorities: "x".into(),
+        },
         isolation: IsolationSetup {
             level: Level::Strict,
             namespaced: true,
@@ -232,7 +287,11 @@ fn the_setup_of_a_worker() {
             sockets: vec!["/run/db.sock".into()],
             covered: vec!["/run/api.key".into()],
         },
-        probe: Some(ProbeSetup { attack: "x".into(), supervisor: 6, control_socket: "/run/pool.sock".into() }),
+        probe: Some(ProbeSetup {
+            attack: "x".into(),
+            supervisor: 6,
+            control_socket: "/run/pool.sock".into(),
+        }),
     };
     let text = serde_json::to_string(&setup).expect("strings and numbers serialise");
     let expected = [
@@ -249,7 +308,10 @@ fn the_setup_of_a_worker() {
     assert_eq!(text, expected.concat());
     assert_eq!(serde_json::from_str::<Setup>(&text).expect("it reads back"), setup);
     let older = text.replace(r#""public":"deny","#, "");
-    assert!(serde_json::from_str::<Setup>(&older).is_err(), "nothing is guessed for what was not said");
+    assert!(
+        serde_json::from_str::<Setup>(&older).is_err(),
+        "nothing is guessed for what was not said"
+    );
 }
 
 #[test]
@@ -272,14 +334,36 @@ fn from_the_worker() {
         result_len: 2,
         spoiled: true,
     };
-    golden(Kind::Done, 7, &done, b"{}", "62 00 0a00 02000000 0700000000000000 01 010b 02 03 05 04 06 02 01 7b7d");
+    golden(
+        Kind::Done,
+        7,
+        &done,
+        b"{}",
+        "62 00 0a00 02000000 0700000000000000 01 010b 02 03 05 04 06 02 01 7b7d",
+    );
     let heartbeat = HeartbeatHead { rss_bytes: 1, cpu_us: 2 };
     golden(Kind::Heartbeat, 0, &heartbeat, b"", "63 00 0200 00000000 0000000000000000 01 02");
-    golden(Kind::Log, 7, &LogHead { level: LogLevel::Warn }, b"hi", "64 00 0100 02000000 0700000000000000 03 6869");
-    golden(Kind::Returned, 0, &TaskList { tasks: vec![] }, b"", "65 00 0100 00000000 0000000000000000 00");
+    golden(
+        Kind::Log,
+        7,
+        &LogHead { level: LogLevel::Warn },
+        b"hi",
+        "64 00 0100 02000000 0700000000000000 03 6869",
+    );
+    golden(
+        Kind::Returned,
+        0,
+        &TaskList { tasks: vec![] },
+        b"",
+        "65 00 0100 00000000 0000000000000000 00",
+    );
     let words = LastWordsHead { cause: Cause::JsHeap, detail: "x" };
-    let frame = written(Kind::LastWords, 0, &words, b"", "66 00 0300 00000000 0000000000000000 05 0178");
-    assert_eq!(codec::decode::<LastWordsHead<'_>>("last words", &frame.head).expect("reads back"), words);
+    let frame =
+        written(Kind::LastWords, 0, &words, b"", "66 00 0300 00000000 0000000000000000 05 0178");
+    assert_eq!(
+        codec::decode::<LastWordsHead<'_>>("last words", &frame.head).expect("reads back"),
+        words
+    );
 }
 
 #[test]

@@ -40,7 +40,9 @@ fn hostile_03_a_growing_heap_is_a_memory_limit_with_the_heap_figures() {
             let message = outcome["error"]["message"].as_str().expect("a message");
             let figures = format!("limit of {} MiB with ", of_task.unwrap_or(limit));
             assert!(
-                message.contains("heap") && message.contains(&figures) && message.ends_with("in use"),
+                message.contains("heap")
+                    && message.contains(&figures)
+                    && message.ends_with("in use"),
                 "{source}: {message}"
             );
         }
@@ -48,7 +50,8 @@ fn hostile_03_a_growing_heap_is_a_memory_limit_with_the_heap_figures() {
     }
 }
 
-/// Runs the task while somebody watches how much memory of their own its workers have; the most that was seen, in MiB.
+/// Runs the task while somebody watches how much memory of their own its workers have; the most
+/// that was seen, in MiB.
 fn watched(arena: &mut Arena, task: Value) -> (Value, u64) {
     let supervisor = arena.pool().pid();
     let over = Arc::new(AtomicBool::new(false));
@@ -56,7 +59,9 @@ fn watched(arena: &mut Arena, task: Value) -> (Value, u64) {
     let watching = std::thread::spawn(move || {
         let mut most = 0;
         while !is_over.load(Ordering::Relaxed) {
-            let resident = proc::workers_of(supervisor).into_iter().filter_map(|pid| proc::status_kib(pid, "RssAnon"));
+            let resident = proc::workers_of(supervisor)
+                .into_iter()
+                .filter_map(|pid| proc::status_kib(pid, "RssAnon"));
             most = resident.max().unwrap_or(0).max(most);
             pause(Duration::from_millis(2));
         }
@@ -83,22 +88,30 @@ const COUNTED: &[&str] = &[
     "for (;;) kept.push(structuredClone(new Uint8Array(1 << 20).fill(1)))",
 ];
 
-/// Those that it maps itself: looked at now and then, one by one bounded, or bounded by the kernel's wall around the process.
-/// And one of the others that leaves ever larger pieces behind, which the C library keeps for a while.
+/// Those that it maps itself: looked at now and then, one by one bounded, or bounded by the
+/// kernel's wall around the process. And one of the others that leaves ever larger pieces behind,
+/// which the C library keeps for a while.
 const MAPPED: &[&str] = &[
-    "let b = new ArrayBuffer(1); for (let n = 1 << 20; ; n += 1 << 20) { b = b.transfer(n); new Uint8Array(b).fill(1) }",
-    "const b = new ArrayBuffer(1, {maxByteLength: 2 ** 32}); for (let n = 1 << 20; ; n += 1 << 20) { b.resize(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
-    "for (;;) { const b = new ArrayBuffer(1, {maxByteLength: 2 ** 22}); b.resize(2 ** 22); fill(b) }",
-    "const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 31}); for (let n = 1 << 20; ; n += 1 << 20) { b.grow(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
-    "const m = new WebAssembly.Memory({initial: 1}); for (;;) { m.grow(16); new Uint8Array(m.buffer).fill(1) }",
+    "let b = new ArrayBuffer(1); for (let n = 1 << 20; ; n += 1 << 20) { b = b.transfer(n); new \
+     Uint8Array(b).fill(1) }",
+    "const b = new ArrayBuffer(1, {maxByteLength: 2 ** 32}); for (let n = 1 << 20; ; n += 1 << 20) \
+     { b.resize(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
+    "for (;;) { const b = new ArrayBuffer(1, {maxByteLength: 2 ** 22}); b.resize(2 ** 22); fill(b) \
+     }",
+    "const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 31}); for (let n = 1 << 20; ; n += 1 \
+     << 20) { b.grow(n); new Uint8Array(b, n - (1 << 20)).fill(1) }",
+    "const m = new WebAssembly.Memory({initial: 1}); for (;;) { m.grow(16); new \
+     Uint8Array(m.buffer).fill(1) }",
     "for (;;) { const m = new WebAssembly.Memory({initial: 16}); fill(m.buffer); kept.push(m) }",
-    "for (;;) { const m = new WebAssembly.Memory({initial: 1, maximum: 900, shared: true}); m.grow(15); fill(m.buffer); kept.push(m) }",
+    "for (;;) { const m = new WebAssembly.Memory({initial: 1, maximum: 900, shared: true}); \
+     m.grow(15); fill(m.buffer); kept.push(m) }",
 ];
 
 #[test]
 fn hostile_04_buffers_and_webassembly_memories_that_grow_stay_under_the_limit() {
     const LIMIT_MIB: u64 = 64;
-    let mut arena = Arena::new(json!({"limits": {"memoryBytes": LIMIT_MIB * MIB}, "js": {"allowWasm": true}}));
+    let mut arena =
+        Arena::new(json!({"limits": {"memoryBytes": LIMIT_MIB * MIB}, "js": {"allowWasm": true}}));
     let pid = i32::try_from(arena.target()["pid"].as_i64().expect("a pid")).expect("a pid");
     let wall = proc::soft_limit(pid, "Max data size").expect("it is bounded") / MIB;
     let keep = "const kept = []; const fill = b => { new Uint8Array(b).fill(1); kept.push(b) };";
@@ -123,13 +136,18 @@ fn hostile_04_buffers_and_webassembly_memories_that_grow_stay_under_the_limit() 
 /// buffers.
 #[test]
 fn too_much_memory_is_a_memory_limit_whichever_part_of_the_engine_takes_it() {
-    let settings = json!({"limits": {"memoryBytes": 32 * MIB}, "js": {"allowCodeGeneration": true, "allowWasm": true}});
+    let settings = json!({
+        "limits": {"memoryBytes": 32 * MIB},
+        "js": {"allowCodeGeneration": true, "allowWasm": true},
+    });
     let mut arena = Arena::new(settings);
     for source in [
         "eval('[' + 'f(1),'.repeat(3e6) + ']')",
         "const kept = []; for (;;) kept.push(new Intl.DateTimeFormat('de', {dateStyle: 'full'}))",
-        "const kept = []; for (;;) { const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 20}); b.grow(2 ** 20); new Uint8Array(b).fill(1); kept.push(b) }",
-        "const kept = []; for (;;) { const m = new WebAssembly.Memory({initial: 16, maximum: 16, shared: true}); new Uint8Array(m.buffer).fill(1); kept.push(m) }",
+        "const kept = []; for (;;) { const b = new SharedArrayBuffer(1, {maxByteLength: 2 ** 20}); \
+         b.grow(2 ** 20); new Uint8Array(b).fill(1); kept.push(b) }",
+        "const kept = []; for (;;) { const m = new WebAssembly.Memory({initial: 16, maximum: 16, \
+         shared: true}); new Uint8Array(m.buffer).fill(1); kept.push(m) }",
     ] {
         let outcome = arena.pool().run(with(limited(source, LONG), json!({"maxAttempts": 3})));
         arena.was_replaced(&outcome);
@@ -153,7 +171,9 @@ fn hostile_05_what_aborts_the_engine_is_a_crash_with_a_verdict_and_tried_twice_a
         assert_eq!(error(&outcome), "WORKER_CRASHED", "{source}: {outcome}");
         assert_eq!(outcome["error"]["verdict"]["cause"], "engine-fatal", "{source}: {outcome}");
         assert!(
-            outcome["error"]["verdict"]["evidence"].as_str().is_some_and(|evidence| !evidence.is_empty()),
+            outcome["error"]["verdict"]["evidence"]
+                .as_str()
+                .is_some_and(|evidence| !evidence.is_empty()),
             "{outcome}"
         );
         let attempts = outcome["attempts"].as_u64().expect("a number");
@@ -188,9 +208,11 @@ fn hostile_14_a_gigabyte_of_console_output_is_truncated_and_costs_the_supervisor
     let resident = || proc::status_kib(supervisor, "VmHWM").expect("it lives") >> 10;
     let before = resident();
     for source in [
-        "const line = 'x'.repeat(1023); for (let i = 0; i < 1 << 20; i++) console.log(line); 'done'",
+        "const line = 'x'.repeat(1023); for (let i = 0; i < 1 << 20; i++) console.log(line); \
+         'done'",
         "for (let i = 0; i < 4; i++) console.log('x'.repeat(2 ** 28)); 'done'",
-        "const o = {a: Array(1000).fill('y'.repeat(1000))}; for (let i = 0; i < 1000; i++) console.error(o); 'done'",
+        "const o = {a: Array(1000).fill('y'.repeat(1000))}; for (let i = 0; i < 1000; i++) \
+         console.error(o); 'done'",
         "for (let i = 0; i < 1e7; i++) console.log(); 'done'",
     ] {
         let outcome = arena.costs_nothing(with(limited(source, LONG), json!({"logs": true})));

@@ -65,9 +65,13 @@ const ENDLESS: &[&str] = &[
 #[test]
 fn hostile_01_endless_loop_times_out_and_the_worker_is_replaced() {
     let mut arena = Arena::new(json!({}));
-    for source in
-        ["for(;;);", "while (true) {}", "do {} while (1)", "x: for(;;) continue x", "(function f() { for(;;); })()"]
-    {
+    for source in [
+        "for(;;);",
+        "while (true) {}",
+        "do {} while (1)",
+        "x: for(;;) continue x",
+        "(function f() { for(;;); })()",
+    ] {
         let outcome = arena.costs_its_worker(limited(source, TIMEOUT_MS));
         timed_out(source, &outcome);
         let ran = outcome["receipt"]["runMs"].as_f64().expect("it was measured");
@@ -84,11 +88,17 @@ fn hostile_02_builtins_that_never_look_up_time_out_by_force() {
         let outcome = arena.costs_its_worker(limited(&format!("{NAMES} {source}"), TIMEOUT_MS));
         timed_out(source, &outcome);
         let dead = arena.pool().dead_workers();
-        let dead = dead.iter().find(|worker| worker["workerId"] == outcome["workerId"]).expect("it is on record");
+        let dead = dead
+            .iter()
+            .find(|worker| worker["workerId"] == outcome["workerId"])
+            .expect("it is on record");
         let evidence = dead["verdict"]["evidence"].as_str().unwrap_or_default();
         let was_forced = evidence.contains("did not stop");
         by_force += u32::from(was_forced);
-        assert!(was_forced || !source.starts_with("A.includes"), "the engine cannot end this one: {dead}");
+        assert!(
+            was_forced || !source.starts_with("A.includes"),
+            "the engine cannot end this one: {dead}"
+        );
         assert_eq!(dead["verdict"]["cause"], "deadline", "{source}: {dead}");
     }
     println!("{} builtins, {by_force} of them ended by SIGKILL", ENDLESS.len());
@@ -125,7 +135,8 @@ fn hostile_08_promises_that_never_settle_fail_at_once_and_async_loops_time_out()
         "return new Promise(resolve => setTimeout(() => {}, 5))",
         "await {then() {}}",
         "await Promise.race([])",
-        "for await (const x of {[Symbol.asyncIterator]: () => ({next: () => new Promise(() => {})})}) ;",
+        "for await (const x of {[Symbol.asyncIterator]: () => ({next: () => new Promise(() => \
+         {})})}) ;",
     ] {
         let started = now();
         let outcome = arena.pool().run(with(code(source), json!({"maxAttempts": 1})));
@@ -134,7 +145,10 @@ fn hostile_08_promises_that_never_settle_fail_at_once_and_async_loops_time_out()
             (Some("failed"), "PROMISE_NEVER_SETTLED"),
             "{source}: {outcome}"
         );
-        assert!(started.elapsed() < Duration::from_secs(30), "far before the timeout of five minutes: {source}");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "far before the timeout of five minutes: {source}"
+        );
         arena.goes_on(&outcome);
     }
     for source in [
@@ -162,7 +176,8 @@ fn hostile_09_what_resists_its_end_is_ended_and_leaves_nothing_to_the_next_task(
         "for (;;) try { for(;;); } finally { continue }",
         "function f() { try { for(;;); } finally { f() } } f()",
         "const p = new Proxy({}, {get() { for(;;); }}); try { p.x } finally { p.y }",
-        "await (async () => { try { await new Promise(r => setTimeout(r, 1e6)) } finally { for(;;); } })()",
+        "await (async () => { try { await new Promise(r => setTimeout(r, 1e6)) } finally { \
+         for(;;); } })()",
         "return {toJSON() { for(;;); }}",
         "return new Proxy({}, {ownKeys() { for(;;); }})",
         "queueMicrotask(() => { for(;;); }); return 1",
@@ -171,28 +186,34 @@ fn hostile_09_what_resists_its_end_is_ended_and_leaves_nothing_to_the_next_task(
         timed_out(source, &outcome);
     }
     for realm in ["fresh", "warm"] {
-        let register = "globalThis.mark = 'left'; globalThis.r = new FinalizationRegistry(() => { for(;;); });
-            for (let i = 0; i < 1e4; i++) r.register({}, i); setTimeout(() => { for(;;); }, 0); setInterval(() => { for(;;); }, 1); 'returned'";
+        let register = "globalThis.mark = 'left'; globalThis.r = new FinalizationRegistry(() => { \
+            for(;;); });
+            for (let i = 0; i < 1e4; i++) r.register({}, i); setTimeout(() => { for(;;); }, 0); \
+            setInterval(() => { for(;;); }, 1); 'returned'";
         let outcome = arena.costs_nothing(with(code(register), json!({"realm": realm})));
         assert_eq!(result(outcome), "returned");
         // Enough garbage for many collections, and time for timers.
-        let next = "for (let i = 0; i < 60; i++) { new Array(1e5).fill(i); await new Promise(done => setTimeout(done, 1)) } return typeof mark";
-        let outcome = arena.costs_nothing(with(code(next), json!({"realm": "fresh", "timeout": 60_000})));
+        let next = "for (let i = 0; i < 60; i++) { new Array(1e5).fill(i); await new Promise(done \
+            => setTimeout(done, 1)) } return typeof mark";
+        let outcome =
+            arena.costs_nothing(with(code(next), json!({"realm": "fresh", "timeout": 60_000})));
         assert_eq!(result(outcome), "undefined", "{realm}");
-        let other = with(code(next), json!({"realm": "warm", "projectId": "another", "timeout": 60_000}));
+        let other =
+            with(code(next), json!({"realm": "warm", "projectId": "another", "timeout": 60_000}));
         assert_eq!(result(arena.costs_nothing(other)), "undefined", "{realm}");
     }
     arena.finish();
 }
 
-/// The ladder: asked to end at the deadline, killed 250 ms later, gone at most 300 ms after the deadline where the machine
-/// has time for it.
+/// The ladder: asked to end at the deadline, killed 250 ms later, gone at most 300 ms after the
+/// deadline where the machine has time for it.
 #[test]
 fn a_stuck_builtin_is_gone_soon_after_its_deadline() {
     const ROUNDS: usize = 12;
     const MOST_ROUNDS: usize = 100;
     let mut arena = Arena::new(json!({}));
-    let mut late_ms: Vec<f64> = (0..ROUNDS).map(|round| gone_after_deadline(&mut arena, round)).collect();
+    let mut late_ms: Vec<f64> =
+        (0..ROUNDS).map(|round| gone_after_deadline(&mut arena, round)).collect();
     // A busy machine may add something to each of them.
     while late_ms.len() < MOST_ROUNDS && late_ms.iter().all(|late| *late > 300.0) {
         late_ms.push(gone_after_deadline(&mut arena, late_ms.len()));
@@ -201,7 +222,8 @@ fn a_stuck_builtin_is_gone_soon_after_its_deadline() {
     let rounds = late_ms.len();
     let median = late_ms[rounds / 2];
     println!(
-        "deadline to process gone, {rounds} rounds: fastest {:.1} ms, median {median:.1} ms, slowest {:.1} ms",
+        "deadline to process gone, {rounds} rounds: fastest {:.1} ms, median {median:.1} ms, \
+         slowest {:.1} ms",
         late_ms[0],
         late_ms[rounds - 1]
     );
@@ -220,7 +242,8 @@ fn gone_after_deadline(arena: &mut Arena, round: usize) -> f64 {
     let source = format!("{NAMES} {}", ENDLESS[0]);
     let mut client = arena.pool().client();
     let submitted = now();
-    let request = client.submit(&with(code(&source), json!({"timeout": timeout_ms as u64, "maxAttempts": 1})));
+    let request = client
+        .submit(&with(code(&source), json!({"timeout": timeout_ms as u64, "maxAttempts": 1})));
     // A zombie is gone too: it holds nothing but its exit status.
     until_at_once(|| !proc::alive(pid));
     let gone = submitted.elapsed();

@@ -1,5 +1,5 @@
-//! A thread in namespaces of its own: what it mounts and which network it sees is nobody else's business. Processes that it
-//! starts are in them too.
+//! A thread in namespaces of its own: what it mounts and which network it sees is nobody else's
+//! business. Processes that it starts are in them too.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -18,7 +18,8 @@ pub fn with_own_mounts(test: impl FnOnce() + Send + 'static) {
     apart(UnshareFlags::NEWNS, "mount namespaces", test);
 }
 
-/// Runs a test with mounts and a network of its own, in which nothing is reachable but what it adds.
+/// Runs a test with mounts and a network of its own, in which nothing is reachable but what it
+/// adds.
 ///
 /// # Panics
 /// As the test does.
@@ -35,12 +36,14 @@ fn apart(what: UnshareFlags, feature: &str, test: impl FnOnce() + Send + 'static
     let feature = feature.to_owned();
     let ended = run.spawn(move || {
         #[expect(unsafe_code, reason = "leaving a namespace")]
-        // SAFETY: neither mounts nor the network are memory: nothing that other threads rely on changes.
+        // SAFETY: neither mounts nor the network are memory: nothing that other threads rely on
+        // changes.
         if let Err(error) = unsafe { unshare_unsafe(what) } {
             return skip::skipped(skip::ADMIN, &format!("{feature}: {error}"));
         }
         // What is mounted from here on must not come out again.
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("a namespace of our own");
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .expect("a namespace of our own");
         test();
     });
     if let Err(panic) = ended.expect("a thread can be started").join() {
@@ -54,7 +57,8 @@ fn apart(what: UnshareFlags, feature: &str, test: impl FnOnce() + Send + 'static
 /// # Panics
 /// When the kernel refuses.
 pub fn hide_processes() {
-    mount("proc", "/proc", "proc", MountFlags::empty(), Some(c"hidepid=2")).expect("a namespace of our own");
+    mount("proc", "/proc", "proc", MountFlags::empty(), Some(c"hidepid=2"))
+        .expect("a namespace of our own");
 }
 
 /// Mounts an empty file system of so many bytes.
@@ -64,7 +68,8 @@ pub fn hide_processes() {
 pub fn mount_tmpfs(at: &Path, bytes: u64) {
     std::fs::create_dir_all(at).expect("folders can be made");
     let size = std::ffi::CString::new(format!("size={bytes}")).expect("digits");
-    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(size.as_c_str())).expect("a namespace of our own");
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(size.as_c_str()))
+        .expect("a namespace of our own");
 }
 
 /// Makes a mount read-only.
@@ -72,7 +77,8 @@ pub fn mount_tmpfs(at: &Path, bytes: u64) {
 /// # Panics
 /// When the kernel refuses.
 pub fn make_read_only(at: &Path) {
-    rustix::mount::mount_remount(at, MountFlags::RDONLY | MountFlags::BIND, "").expect("a namespace of our own");
+    rustix::mount::mount_remount(at, MountFlags::RDONLY | MountFlags::BIND, "")
+        .expect("a namespace of our own");
 }
 
 /// Puts one file in the place of another.
@@ -92,7 +98,9 @@ pub fn cover(file: &str, with: &Path) {
 pub fn add_address(address: Ipv4Addr) {
     // An address besides the first one has a name of its own.
     let mut interface = interface(&format!("lo:{:08x}", u32::from(address)));
-    for (request, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::BROADCAST)] {
+    for (request, value) in
+        [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::BROADCAST)]
+    {
         interface.ifr_ifru.ifru_addr = socket_address(value);
         configure(request, &mut interface);
     }

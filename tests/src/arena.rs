@@ -1,8 +1,8 @@
 //! A pool in which something hostile runs beside something that must not notice.
 //!
-//! Two JavaScript workers: one holds a task all the while, the *neighbour*; the other gets what is hostile. After each
-//! attack the supervisor, the neighbour and its worker must be as they were, and the worker that was lost, if one was,
-//! must have been replaced soon.
+//! Two JavaScript workers: one holds a task all the while, the *neighbour*; the other gets what is
+//! hostile. After each attack the supervisor, the neighbour and its worker must be as they were,
+//! and the worker that was lost, if one was, must have been replaced soon.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::tasks::{code, error, hold, result, with};
 use crate::wait::{now, until, until_some};
 use crate::{Client, Pool, proc};
 
-/// Within this time a worker that ended is replaced by one that is ready. On a busy machine single starts take longer, so
-/// it is held against the median of a test's attacks.
+/// Within this time a worker that ended is replaced by one that is ready. On a busy machine single
+/// starts take longer, so it is held against the median of a test's attacks.
 const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 /// The same on a machine so busy that an ordinary start takes long, in starts of the same pool.
 const REPLACED_STARTS: u32 = 5;
@@ -30,7 +30,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Starts the pool and the neighbour. The configuration is the pool's, but for the number of workers.
+    /// Starts the pool and the neighbour. The configuration is the pool's, but for the number of
+    /// workers.
     ///
     /// # Panics
     /// When something does not start.
@@ -59,7 +60,9 @@ impl Arena {
     /// When none is ready.
     #[must_use]
     pub fn target(&self) -> Value {
-        until_some("the other worker is ready", || self.pool.workers_that_are("js", "idle").into_iter().next())
+        until_some("the other worker is ready", || {
+            self.pool.workers_that_are("js", "idle").into_iter().next()
+        })
     }
 
     /// Runs the task once; its worker must be replaced, and is never used again.
@@ -84,7 +87,9 @@ impl Arena {
             idle.iter().any(|worker| worker["workerId"] != *lost)
         });
         self.replaced.push(ended.elapsed());
-        until("the worker is gone", || self.pool.dead_workers().iter().any(|worker| worker["workerId"] == *lost));
+        until("the worker is gone", || {
+            self.pool.dead_workers().iter().any(|worker| worker["workerId"] == *lost)
+        });
         self.goes_on(outcome);
         let next = self.pool.run(code("'next'"));
         assert_ne!(next["workerId"], *lost, "the worker is used again after {outcome}");
@@ -122,7 +127,8 @@ impl Arena {
     /// The median of what all its workers took to start.
     fn ordinary_start(&self) -> Duration {
         let started = self.pool.events_named("worker-started");
-        let mut starts_ms: Vec<f64> = started.iter().filter_map(|event| event["duration"].as_f64()).collect();
+        let mut starts_ms: Vec<f64> =
+            started.iter().filter_map(|event| event["duration"].as_f64()).collect();
         starts_ms.sort_unstable_by(f64::total_cmp);
         Duration::from_secs_f64(starts_ms[starts_ms.len() / 2] / 1000.0)
     }
@@ -134,7 +140,11 @@ impl Arena {
     pub fn finish(mut self) {
         self.pool.cancel(&self.neighbour);
         let outcome = self.client.outcome(self.request);
-        assert_eq!((error(&outcome), outcome["attempts"].as_u64()), ("CANCELLED", Some(1)), "{outcome}");
+        assert_eq!(
+            (error(&outcome), outcome["attempts"].as_u64()),
+            ("CANCELLED", Some(1)),
+            "{outcome}"
+        );
         self.replaced.sort_unstable();
         if let Some(median) = self.replaced.get(self.replaced.len() / 2) {
             let slowest = self.replaced.last().expect("there is one");

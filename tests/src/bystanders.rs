@@ -1,5 +1,5 @@
-//! What every hostile input must leave as it was: the supervisor, the other workers, the other tasks; and that a
-//! replacement for whoever died is ready within a second.
+//! What every hostile input must leave as it was: the supervisor, the other workers, the other
+//! tasks; and that a replacement for whoever died is ready within a second.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ const REPLACED_MS: f64 = 1000.0;
 /// The same on a machine so busy that an ordinary start takes long, in starts of the same pool.
 const REPLACED_STARTS: f64 = 10.0;
 
-/// Runs an attack beside a task that another worker holds, and sees that nothing but what was attacked is hurt.
+/// Runs an attack beside a task that another worker holds, and sees that nothing but what was
+/// attacked is hurt.
 ///
 /// # Panics
 /// When something is.
@@ -21,8 +22,8 @@ pub fn unharmed<T>(pool: &Pool, attack: impl FnOnce() -> T) -> T {
     beside(pool, hold(), json!({"type": "execute-code", "code": "6 * 7"}), |_| attack())
 }
 
-/// The same with a task of the caller's that runs until it is cancelled, whose id the attack is told, and another that
-/// succeeds.
+/// The same with a task of the caller's that runs until it is cancelled, whose id the attack is
+/// told, and another that succeeds.
 ///
 /// # Panics
 /// See [`unharmed`].
@@ -57,7 +58,15 @@ impl<'a> Bystanders<'a> {
         let process = Process::of(pool.pid_of(&worker).expect("it runs a task")).expect("it lives");
         let ready = pool.workers().iter().map(|row| row["workerId"].clone()).collect();
         let since = pool.events().last().and_then(|event| event["seq"].as_u64()).unwrap_or(0);
-        Self { pool, supervisor: Process::of(pool.pid()).expect("it lives"), task, worker, process, ready, since }
+        Self {
+            pool,
+            supervisor: Process::of(pool.pid()).expect("it lives"),
+            task,
+            worker,
+            process,
+            ready,
+            since,
+        }
     }
 
     fn are_unharmed(self, probe: Value) {
@@ -66,7 +75,11 @@ impl<'a> Bystanders<'a> {
         let outcome = pool.run(probe);
         assert_eq!(outcome["status"], "succeeded", "another task: {outcome}");
         let row = pool.task(&self.task);
-        assert_eq!((&row["state"], &row["workerId"]), (&json!("running"), &self.worker), "the neighbour: {row}");
+        assert_eq!(
+            (&row["state"], &row["workerId"]),
+            (&json!("running"), &self.worker),
+            "the neighbour: {row}"
+        );
         assert!(self.process.lives(), "the neighbour's worker: {row}");
         until("there are as many workers as before", || {
             pool.workers().iter().filter(|row| is_ready(row)).count() >= self.ready.len()
@@ -74,13 +87,20 @@ impl<'a> Bystanders<'a> {
         self.were_replaced_in_time();
         pool.cancel(&self.task);
         let outcome = pool.outcome(&self.task);
-        assert_eq!((&outcome["status"], &outcome["attempts"]), (&json!("cancelled"), &json!(1)), "{outcome}");
+        assert_eq!(
+            (&outcome["status"], &outcome["attempts"]),
+            (&json!("cancelled"), &json!(1)),
+            "{outcome}"
+        );
     }
 
     /// By the supervisor's own record: how long there were fewer ready workers than before.
     fn were_replaced_in_time(&self) {
-        let (before, after): (Vec<Value>, Vec<Value>) =
-            self.pool.events().into_iter().partition(|event| event["seq"].as_u64() <= Some(self.since));
+        let (before, after): (Vec<Value>, Vec<Value>) = self
+            .pool
+            .events()
+            .into_iter()
+            .partition(|event| event["seq"].as_u64() <= Some(self.since));
         let starts = before.iter().filter(|event| event["event"] == "worker-started");
         let slowest = starts.filter_map(|event| event["duration"].as_f64()).fold(0.0, f64::max);
         let allowed_ms = REPLACED_MS.max(REPLACED_STARTS * slowest);
@@ -96,7 +116,10 @@ impl<'a> Bystanders<'a> {
                 short_since.get_or_insert_with(|| wall_ms(event));
             } else if let Some(since) = short_since.take() {
                 let took_ms = wall_ms(event) - since;
-                assert!(took_ms <= allowed_ms, "a replacement took {took_ms} ms, {allowed_ms} are allowed: {after:#?}");
+                assert!(
+                    took_ms <= allowed_ms,
+                    "a replacement took {took_ms} ms, {allowed_ms} are allowed: {after:#?}"
+                );
             }
         }
         assert_eq!(short_since, None, "somebody was not replaced: {after:#?}");

@@ -46,7 +46,8 @@ impl Client {
         self.connection.welcome().body_bytes
     }
 
-    /// Submits a valid task, whose outcome is wanted and which goes on without us; gives the request's number.
+    /// Submits a valid task, whose outcome is wanted and which goes on without us; gives the
+    /// request's number.
     ///
     /// # Panics
     /// When the task is malformed or the connection is lost.
@@ -139,8 +140,10 @@ impl Client {
     /// # Panics
     /// When the connection is lost.
     pub fn events(&mut self, since: Option<u64>) -> Vec<Value> {
-        let number =
-            self.connection.ask(&ControlRequest::Events { since, follow: false }).expect("the supervisor answers");
+        let number = self
+            .connection
+            .ask(&ControlRequest::Events { since, follow: false })
+            .expect("the supervisor answers");
         let mut replies = 0;
         let mut events = Vec::new();
         loop {
@@ -164,10 +167,14 @@ impl Client {
     /// # Panics
     /// When the connection is lost.
     pub fn follow(mut self, since: Option<u64>) -> impl FnMut() -> Value {
-        self.connection.ask(&ControlRequest::Events { since, follow: true }).expect("the supervisor answers");
+        self.connection
+            .ask(&ControlRequest::Events { since, follow: true })
+            .expect("the supervisor answers");
         move || {
             loop {
-                if let Incoming::Event { body, .. } = self.connection.receive().expect("the supervisor answers") {
+                if let Incoming::Event { body, .. } =
+                    self.connection.receive().expect("the supervisor answers")
+                {
                     return serde_json::from_slice(&body).expect("events are JSON");
                 }
             }

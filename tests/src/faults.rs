@@ -1,4 +1,5 @@
-//! Faults of the machine on demand: a library that is loaded into a supervisor before its own and lies to it.
+//! Faults of the machine on demand: a library that is loaded into a supervisor before its own and
+//! lies to it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -57,7 +58,8 @@ fn library() -> Result<&'static PathBuf, &'static str> {
     static BUILT: OnceLock<Result<(Folder, PathBuf), String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let folder = Folder::new();
-        let (source, library) = (folder.write("faults.c", include_str!("faults.c")), folder.join("faults.so"));
+        let (source, library) =
+            (folder.write("faults.c", include_str!("faults.c")), folder.join("faults.so"));
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
         match compile.output() {

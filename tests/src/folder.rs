@@ -37,7 +37,8 @@ impl Folder {
     /// Writes a file, and the folders that lead to it.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
-        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("folders can be made");
+        std::fs::create_dir_all(path.parent().expect("a file has a folder"))
+            .expect("folders can be made");
         std::fs::write(&path, text).expect("a file can be written");
         path
     }

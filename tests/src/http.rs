@@ -49,11 +49,23 @@ impl Answer {
 impl Api {
     /// A request with the key and the right host.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        self.with(method, path, &[("X-API-Key", &self.key)], body.map(ToString::to_string).as_deref())
+        self.with(
+            method,
+            path,
+            &[("X-API-Key", &self.key)],
+            body.map(ToString::to_string).as_deref(),
+        )
     }
 
-    /// A request with these headers besides `Host` (unless it is among them), `Connection` and the body's length.
-    pub fn with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+    /// A request with these headers besides `Host` (unless it is among them), `Connection` and the
+    /// body's length.
+    pub fn with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
         self.bytes(request(&self.address, method, path, headers, body).as_bytes())
     }
 
@@ -73,12 +85,17 @@ impl Api {
     ///
     /// # Panics
     /// When the stream ends or stays silent too long.
-    pub fn event_stream(&self, last_event_id: Option<&str>) -> impl FnMut() -> (String, Value) + use<> {
+    pub fn event_stream(
+        &self,
+        last_event_id: Option<&str>,
+    ) -> impl FnMut() -> (String, Value) + use<> {
         let mut headers = vec![("X-API-Key", self.key.as_str()), ("Accept", "text/event-stream")];
         headers.extend(last_event_id.map(|id| ("Last-Event-ID", id)));
         let mut stream = TcpStream::connect(&self.address).expect("the API listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time over zero");
-        stream.write_all(request(&self.address, "GET", "/api/events", &headers, None).as_bytes()).expect("it reads");
+        stream
+            .write_all(request(&self.address, "GET", "/api/events", &headers, None).as_bytes())
+            .expect("it reads");
         let mut lines = BufReader::new(stream).lines();
         move || {
             let (mut id, mut data) = (String::new(), String::new());
@@ -108,7 +125,13 @@ pub fn over_unix(socket: &Path, method: &str, path: &str, headers: &[(&str, &str
     answer(stream)
 }
 
-fn request(host: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> String {
+fn request(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         text.push_str(&format!("Host: {host}\r\n"));
@@ -117,7 +140,10 @@ fn request(host: &str, method: &str, path: &str, headers: &[(&str, &str)], body:
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     if let Some(body) = body {
-        text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        text.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
     } else {
         text.push_str("\r\n");
     }
@@ -136,9 +162,15 @@ fn answer(mut stream: impl Read) -> Answer {
         return Answer { status: 0, headers: Vec::new(), text: text.into_owned() };
     };
     let mut lines = head.lines();
-    let status = lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok()).expect("a status line");
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.trim().to_lowercase(), v.trim().to_owned())).collect();
+    let status = lines
+        .next()
+        .and_then(|l| l.split(' ').nth(1))
+        .and_then(|s| s.parse().ok())
+        .expect("a status line");
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|l| l.split_once(':'))
+        .map(|(n, v)| (n.trim().to_lowercase(), v.trim().to_owned()))
+        .collect();
     let chunked = headers.iter().any(|(n, v)| n == "transfer-encoding" && v == "chunked");
     Answer { status, headers, text: if chunked { unchunked(body) } else { body.to_owned() } }
 }

@@ -1,8 +1,9 @@
-//! Harness of the process tests: a real supervisor in a temporary folder, clients of every kind, readers of `/proc`, and
-//! waiting for a condition with a deadline.
+//! Harness of the process tests: a real supervisor in a temporary folder, clients of every kind,
+//! readers of `/proc`, and waiting for a condition with a deadline.
 //!
-//! Owns starting and ending the programs. It must not leave a process behind, not even when a test fails, and it asserts
-//! nothing about the pool but that it starts and ends: what is promised stands in the tests.
+//! Owns starting and ending the programs. It must not leave a process behind, not even when a test
+//! fails, and it asserts nothing about the pool but that it starts and ends: what is promised
+//! stands in the tests.
 
 pub mod apart;
 pub mod arena;

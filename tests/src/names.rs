@@ -1,4 +1,5 @@
-//! A name server that answers as a test says. Only in a network of the test's own: the port is the system's.
+//! A name server that answers as a test says. Only in a network of the test's own: the port is the
+//! system's.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -14,15 +15,18 @@ pub struct Names {
 }
 
 impl Names {
-    /// Starts it, and makes everybody in this namespace ask it. The function gives the addresses of a name, which was asked
-    /// for so many times before.
+    /// Starts it, and makes everybody in this namespace ask it. The function gives the addresses of
+    /// a name, which was asked for so many times before.
     ///
     /// # Panics
     /// When this is no namespace of the test's own.
     #[must_use]
     pub fn start(answer: impl Fn(&str, usize) -> Vec<Ipv4Addr> + Send + 'static) -> Self {
         let files = Folder::new();
-        apart::cover("/etc/resolv.conf", &files.write("resolv.conf", "nameserver 127.0.0.1\noptions attempts:1\n"));
+        apart::cover(
+            "/etc/resolv.conf",
+            &files.write("resolv.conf", "nameserver 127.0.0.1\noptions attempts:1\n"),
+        );
         apart::cover("/etc/nsswitch.conf", &files.write("nsswitch.conf", "hosts: files dns\n"));
         let socket = UdpSocket::bind("127.0.0.1:53").expect("a network of our own");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -70,8 +74,10 @@ fn question(query: &[u8]) -> Option<(String, bool)> {
 }
 
 fn reply(query: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
-    // The number and the question as they came; an answer, recursion available; so many answers and nothing else.
-    let question_end = query[12..].iter().position(|b| *b == 0).map_or(query.len(), |end| 12 + end + 5);
+    // The number and the question as they came; an answer, recursion available; so many answers and
+    // nothing else.
+    let question_end =
+        query[12..].iter().position(|b| *b == 0).map_or(query.len(), |end| 12 + end + 5);
     let mut bytes = query[..question_end].to_vec();
     bytes[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
     for address in addresses {

@@ -1,6 +1,7 @@
 //! A page of the documentation, taken apart: headings, tables, blocks of code, links.
 //!
-//! Reads the little of Markdown that this project's pages use. It decides nothing about what a page should say.
+//! Reads the little of Markdown that this project's pages use. It decides nothing about what a page
+//! should say.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,10 @@ use std::path::{Path, PathBuf};
 /// The repository's folder.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the tests lie in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the tests lie in the repository")
 }
 
 /// One Markdown file.
@@ -54,7 +58,8 @@ impl Page {
     /// When there is none.
     #[must_use]
     pub fn read(name: &str) -> Self {
-        let text = std::fs::read_to_string(repository().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let text = std::fs::read_to_string(repository().join(name))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { name: name.to_owned(), text }
     }
 
@@ -73,7 +78,8 @@ impl Page {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_ours {
                     folders.push(path);
                 } else if path.extension().is_some_and(|end| end == "md") {
-                    let name = path.strip_prefix(&root).expect("below the root").to_str().expect("UTF-8");
+                    let name =
+                        path.strip_prefix(&root).expect("below the root").to_str().expect("UTF-8");
                     pages.push(Self::read(name));
                 }
             }
@@ -106,12 +112,17 @@ impl Page {
     /// The blocks of code, in their order.
     #[must_use]
     pub fn blocks(&self) -> Vec<Block> {
-        let (mut blocks, mut open, mut heading): (Vec<Block>, Option<Block>, String) = Default::default();
+        let (mut blocks, mut open, mut heading): (Vec<Block>, Option<Block>, String) =
+            Default::default();
         for line in self.lines() {
             match (line, &mut open) {
                 (Line::Fence(_), Some(_)) => blocks.extend(open.take()),
                 (Line::Fence(language), None) => {
-                    let block = Block { language: language.into(), text: String::new(), heading: heading.clone() };
+                    let block = Block {
+                        language: language.into(),
+                        text: String::new(),
+                        heading: heading.clone(),
+                    };
                     open = Some(block);
                 }
                 (Line::Code(line), Some(block)) => block.text.push_str(&format!("{line}\n")),
@@ -131,7 +142,8 @@ impl Page {
     /// The tables, in their order.
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {
-        let (mut tables, mut heading, mut above): (Vec<Table>, String, Option<Vec<String>>) = Default::default();
+        let (mut tables, mut heading, mut above): (Vec<Table>, String, Option<Vec<String>>) =
+            Default::default();
         let mut inside = false;
         for line in self.lines() {
             let text = if let Line::Text(text) = line { text } else { "" };
@@ -160,13 +172,18 @@ impl Page {
     #[must_use]
     pub fn table(&self, heading: &str, number: usize) -> Table {
         let tables = self.tables().into_iter().filter(|table| table.heading == heading);
-        tables.clone().nth(number).unwrap_or_else(|| panic!("{}: no table {number} under {heading:?}", self.name))
+        tables
+            .clone()
+            .nth(number)
+            .unwrap_or_else(|| panic!("{}: no table {number} under {heading:?}", self.name))
     }
 
     /// The headings, without their `#`s.
     #[must_use]
     pub fn headings(&self) -> Vec<String> {
-        let texts = self.lines().filter_map(|line| if let Line::Text(text) = line { heading_of(text) } else { None });
+        let texts = self
+            .lines()
+            .filter_map(|line| if let Line::Text(text) = line { heading_of(text) } else { None });
         texts.map(str::to_owned).collect()
     }
 
@@ -175,8 +192,10 @@ impl Page {
     pub fn anchors(&self) -> Vec<String> {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         let anchor = |heading: &String| {
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-            let slug: String = kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect();
+            let kept =
+                heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            let slug: String =
+                kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect();
             let times = seen.entry(slug.clone()).and_modify(|n| *n += 1).or_default();
             if *times == 0 { slug } else { format!("{slug}-{times}") }
         };
@@ -190,8 +209,11 @@ impl Page {
         for line in self.lines() {
             let Line::Text(text) = line else { continue };
             // Every second piece stands between backticks; a link's text may be one of them.
-            let outside: String =
-                text.split('`').enumerate().map(|(n, piece)| if n % 2 == 0 { piece } else { "code" }).collect();
+            let outside: String = text
+                .split('`')
+                .enumerate()
+                .map(|(n, piece)| if n % 2 == 0 { piece } else { "code" })
+                .collect();
             links.extend(targets(&outside, "](", ')'));
             links.extend(targets(&outside, "src=\"", '"'));
             links.extend(targets(&outside, "href=\"", '"'));
@@ -215,7 +237,9 @@ impl Table {
 }
 
 fn targets<'a>(text: &'a str, before: &'a str, after: char) -> impl Iterator<Item = String> + 'a {
-    text.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(after)?.0.trim().to_owned()))
+    text.split(before)
+        .skip(1)
+        .filter_map(move |rest| Some(rest.split_once(after)?.0.trim().to_owned()))
 }
 
 fn heading_of(line: &str) -> Option<&str> {
@@ -232,5 +256,7 @@ fn cells(line: &str) -> Option<Vec<String>> {
 
 /// The line between a table's titles and its rows.
 fn is_rule(line: &str) -> bool {
-    line.starts_with('|') && line.contains("---") && line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '))
+    line.starts_with('|')
+        && line.contains("---")
+        && line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '))
 }

@@ -77,7 +77,8 @@ impl From<Output> for Ctl {
     }
 }
 
-/// A command for the supervisor with an environment of ours: what the machine has set must not matter.
+/// A command for the supervisor with an environment of ours: what the machine has set must not
+/// matter.
 #[must_use]
 pub fn supervisor_command(folder: &Folder) -> Command {
     let mut command = Command::new(&binaries().supervisor);
@@ -93,14 +94,15 @@ pub fn supervisor_command(folder: &Folder) -> Command {
 }
 
 fn cache_folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("pool-tests-cache-{}", rustix::process::getuid().as_raw()));
+    let folder = std::env::temp_dir()
+        .join(format!("pool-tests-cache-{}", rustix::process::getuid().as_raw()));
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     folder
 }
 
 impl Pool {
-    /// Starts one with this configuration, and waits until it listens. The HTTP API is off unless the configuration says
-    /// otherwise.
+    /// Starts one with this configuration, and waits until it listens. The HTTP API is off unless
+    /// the configuration says otherwise.
     ///
     /// # Panics
     /// When it does not start.
@@ -119,8 +121,8 @@ impl Pool {
         Self::start(config)
     }
 
-    /// Starts one whose workers have every layer that isolation `strict` promises, and waits until one of them is
-    /// ready. Nothing where the machine does not have every layer, which is said.
+    /// Starts one whose workers have every layer that isolation `strict` promises, and waits until
+    /// one of them is ready. Nothing where the machine does not have every layer, which is said.
     ///
     /// # Panics
     /// When it does not start for another reason.
@@ -130,7 +132,10 @@ impl Pool {
         let pool = Self::launch(config, |_| {});
         let is_ready = until_some("a worker is ready, or the supervisor has ended", || {
             let ended = !proc::alive(pool.pid());
-            let ready = || pool.try_status().is_some_and(|status| status["workers"]["available"].as_u64() > Some(0));
+            let ready = || {
+                pool.try_status()
+                    .is_some_and(|status| status["workers"]["available"].as_u64() > Some(0))
+            };
             if ended { Some(false) } else { ready().then_some(true) }
         });
         if is_ready {
@@ -138,7 +143,10 @@ impl Pool {
         }
         let log = pool.log();
         let why = log.lines().find(|line| line.contains("as the configuration promises"));
-        skip::skipped(skip::STRICT, why.unwrap_or_else(|| panic!("the supervisor ended at its start:\n{log}")));
+        skip::skipped(
+            skip::STRICT,
+            why.unwrap_or_else(|| panic!("the supervisor ended at its start:\n{log}")),
+        );
         None
     }
 
@@ -187,7 +195,8 @@ impl Pool {
         }
         Some(Self::start_with(config, |command| {
             let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-            let folder = Path::new(&arguments[1]).parent().expect("the configuration's folder").to_owned();
+            let folder =
+                Path::new(&arguments[1]).parent().expect("the configuration's folder").to_owned();
             // Wherever the programs lie, they may be out of that user's reach.
             let supervisor = folder.join("pool-supervisor");
             executable::copy(&binaries().supervisor, &supervisor);
@@ -196,7 +205,10 @@ impl Pool {
             let mut theirs = Command::new(supervisor);
             theirs.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
             theirs.env("PATH", "/usr/bin:/bin").env("STATE_DIRECTORY", folder.join("state"));
-            theirs.env("CACHE_DIRECTORY", folder.join("cache")).uid(ORDINARY_USER).gid(ORDINARY_USER);
+            theirs
+                .env("CACHE_DIRECTORY", folder.join("cache"))
+                .uid(ORDINARY_USER)
+                .gid(ORDINARY_USER);
             *command = theirs;
         }))
     }
@@ -382,9 +394,15 @@ impl Pool {
     #[must_use]
     pub fn api(&self) -> Api {
         let status = self.status();
-        let address = status["http"].as_str().unwrap_or_else(|| panic!("no HTTP API: {status}\n{}", self.log()));
-        let key = std::fs::read_to_string(self.socket.with_file_name("api.key")).expect("the key file was made");
-        Api { address: address.trim_start_matches("http://").to_owned(), key: key.trim().to_owned() }
+        let address = status["http"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no HTTP API: {status}\n{}", self.log()));
+        let key = std::fs::read_to_string(self.socket.with_file_name("api.key"))
+            .expect("the key file was made");
+        Api {
+            address: address.trim_start_matches("http://").to_owned(),
+            key: key.trim().to_owned(),
+        }
     }
 
     /// `poolctl`, with the socket named.
@@ -408,7 +426,11 @@ impl Pool {
     #[must_use]
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&binaries().poolctl);
-        command.args(arguments).env_remove("XDG_RUNTIME_DIR").env("POOL_SOCKET", &self.socket).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env_remove("XDG_RUNTIME_DIR")
+            .env("POOL_SOCKET", &self.socket)
+            .stdin(Stdio::null());
         command
     }
 
@@ -426,7 +448,8 @@ impl Pool {
             return status;
         }
         let child = &mut self.child;
-        let status = until_some("the supervisor exits", || child.try_wait().expect("our own child"));
+        let status =
+            until_some("the supervisor exits", || child.try_wait().expect("our own child"));
         self.ended = Some(status);
         status
     }
@@ -443,7 +466,10 @@ impl Drop for Pool {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- the supervisor's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            eprintln!(
+                "--- the supervisor's log:\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
             proc::workers_of(pid).into_iter().for_each(|worker| {
                 proc::kill(worker);
             });
@@ -455,7 +481,8 @@ impl Drop for Pool {
     }
 }
 
-/// What tests mean that do not say otherwise: no HTTP API, and programs that may use the tests' own folders and start others.
+/// What tests mean that do not say otherwise: no HTTP API, and programs that may use the tests' own
+/// folders and start others.
 fn fill_in(config: &mut Value) {
     if config["http"]["listen"].is_null() {
         config["http"]["listen"] = json!("off");

@@ -57,15 +57,18 @@ impl Process {
 
 /// All living processes below this one, whatever session they are in.
 ///
-/// Between its fork and its exec a process still has its parent's command line, and a program may be in a namespace
-/// where it has another number. So a tree of processes is told by who started whom.
+/// Between its fork and its exec a process still has its parent's command line, and a program may
+/// be in a namespace where it has another number. So a tree of processes is told by who started
+/// whom.
 #[must_use]
 pub fn descendants(ancestor: i32) -> Vec<Process> {
     let mut found = Vec::new();
     let mut parents = vec![ancestor];
     while let Some(parent) = parents.pop() {
         let below = children(parent);
-        found.extend(below.iter().filter_map(|pid| Process::of(*pid)).filter(|process| process.lives()));
+        found.extend(
+            below.iter().filter_map(|pid| Process::of(*pid)).filter(|process| process.lives()),
+        );
         parents.extend(below);
     }
     found
@@ -94,14 +97,20 @@ pub fn all() -> Vec<i32> {
 #[must_use]
 pub fn command_line(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+    bytes
+        .split(|b| *b == 0)
+        .filter(|a| !a.is_empty())
+        .map(|a| String::from_utf8_lossy(a).into_owned())
+        .collect()
 }
 
-/// Living processes whose command line names this text. How many they are says little: one that has forked, and not yet
-/// executed another program, is there twice.
+/// Living processes whose command line names this text. How many they are says little: one that has
+/// forked, and not yet executed another program, is there twice.
 #[must_use]
 pub fn naming(text: &str) -> Vec<i32> {
-    let names = |pid: &i32| alive(*pid) && command_line(*pid).iter().any(|argument| argument.contains(text));
+    let names = |pid: &i32| {
+        alive(*pid) && command_line(*pid).iter().any(|argument| argument.contains(text))
+    };
     all().into_iter().filter(names).collect()
 }
 
@@ -109,7 +118,10 @@ pub fn naming(text: &str) -> Vec<i32> {
 #[must_use]
 pub fn workers_of(supervisor: i32) -> Vec<i32> {
     let marks = ["--parent".to_owned(), supervisor.to_string()];
-    all().into_iter().filter(|pid| command_line(*pid).windows(2).any(|pair| pair == marks)).collect()
+    all()
+        .into_iter()
+        .filter(|pid| command_line(*pid).windows(2).any(|pair| pair == marks))
+        .collect()
 }
 
 /// Processor time that it has used, user's and system's, in milliseconds.
@@ -156,7 +168,8 @@ pub fn status_kib(pid: i32, field: &str) -> Option<u64> {
 #[must_use]
 pub fn soft_limit(pid: i32, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
-    let line = text.lines().find_map(|l| l.strip_prefix(name)).expect("the kernel knows this limit");
+    let line =
+        text.lines().find_map(|l| l.strip_prefix(name)).expect("the kernel knows this limit");
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -1,4 +1,5 @@
-//! A small HTTP server on loopback for tasks to talk to: one answer a connection, and a record of what was asked.
+//! A small HTTP server on loopback for tasks to talk to: one answer a connection, and a record of
+//! what was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -56,7 +57,11 @@ impl Reply {
 
     /// Any.
     #[must_use]
-    pub fn new(status: &'static str, headers: &[(&'static str, &str)], body: impl AsRef<[u8]>) -> Self {
+    pub fn new(
+        status: &'static str,
+        headers: &[(&'static str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Self {
         let headers = headers.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
         Self { status, headers, body: body.as_ref().to_vec(), delay: Duration::ZERO }
     }
@@ -86,7 +91,11 @@ impl Server {
     /// # Panics
     /// When the system does not give it.
     #[must_use]
-    pub fn at(ip: Ipv4Addr, port: u16, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn at(
+        ip: Ipv4Addr,
+        port: u16,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((ip, port)).expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -98,7 +107,8 @@ impl Server {
                     return;
                 }
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                // A slow reply must not hold up the next connection; each thread ends with its connection.
+                // A slow reply must not hold up the next connection; each thread ends with its
+                // connection.
                 std::thread::spawn(move || stream.map(|s| serve(s, &log, answer.as_ref())));
             }
         });
@@ -138,15 +148,22 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Reply) -> Option<()> {
+fn serve(
+    stream: TcpStream,
+    log: &Mutex<Vec<Request>>,
+    answer: &dyn Fn(&Request) -> Reply,
+) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let mut writing = stream.try_clone().ok()?;
     let mut reading = BufReader::new(stream);
     let mut line = String::new();
     reading.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
-    let mut request =
-        Request { method: words.next()?.to_owned(), path: words.next()?.to_owned(), ..Request::default() };
+    let mut request = Request {
+        method: words.next()?.to_owned(),
+        path: words.next()?.to_owned(),
+        ..Request::default()
+    };
     loop {
         let mut line = String::new();
         reading.read_line(&mut line).ok()?;
@@ -158,8 +175,11 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request)
     reading.read_exact(&mut request.body).ok()?;
     log.lock().ok()?.push(request.clone());
     let reply = answer(&request);
-    let mut head =
-        format!("HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+    let mut head = format!(
+        "HTTP/1.1 {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        reply.status,
+        reply.body.len()
+    );
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -23,8 +23,18 @@ pub struct Need {
 }
 
 /// Every need that a test may have.
-pub const NEEDS: &[Need] =
-    &[ROOT, ADMIN, CC, USER_NAMESPACES, SECCOMP, LANDLOCK, STRICT, CGROUP_V2, CGROUP_V2_MEMORY, CGROUP_V1_MEMORY];
+pub const NEEDS: &[Need] = &[
+    ROOT,
+    ADMIN,
+    CC,
+    USER_NAMESPACES,
+    SECCOMP,
+    LANDLOCK,
+    STRICT,
+    CGROUP_V2,
+    CGROUP_V2_MEMORY,
+    CGROUP_V1_MEMORY,
+];
 
 /// The needs of scripts: `tests/skip.bash`.
 const OF_SCRIPTS: &[&str] = &["jq", "perl", "systemd"];
@@ -38,7 +48,8 @@ pub const ADMIN: Need = Need {
     remedy: "run the tests as root of the machine or in a privileged container",
 };
 /// Faults of the machine are a small library in C.
-pub const CC: Need = Need { name: "cc", what: "a C compiler named cc", remedy: "apt-get install gcc libc6-dev" };
+pub const CC: Need =
+    Need { name: "cc", what: "a C compiler named cc", remedy: "apt-get install gcc libc6-dev" };
 /// Namespaces that an ordinary user may make.
 pub const USER_NAMESPACES: Need = Need {
     name: "user-namespaces",
@@ -52,8 +63,11 @@ pub const SECCOMP: Need = Need {
     remedy: "run the tests on a kernel with CONFIG_SECCOMP_FILTER",
 };
 /// File rules that a process gives itself.
-pub const LANDLOCK: Need =
-    Need { name: "landlock", what: "Landlock", remedy: "run the tests on Linux 6.2 or later with Landlock enabled" };
+pub const LANDLOCK: Need = Need {
+    name: "landlock",
+    what: "Landlock",
+    remedy: "run the tests on Linux 6.2 or later with Landlock enabled",
+};
 /// Every layer that `isolation = "strict"` promises.
 pub const STRICT: Need = Need {
     name: "strict",

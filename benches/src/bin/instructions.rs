@@ -56,7 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn run(scenario: &str, tasks: u64) -> anyhow::Result<()> {
-    Scenario::find(scenario).with_context(|| format!("failed to find the scenario {scenario:?}"))?.run(tasks);
+    Scenario::find(scenario)
+        .with_context(|| format!("failed to find the scenario {scenario:?}"))?
+        .run(tasks);
     Ok(())
 }
 
@@ -70,7 +72,8 @@ fn check(args: &Check) -> anyhow::Result<bool> {
     let stored = Stored::read(&args.stored)?;
     if stored.toolchain != toolchain {
         println!(
-            "The figures were stored under {:?}, and this is {toolchain:?}: {:.0} % more are let pass.",
+            "The figures were stored under {:?}, and this is {toolchain:?}: {:.0} % more are let \
+             pass.",
             stored.toolchain,
             stored.margin(&toolchain) * 100.0
         );

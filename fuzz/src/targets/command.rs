@@ -1,10 +1,12 @@
 //! The rules for programs: how a command is cut into words, and which words may be arguments.
 //!
-//! The words are compared with those of a splitter written here from POSIX 2.2. What is allowed runs a listed program whose every
-//! argument matches the program's pattern as a whole, as hand-written predicates and a second way of anchoring say; nothing else
-//! is denied. Allowed words, quoted and joined, are the same command again.
+//! The words are compared with those of a splitter written here from POSIX 2.2. What is allowed
+//! runs a listed program whose every argument matches the program's pattern as a whole, as
+//! hand-written predicates and a second way of anchoring say; nothing else is denied. Allowed
+//! words, quoted and joined, are the same command again.
 //!
-//! An input is a pattern, a line end, and a command. The pattern may be the number of one that has a predicate here.
+//! An input is a pattern, a line end, and a command. The pattern may be the number of one that has
+//! a predicate here.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,7 +19,9 @@ use regex::Regex;
 /// Patterns that are understood here without a regex engine.
 type Known = (&'static str, fn(&str) -> bool);
 const KNOWN: &[Known] = &[
-    ("[a-z0-9]+", |arg| !arg.is_empty() && arg.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())),
+    ("[a-z0-9]+", |arg| {
+        !arg.is_empty() && arg.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    }),
     ("-l|-c|--max=[0-9]+", |arg| {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         arg == "-l" || arg == "-c" || arg.strip_prefix("--max=").is_some_and(digits)
@@ -31,8 +35,9 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Compiled once: compiling is what takes time.
-static KNOWN_RULES: LazyLock<Vec<Rules>> =
-    LazyLock::new(|| KNOWN.iter().map(|(pattern, _)| Rules::new(&setup(pattern)).expect("written above")).collect());
+static KNOWN_RULES: LazyLock<Vec<Rules>> = LazyLock::new(|| {
+    KNOWN.iter().map(|(pattern, _)| Rules::new(&setup(pattern)).expect("written above")).collect()
+});
 
 fn setup(pattern: &str) -> ShellSetup {
     let listed = |program: &str, args: Option<&str>| AllowedProgram {
@@ -42,7 +47,11 @@ fn setup(pattern: &str) -> ShellSetup {
         inode: 0,
         args: args.map(Into::into),
     };
-    let allow = vec![listed("/bin/tool", Some(pattern)), listed("/bin/plain", None), listed("/opt/plain", None)];
+    let allow = vec![
+        listed("/bin/tool", Some(pattern)),
+        listed("/bin/plain", None),
+        listed("/opt/plain", None),
+    ];
     let (env, task_env) = (BTreeMap::new(), vec!["APP_*".to_owned()]);
     ShellSetup { allow, env, task_env, cwd: Some("/".into()), ..ShellSetup::default() }
 }
@@ -55,13 +64,15 @@ pub fn run(input: &[u8]) {
         Some(number) => judge(&KNOWN_RULES[number], command, &KNOWN[number].1),
         None => {
             let Some(whole) = anchored(pattern) else { return };
-            let rules = Rules::new(&setup(pattern)).expect("a pattern that the configuration accepts compiles");
+            let rules = Rules::new(&setup(pattern))
+                .expect("a pattern that the configuration accepts compiles");
             judge(&rules, command, &|arg| whole.is_match(arg));
         }
     }
 }
 
-/// A pattern as the configuration accepts it, anchored by its syntax tree: no text in it can reach the anchors.
+/// A pattern as the configuration accepts it, anchored by its syntax tree: no text in it can reach
+/// the anchors.
 fn anchored(pattern: &str) -> Option<Regex> {
     use regex_syntax::hir::{Hir, Look};
     if pattern.len() > 200 || !pool_edge::config::is_argument_pattern(pattern) {
@@ -73,7 +84,9 @@ fn anchored(pattern: &str) -> Option<Regex> {
 }
 
 fn judge(rules: &Rules, command: &str, fits: &dyn Fn(&str) -> bool) {
-    let asked = |command: &str| rules.command(ShellData { command: Some(command.to_owned()), ..ShellData::default() });
+    let asked = |command: &str| {
+        rules.command(ShellData { command: Some(command.to_owned()), ..ShellData::default() })
+    };
     let words = posix_words(command);
     match (asked(command), words) {
         (Err(Refusal::Invalid(_)), None) => {}
@@ -82,7 +95,8 @@ fn judge(rules: &Rules, command: &str, fits: &dyn Fn(&str) -> bool) {
             assert!(unusable, "{command:?} is {words:?}, and was refused: {problem}");
         }
         (Err(Refusal::Denied(why)), words) => {
-            let words = words.unwrap_or_else(|| panic!("{command:?} is no words, and was denied: {why}"));
+            let words =
+                words.unwrap_or_else(|| panic!("{command:?} is no words, and was denied: {why}"));
             assert!(!may_run(&words, fits), "{command:?} is {words:?}, and was denied: {why}");
         }
         (Ok(allowed), words) => {
@@ -92,7 +106,10 @@ fn judge(rules: &Rules, command: &str, fits: &dyn Fn(&str) -> bool) {
             assert!(words.iter().all(|word| !word.contains('\0')));
             let again = shell_words::join(&words);
             let again = asked(&again).expect("the same words, quoted, are the same command");
-            assert_eq!((again.args, &again.program.listed), (allowed.args, &allowed.program.listed));
+            assert_eq!(
+                (again.args, &again.program.listed),
+                (allowed.args, &allowed.program.listed)
+            );
         }
     }
 }
@@ -108,10 +125,11 @@ fn may_run(words: &[String], fits: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// Quote removal and field splitting as POSIX 2.2 and 2.3 have them, without expansions and operators. Nothing when a quote is
-/// open at the end.
+/// Quote removal and field splitting as POSIX 2.2 and 2.3 have them, without expansions and
+/// operators. Nothing when a quote is open at the end.
 fn posix_words(text: &str) -> Option<Vec<String>> {
-    // Outside single quotes a backslash before a line end is removed before anything else is looked at.
+    // Outside single quotes a backslash before a line end is removed before anything else is looked
+    // at.
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = text.chars();

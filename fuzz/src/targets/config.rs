@@ -1,7 +1,8 @@
 //! The configuration: JSON, and TOML.
 //!
-//! What is accepted holds its bounds, is accepted again as the supervisor writes it out, in both formats, and is accepted by those
-//! who work with it: the core starts with it, and the worker reads the same rules out of it.
+//! What is accepted holds its bounds, is accepted again as the supervisor writes it out, in both
+//! formats, and is accepted by those who work with it: the core starts with it, and the worker
+//! reads the same rules out of it.
 //!
 //! An input that begins with `{` is JSON, any other TOML.
 
@@ -18,16 +19,19 @@ use pool_worker_core::{http, shell};
 
 use crate::allocation::peak_during;
 
-/// A file is a tree, its settings, and an error about one of them. TOML keeps a record of every character it has read.
+/// A file is a tree, its settings, and an error about one of them. TOML keeps a record of every
+/// character it has read.
 const GROWTH: usize = 256;
 const FIRST_BLOCK: usize = 256 * 1024;
-/// A pattern for arguments may grow into a large automaton, up to the bound that `regex` has for it, as it is and anchored.
+/// A pattern for arguments may grow into a large automaton, up to the bound that `regex` has for
+/// it, as it is and anchored.
 const PATTERN: usize = 2 * 16 * 1024 * 1024;
 
 /// One file.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let path = Path::new(if text.trim_start().starts_with('{') { "pool.json" } else { "pool.toml" });
+    let path =
+        Path::new(if text.trim_start().starts_with('{') { "pool.json" } else { "pool.toml" });
     let (read, peak) = peak_during(|| Config::from_text(path, text));
     // The key may be written with escapes.
     let may_have_pattern = text.contains("args") || text.contains('\\');
@@ -51,7 +55,11 @@ pub fn run(input: &[u8]) {
 
 fn keeps_its_bounds(config: &Config) {
     let pool = &config.pool;
-    assert!(1 <= pool.min_workers && pool.min_workers <= pool.max_workers && pool.max_workers <= MAX_WORKERS);
+    assert!(
+        1 <= pool.min_workers
+            && pool.min_workers <= pool.max_workers
+            && pool.max_workers <= MAX_WORKERS
+    );
     assert!(0.0 < pool.scale_down_threshold && pool.scale_down_threshold < pool.scale_up_threshold);
     assert!(pool.queue_size > 0 && pool.heartbeat_interval_ms >= 50 && pool.priority_ageing_ms > 0);
     assert!(config.limits.timeout_ms > 0 && config.limits.cpu_ms > 0);
@@ -60,10 +68,16 @@ fn keeps_its_bounds(config: &Config) {
         assert!((0.001..=1000.0).contains(&project.weight), "{}", project.weight);
     }
     for program in &config.shell.allow {
-        assert!(program.program.starts_with('/') && program.resolved.starts_with('/'), "{program:?}");
+        assert!(
+            program.program.starts_with('/') && program.resolved.starts_with('/'),
+            "{program:?}"
+        );
     }
     for (name, value) in &config.shell.env {
-        assert!(!name.contains(['=', '\0']) && !name.is_empty() && !value.contains('\0'), "{name:?}={value:?}");
+        assert!(
+            !name.contains(['=', '\0']) && !name.is_empty() && !value.contains('\0'),
+            "{name:?}={value:?}"
+        );
     }
     for name in &config.shell.task_env {
         assert!(name != "*" && !name.contains(['=', '\0']), "{name:?}");
@@ -87,7 +101,10 @@ fn reads_back(config: &Config) {
 fn is_of_use(config: &Config) {
     let setup = config.worker_setup(Lane::Io, "w0.1".into(), None);
     let wire = serde_json::to_vec(&setup).expect("settings serialise");
-    assert_eq!(serde_json::from_slice::<pool_protocol::worker::Setup>(&wire).ok(), Some(setup.clone()));
+    assert_eq!(
+        serde_json::from_slice::<pool_protocol::worker::Setup>(&wire).ok(),
+        Some(setup.clone())
+    );
     assert!(http::Rules::new(&setup.http).is_ok(), "the worker reads {:?}", setup.http.allow);
     assert!(shell::Rules::new(&setup.shell).is_ok(), "the worker reads {:?}", setup.shell.allow);
 

@@ -1,8 +1,9 @@
 //! The control parser: what a client may send.
 //!
-//! An input is what comes on the socket. Every frame goes through the session; statements survive being encoded and decoded, and
-//! tasks that pass the check keep the contract's bounds, as they are written down here once more. They are given to a core
-//! with a worker that fails every attempt, so that retry policies, delays and deadlines at their extremes are acted on.
+//! An input is what comes on the socket. Every frame goes through the session; statements survive
+//! being encoded and decoded, and tasks that pass the check keep the contract's bounds, as they are
+//! written down here once more. They are given to a core with a worker that fails every attempt, so
+//! that retry policies, delays and deadlines at their extremes are acted on.
 
 use bytes::BytesMut;
 use pool_core::Core;
@@ -35,7 +36,10 @@ pub fn run(input: &[u8]) {
         let Ok(says) = hear(greeted, frame.kind, frame.id, &frame.head) else { return };
         match says {
             ClientSays::Hello(hello) => {
-                assert!(!greeted && frame.id == u64::from(version::CURRENT), "one hello, in our version");
+                assert!(
+                    !greeted && frame.id == u64::from(version::CURRENT),
+                    "one hello, in our version"
+                );
                 greeted = true;
                 same_again(&frame.head, &encoded(&hello));
             }
@@ -58,7 +62,10 @@ fn encoded<T: bincode::Encode>(head: &T) -> Vec<u8> {
 
 /// Encoding is the shortest form; what came may be a longer one of the same.
 fn same_again(came: &[u8], encoded: &[u8]) {
-    assert!(encoded.len() <= came.len() && (encoded.len() < came.len() || encoded == came), "{came:?} is {encoded:?}");
+    assert!(
+        encoded.len() <= came.len() && (encoded.len() < came.len() || encoded == came),
+        "{came:?} is {encoded:?}"
+    );
 }
 
 fn on_submit(head: &TaskHead<'_>, request: u64, body: &[u8], pool: &mut Failing) {
@@ -70,7 +77,10 @@ fn on_submit(head: &TaskHead<'_>, request: u64, body: &[u8], pool: &mut Failing)
     if let Ok(parts) = Body::split(body, head.code_len) {
         assert_eq!(parts.code.len() + parts.data.len(), body.len());
     }
-    let realm = pool.config.realm_for(head.project, head.kind, head.realm).expect("no project forbids anything");
+    let realm = pool
+        .config
+        .realm_for(head.project, head.kind, head.realm)
+        .expect("no project forbids anything");
     assert_eq!(realm, head.realm.unwrap_or(head.kind.default_realm()));
     pool.submit(request, head, body.len());
 }
@@ -168,12 +178,17 @@ impl Failing {
                     cause: pool_protocol::outcome::Cause::Exited,
                     evidence: "as it was told".into(),
                 };
-                self.core.handle(self.now, Event::WorkerGone { worker, verdict, blame: None }, then);
+                self.core.handle(
+                    self.now,
+                    Event::WorkerGone { worker, verdict, blame: None },
+                    then,
+                );
             }
             Action::End { ended, .. } => assert!(ended.code.is_some(), "nothing succeeds here"),
             Action::Refuse { code, message, .. } => {
                 assert!(
-                    !message.is_empty() && code.status() == pool_protocol::outcome::Status::Rejected,
+                    !message.is_empty()
+                        && code.status() == pool_protocol::outcome::Status::Rejected,
                     "{code} {message}"
                 );
             }

@@ -1,12 +1,14 @@
 //! The frame decoder: any bytes, cut anywhere.
 //!
-//! The decoder that takes bytes as they come is compared with one that is written here, reads the whole at once and knows no
-//! buffer. What it returned, encoded again, is what came in. It holds no more memory than has arrived; and a head that
-//! decodes survives being encoded and decoded again.
+//! The decoder that takes bytes as they come is compared with one that is written here, reads the
+//! whole at once and knows no buffer. What it returned, encoded again, is what came in. It holds no
+//! more memory than has arrived; and a head that decodes survives being encoded and decoded again.
 
 use bytes::BytesMut;
 use pool_protocol::codec;
-use pool_protocol::control::{AcceptedHead, ControlRequest, HelloHead, OutcomeHead, RefusedHead, WelcomeHead};
+use pool_protocol::control::{
+    AcceptedHead, ControlRequest, HelloHead, OutcomeHead, RefusedHead, WelcomeHead,
+};
 use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind, Taken};
 use pool_protocol::limits::{HEADER_BYTES, MAX_HEAD_BYTES};
 use pool_protocol::task::TaskHead;
@@ -19,19 +21,28 @@ use crate::allocation::peak_during;
 /// A buffer grows by doubling, and keeps what it had while it moves: four times, and a first block.
 const GROWTH: usize = 4;
 const FIRST_BLOCK: usize = 8 * 1024;
-/// Decoding a head may make a list of what it holds, and an error's text. A list may announce more than comes, up to the bound of
-/// all heads: the codec's limit, not the peer's number, decides what is reserved.
+/// Decoding a head may make a list of what it holds, and an error's text. A list may announce more
+/// than comes, up to the bound of all heads: the codec's limit, not the peer's number, decides what
+/// is reserved.
 const HEAD_GROWTH: usize = 64;
 
-/// The first two bytes are the size of the pieces and the limit of bodies; the rest is what a peer sends.
+/// The first two bytes are the size of the pieces and the limit of bodies; the rest is what a peer
+/// sends.
 pub fn run(input: &[u8]) {
     let [piece, limit, wire @ ..] = input else { return };
     let piece = usize::from(*piece).max(1);
     let limits = FrameLimits { body_bytes: [0, 16, 300, 1 << 20][usize::from(*limit) % 4] };
     let ((frames, error), peak) = peak_during(|| in_pieces(wire, piece, limits));
-    assert!(peak <= GROWTH * wire.len() + FIRST_BLOCK, "{peak} bytes are held for {} that came", wire.len());
+    assert!(
+        peak <= GROWTH * wire.len() + FIRST_BLOCK,
+        "{peak} bytes are held for {} that came",
+        wire.len()
+    );
     let expected = as_written(wire, limits);
-    assert!((&frames, &error) == (&expected.0, &expected.1), "two decoders agree: {frames:?} {error:?}, {expected:?}");
+    assert!(
+        (&frames, &error) == (&expected.0, &expected.1),
+        "two decoders agree: {frames:?} {error:?}, {expected:?}"
+    );
     let mut again = Vec::new();
     for frame in &frames {
         let start = frame::put_header(&mut again, frame.kind, frame.id, frame.body.len());
@@ -79,8 +90,9 @@ fn in_pieces(wire: &[u8], piece: usize, limits: FrameLimits) -> (Vec<Frame>, Opt
 
 /// As the protocol's page says it.
 fn as_written(wire: &[u8], limits: FrameLimits) -> (Vec<Frame>, Option<FrameError>) {
-    let number =
-        |at: usize, len: usize| wire[at..at + len].iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    let number = |at: usize, len: usize| {
+        wire[at..at + len].iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
+    };
     let mut frames = Vec::new();
     let mut at = 0;
     while at + 16 <= wire.len() {
@@ -149,6 +161,11 @@ fn try_head(kind: Kind, head: &[u8]) {
         Kind::Heartbeat => survives!(head, HeartbeatHead),
         Kind::Log => survives!(head, LogHead),
         Kind::LastWords => survives!(head, LastWordsHead<'_>),
-        Kind::CancelSubmitted | Kind::Reply | Kind::Event | Kind::Setup | Kind::Retire | Kind::Probed => {}
+        Kind::CancelSubmitted
+        | Kind::Reply
+        | Kind::Event
+        | Kind::Setup
+        | Kind::Retire
+        | Kind::Probed => {}
     }
 }

@@ -1,8 +1,10 @@
-//! The supervisor's side of its workers: bytes → session → core, with clients, faults and time in between.
+//! The supervisor's side of its workers: bytes → session → core, with clients, faults and time in
+//! between.
 //!
-//! Workers say what they like. After every event the core's invariants are checked, and every action is held against a ledger of
-//! what the shell was told: a task is in one worker's hands, ends once, and succeeds only by the word of the worker that had
-//! that very attempt. At the end the pool is told to stop: whatever came before, it does.
+//! Workers say what they like. After every event the core's invariants are checked, and every
+//! action is held against a ledger of what the shell was told: a task is in one worker's hands,
+//! ends once, and succeeds only by the word of the worker that had that very attempt. At the end
+//! the pool is told to stop: whatever came before, it does.
 //!
 //! A script begins with the number of a setting; its steps stand at [`STEPS`].
 
@@ -17,7 +19,9 @@ use pool_core::event::{BodyHash, Event, NewTask};
 use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
-use pool_edge::session::worker::{MAX_LAST_WORDS, MAX_REASON_CHARS, MAY_SAY, WorkerSays, WorkerSession};
+use pool_edge::session::worker::{
+    MAX_LAST_WORDS, MAX_REASON_CHARS, MAY_SAY, WorkerSays, WorkerSession,
+};
 use pool_protocol::frame::{self, FrameLimits, Kind, Taken};
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::layer::{Layer, LayerSet};
@@ -29,11 +33,12 @@ use pool_protocol::worker::{DoneHead, HeartbeatHead, LastWordsHead, ReadyHead, T
 use crate::input::Script;
 use ledger::Ledger;
 
-/// `s` submit, `c` cancel, `g` a client goes, `t` time passes, `T` time passes to the next deadline, `x` the next start fails,
-/// `r` a worker is ready, `u` it is and lacks what it should have,
-/// `d` it reports a task that it holds, `l` it reports one that it does not, `k` it gives tasks back,
-/// `b` it lives, `q` it says last words, `y` it says what is in the script, `G` it is gone, `L` a limit is set, `R` a reload,
-/// `C` all workers are replaced, `F` an outcome is forgotten, `D` drain, `S` shutdown.
+/// `s` submit, `c` cancel, `g` a client goes, `t` time passes, `T` time passes to the next
+/// deadline, `x` the next start fails, `r` a worker is ready, `u` it is and lacks what it should
+/// have, `d` it reports a task that it holds, `l` it reports one that it does not, `k` it gives
+/// tasks back, `b` it lives, `q` it says last words, `y` it says what is in the script, `G` it is
+/// gone, `L` a limit is set, `R` a reload, `C` all workers are replaced, `F` an outcome is
+/// forgotten, `D` drain, `S` shutdown.
 const STEPS: &[u8] = b"sscgtTxrdddlkbqyGLRCFDSu";
 const LIMITS: FrameLimits = FrameLimits { body_bytes: 256 };
 const PROJECTS: [&str; 3] = ["a", "b", "limited"];
@@ -120,7 +125,8 @@ fn settings(number: usize) -> Settings {
 impl World {
     fn tell(&mut self, event: Event<'_>) {
         self.handle(event);
-        // INVARIANT: as in the shell, what follows from an action comes after all of an event's actions.
+        // INVARIANT: as in the shell, what follows from an action comes after all of an event's
+        // actions.
         while let Some(event) = self.follow_ups.pop_front() {
             if let Event::SpawnFailed { worker, .. } = event {
                 self.ledger.gone(worker);
@@ -143,11 +149,15 @@ impl World {
         match action {
             Action::Spawn { worker, .. } => {
                 if std::mem::take(&mut self.failing_start) {
-                    self.follow_ups.push_back(Event::SpawnFailed { worker, reason: "no room".into() });
+                    self.follow_ups
+                        .push_back(Event::SpawnFailed { worker, reason: "no room".into() });
                     return;
                 }
                 let session = WorkerSession::default();
-                self.workers.insert(worker, Worker { wire: BytesMut::new(), session, deaf: false, killed: false });
+                self.workers.insert(
+                    worker,
+                    Worker { wire: BytesMut::new(), session, deaf: false, killed: false },
+                );
                 self.follow_ups.push_back(Event::WorkerSpawned { worker });
             }
             Action::Kill { worker } => {
@@ -157,10 +167,16 @@ impl World {
             }
             Action::Suspect { slot, verdict, certain } => {
                 let body = self.ledger.body(slot);
-                self.follow_ups.push_back(Event::BodyHashed { body, body_bytes: BODY_BYTES, verdict, certain });
+                self.follow_ups.push_back(Event::BodyHashed {
+                    body,
+                    body_bytes: BODY_BYTES,
+                    verdict,
+                    certain,
+                });
             }
             Action::CheckBody { task, slot } => {
-                self.follow_ups.push_back(Event::BodyChecked { task, body: self.ledger.body(slot) });
+                self.follow_ups
+                    .push_back(Event::BodyChecked { task, body: self.ledger.body(slot) });
             }
             _ => {}
         }
@@ -199,7 +215,8 @@ impl World {
         let (project, shape) = (PROJECTS[script.number(3)], script.number(10));
         let body = BodyHash(shape as u128);
         self.requests += 1;
-        let retry = RetryPolicy { initial_delay_ms: 10, factor: 2.0, max_delay_ms: 1000, jitter: 0.1 };
+        let retry =
+            RetryPolicy { initial_delay_ms: 10, factor: 2.0, max_delay_ms: 1000, jitter: 0.1 };
         let task = NewTask {
             lane: if shape == 5 { Lane::Io } else { Lane::Js },
             project,
@@ -261,12 +278,19 @@ impl World {
                 frame::put(&mut wire, Kind::Returned, 0, &TaskList { tasks }, &[]);
             }
             b'b' => {
-                let head = HeartbeatHead { rss_bytes: script.pick(&[0, 500, 5000, u64::MAX]), cpu_us: 1 };
+                let head =
+                    HeartbeatHead { rss_bytes: script.pick(&[0, 500, 5000, u64::MAX]), cpu_us: 1 };
                 frame::put(&mut wire, Kind::Heartbeat, 0, &head, &[]);
             }
             b'q' => {
                 let cause = script.pick(Cause::ALL);
-                frame::put(&mut wire, Kind::LastWords, 0, &LastWordsHead { cause, detail: "the end" }, &[]);
+                frame::put(
+                    &mut wire,
+                    Kind::LastWords,
+                    0,
+                    &LastWordsHead { cause, detail: "the end" },
+                    &[],
+                );
             }
             _ => {
                 let len = script.number(64);
@@ -287,7 +311,10 @@ impl World {
                     let heard = worker.session.hear(&frame);
                     heard.map(|says| {
                         if let WorkerSays::Done { result_len, .. } = says {
-                            assert!(result_len as usize <= frame.body.len(), "a result lies within its body");
+                            assert!(
+                                result_len as usize <= frame.body.len(),
+                                "a result lies within its body"
+                            );
                         }
                         says
                     })
@@ -298,7 +325,10 @@ impl World {
                 Ok(says) => self.follow(id, says),
                 Err(reason) => {
                     worker.deaf = true;
-                    assert!(!reason.chars().any(char::is_control), "a worker writes no lines into the log: {reason:?}");
+                    assert!(
+                        !reason.chars().any(char::is_control),
+                        "a worker writes no lines into the log: {reason:?}"
+                    );
                     self.tell(Event::WorkerBroke { worker: id, reason });
                 }
             }
@@ -309,9 +339,13 @@ impl World {
         match says {
             WorkerSays::Ready { missing, .. } => {
                 for (name, reason) in missing {
-                    assert!(Layer::ALL.iter().any(|layer| layer.name() == name), "{name:?} is a layer");
                     assert!(
-                        reason.chars().count() <= MAX_REASON_CHARS && !reason.contains(char::is_control),
+                        Layer::ALL.iter().any(|layer| layer.name() == name),
+                        "{name:?} is a layer"
+                    );
+                    assert!(
+                        reason.chars().count() <= MAX_REASON_CHARS
+                            && !reason.contains(char::is_control),
                         "{reason:?}"
                     );
                 }
@@ -341,15 +375,27 @@ impl World {
     fn unfit(&mut self, id: WorkerId) {
         let mut wire = Vec::new();
         let head = ReadyHead { start_us: 1, layers: LayerSet::NONE };
-        frame::put(&mut wire, Kind::Ready, u64::from(version::CURRENT), &head, br#"{"landlock":"no kernel"}"#);
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.deaf && worker.wire.is_empty()) else {
+        frame::put(
+            &mut wire,
+            Kind::Ready,
+            u64::from(version::CURRENT),
+            &head,
+            br#"{"landlock":"no kernel"}"#,
+        );
+        let Some(worker) =
+            self.workers.get_mut(&id).filter(|worker| !worker.deaf && worker.wire.is_empty())
+        else {
             return;
         };
         worker.wire.extend_from_slice(&wire);
-        let Ok(Taken::Frame(frame)) = frame::take(&mut worker.wire, LIMITS) else { panic!("written above") };
+        let Ok(Taken::Frame(frame)) = frame::take(&mut worker.wire, LIMITS) else {
+            panic!("written above")
+        };
         worker.deaf = true;
         match worker.session.hear(&frame) {
-            Ok(_) => self.tell(Event::WorkerUnfit { worker: id, reason: "it lacks landlock".into() }),
+            Ok(_) => {
+                self.tell(Event::WorkerUnfit { worker: id, reason: "it lacks landlock".into() })
+            }
             Err(reason) => self.tell(Event::WorkerBroke { worker: id, reason }),
         }
     }
@@ -362,7 +408,8 @@ impl World {
         self.tell(Event::WorkerGone { worker: id, verdict, blame });
     }
 
-    /// A drain, in which workers do nothing but die when they are killed, ends within its deadlines.
+    /// A drain, in which workers do nothing but die when they are killed, ends within its
+    /// deadlines.
     fn stop(&mut self) {
         self.tell(Event::Drain);
         for _ in 0..10_000 {
@@ -373,12 +420,19 @@ impl World {
             match killed {
                 Some(id) => self.gone(id, Cause::KilledFromOutside),
                 None => {
-                    assert!(self.core.next_deadline().is_some(), "a pool that drains waits for something");
+                    assert!(
+                        self.core.next_deadline().is_some(),
+                        "a pool that drains waits for something"
+                    );
                     self.wake();
                 }
             }
         }
-        panic!("a drain ends: {} workers, {} tasks are left", self.workers.len(), self.ledger.open());
+        panic!(
+            "a drain ends: {} workers, {} tasks are left",
+            self.workers.len(),
+            self.ledger.open()
+        );
     }
 }
 

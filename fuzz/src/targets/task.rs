@@ -1,12 +1,14 @@
 //! The task parser: JSON as users write it.
 //!
-//! What is accepted is compared with the same text read as plain JSON: the same fields, with the same values, none besides. It
-//! must travel: its head passes the supervisor's check, survives the wire, and its body comes apart as what the worker reads.
+//! What is accepted is compared with the same text read as plain JSON: the same fields, with the
+//! same values, none besides. It must travel: its head passes the supervisor's check, survives the
+//! wire, and its body comes apart as what the worker reads.
 
 use pool_protocol::codec;
 use pool_protocol::limits;
 use pool_protocol::task::{
-    Body, HttpData, InvalidTask, ModuleData, OnDisconnect, ShellData, Task, TaskHead, TaskKind, parse,
+    Body, HttpData, InvalidTask, ModuleData, OnDisconnect, ShellData, Task, TaskHead, TaskKind,
+    parse,
 };
 use serde_json::Value;
 
@@ -19,13 +21,18 @@ const FIRST_BLOCK: usize = 64 * 1024;
 /// One task.
 pub fn run(input: &[u8]) {
     let (parsed, peak) = peak_during(|| parse(input));
-    assert!(peak <= GROWTH * input.len() + FIRST_BLOCK, "{peak} bytes are held for a task of {}", input.len());
+    assert!(
+        peak <= GROWTH * input.len() + FIRST_BLOCK,
+        "{peak} bytes are held for a task of {}",
+        input.len()
+    );
     match parsed {
         Err(InvalidTask { field, problem }) => {
             assert!(!problem.is_empty(), "an error about {field:?} says something");
         }
         Ok(task) => {
-            // A plain reader refuses some of what is handed on unread: many levels, and halves of surrogate pairs.
+            // A plain reader refuses some of what is handed on unread: many levels, and halves of
+            // surrogate pairs.
             let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
             if let Ok(plain) = serde_json::from_slice(input) {
                 is_what_was_written(&task, &plain);
@@ -37,7 +44,9 @@ pub fn run(input: &[u8]) {
 
 /// A whole number, however it is written.
 fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as u64))
+    value.as_u64().or_else(|| {
+        value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as u64)
+    })
 }
 
 fn is_what_was_written(task: &Task, plain: &Value) {
@@ -55,7 +64,8 @@ fn is_what_was_written(task: &Task, plain: &Value) {
     let own = |name: &str| fields.get("limits").and_then(|l| l.get(name)).and_then(whole);
     assert_eq!((own("cpuMs"), own("memoryBytes")), (task.cpu_ms, task.memory_bytes));
 
-    let body = Body::split(&task.body, task.code_len).expect("a body that was put together comes apart");
+    let body =
+        Body::split(&task.body, task.code_len).expect("a body that was put together comes apart");
     let code = match task.kind {
         TaskKind::Code => text("code"),
         TaskKind::Function => text("fn").or(text("code")),
@@ -68,19 +78,31 @@ fn is_what_was_written(task: &Task, plain: &Value) {
         TaskKind::Code => is_raw(given("context"), body.data, Value::is_object),
         TaskKind::Function => is_raw(given("args"), body.data, Value::is_array),
         TaskKind::Module => {
-            let data: ModuleData<'_> = serde_json::from_slice(body.data).expect("the worker reads it");
+            let data: ModuleData<'_> =
+                serde_json::from_slice(body.data).expect("the worker reads it");
             assert_eq!(data.method.as_deref(), text("method"));
-            is_raw(given("args"), data.args.map_or(b"", |raw| raw.get().as_bytes()), Value::is_array);
+            is_raw(
+                given("args"),
+                data.args.map_or(b"", |raw| raw.get().as_bytes()),
+                Value::is_array,
+            );
         }
         TaskKind::Http => {
-            let data: HttpData<'_> = serde_json::from_slice(body.data).expect("the worker reads it");
+            let data: HttpData<'_> =
+                serde_json::from_slice(body.data).expect("the worker reads it");
             assert_eq!((Some(&*data.url), data.method.as_deref()), (text("url"), text("method")));
             is_raw(given("body"), data.body.map_or(b"", |raw| raw.get().as_bytes()), |_| true);
         }
         TaskKind::Shell => {
             let data: ShellData = serde_json::from_slice(body.data).expect("the worker reads it");
-            assert_eq!((data.program.as_deref(), data.command.as_deref()), (text("program"), text("command")));
-            assert!(data.program.is_some() != data.command.is_some(), "one of the two names what runs");
+            assert_eq!(
+                (data.program.as_deref(), data.command.as_deref()),
+                (text("program"), text("command"))
+            );
+            assert!(
+                data.program.is_some() != data.command.is_some(),
+                "one of the two names what runs"
+            );
             let args = data.args.map(|args| args.into_iter().map(Value::String).collect());
             assert_eq!(args.map(Value::Array).as_ref(), given("args"));
         }
@@ -89,7 +111,9 @@ fn is_what_was_written(task: &Task, plain: &Value) {
 
 /// JSON that is handed on as it was written.
 fn is_raw(written: Option<&Value>, data: &[u8], is_sound: impl Fn(&Value) -> bool) {
-    let Some(written) = written else { return assert!(data.is_empty(), "what was not written is not there") };
+    let Some(written) = written else {
+        return assert!(data.is_empty(), "what was not written is not there");
+    };
     let read: Value = serde_json::from_slice(data).expect("what is handed on is JSON");
     assert!(is_sound(&read), "of the shape that the worker expects: {read}");
     assert_eq!(&read, written);
@@ -101,6 +125,7 @@ fn travels(task: &Task) {
     assert!(head.priority <= limits::MAX_PRIORITY);
     let mut bytes = Vec::new();
     codec::encode_into(&head, &mut bytes);
-    let back: TaskHead<'_> = codec::decode("submit", &bytes).expect("a head that was encoded decodes");
+    let back: TaskHead<'_> =
+        codec::decode("submit", &bytes).expect("a head that was encoded decodes");
     assert_eq!(back, head);
 }

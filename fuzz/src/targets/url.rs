@@ -1,11 +1,14 @@
 //! The rules for HTTP tasks: which address a URL leads to, and whether it may be reached.
 //!
-//! The judgement is compared, both ways, with lists of networks written here from IANA's registries, and a match of the allow-list
-//! written here, once with public addresses allowed and once with these denied. The two parsers that a URL goes through must agree
-//! on host and port; and a host that the C library would take for an address (`127.1`, `0x7f000001`) must be judged as that address.
+//! The judgement is compared, both ways, with lists of networks written here from IANA's
+//! registries, and a match of the allow-list written here, once with public addresses allowed and
+//! once with these denied. The two parsers that a URL goes through must agree on host and port; and
+//! a host that the C library would take for an address (`127.1`, `0x7f000001`) must be judged as
+//! that address.
 //!
-//! An input is lines: the URL, a redirect's `location`, `http.allow` with commas, and what a name resolves to with commas. What
-//! comes behind them is addresses as bytes, sixteen each; with twelve zeros in front, four.
+//! An input is lines: the URL, a redirect's `location`, `http.allow` with commas, and what a name
+//! resolves to with commas. What comes behind them is addresses as bytes, sixteen each; with twelve
+//! zeros in front, four.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,7 +19,8 @@ use pool_protocol::worker::{HttpSetup, PublicAddresses};
 use pool_worker_core::http::{Request, Rules, literal_address, redirect_target};
 use url::Url;
 
-/// IPv4 that is not the public internet: IANA's special-purpose registry, multicast, and the reserved rest.
+/// IPv4 that is not the public internet: IANA's special-purpose registry, multicast, and the
+/// reserved rest.
 const INNER_4: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -38,7 +42,12 @@ const INNER_6: &[&str] = &["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20
 
 /// See the module's documentation.
 pub fn run(input: &[u8]) {
-    let end = input.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(3).map_or(input.len(), |(at, _)| at);
+    let end = input
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(3)
+        .map_or(input.len(), |(at, _)| at);
     let (text, addresses) = input.split_at(end);
     let Ok(text) = std::str::from_utf8(text) else { return };
     for bytes in addresses.get(1..).unwrap_or_default().chunks_exact(16) {
@@ -47,9 +56,15 @@ pub fn run(input: &[u8]) {
     let mut lines = text.split('\n');
     let url = lines.next().unwrap_or_default();
     let location = lines.next().unwrap_or_default();
-    let allow: Vec<String> =
-        lines.next().unwrap_or_default().split(',').filter(|s| !s.is_empty()).map(Into::into).collect();
-    let resolved: Vec<IpAddr> = lines.next().unwrap_or_default().split(',').filter_map(|s| s.parse().ok()).collect();
+    let allow: Vec<String> = lines
+        .next()
+        .unwrap_or_default()
+        .split(',')
+        .filter(|s| !s.is_empty())
+        .map(Into::into)
+        .collect();
+    let resolved: Vec<IpAddr> =
+        lines.next().unwrap_or_default().split(',').filter_map(|s| s.parse().ok()).collect();
     let data = HttpData { url: url.to_owned(), ..HttpData::default() };
     let request = Request::new(&data);
     for public in [PublicAddresses::Allow, PublicAddresses::Deny] {
@@ -66,7 +81,9 @@ pub fn run(input: &[u8]) {
 /// An address of either kind.
 fn address(bytes: [u8; 16]) -> IpAddr {
     match bytes {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] if a > 0 => Ipv4Addr::new(a, b, c, d).into(),
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] if a > 0 => {
+            Ipv4Addr::new(a, b, c, d).into()
+        }
         _ => Ipv6Addr::from(bytes).into(),
     }
 }
@@ -83,11 +100,18 @@ fn is_judged_as_listed(ip: IpAddr) {
 /// Everything that is true of a URL that may be fetched if its address may be reached.
 fn judge(url: &Url, rules: &Rules, setup: &HttpSetup, resolved: &[IpAddr]) {
     assert!(matches!(url.scheme(), "http" | "https"), "{url}");
-    assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
+    assert!(
+        url.username().is_empty() && url.password().is_none() && url.fragment().is_none(),
+        "{url}"
+    );
     assert!(url.as_str().bytes().all(|b| b.is_ascii_graphic()), "nothing in {url:?} ends a line");
     let Ok(uri) = url.as_str().parse::<Uri>() else { return };
     let host = uri.host().expect("an absolute URI has a host");
-    assert_eq!(Some(host), url.host_str(), "the parser that is judged and the one that dials agree on {url}");
+    assert_eq!(
+        Some(host),
+        url.host_str(),
+        "the parser that is judged and the one that dials agree on {url}"
+    );
     let default = if url.scheme() == "https" { 443 } else { 80 };
     let port = uri.port_u16().unwrap_or(default);
     assert_eq!(Some(port), url.port_or_known_default(), "{url}");
@@ -110,7 +134,9 @@ fn judge(url: &Url, rules: &Rules, setup: &HttpSetup, resolved: &[IpAddr]) {
 
 /// A host that `inet_aton` understands is that address, whatever it looks like.
 fn is_the_address_that_was_written(text: &str, url: &Url) {
-    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return };
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
+        return;
+    };
     // The standard passes over any number of slashes.
     let rest = rest.trim_start_matches(['/', '\\']);
     let authority = &rest[..rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len())];
@@ -120,7 +146,8 @@ fn is_the_address_that_was_written(text: &str, url: &Url) {
     }
 }
 
-/// As the C library reads it: one to four numbers, each decimal, octal or hexadecimal, the last one filling what is left.
+/// As the C library reads it: one to four numbers, each decimal, octal or hexadecimal, the last one
+/// filling what is left.
 fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<u32> = text.split('.').map(c_number).collect::<Option<_>>()?;
     let (last, bytes) = parts.split_last()?;
@@ -147,7 +174,9 @@ fn c_number(text: &str) -> Option<u32> {
 
 fn is_public(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(v4) => !INNER_4.iter().any(|net| net.parse::<Ipv4Net>().expect("written above").contains(&v4)),
+        IpAddr::V4(v4) => {
+            !INNER_4.iter().any(|net| net.parse::<Ipv4Net>().expect("written above").contains(&v4))
+        }
         IpAddr::V6(v6) => embedded(v6).map_or_else(
             || within("2000::/3", v6) && !INNER_6.iter().any(|net| within(net, v6)),
             |v4| is_public(v4.into()),
@@ -159,9 +188,11 @@ fn within(net: &str, ip: Ipv6Addr) -> bool {
     net.parse::<Ipv6Net>().expect("written above").contains(&ip)
 }
 
-/// The IPv4 address that this one stands for by its prefix: mapped, or by the well-known NAT64 prefix.
+/// The IPv4 address that this one stands for by its prefix: mapped, or by the well-known NAT64
+/// prefix.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let low = Ipv4Addr::from_bits(u32::try_from(ip.to_bits() & u128::from(u32::MAX)).expect("32 bits"));
+    let low =
+        Ipv4Addr::from_bits(u32::try_from(ip.to_bits() & u128::from(u32::MAX)).expect("32 bits"));
     (within("::ffff:0:0/96", ip) || within("64:ff9b::/96", ip)).then_some(low)
 }
 
@@ -251,7 +282,9 @@ mod tests {
                 is_judged_as_listed(ip);
                 if let IpAddr::V4(v4) = ip {
                     is_judged_as_listed(v4.to_ipv6_mapped().into());
-                    is_judged_as_listed(Ipv6Addr::from_bits(0x64_ff9b << 96 | u128::from(v4.to_bits())).into());
+                    is_judged_as_listed(
+                        Ipv6Addr::from_bits(0x64_ff9b << 96 | u128::from(v4.to_bits())).into(),
+                    );
                 }
             }
         }

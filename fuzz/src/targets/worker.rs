@@ -1,9 +1,11 @@
 //! The worker's side: what a supervisor may order, in any sequence.
 //!
-//! The inbox is compared with a model that only knows sets: an order that was taken in is waiting, or was begun, given back or
-//! ended as cancelled, and never two of them; every question is answered; what is answered is well formed.
+//! The inbox is compared with a model that only knows sets: an order that was taken in is waiting,
+//! or was begun, given back or ended as cancelled, and never two of them; every question is
+//! answered; what is answered is well formed.
 //!
-//! A script's steps: `r` run, `c` cancel, `t` take back, `b` begin the next one, `R` retire, `y` bytes as they are.
+//! A script's steps: `r` run, `c` cancel, `t` take back, `b` begin the next one, `R` retire, `y`
+//! bytes as they are.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,10 @@ struct World {
 }
 
 /// See the module's documentation.
-#[expect(clippy::disallowed_methods, reason = "an instant can be had in no other way; that it is now decides nothing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an instant can be had in no other way; that it is now decides nothing"
+)]
 pub fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let mut world = World {
@@ -113,20 +118,34 @@ impl World {
                 let head: RunHead<'_> = codec::decode("run", &frame.head).expect("it was taken in");
                 let id = (frame.id, head.attempt);
                 if self.retiring {
-                    assert_eq!(returned(&answers), [id], "a retiring worker gives back what still comes");
+                    assert_eq!(
+                        returned(&answers),
+                        [id],
+                        "a retiring worker gives back what still comes"
+                    );
                 } else {
                     self.waiting.push(id);
-                    assert!(answers.is_empty() && self.waiting.len() <= MAX_CREDIT, "it holds no more than its credit");
+                    assert!(
+                        answers.is_empty() && self.waiting.len() <= MAX_CREDIT,
+                        "it holds no more than its credit"
+                    );
                 }
             }
             Kind::TakeBack => {
-                let wanted: TaskList = codec::decode("take-back", &frame.head).expect("it was taken in");
-                let (given, kept) = self.waiting.iter().partition::<Vec<Id>, _>(|id| wanted.tasks.contains(id));
-                assert_eq!(returned(&answers), given, "what waits is given back, and every question is answered");
+                let wanted: TaskList =
+                    codec::decode("take-back", &frame.head).expect("it was taken in");
+                let (given, kept) =
+                    self.waiting.iter().partition::<Vec<Id>, _>(|id| wanted.tasks.contains(id));
+                assert_eq!(
+                    returned(&answers),
+                    given,
+                    "what waits is given back, and every question is answered"
+                );
                 self.waiting = kept;
             }
             Kind::Cancel => {
-                let head: CancelHead = codec::decode("cancel", &frame.head).expect("it was taken in");
+                let head: CancelHead =
+                    codec::decode("cancel", &frame.head).expect("it was taken in");
                 self.cancelled(
                     (frame.id, head.attempt),
                     head.code,
@@ -146,18 +165,28 @@ impl World {
         true
     }
 
-    fn cancelled(&mut self, id: Id, code: ErrorCode, stop: Option<(u64, StopReason)>, answers: &[Frame]) {
+    fn cancelled(
+        &mut self,
+        id: Id,
+        code: ErrorCode,
+        stop: Option<(u64, StopReason)>,
+        answers: &[Frame],
+    ) {
         if let Some(at) = self.waiting.iter().position(|waiting| *waiting == id) {
             self.waiting.remove(at);
             let [answer] = answers else { panic!("one answer, not {answers:?}") };
             let head: DoneHead = codec::decode("done", &answer.head).expect("it was written by us");
-            assert_eq!((answer.kind, answer.id, head.attempt, head.code), (Kind::Done, id.0, id.1, Some(code)));
+            assert_eq!(
+                (answer.kind, answer.id, head.attempt, head.code),
+                (Kind::Done, id.0, id.1, Some(code))
+            );
             assert_eq!(head.result_len as usize, answer.body.len());
             assert_eq!(stop, None);
             return;
         }
         assert!(answers.is_empty(), "an attempt that is not here is nobody's");
-        let reason = if code == ErrorCode::Timeout { StopReason::Timeout } else { StopReason::Cancelled };
+        let reason =
+            if code == ErrorCode::Timeout { StopReason::Timeout } else { StopReason::Cancelled };
         assert_eq!(
             stop,
             (self.running == Some(id)).then_some((self.begun, reason)),
@@ -171,11 +200,17 @@ impl World {
         self.running = (!self.waiting.is_empty()).then(|| self.waiting.remove(0));
         self.begun += u64::from(self.running.is_some());
         let named = begun.as_ref().map(|(ticket, job)| (*ticket, (job.id, job.attempt)));
-        assert_eq!(named, self.running.map(|id| (self.begun, id)), "the first that came is the first to run");
+        assert_eq!(
+            named,
+            self.running.map(|id| (self.begun, id)),
+            "the first that came is the first to run"
+        );
         if let Some((_, job)) = begun {
             assert!(job.project().len() <= pool_protocol::limits::MAX_HEAD_BYTES);
             let running = self.inbox.running().expect("it has just begun");
-            assert!(running.started == self.now && running.deadline.is_none_or(|at| at >= self.now));
+            assert!(
+                running.started == self.now && running.deadline.is_none_or(|at| at >= self.now)
+            );
         }
     }
 }
@@ -198,7 +233,9 @@ fn run_head(attempt: u32) -> RunHead<'static> {
 fn whole_frames(bytes: &[u8]) -> Vec<Frame> {
     let mut buffer = BytesMut::from(bytes);
     let mut frames = Vec::new();
-    while let Taken::Frame(frame) = frame::take(&mut buffer, LIMITS).expect("what we write is well formed") {
+    while let Taken::Frame(frame) =
+        frame::take(&mut buffer, LIMITS).expect("what we write is well formed")
+    {
         frames.push(frame);
     }
     assert!(buffer.is_empty(), "frames are written whole");

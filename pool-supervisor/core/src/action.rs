@@ -8,7 +8,8 @@ use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::settings::Lane;
 
-/// Where a task's bytes lie in the shell: places are small numbers, used again after [`Action::End`].
+/// Where a task's bytes lie in the shell: places are small numbers, used again after
+/// [`Action::End`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskSlot(pub u32);
 
@@ -54,7 +55,8 @@ pub struct KillReason(pub Verdict);
 #[derive(Clone, PartialEq, Debug)]
 #[must_use]
 pub enum Action {
-    /// The task is queued (or was known by its key: then `known`). Its bytes belong into this place.
+    /// The task is queued (or was known by its key: then `known`). Its bytes belong into this
+    /// place.
     Accept {
         /// Who submitted it.
         client: ClientId,
@@ -65,7 +67,8 @@ pub enum Action {
         /// Its place.
         slot: TaskSlot,
     },
-    /// The key is that of a task which has not ended: its outcome goes to this client too; the new bytes are dropped.
+    /// The key is that of a task which has not ended: its outcome goes to this client too; the new
+    /// bytes are dropped.
     AcceptKnown {
         /// Who submitted it.
         client: ClientId,
@@ -76,8 +79,9 @@ pub enum Action {
         /// The known task's place.
         slot: TaskSlot,
     },
-    /// The key is that of a task which has ended and was not forgotten yet (see [`crate::event::Event::Forget`]): its kept
-    /// outcome is delivered to this client; the new bytes are dropped.
+    /// The key is that of a task which has ended and was not forgotten yet (see
+    /// [`crate::event::Event::Forget`]): its kept outcome is delivered to this client; the new
+    /// bytes are dropped.
     AcceptEnded {
         /// Who submitted it.
         client: ClientId,
@@ -132,7 +136,8 @@ pub enum Action {
         /// What its end will be called: `Cancelled` or `Timeout`.
         code: ErrorCode,
     },
-    /// The task has ended: deliver its outcome to who wants it, keep it for `resultTtl`, free its place.
+    /// The task has ended: deliver its outcome to who wants it, keep it for `resultTtl`, free its
+    /// place.
     End {
         /// The task.
         task: TaskId,
@@ -141,8 +146,8 @@ pub enum Action {
         /// How.
         ended: Ended,
     },
-    /// A worker ended under the task, perhaps by the task's doing: answer with [`crate::event::Event::BodyHashed`]. Comes
-    /// before the task's end.
+    /// A worker ended under the task, perhaps by the task's doing: answer with
+    /// [`crate::event::Event::BodyHashed`]. Comes before the task's end.
     Suspect {
         /// The task's place.
         slot: TaskSlot,
@@ -151,8 +156,8 @@ pub enum Action {
         /// To be given back.
         certain: bool,
     },
-    /// The task's turn has come, and a body of its length is set aside: answer with [`crate::event::Event::BodyChecked`], now
-    /// or in one of the next turns. It waits until then.
+    /// The task's turn has come, and a body of its length is set aside: answer with
+    /// [`crate::event::Event::BodyChecked`], now or in one of the next turns. It waits until then.
     CheckBody {
         /// The task.
         task: TaskId,

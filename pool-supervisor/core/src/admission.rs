@@ -1,7 +1,8 @@
 //! The door: which tasks come in.
 //!
-//! Decides whether a new task is accepted, refused, or the same as one that is known. Its fields were checked before;
-//! here it is about the pool's state: bounds, drain, deadline, keys. Nothing is kept of a refused task.
+//! Decides whether a new task is accepted, refused, or the same as one that is known. Its fields
+//! were checked before; here it is about the pool's state: bounds, drain, deadline, keys. Nothing
+//! is kept of a refused task.
 
 use alloc::format;
 use alloc::string::String;
@@ -19,7 +20,13 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 
 impl Core {
-    pub(crate) fn on_submit(&mut self, client: ClientId, request: u64, new: &NewTask<'_>, out: &mut Vec<Action>) {
+    pub(crate) fn on_submit(
+        &mut self,
+        client: ClientId,
+        request: u64,
+        new: &NewTask<'_>,
+        out: &mut Vec<Action>,
+    ) {
         let project = self.projects.find_again(new.project);
         if let Some(key) = new.idempotency_key
             && let Some(task) = project.and_then(|project| self.keys.find(project, key))
@@ -52,7 +59,8 @@ impl Core {
             out.push(Action::AcceptEnded { client, request, task });
             return;
         };
-        // Somebody else wants it as well, or somebody wants it in any case: it does not end with its first client.
+        // Somebody else wants it as well, or somebody wants it in any case: it does not end with
+        // its first client.
         let same_owner = self.tasks[slot].owner.is_some_and(|owner| owner.client == client);
         if !(cancel_with_client && same_owner) {
             self.owners.unlink(&mut self.tasks, slot);
@@ -63,15 +71,20 @@ impl Core {
     /// Why the task cannot come in, if so.
     fn refusal(&self, new: &NewTask<'_>, project: Option<u32>) -> Option<(ErrorCode, String)> {
         if !self.takes_tasks() {
-            return Some((ErrorCode::ShuttingDown, "the pool is stopping and takes no new tasks".into()));
+            return Some((
+                ErrorCode::ShuttingDown,
+                "the pool is stopping and takes no new tasks".into(),
+            ));
         }
         if let Some(deadline) = new.deadline_ms {
             if deadline == 0 {
                 return Some((ErrorCode::DeadlineUnreachable, "the deadline is past".into()));
             }
             if new.delay_ms >= deadline {
-                let message =
-                    format!("the delay of {} ms ends after the deadline, {deadline} ms from now", new.delay_ms);
+                let message = format!(
+                    "the delay of {} ms ends after the deadline, {deadline} ms from now",
+                    new.delay_ms
+                );
                 return Some((ErrorCode::DeadlineUnreachable, message));
             }
         }
@@ -81,43 +94,61 @@ impl Core {
     fn no_room_in_the_queue(&self, new: &NewTask<'_>) -> Option<(ErrorCode, String)> {
         let queue_size = self.settings.queue_size;
         if self.waiting >= queue_size {
-            return Some((ErrorCode::QueueFull, format!("{queue_size} tasks are waiting, which is the queue's bound")));
+            return Some((
+                ErrorCode::QueueFull,
+                format!("{queue_size} tasks are waiting, which is the queue's bound"),
+            ));
         }
         let most_bytes = self.settings.queue_bytes;
         if u64::from(new.body_bytes) > most_bytes {
             // There will never be room: whoever waits for it would wait for ever.
-            let message =
-                format!("the task has a body of {} bytes; all bodies together may have {most_bytes}", new.body_bytes);
+            let message = format!(
+                "the task has a body of {} bytes; all bodies together may have {most_bytes}",
+                new.body_bytes
+            );
             return Some((ErrorCode::InvalidTask, message));
         }
         let bytes = self.held_bytes + u64::from(new.body_bytes);
         if bytes > most_bytes {
             let message = format!(
-                "with this one the tasks that have not ended would hold {bytes} bytes, more than the queue's bound of {most_bytes}"
+                "with this one the tasks that have not ended would hold {bytes} bytes, more than \
+                 the queue's bound of {most_bytes}"
             );
             return Some((ErrorCode::QueueFull, message));
         }
         None
     }
 
-    /// One project cannot fill the queue for all: without a bound of its own it gets half of the places, and in any case
-    /// half of the bytes.
-    fn no_room_of_the_project(&self, new: &NewTask<'_>, project: Option<u32>) -> Option<(ErrorCode, String)> {
+    /// One project cannot fill the queue for all: without a bound of its own it gets half of the
+    /// places, and in any case half of the bytes.
+    fn no_room_of_the_project(
+        &self,
+        new: &NewTask<'_>,
+        project: Option<u32>,
+    ) -> Option<(ErrorCode, String)> {
         let (waiting, held_bytes, own_most) = match project.map(|project| &self.projects[project]) {
             Some(project) => (project.waiting, project.held_bytes, project.max_queued),
-            None => (0, 0, self.settings.projects.get(new.project).and_then(|settings| settings.max_queued)),
+            None => (
+                0,
+                0,
+                self.settings.projects.get(new.project).and_then(|settings| settings.max_queued),
+            ),
         };
         let most = own_most.unwrap_or_else(|| self.settings.queue_size.div_ceil(2));
         if waiting >= most {
-            let whose = if own_most.is_some() { "its bound" } else { "its share of the queue, one half" };
-            let message = format!("{waiting} tasks of project {} are waiting, which is {whose}", new.project);
+            let whose =
+                if own_most.is_some() { "its bound" } else { "its share of the queue, one half" };
+            let message =
+                format!("{waiting} tasks of project {} are waiting, which is {whose}", new.project);
             return Some((ErrorCode::ProjectQuota, message));
         }
-        let (bytes, most_bytes) = (held_bytes + u64::from(new.body_bytes), self.settings.queue_bytes / 2);
+        let (bytes, most_bytes) =
+            (held_bytes + u64::from(new.body_bytes), self.settings.queue_bytes / 2);
         // A single task is refused by the whole queue only.
         if held_bytes > 0 && bytes > most_bytes {
             let message = format!(
-                "with this one the tasks of project {} that have not ended would hold {bytes} bytes, more than its share \
+                "with this one the tasks of project {} that have not ended would hold {bytes} \
+                 bytes, more than its share \
                  of the queue, {most_bytes}",
                 new.project
             );
@@ -216,7 +247,8 @@ impl Core {
 
     /// The shell has dropped the outcome of an ended task.
     pub(crate) fn on_forget(&mut self, task: TaskId) {
-        // The key of a task that has not ended stands: whoever forgets it early is wrong, and nothing else is affected.
+        // The key of a task that has not ended stands: whoever forgets it early is wrong, and
+        // nothing else is affected.
         if self.tasks.find(task).is_some() {
             return;
         }

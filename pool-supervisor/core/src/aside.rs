@@ -1,11 +1,13 @@
 //! Tasks that end their workers, known again by their bodies.
 //!
-//! A death that is beyond doubt the task's own doing sets its body aside at once; one that may be the machine's only makes
-//! it a suspect, and the next such death under the same body sets it aside, whether that is the task's one retry or
-//! another submission. What is set aside is not run for a while: it ends as it would have ended, at the price of no worker.
+//! A death that is beyond doubt the task's own doing sets its body aside at once; one that may be
+//! the machine's only makes it a suspect, and the next such death under the same body sets it
+//! aside, whether that is the task's one retry or another submission. What is set aside is not run
+//! for a while: it ends as it would have ended, at the price of no worker.
 //!
-//! Owns which bodies these are, by hashes that the shell makes; it asks for a hash only when it matters (see
-//! [`Core::suspects_body_of`]). A reload forgets them all: a person has changed something, and may want to try again.
+//! Owns which bodies these are, by hashes that the shell makes; it asks for a hash only when it
+//! matters (see [`Core::suspects_body_of`]). A reload forgets them all: a person has changed
+//! something, and may want to try again.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -120,9 +122,11 @@ impl Aside {
 
     /// Bodies that are not run now.
     pub(crate) fn count(&self, now: Time) -> u32 {
-        // Those whose time is over are in front, and are forgotten when something is looked up next.
+        // Those whose time is over are in front, and are forgotten when something is looked up
+        // next.
         let over = self.order.iter().take_while(|(until, _)| *until <= now);
-        let over = over.filter_map(|(until, hash)| self.bodies.get(hash).filter(|body| body.until == *until));
+        let over = over
+            .filter_map(|(until, hash)| self.bodies.get(hash).filter(|body| body.until == *until));
         self.set_aside - over.filter(|body| body.set_aside).count() as u32
     }
 
@@ -137,14 +141,21 @@ impl Aside {
 }
 
 impl Core {
-    /// Whether a new task with a body of this length may be one that is set aside: then its hash is wanted with it.
+    /// Whether a new task with a body of this length may be one that is set aside: then its hash is
+    /// wanted with it.
     #[must_use]
     pub fn suspects_body_of(&self, bytes: u32) -> bool {
         self.aside.lengths.contains_key(&bytes)
     }
 
     /// Asks for the hash of a task's body whose worker ended under it.
-    pub(crate) fn suspect(&self, slot: u32, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
+    pub(crate) fn suspect(
+        &self,
+        slot: u32,
+        verdict: &Verdict,
+        blame: Blame,
+        out: &mut Vec<Action>,
+    ) {
         if self.settings.set_aside_ms == 0 || blame == Blame::Outside {
             return;
         }
@@ -154,10 +165,17 @@ impl Core {
         out.push(Action::Suspect { slot: TaskSlot(slot), verdict: verdict.clone(), certain });
     }
 
-    pub(crate) fn on_body_hashed(&mut self, body: BodyHash, bytes: u32, verdict: Verdict, certain: bool) {
+    pub(crate) fn on_body_hashed(
+        &mut self,
+        body: BodyHash,
+        bytes: u32,
+        verdict: Verdict,
+        certain: bool,
+    ) {
         self.aside.expire(self.now);
         let for_ms = self.settings.set_aside_ms;
-        // The death may have been that of the last worker: then there is no task to look for, and nothing is said after the end.
+        // The death may have been that of the last worker: then there is no task to look for, and
+        // nothing is said after the end.
         if for_ms > 0 && self.runs_tasks() {
             self.aside.record(self.now.plus_ms(for_ms), body, bytes, verdict, certain);
         }
@@ -165,8 +183,8 @@ impl Core {
 
     /// Whether the task, whose turn has come, may run as far as its body is concerned.
     ///
-    /// Tasks that wait are looked at when it is their turn, and not when a body like theirs is set aside: a death would
-    /// cost a look at everything that waits.
+    /// Tasks that wait are looked at when it is their turn, and not when a body like theirs is set
+    /// aside: a death would cost a look at everything that waits.
     pub(crate) fn look_at_body(&mut self, slot: u32, out: &mut Vec<Action>) -> Look {
         if self.aside.lengths.is_empty() {
             return Look::Runs;
@@ -209,7 +227,8 @@ impl Core {
         self.aside.expire(self.now);
         let (verdict, until) = self.aside.find(self.now, body)?;
         let message = format!(
-            "the task was not run: this very task has ended its worker before ({}: {}), and is set aside for another {} s",
+            "the task was not run: this very task has ended its worker before ({}: {}), and is set \
+             aside for another {} s",
             verdict.cause,
             verdict.evidence,
             until.since(self.now).div_ceil(1_000_000)
@@ -237,7 +256,10 @@ mod tests {
             assert!(aside.is_consistent());
         }
         assert_eq!(aside.count(Time(0)) as usize, MOST);
-        assert!(aside.find(Time(0), BodyHash(0)).is_none() && aside.find(Time(0), BodyHash(9_999)).is_some());
+        assert!(
+            aside.find(Time(0), BodyHash(0)).is_none()
+                && aside.find(Time(0), BodyHash(9_999)).is_some()
+        );
         aside.expire(Time(20_000));
         assert!(aside.lengths.is_empty() && aside.bodies.is_empty());
     }

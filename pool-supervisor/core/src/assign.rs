@@ -1,12 +1,14 @@
 //! Which waiting task goes to which worker.
 //!
-//! Tasks go out in the order of `queue`. A worker holds *credit*: tiny tasks behind the one that runs, as many as are
-//! expected to end within 300 µs, so that none of them waits for a wake-up. Tasks of unknown or longer run time go to idle
-//! workers only; if there is none, the first in line waits and nobody passes it, or else a stream of tiny tasks would keep
-//! every worker from ever being idle.
+//! Tasks go out in the order of `queue`. A worker holds *credit*: tiny tasks behind the one that
+//! runs, as many as are expected to end within 300 µs, so that none of them waits for a wake-up.
+//! Tasks of unknown or longer run time go to idle workers only; if there is none, the first in line
+//! waits and nobody passes it, or else a stream of tiny tasks would keep every worker from ever
+//! being idle.
 //!
-//! The limit of a project bounds how many workers hold tasks of it, since each runs one at a time. So a project at its
-//! limit may still be topped up where it runs: those flows are *near* a worker, and compete with the first in line there.
+//! The limit of a project bounds how many workers hold tasks of it, since each runs one at a time.
+//! So a project at its limit may still be topped up where it runs: those flows are *near* a worker,
+//! and compete with the first in line there.
 
 use alloc::vec::Vec;
 
@@ -74,7 +76,9 @@ impl Core {
                 }
             };
             match self.look_at_body(slot, out) {
-                Look::Runs if turn == Turn::Visit => self.assign_visitor(slot, rank, w, cost_us, out),
+                Look::Runs if turn == Turn::Visit => {
+                    self.assign_visitor(slot, rank, w, cost_us, out)
+                }
                 Look::Runs => self.assign(slot, rank, w, cost_us, out),
                 Look::Asked => {}
                 Look::Later => return,
@@ -86,7 +90,9 @@ impl Core {
     pub(crate) fn offer_to_holders(&mut self, slot: u32) {
         let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         let project = &self.projects[place];
-        if project.flows[lane].rank().is_some() || project.flows[lane].mean_us().is_none_or(|mean| mean > CREDIT_US) {
+        if project.flows[lane].rank().is_some()
+            || project.flows[lane].mean_us().is_none_or(|mean| mean > CREDIT_US)
+        {
             return;
         }
         let open = |w: &u32| self.workers[*w].lane == lane && self.workers[*w].is_open();
@@ -107,8 +113,8 @@ impl Core {
     pub(crate) fn rank_at_limit(&self, place: u32, lane: Lane) -> Option<Rank> {
         let project = &self.projects[place];
         // A limit of 0 pauses: nothing more starts, also where it runs.
-        let at_limit =
-            project.flows[lane].at_limit() && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
+        let at_limit = project.flows[lane].at_limit()
+            && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
         if at_limit { self.rank_of(place, lane) } else { None }
     }
 
@@ -134,9 +140,15 @@ impl Core {
         self.home_if_worth_it(slot, lane, cost_us, least).or(least)
     }
 
-    /// Where many projects are served, though few of them are in line: the worker with the warm context, unless its tasks
-    /// take longer than another one takes to make that context.
-    fn home_if_worth_it(&self, slot: u32, lane: Lane, cost_us: u32, least: Option<u32>) -> Option<u32> {
+    /// Where many projects are served, though few of them are in line: the worker with the warm
+    /// context, unless its tasks take longer than another one takes to make that context.
+    fn home_if_worth_it(
+        &self,
+        slot: u32,
+        lane: Lane,
+        cost_us: u32,
+        least: Option<u32>,
+    ) -> Option<u32> {
         let (task, seats) = (&self.tasks[slot], &self.workers.lanes[lane].seats);
         if cost_us > CREDIT_US || task.made_ahead || !seats.serve_many() {
             return None;
@@ -149,9 +161,10 @@ impl Core {
 
     /// Whether a task goes to a busy worker or an idle one, where there are both.
     ///
-    /// An idle worker, unless as many run tiny tasks as there are processors and this is another tiny one: then a third
-    /// process would be woken to wait for a processor, and hundreds of workers would each get one task at a time. So a tiny
-    /// task goes behind others where there is room, and wakes somebody where there is none.
+    /// An idle worker, unless as many run tiny tasks as there are processors and this is another
+    /// tiny one: then a third process would be woken to wait for a processor, and hundreds of
+    /// workers would each get one task at a time. So a tiny task goes behind others where there is
+    /// room, and wakes somebody where there is none.
     pub(crate) fn busy_or_idle(
         &self,
         lane: Lane,
@@ -169,13 +182,17 @@ impl Core {
     }
 
     /// Of these that run tasks, the one that will be done with them first.
-    pub(crate) fn least_loaded(&self, open: impl Iterator<Item = u32>, cost_us: u32) -> Option<u32> {
+    pub(crate) fn least_loaded(
+        &self,
+        open: impl Iterator<Item = u32>,
+        cost_us: u32,
+    ) -> Option<u32> {
         let with_room = open.filter(|w| self.workers[*w].has_room(cost_us));
         with_room.min_by_key(|w| (self.workers[*w].load_us, *w))
     }
 
-    /// Of these that are idle, the one with warm contexts; for a task that wants what is made ahead, the one that has had most
-    /// time to.
+    /// Of these that are idle, the one with warm contexts; for a task that wants what is made
+    /// ahead, the one that has had most time to.
     pub(crate) fn warm_or_first(
         &self,
         slot: u32,
@@ -193,7 +210,14 @@ impl Core {
     }
 
     /// Assigns the task unless its body has to be looked at before.
-    pub(crate) fn assign_known(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) -> Look {
+    pub(crate) fn assign_known(
+        &mut self,
+        slot: u32,
+        rank: Rank,
+        w: u32,
+        cost_us: u32,
+        out: &mut Vec<Action>,
+    ) -> Look {
         let look = self.look_at_body(slot, out);
         if look == Look::Runs {
             self.assign(slot, rank, w, cost_us, out);
@@ -207,7 +231,14 @@ impl Core {
     }
 
     /// Assigns a task of a project whose seat is, and stays, somewhere else.
-    fn assign_visitor(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+    fn assign_visitor(
+        &mut self,
+        slot: u32,
+        rank: Rank,
+        w: u32,
+        cost_us: u32,
+        out: &mut Vec<Action>,
+    ) {
         self.tasks[slot].checked = false;
         let lane = self.tasks[slot].lane;
         let mean = self.projects[rank.project].flows[lane].mean_us();
@@ -234,8 +265,8 @@ impl Core {
         self.start_head(w, out);
     }
 
-    /// Ranks a project anew after a worker took or let go of a task of it: the other lane's flow too if there is a limit,
-    /// which both share.
+    /// Ranks a project anew after a worker took or let go of a task of it: the other lane's flow
+    /// too if there is a limit, which both share.
     pub(crate) fn rerank_after_use(&mut self, project: u32, lane: Lane) {
         self.rerank(project, lane);
         if self.projects[project].limit.is_some() {
@@ -259,7 +290,8 @@ impl Core {
         }
     }
 
-    /// If more workers hold tasks of the project than its limit allows, takes back what has not been started.
+    /// If more workers hold tasks of the project than its limit allows, takes back what has not
+    /// been started.
     pub(crate) fn take_back_over_limit(&mut self, project: u32, out: &mut Vec<Action>) {
         let holders = &self.projects[project].holders;
         if self.projects[project].limit.is_none_or(|limit| holders.len() as u32 <= limit) {

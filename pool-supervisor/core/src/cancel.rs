@@ -1,8 +1,8 @@
 //! Ends that somebody asks for: a cancel, a client that went, a deadline before the start.
 //!
-//! A waiting task ends at once. A running one is interrupted, then killed (`head`). One that a worker holds but has not
-//! started is asked back, so that the innocent task before it does not die with it: it ends when it is given back, or is
-//! interrupted if it turns out to run.
+//! A waiting task ends at once. A running one is interrupted, then killed (`head`). One that a
+//! worker holds but has not started is asked back, so that the innocent task before it does not die
+//! with it: it ends when it is given back, or is interrupted if it turns out to run.
 
 use alloc::vec::Vec;
 
@@ -25,7 +25,12 @@ impl Core {
         self.owners.first(client).is_some()
     }
 
-    pub(crate) fn on_cancel(&mut self, task: TaskId, asked_by: Option<(ClientId, u64)>, out: &mut Vec<Action>) {
+    pub(crate) fn on_cancel(
+        &mut self,
+        task: TaskId,
+        asked_by: Option<(ClientId, u64)>,
+        out: &mut Vec<Action>,
+    ) {
         let slot = self.tasks.find(task);
         if let Some((client, request)) = asked_by {
             out.push(Action::CancelAnswer { client, request, task, found: slot.is_some() });
@@ -45,7 +50,8 @@ impl Core {
 
     /// Its deadline has come.
     pub(crate) fn on_deadline(&mut self, slot: u32, out: &mut Vec<Action>) {
-        // A running task's worker has been told: it ends it by itself, and the check of running tasks stands behind it.
+        // A running task's worker has been told: it ends it by itself, and the check of running
+        // tasks stands behind it.
         if !matches!(self.tasks[slot].state, TaskState::Held { started: true, .. }) {
             self.stop(slot, ErrorCode::Timeout, out);
         }
@@ -54,7 +60,10 @@ impl Core {
     /// Ends a task wherever it is, under this code.
     pub(crate) fn stop(&mut self, slot: u32, code: ErrorCode, out: &mut Vec<Action>) {
         match self.tasks[slot].state {
-            TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying | TaskState::Checking => {
+            TaskState::Queued { .. }
+            | TaskState::Delayed
+            | TaskState::Retrying
+            | TaskState::Checking => {
                 self.end_waiting(slot, code, out);
             }
             TaskState::Held { worker, started } => {

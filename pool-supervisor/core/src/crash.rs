@@ -1,13 +1,16 @@
 //! Workers that die, or are killed, and what becomes of the tasks in their hands.
 //!
-//! A crash loses no task and ends none twice. Who is to blame decides how often a task is tried again:
-//! - The worker held one task: that one is charged with an attempt. If the death was its own doing, it is not tried again; if
-//!   it may have been, it is tried once more at most, alone and after its back-off; if it came from outside, up to its
-//!   `maxAttempts`, at once. Bodies of the first two kinds are remembered (`aside`).
-//! - The worker held several: the first was running, as far as the core knows, but a report may have been lost with the
-//!   worker. So nobody is charged; all are marked to run *alone*, and the next death has one suspect. The first one has had
-//!   its second chance with that.
-//! - The core killed it for the sake of one task (cancel, timeout): that one ends as it was asked to, the others are not charged.
+//! A crash loses no task and ends none twice. Who is to blame decides how often a task is tried
+//! again:
+//! - The worker held one task: that one is charged with an attempt. If the death was its own doing,
+//!   it is not tried again; if it may have been, it is tried once more at most, alone and after its
+//!   back-off; if it came from outside, up to its `maxAttempts`, at once. Bodies of the first two
+//!   kinds are remembered (`aside`).
+//! - The worker held several: the first was running, as far as the core knows, but a report may
+//!   have been lost with the worker. So nobody is charged; all are marked to run *alone*, and the
+//!   next death has one suspect. The first one has had its second chance with that.
+//! - The core killed it for the sake of one task (cancel, timeout): that one ends as it was asked
+//!   to, the others are not charged.
 
 use alloc::format;
 use alloc::string::String;
@@ -41,7 +44,12 @@ impl Core {
         self.workers_changed = true;
     }
 
-    pub(crate) fn on_worker_broke(&mut self, worker: WorkerId, reason: String, out: &mut Vec<Action>) {
+    pub(crate) fn on_worker_broke(
+        &mut self,
+        worker: WorkerId,
+        reason: String,
+        out: &mut Vec<Action>,
+    ) {
         let Some(w) = self.workers.find(worker) else { return };
         self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence: reason }, out);
     }
@@ -59,9 +67,14 @@ impl Core {
         let blame = blame.filter(|_| verdict.cause == cause_seen).unwrap_or(verdict.cause.blame());
         let (tasks, blameless) = self.empty_hands(w);
         let stopped = tasks.iter().any(|(slot, _)| self.tasks[*slot].stop.is_some());
-        let died_under = tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
+        let died_under =
+            tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
         if is_error(verdict.cause) || (!tasks.is_empty() && !blameless && !stopped) {
-            out.push(Action::Emit(PoolEvent::WorkerError { worker, task: died_under, verdict: verdict.clone() }));
+            out.push(Action::Emit(PoolEvent::WorkerError {
+                worker,
+                task: died_under,
+                verdict: verdict.clone(),
+            }));
         }
         self.bury(w, verdict.clone(), out);
 
@@ -74,7 +87,8 @@ impl Core {
                 let last = started.then(|| self.cut_short(slot));
                 self.end_stopped(slot, code, last.as_ref(), started.then(|| verdict.clone()), out);
             } else if blameless || !any_ran || (stopped && !started) {
-                // A task that had not started has nothing to do with the death: it is not charged, nor even suspected.
+                // A task that had not started has nothing to do with the death: it is not charged,
+                // nor even suspected.
                 self.requeue(slot, out);
             } else if alone {
                 self.charge(slot, &verdict, blame, out);
@@ -93,14 +107,18 @@ impl Core {
         let worker = &self.workers[w];
         match worker.state.clone() {
             WorkerState::Spawning { .. } => {
-                let evidence = format!("it ended before it was ready: {} ({})", seen.cause, seen.evidence);
+                let evidence =
+                    format!("it ended before it was ready: {} ({})", seen.cause, seen.evidence);
                 self.spawn_failed(w, &evidence, out);
                 Verdict { cause: Cause::SpawnFailed, evidence }
             }
             WorkerState::Ready { .. } => {
                 let idle = worker.held.is_empty() && worker.tasks_ended == 0;
                 if idle && self.now.since(worker.ready_at) < PROOF_US {
-                    let reason = format!("ended as soon as it was ready: {} ({})", seen.cause, seen.evidence);
+                    let reason = format!(
+                        "ended as soon as it was ready: {} ({})",
+                        seen.cause, seen.evidence
+                    );
                     self.spawn_failed(w, &reason, out);
                     self.restart.need_proof();
                 }
@@ -110,18 +128,27 @@ impl Core {
             WorkerState::Leaving(Leaving { manner: Manner::Spoiled, verdict }) => {
                 let over_memory = verdict.cause == Cause::JsHeap;
                 // The worker's last words and the kernel know more of what memory it was.
-                let knows_more = matches!(seen.cause, Cause::JsHeap | Cause::ArrayBuffers | Cause::KernelOom);
+                let knows_more =
+                    matches!(seen.cause, Cause::JsHeap | Cause::ArrayBuffers | Cause::KernelOom);
                 if over_memory && knows_more { seen } else { verdict }
             }
             // It was told to go, and went; or it died under its last task, which is another matter.
-            WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. } | Manner::OneTask, verdict }) => {
-                if worker.held.is_empty() { verdict } else { seen }
+            WorkerState::Leaving(Leaving {
+                manner: Manner::Retiring { .. } | Manner::OneTask,
+                verdict,
+            }) => {
+                if worker.held.is_empty() {
+                    verdict
+                } else {
+                    seen
+                }
             }
         }
     }
 
-    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. Also says whether none of them
-    /// can be to blame: the worker was about to leave because of one that had ended.
+    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. Also
+    /// says whether none of them can be to blame: the worker was about to leave because of one that
+    /// had ended.
     fn empty_hands(&mut self, w: u32) -> (Vec<(u32, bool)>, bool) {
         let blameless = self.workers[w].spoiled;
         let mut tasks = Vec::with_capacity(self.workers[w].held.len());
@@ -168,7 +195,10 @@ impl Core {
             self.retry_later(slot, ErrorCode::WorkerCrashed, delay_us, out);
             return;
         }
-        let message = format!("the worker ended while it ran the task: {} ({})", verdict.cause, verdict.evidence);
+        let message = format!(
+            "the worker ended while it ran the task: {} ({})",
+            verdict.cause, verdict.evidence
+        );
         let text = EndText::Core { message, verdict: Some(verdict.clone()) };
         self.end(slot, Some(code_of(verdict.cause)), Some(&last), text, out);
     }

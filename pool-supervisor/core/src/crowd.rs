@@ -1,9 +1,9 @@
 //! Many projects in line, and the workers whose contexts are warm for them.
 //!
-//! A context costs more than a hundred tiny tasks, and a worker has room for some hundreds of them. If any worker served
-//! any project, each would have to have the contexts of all. So where many are in line, each is served at its *seat*: a
-//! place for a worker, which a replacement takes over. [`Ready`] owns the flows in line, in their order and by seat;
-//! [`Seats`] owns who sits where.
+//! A context costs more than a hundred tiny tasks, and a worker has room for some hundreds of them.
+//! If any worker served any project, each would have to have the contexts of all. So where many are
+//! in line, each is served at its *seat*: a place for a worker, which a replacement takes over.
+//! [`Ready`] owns the flows in line, in their order and by seat; [`Seats`] owns who sits where.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -14,21 +14,22 @@ use crate::settings::Lane;
 use crate::task::NONE;
 use crate::worker::CREDIT_US;
 
-/// With more projects than this in line, they are served by seat. With fewer, every worker has room for the contexts of
-/// all, and who has least to do serves first.
+/// With more projects than this in line, they are served by seat. With fewer, every worker has room
+/// for the contexts of all, and who has least to do serves first.
 const CROWD: usize = 64;
-/// A project moves to another seat where so many fewer have theirs: this many, and a sixteenth. A context is made for each
-/// that moves, so small differences stay.
+/// A project moves to another seat where so many fewer have theirs: this many, and a sixteenth. A
+/// context is made for each that moves, so small differences stay.
 const UNEVEN: u32 = 8;
-/// Or where those who have their seat there have had so much more worker time than the first in line, in microseconds and by
-/// its weight.
+/// Or where those who have their seat there have had so much more worker time than the first in
+/// line, in microseconds and by its weight.
 const AHEAD_US: u64 = 10_000;
-/// How long a worker that holds nothing but tiny tasks may take for one, in microseconds, before others serve its projects:
-/// it collects garbage, or waits for a processor.
+/// How long a worker that holds nothing but tiny tasks may take for one, in microseconds, before
+/// others serve its projects: it collects garbage, or waits for a processor.
 pub(crate) const PATIENCE_US: u64 = 25_000;
-/// What it costs to serve a project away from its seat, in microseconds: its context, and the collections to which contexts
-/// lead. (Measured with 500 of them alive.) So a worker gets this much time for each project at its seat before others make the
-/// contexts of all: a collection by one worker would have the others make contexts until they have to collect.
+/// What it costs to serve a project away from its seat, in microseconds: its context, and the
+/// collections to which contexts lead. (Measured with 500 of them alive.) So a worker gets this
+/// much time for each project at its seat before others make the contexts of all: a collection by
+/// one worker would have the others make contexts until they have to collect.
 const VISIT_US: u64 = 1_000;
 
 /// The flows of a lane that are ready, in their order; while there are many, also by seat.
@@ -81,7 +82,8 @@ impl Ready {
     pub(crate) fn is_consistent(&self, seat_of: impl Fn(u32) -> u32) -> bool {
         let Some(by_seat) = &self.by_seat else { return true };
         let expected = self.all.iter().map(|rank| (seat_of(rank.project), *rank));
-        by_seat.len() == self.all.len() && expected.into_iter().all(|entry| by_seat.contains(&entry))
+        by_seat.len() == self.all.len()
+            && expected.into_iter().all(|entry| by_seat.contains(&entry))
     }
 }
 
@@ -186,7 +188,8 @@ impl Core {
         }
     }
 
-    /// A place for a project that is new here. Others may be forgotten for it, and leave their seats.
+    /// A place for a project that is new here. Others may be forgotten for it, and leave their
+    /// seats.
     pub(crate) fn make_project(&mut self, name: &str) -> u32 {
         let place = self.projects.make(name, &self.settings);
         for (lane, seat) in self.projects.left_seats.drain(..) {
@@ -209,8 +212,9 @@ impl Core {
 
     /// Whose turn it is, where `first` is the first in line.
     ///
-    /// Whoever is passed by waits for its own worker, which holds nothing but tiny tasks: for less than the time that its
-    /// context would take elsewhere. So a worker may idle for a moment while others' projects wait.
+    /// Whoever is passed by waits for its own worker, which holds nothing but tiny tasks: for less
+    /// than the time that its context would take elsewhere. So a worker may idle for a moment while
+    /// others' projects wait.
     pub(crate) fn turn_in_crowd(&self, lane: Lane, first: Rank) -> Turn {
         let queue = &self.lanes[lane].ready;
         let workers = &self.workers.lanes[lane];
@@ -254,7 +258,8 @@ impl Core {
         }
     }
 
-    /// Whether the worker holds nothing but tiny tasks, and will be done with the first of them soon.
+    /// Whether the worker holds nothing but tiny tasks, and will be done with the first of them
+    /// soon.
     fn is_at_it(&self, w: u32, patience_us: u64) -> bool {
         let worker = &self.workers[w];
         let Some(front) = worker.held.front() else { return false };

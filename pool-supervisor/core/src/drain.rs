@@ -1,8 +1,9 @@
 //! The end of the pool.
 //!
-//! Drain: no new tasks; those that run or wait may finish until the drain's timeout, then all are cancelled; when no task is
-//! left the workers retire; when no worker is left the shell exits. A task that could not run before that timeout (its
-//! delay is longer, or its project is paused) is not waited for: it is cancelled at once. Shutdown: everything is cancelled and killed at once.
+//! Drain: no new tasks; those that run or wait may finish until the drain's timeout, then all are
+//! cancelled; when no task is left the workers retire; when no worker is left the shell exits. A
+//! task that could not run before that timeout (its delay is longer, or its project is paused) is
+//! not waited for: it is cancelled at once. Shutdown: everything is cancelled and killed at once.
 //! Either way the end is bounded, also if the system does not end a process.
 
 use alloc::format;
@@ -75,8 +76,12 @@ impl Core {
         let task = &self.tasks[slot];
         let why = match task.state {
             _ if self.phase != Phase::Draining => return,
-            TaskState::Delayed if !self.wakes_before_the_end(slot) => "its delay ends only after that",
-            TaskState::Retrying if !self.wakes_before_the_end(slot) => "its next attempt is due only after that",
+            TaskState::Delayed if !self.wakes_before_the_end(slot) => {
+                "its delay ends only after that"
+            }
+            TaskState::Retrying if !self.wakes_before_the_end(slot) => {
+                "its next attempt is due only after that"
+            }
             TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying
                 if self.projects[task.project].limit == Some(0) =>
             {
@@ -88,7 +93,13 @@ impl Core {
         };
         let message = format!("the task was cancelled: the pool is stopping, and {why}");
         self.stop_waiting(slot);
-        self.end(slot, Some(ErrorCode::Cancelled), None, EndText::Core { message, verdict: None }, out);
+        self.end(
+            slot,
+            Some(ErrorCode::Cancelled),
+            None,
+            EndText::Core { message, verdict: None },
+            out,
+        );
     }
 
     fn wakes_before_the_end(&self, slot: u32) -> bool {
@@ -102,15 +113,18 @@ impl Core {
 
     /// Whether a task of this project could start at this moment: always, unless the pool drains.
     pub(crate) fn could_start(&self, project: u32, at: Time) -> bool {
-        self.phase != Phase::Draining || (self.projects[project].limit != Some(0) && self.is_before_the_end(at))
+        self.phase != Phase::Draining
+            || (self.projects[project].limit != Some(0) && self.is_before_the_end(at))
     }
 
     /// The drain's time is over: what is left is cancelled.
     pub(crate) fn on_drain_over(&mut self, out: &mut Vec<Action>) {
         if self.phase == Phase::Draining {
             self.stop_all(out);
-            let stop_ms = Lane::ALL.map(|lane| self.stop_grace_ms(lane)).into_iter().max().unwrap_or(0);
-            self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(stop_ms + CANCEL_GRACE_MS + REAP_MS));
+            let stop_ms =
+                Lane::ALL.map(|lane| self.stop_grace_ms(lane)).into_iter().max().unwrap_or(0);
+            self.timers
+                .arm(TimerKey::GiveUp, self.now.plus_ms(stop_ms + CANCEL_GRACE_MS + REAP_MS));
         }
     }
 
@@ -164,9 +178,13 @@ impl Core {
         match self.phase {
             Phase::Draining | Phase::Closing => self.on_shutdown(out),
             Phase::Killing => {
-                // The system does not end them. Their tasks end here, so that everybody gets an outcome.
+                // The system does not end them. Their tasks end here, so that everybody gets an
+                // outcome.
                 for w in self.workers.places() {
-                    let seen = Verdict { cause: Cause::Idle, evidence: "it did not end when it was killed".into() };
+                    let seen = Verdict {
+                        cause: Cause::Idle,
+                        evidence: "it did not end when it was killed".into(),
+                    };
                     let id = self.workers[w].id;
                     self.on_worker_gone(id, seen, None, out);
                 }

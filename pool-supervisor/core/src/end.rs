@@ -1,7 +1,7 @@
 //! The end of a task.
 //!
-//! Here, and only here, a task leaves: [`Core::end`] takes it out of the table, so that it ends once, and gives back all
-//! that it used.
+//! Here, and only here, a task leaves: [`Core::end`] takes it out of the table, so that it ends
+//! once, and gives back all that it used.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +17,8 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 
 impl Core {
-    /// Ends a task that is in nobody's hands and in no queue. `last` is its last attempt, if that was reported.
+    /// Ends a task that is in nobody's hands and in no queue. `last` is its last attempt, if that
+    /// was reported.
     pub(crate) fn end(
         &mut self,
         slot: u32,
@@ -48,12 +49,23 @@ impl Core {
         let event = match (code, task.ran_on) {
             (None, Some(worker)) => {
                 self.tally.completed += 1;
-                PoolEvent::TaskComplete { task: task.id, slot: place, worker, run_us: receipt.run_us }
+                PoolEvent::TaskComplete {
+                    task: task.id,
+                    slot: place,
+                    worker,
+                    run_us: receipt.run_us,
+                }
             }
             (code, worker) => {
                 self.tally.failed += 1;
                 let code = code.expect("only a worker reports success");
-                PoolEvent::TaskError { task: task.id, slot: place, worker, code, run_us: receipt.run_us }
+                PoolEvent::TaskError {
+                    task: task.id,
+                    slot: place,
+                    worker,
+                    code,
+                    run_us: receipt.run_us,
+                }
             }
         };
         out.push(Action::Emit(event));
@@ -61,7 +73,8 @@ impl Core {
         out.push(Action::End { task: task.id, slot: place, ended });
     }
 
-    /// Ends a task as it was asked to end: cancelled, or out of time. `verdict` is its worker's when it went with it.
+    /// Ends a task as it was asked to end: cancelled, or out of time. `verdict` is its worker's
+    /// when it went with it.
     pub(crate) fn end_stopped(
         &mut self,
         slot: u32,
@@ -129,7 +142,9 @@ impl Core {
                 self.checking -= 1;
                 self.tasks[slot].state = TaskState::LetGo;
             }
-            TaskState::Held { .. } | TaskState::LetGo => unreachable!("the caller knows that it waits"),
+            TaskState::Held { .. } | TaskState::LetGo => {
+                unreachable!("the caller knows that it waits")
+            }
         }
         self.uncount_waiting(slot);
     }

@@ -36,8 +36,8 @@ pub struct NewTask<'a> {
     pub memory_bytes: Option<u64>,
     /// Bytes of its body, which the shell holds until its end.
     pub body_bytes: u32,
-    /// Whether it uses up something that a worker makes ahead in its idle time, so that who has been idle for longest serves
-    /// it soonest: a fresh context.
+    /// Whether it uses up something that a worker makes ahead in its idle time, so that who has
+    /// been idle for longest serves it soonest: a fresh context.
     pub made_ahead: bool,
     /// Whether it is cancelled when its client goes.
     pub cancel_with_client: bool,
@@ -87,7 +87,8 @@ pub struct AttemptEnd {
     pub busy_us: u64,
     /// Bytes; see the receipt.
     pub memory_bytes: u64,
-    /// No other attempt before this many milliseconds, says whoever refused this one; 0 when nobody does.
+    /// No other attempt before this many milliseconds, says whoever refused this one; 0 when nobody
+    /// does.
     pub retry_after_ms: u64,
     /// The worker says that it must not run another task.
     pub spoiled: bool,
@@ -111,15 +112,17 @@ pub enum Event<'a> {
         /// Who.
         client: ClientId,
     },
-    /// Somebody wants a task ended. Answered by [`crate::action::Action::CancelAnswer`] when `asked_by` is given.
+    /// Somebody wants a task ended. Answered by [`crate::action::Action::CancelAnswer`] when
+    /// `asked_by` is given.
     Cancel {
         /// The task.
         task: TaskId,
         /// Whom to answer, under which number.
         asked_by: Option<(ClientId, u64)>,
     },
-    /// A project's limit is set by hand, if [`crate::Core::may_set_limit`] says so; it outlives a reload that does not name
-    /// the project. Or it is lifted: what the configuration says holds again.
+    /// A project's limit is set by hand, if [`crate::Core::may_set_limit`] says so; it outlives a
+    /// reload that does not name the project. Or it is lifted: what the configuration says holds
+    /// again.
     SetLimit {
         /// The project.
         project: &'a str,
@@ -128,14 +131,17 @@ pub enum Event<'a> {
     },
     /// A new configuration is in force.
     Reload(Box<Settings>),
-    /// What a worker is told at its start has changed: each is replaced by a new one, the replacement ready first.
+    /// What a worker is told at its start has changed: each is replaced by a new one, the
+    /// replacement ready first.
     RecycleWorkers,
-    /// The kept outcome of an ended task is dropped, and with it its idempotency key. For a task without a key: nothing.
+    /// The kept outcome of an ended task is dropped, and with it its idempotency key. For a task
+    /// without a key: nothing.
     Forget {
         /// The task.
         task: TaskId,
     },
-    /// No new tasks; running and waiting ones get `drain_timeout_ms`, then are cancelled; then [`crate::action::Action::Exit`].
+    /// No new tasks; running and waiting ones get `drain_timeout_ms`, then are cancelled; then
+    /// [`crate::action::Action::Exit`].
     Drain,
     /// Everything ends at once.
     Shutdown,
@@ -144,7 +150,8 @@ pub enum Event<'a> {
         /// Which.
         worker: WorkerId,
     },
-    /// The process could not be made. Answers [`crate::action::Action::Spawn`]; no [`Event::WorkerGone`] follows.
+    /// The process could not be made. Answers [`crate::action::Action::Spawn`]; no
+    /// [`Event::WorkerGone`] follows.
     SpawnFailed {
         /// Which.
         worker: WorkerId,
@@ -190,7 +197,8 @@ pub enum Event<'a> {
         /// How.
         reason: String,
     },
-    /// The worker's handshake is done, but it lacks what the pool promises of every worker. It is killed, as a failed start.
+    /// The worker's handshake is done, but it lacks what the pool promises of every worker. It is
+    /// killed, as a failed start.
     WorkerUnfit {
         /// Which.
         worker: WorkerId,
@@ -201,12 +209,14 @@ pub enum Event<'a> {
     WorkerGone {
         /// Which.
         worker: WorkerId,
-        /// Why, by what the shell saw. The core's own reason for ending it, when it had one, goes before.
+        /// Why, by what the shell saw. The core's own reason for ending it, when it had one, goes
+        /// before.
         verdict: Verdict,
         /// Whose doing that was, where the shell knows more than the cause says.
         blame: Option<Blame>,
     },
-    /// What the body of a task hashes to under which a worker ended. Answers [`crate::action::Action::Suspect`].
+    /// What the body of a task hashes to under which a worker ended. Answers
+    /// [`crate::action::Action::Suspect`].
     BodyHashed {
         /// Its body.
         body: BodyHash,
@@ -217,13 +227,15 @@ pub enum Event<'a> {
         /// Whether this alone sets the body aside.
         certain: bool,
     },
-    /// What the body of a task hashes to whose turn has come. Answers [`crate::action::Action::CheckBody`].
+    /// What the body of a task hashes to whose turn has come. Answers
+    /// [`crate::action::Action::CheckBody`].
     BodyChecked {
         /// The task.
         task: TaskId,
         /// Its body.
         body: BodyHash,
     },
-    /// The time has come that [`crate::Core::next_deadline`] named; or any other time, which changes nothing.
+    /// The time has come that [`crate::Core::next_deadline`] named; or any other time, which
+    /// changes nothing.
     Tick,
 }

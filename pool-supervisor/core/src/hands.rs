@@ -1,7 +1,8 @@
 //! What a worker holds: tasks come into its hands and leave them.
 //!
-//! Keeps every count that follows from that: the worker's load, the project's and the lane's share, who is idle and who
-//! has room. It decides neither who gets a task nor what becomes of one that is let go.
+//! Keeps every count that follows from that: the worker's load, the project's and the lane's share,
+//! who is idle and who has room. It decides neither who gets a task nor what becomes of one that is
+//! let go.
 
 use alloc::vec::Vec;
 
@@ -41,23 +42,34 @@ impl Core {
         self.workers.note_room(w);
     }
 
-    /// Takes the task at this position out of the worker's hands. What becomes of the task, the caller decides; then it
-    /// ranks the project anew. Returns its place, and whether it was the one that ran.
+    /// Takes the task at this position out of the worker's hands. What becomes of the task, the
+    /// caller decides; then it ranks the project anew. Returns its place, and whether it was the
+    /// one that ran.
     pub(crate) fn let_go(&mut self, w: u32, position: usize) -> (u32, bool) {
         let worker = &mut self.workers[w];
         let held = worker.held.remove(position).expect("the position was looked up");
         worker.load_us -= u64::from(held.cost_us);
         let task = &mut self.tasks[held.task];
-        let TaskState::Held { started, .. } = task.state else { unreachable!("a worker holds held tasks") };
+        let TaskState::Held { started, .. } = task.state else {
+            unreachable!("a worker holds held tasks")
+        };
         task.state = TaskState::LetGo;
         let place = task.project;
         let project = &mut self.projects[place];
         project.held -= 1;
-        let share = worker.shares.iter().position(|(of, _)| *of == place).expect("counted when it was handed over");
+        let share = worker
+            .shares
+            .iter()
+            .position(|(of, _)| *of == place)
+            .expect("counted when it was handed over");
         worker.shares[share].1 -= 1;
         if worker.shares[share].1 == 0 {
             worker.shares.swap_remove(share);
-            let holder = project.holders.iter().position(|holder| *holder == w).expect("counted with the share");
+            let holder = project
+                .holders
+                .iter()
+                .position(|holder| *holder == w)
+                .expect("counted with the share");
             project.holders.swap_remove(holder);
         }
         if started {
@@ -82,8 +94,8 @@ impl Core {
         self.workers[w].held.iter().position(is_it)
     }
 
-    /// A worker's hands or state have changed: start its next task's clock, note its room, see that an empty one that
-    /// leaves does leave.
+    /// A worker's hands or state have changed: start its next task's clock, note its room, see that
+    /// an empty one that leaves does leave.
     pub(crate) fn after_change(&mut self, w: u32, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         if worker.held.is_empty() {
@@ -93,7 +105,10 @@ impl Core {
                 self.arm_idle(w);
             } else if worker.runs_its_one_task() {
                 self.dismiss(w, out);
-            } else if matches!(worker.state, WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, .. })) {
+            } else if matches!(
+                worker.state,
+                WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, .. })
+            ) {
                 self.timers.arm_no_later(TimerKey::Leave(w), self.now.plus_ms(RETIRE_GRACE_MS));
             }
         } else if worker.runs_on() {

@@ -1,7 +1,8 @@
 //! The task that a worker runs: the first of those it holds.
 //!
-//! Owns its clock. The worker enforces the timeout by itself and exactly; what is here stands behind it, a little later:
-//! ask, then kill. And it sees that tasks behind one that runs long do not wait for it when they could run elsewhere.
+//! Owns its clock. The worker enforces the timeout by itself and exactly; what is here stands
+//! behind it, a little later: ask, then kill. And it sees that tasks behind one that runs long do
+//! not wait for it when they could run elsewhere.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -17,8 +18,8 @@ use crate::task::{Task, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
 
-/// How much later than the worker the core calls a task late, in microseconds: a report may lie in the worker's outbox for
-/// 10 ms.
+/// How much later than the worker the core calls a task late, in microseconds: a report may lie in
+/// the worker's outbox for 10 ms.
 const SLACK_US: u64 = 15_000;
 /// A task that runs this long, in microseconds, is not tiny: those behind it are taken back.
 const STALL_US: u64 = 2_000;
@@ -38,7 +39,12 @@ impl Core {
             self.running += 1;
             let (id, attempt) = (task.id, task.attempts + 1);
             let stop = task.stop;
-            out.push(Action::Emit(PoolEvent::TaskStarted { task: id, slot: TaskSlot(slot), worker: holder, attempt }));
+            out.push(Action::Emit(PoolEvent::TaskStarted {
+                task: id,
+                slot: TaskSlot(slot),
+                worker: holder,
+                attempt,
+            }));
             if let Some(code) = stop {
                 self.interrupt(w, code, out);
             }
@@ -52,8 +58,11 @@ impl Core {
         let Some(front) = worker.held.front() else { return Time::NEVER };
         let task = &self.tasks[front.task];
         let late = if worker.kill_at == Time::NEVER { overdue_at(task) } else { worker.kill_at };
-        let due =
-            if worker.held.len() > 1 && !worker.stalled { late.min(task.started.plus_us(STALL_US)) } else { late };
+        let due = if worker.held.len() > 1 && !worker.stalled {
+            late.min(task.started.plus_us(STALL_US))
+        } else {
+            late
+        };
         due.max(self.now.plus_us(1))
     }
 
@@ -104,8 +113,14 @@ impl Core {
         }
     }
 
-    /// Asks the worker to give back those of its unstarted tasks that are meant and were not asked for before.
-    pub(crate) fn take_back(&mut self, w: u32, meant: impl Fn(&Task) -> bool, out: &mut Vec<Action>) {
+    /// Asks the worker to give back those of its unstarted tasks that are meant and were not asked
+    /// for before.
+    pub(crate) fn take_back(
+        &mut self,
+        w: u32,
+        meant: impl Fn(&Task) -> bool,
+        out: &mut Vec<Action>,
+    ) {
         let worker = &mut self.workers[w];
         let mut tasks: Vec<(TaskId, u32)> = Vec::new();
         for held in worker.held.iter_mut().skip(1) {
@@ -131,5 +146,10 @@ fn refused_to_stop(id: TaskId, code: ErrorCode, grace_ms: u64) -> Verdict {
         ErrorCode::Cancelled => (Cause::Cancelled, "was cancelled"),
         _ => (Cause::Deadline, "ran out of time"),
     };
-    Verdict { cause, evidence: format!("task {id} {why} and did not stop within {grace_ms} ms of being asked to") }
+    Verdict {
+        cause,
+        evidence: format!(
+            "task {id} {why} and did not stop within {grace_ms} ms of being asked to"
+        ),
+    }
 }

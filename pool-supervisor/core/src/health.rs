@@ -1,6 +1,7 @@
 //! Signs of life: heartbeats, memory, idleness.
 //!
-//! Decides when a worker is held for dead, has grown too large, or has had nothing to do for too long.
+//! Decides when a worker is held for dead, has grown too large, or has had nothing to do for too
+//! long.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -32,7 +33,13 @@ impl Core {
         self.timers.arm_no_later(TimerKey::Heartbeat(w), due);
     }
 
-    pub(crate) fn on_heartbeat(&mut self, worker: WorkerId, rss_bytes: u64, cpu_us: u64, out: &mut Vec<Action>) {
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        worker: WorkerId,
+        rss_bytes: u64,
+        cpu_us: u64,
+        out: &mut Vec<Action>,
+    ) {
         let Some(w) = self.workers.find(worker) else { return };
         let most_memory = self.settings.max_memory_per_worker;
         let worker = &mut self.workers[w];
@@ -43,7 +50,8 @@ impl Core {
         if self.now >= worker.beats_from.plus_ms(window_ms) {
             let piled_up = (silent_for / 1000).saturating_mul(PILED_UP) / worker.beat_ms.max(1);
             (worker.beats_from, worker.beats) = (self.now, 0);
-            worker.most_beats = MOST_BEATS.saturating_add(u32::try_from(piled_up).unwrap_or(u32::MAX));
+            worker.most_beats =
+                MOST_BEATS.saturating_add(u32::try_from(piled_up).unwrap_or(u32::MAX));
         }
         worker.beats += 1;
         if worker.beats > worker.most_beats {
@@ -95,10 +103,13 @@ impl Core {
         }
         if worker.idle_since.plus_ms(timeout_ms) > self.now {
             self.arm_idle(w);
-        } else if self.pace[worker.lane].want > self.floor(worker.lane) && self.has_idle_place(worker.lane) {
+        } else if self.pace[worker.lane].want > self.floor(worker.lane)
+            && self.has_idle_place(worker.lane)
+        {
             let idle_ms = self.now.since(worker.idle_since) / 1000;
             self.pace[worker.lane].want -= 1;
-            let verdict = Verdict { cause: Cause::Idle, evidence: format!("nothing to do for {idle_ms} ms") };
+            let verdict =
+                Verdict { cause: Cause::Idle, evidence: format!("nothing to do for {idle_ms} ms") };
             out.push(Action::Emit(PoolEvent::ScaledDown { workers: 1 }));
             self.retire(w, verdict, false, out);
         } else {

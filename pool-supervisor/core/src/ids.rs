@@ -1,7 +1,8 @@
 //! From a task's id to its place.
 //!
-//! Ids count up, so neighbours are found on one page. A table of single ids would cost five times as much per task, and would
-//! stop everything when it doubles under a million of them; here that table has an entry per page.
+//! Ids count up, so neighbours are found on one page. A table of single ids would cost five times
+//! as much per task, and would stop everything when it doubles under a million of them; here that
+//! table has an entry per page.
 
 use alloc::boxed::Box;
 
@@ -11,7 +12,8 @@ use rustc_hash::FxBuildHasher;
 
 use crate::task::NONE;
 
-/// Ids of a page. One that is left alone on its page keeps the whole of it, so a page must be no larger than a task.
+/// Ids of a page. One that is left alone on its page keeps the whole of it, so a page must be no
+/// larger than a task.
 const PAGE: usize = 32;
 
 #[derive(Clone, Debug)]
@@ -26,7 +28,8 @@ const EMPTY: Page = Page { places: [NONE; PAGE], used: 0 };
 #[derive(Default, Debug)]
 pub(crate) struct Ids {
     pages: HashMap<u64, Box<Page>, FxBuildHasher>,
-    /// The page that was emptied last: with few tasks in flight a page would come and go with each of them.
+    /// The page that was emptied last: with few tasks in flight a page would come and go with each
+    /// of them.
     spare: Option<Box<Page>>,
     len: usize,
 }
@@ -39,7 +42,10 @@ impl Ids {
     pub(crate) fn insert(&mut self, id: u64, place: u32) {
         let (number, spot) = spot(id);
         let spare = &mut self.spare;
-        let page = self.pages.entry(number).or_insert_with(|| spare.take().unwrap_or_else(|| Box::new(EMPTY)));
+        let page = self
+            .pages
+            .entry(number)
+            .or_insert_with(|| spare.take().unwrap_or_else(|| Box::new(EMPTY)));
         debug_assert_eq!(page.places[spot], NONE, "an id is given once");
         page.places[spot] = place;
         page.used += 1;
@@ -54,7 +60,9 @@ impl Ids {
     /// Forgets an id that is there.
     pub(crate) fn remove(&mut self, id: u64) {
         let (number, spot) = spot(id);
-        let Entry::Occupied(mut entry) = self.pages.entry(number) else { unreachable!("the id is there") };
+        let Entry::Occupied(mut entry) = self.pages.entry(number) else {
+            unreachable!("the id is there")
+        };
         let page = entry.get_mut();
         debug_assert_ne!(page.places[spot], NONE, "the id is there");
         page.places[spot] = NONE;

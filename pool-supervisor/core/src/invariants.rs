@@ -1,4 +1,5 @@
-//! What is true between any two events, whatever came before. Each statement is a sentence; tests ask after every event.
+//! What is true between any two events, whatever came before. Each statement is a sentence; tests
+//! ask after every event.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -44,7 +45,10 @@ impl Core {
                     while slot != NONE {
                         let task = &self.tasks[slot];
                         assert!(listed.insert(slot), "a task stands in one list, once");
-                        assert_eq!((task.project, task.lane, task.priority), (place, lane, priority));
+                        assert_eq!(
+                            (task.project, task.lane, task.priority),
+                            (place, lane, priority)
+                        );
                         in_flow += 1;
                         slot = self.next_in_list(slot);
                     }
@@ -62,8 +66,16 @@ impl Core {
                 TaskState::LetGo => panic!("no task is between two states after an event"),
             };
             waiting += u32::from(waits);
-            assert_eq!(listed.contains(&slot), is_listed, "queued tasks and no others stand in lists");
-            assert_eq!(self.timers.armed(TimerKey::Wake(slot)).is_some(), has_timer, "what sleeps will be woken");
+            assert_eq!(
+                listed.contains(&slot),
+                is_listed,
+                "queued tasks and no others stand in lists"
+            );
+            assert_eq!(
+                self.timers.armed(TimerKey::Wake(slot)).is_some(),
+                has_timer,
+                "what sleeps will be woken"
+            );
             assert!(!waits || task.stop.is_none(), "a waiting task that was to end has ended");
         }
         assert_eq!(waiting, self.waiting, "the pool knows how many tasks wait");
@@ -74,15 +86,22 @@ impl Core {
         assert_eq!(bytes, self.held_bytes, "what a task held is given back at its end, once");
         let of_projects: u64 = self.projects.iter().map(|(_, project)| project.held_bytes).sum();
         assert_eq!(bytes, of_projects, "each body is some project's");
-        let checking = self.tasks.iter().filter(|(_, task)| task.state == TaskState::Checking).count();
-        assert_eq!(checking, self.checking as usize, "the core knows how many bodies it has asked about");
+        let checking =
+            self.tasks.iter().filter(|(_, task)| task.state == TaskState::Checking).count();
+        assert_eq!(
+            checking, self.checking as usize,
+            "the core knows how many bodies it has asked about"
+        );
     }
 
     fn every_held_task_is_in_the_hands_of_one_living_worker(&self) {
         let mut held = BTreeSet::new();
         for (_, worker) in self.workers.iter() {
             assert!(worker.held.len() <= MAX_CREDIT, "a worker holds no more than its credit");
-            assert_eq!(worker.load_us, worker.held.iter().map(|held| u64::from(held.cost_us)).sum::<u64>());
+            assert_eq!(
+                worker.load_us,
+                worker.held.iter().map(|held| u64::from(held.cost_us)).sum::<u64>()
+            );
             for (position, entry) in worker.held.iter().enumerate() {
                 assert!(held.insert(entry.task), "one worker holds a task");
                 let task = &self.tasks[entry.task];
@@ -98,7 +117,11 @@ impl Core {
                 assert!(!task.solo || worker.held.len() == 1, "a suspect runs alone");
             }
         }
-        let count = self.tasks.iter().filter(|(_, task)| matches!(task.state, TaskState::Held { .. })).count();
+        let count = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| matches!(task.state, TaskState::Held { .. }))
+            .count();
         assert_eq!(count, held.len(), "every held task is in some worker's hands");
     }
 
@@ -107,13 +130,20 @@ impl Core {
         assert_eq!(running, self.running, "each running task is some project's");
         for (place, project) in self.projects.iter() {
             let of_it = || self.tasks.iter().filter(move |(_, task)| task.project == place);
-            let count = |is: fn(&TaskState) -> bool| of_it().filter(|(_, task)| is(&task.state)).count() as u32;
+            let count = |is: fn(&TaskState) -> bool| {
+                of_it().filter(|(_, task)| is(&task.state)).count() as u32
+            };
             assert_eq!(project.held, count(|state| matches!(state, TaskState::Held { .. })));
-            assert_eq!(project.running, count(|state| matches!(state, TaskState::Held { started: true, .. })));
+            assert_eq!(
+                project.running,
+                count(|state| matches!(state, TaskState::Held { started: true, .. }))
+            );
             assert_eq!(project.waiting, count(|state| !matches!(state, TaskState::Held { .. })));
             let mut holders: Vec<u32> = project.holders.clone();
             holders.sort_unstable();
-            let holding = |w: &u32| self.workers[*w].held.iter().any(|held| self.tasks[held.task].project == place);
+            let holding = |w: &u32| {
+                self.workers[*w].held.iter().any(|held| self.tasks[held.task].project == place)
+            };
             let expected: Vec<u32> = self.workers.places().into_iter().filter(holding).collect();
             assert_eq!(holders, expected, "a project knows which workers hold tasks of it");
         }
@@ -121,20 +151,41 @@ impl Core {
 
     fn a_lane_counts_what_could_run(&self) {
         for lane in Lane::ALL {
-            let counted: u32 = self.projects.iter().map(|(_, project)| project.flows[lane].counted()).sum();
+            let counted: u32 =
+                self.projects.iter().map(|(_, project)| project.flows[lane].counted()).sum();
             assert_eq!(self.lanes[lane].runnable, counted);
             let at_limit = |flow: &Flow| flow.queued > 0 && flow.rank().is_none();
             let flows = self.projects.iter().map(|(_, project)| &project.flows[lane]);
-            assert_eq!(self.lanes[lane].at_limit as usize, flows.filter(|flow| at_limit(flow)).count());
+            assert_eq!(
+                self.lanes[lane].at_limit as usize,
+                flows.filter(|flow| at_limit(flow)).count()
+            );
             let of_lane = || self.workers.iter().filter(move |(_, worker)| worker.lane == lane);
-            assert_eq!(self.lanes[lane].held as usize, of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>());
-            let open: Vec<u32> = of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();
-            assert_eq!(self.workers.lanes[lane].open.as_slice(), open, "a lane knows which workers have room");
+            assert_eq!(
+                self.lanes[lane].held as usize,
+                of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>()
+            );
+            let open: Vec<u32> =
+                of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();
+            assert_eq!(
+                self.workers.lanes[lane].open.as_slice(),
+                open,
+                "a lane knows which workers have room"
+            );
             let brisk = of_lane().filter(|(_, worker)| worker.is_brisk()).count();
-            assert_eq!(self.workers.lanes[lane].brisk as usize, brisk, "a lane knows how many hold tiny tasks only");
-            let idle: Vec<u32> =
-                of_lane().filter(|(_, worker)| worker.is_ready() && worker.held.is_empty()).map(|(w, _)| w).collect();
-            assert_eq!(self.workers.lanes[lane].idle.as_slice(), idle, "a lane knows its idle workers");
+            assert_eq!(
+                self.workers.lanes[lane].brisk as usize, brisk,
+                "a lane knows how many hold tiny tasks only"
+            );
+            let idle: Vec<u32> = of_lane()
+                .filter(|(_, worker)| worker.is_ready() && worker.held.is_empty())
+                .map(|(w, _)| w)
+                .collect();
+            assert_eq!(
+                self.workers.lanes[lane].idle.as_slice(),
+                idle,
+                "a lane knows its idle workers"
+            );
         }
     }
 
@@ -143,7 +194,8 @@ impl Core {
             return; // The next task may have to wait for the shell.
         }
         for lane in Lane::ALL {
-            let idle = !self.workers.lanes[lane].idle.as_slice().is_empty() && self.lanes[lane].first().is_some();
+            let idle = !self.workers.lanes[lane].idle.as_slice().is_empty()
+                && self.lanes[lane].first().is_some();
             match self.settings.tenancy {
                 Tenancy::Shared => {
                     let may_wait = self.lanes[lane].ready.is_crowd();
@@ -152,7 +204,10 @@ impl Core {
                 Tenancy::Project => {
                     let unbound = |w: &u32| self.workers[*w].served == Served::Nobody;
                     let serves_all = self.workers.lanes[lane].idle.as_slice().iter().any(unbound);
-                    assert!(!(idle && serves_all), "no unbound worker is idle while a task could run");
+                    assert!(
+                        !(idle && serves_all),
+                        "no unbound worker is idle while a task could run"
+                    );
                     assert_eq!(
                         self.best_at_home(lane),
                         None,
@@ -169,10 +224,16 @@ impl Core {
 
     fn no_worker_serves_more_than_the_tenancy_allows(&self) {
         for (_, worker) in self.workers.iter() {
-            let projects: BTreeSet<u32> = worker.held.iter().map(|held| self.tasks[held.task].project).collect();
+            let projects: BTreeSet<u32> =
+                worker.held.iter().map(|held| self.tasks[held.task].project).collect();
             match worker.served {
-                Served::Nobody => assert!(projects.is_empty(), "a worker that holds a task serves its project"),
-                Served::One(of) => assert!(projects.iter().all(|project| *project == of), "it holds what it serves"),
+                Served::Nobody => {
+                    assert!(projects.is_empty(), "a worker that holds a task serves its project")
+                }
+                Served::One(of) => assert!(
+                    projects.iter().all(|project| *project == of),
+                    "it holds what it serves"
+                ),
                 Served::Several => {}
             }
             if worker.runs_its_one_task() {
@@ -181,24 +242,45 @@ impl Core {
             if worker.is_ready() {
                 match self.settings.tenancy {
                     Tenancy::Shared => {}
-                    Tenancy::Project => assert_ne!(worker.served, Served::Several, "a worker serves one project"),
-                    Tenancy::Task => assert_eq!(worker.served, Served::Nobody, "a worker takes one task"),
+                    Tenancy::Project => {
+                        assert_ne!(worker.served, Served::Several, "a worker serves one project")
+                    }
+                    Tenancy::Task => {
+                        assert_eq!(worker.served, Served::Nobody, "a worker takes one task")
+                    }
                 }
             }
         }
         for (place, project) in self.projects.iter() {
-            let tenants = self.workers.iter().filter(|(_, worker)| worker.served == Served::One(place)).count();
-            assert_eq!(project.tenants as usize, tenants, "a project knows how many workers serve it alone");
+            let tenants = self
+                .workers
+                .iter()
+                .filter(|(_, worker)| worker.served == Served::One(place))
+                .count();
+            assert_eq!(
+                project.tenants as usize, tenants,
+                "a project knows how many workers serve it alone"
+            );
             for lane in Lane::ALL {
-                let at_home =
-                    |worker: &&Worker| worker.lane == lane && worker.served == Served::One(place) && worker.is_ready();
+                let at_home = |worker: &&Worker| {
+                    worker.lane == lane && worker.served == Served::One(place) && worker.is_ready()
+                };
                 let homes = || self.workers.iter().filter(|(_, worker)| at_home(worker));
                 let mut counted = project.homes[lane].workers.clone();
                 counted.sort_unstable();
-                assert_eq!(counted, homes().map(|(w, _)| w).collect::<Vec<u32>>(), "a project knows its own workers");
-                let stays = |worker: &Worker| matches!(worker.state, WorkerState::Ready { recycle: None, .. });
+                assert_eq!(
+                    counted,
+                    homes().map(|(w, _)| w).collect::<Vec<u32>>(),
+                    "a project knows its own workers"
+                );
+                let stays = |worker: &Worker| {
+                    matches!(worker.state, WorkerState::Ready { recycle: None, .. })
+                };
                 let staying = homes().filter(|(_, worker)| stays(worker)).count();
-                assert_eq!(project.homes[lane].staying as usize, staying, "and how many of them stay");
+                assert_eq!(
+                    project.homes[lane].staying as usize, staying,
+                    "and how many of them stay"
+                );
             }
         }
     }
@@ -206,20 +288,44 @@ impl Core {
     fn ready_flows_stand_at_their_rank(&self) {
         for lane in Lane::ALL {
             let seat_of = |project: u32| self.projects[project].flows[lane].seat;
-            assert!(self.lanes[lane].ready.is_consistent(seat_of), "flows in line are found by their seats");
-            let seated = self.projects.iter().map(|(_, project)| project.flows[lane].seat).filter(|seat| *seat != NONE);
+            assert!(
+                self.lanes[lane].ready.is_consistent(seat_of),
+                "flows in line are found by their seats"
+            );
+            let seated = self
+                .projects
+                .iter()
+                .map(|(_, project)| project.flows[lane].seat)
+                .filter(|seat| *seat != NONE);
             let at_seats = self.workers.lanes[lane].seats.all_projects();
-            let left = self.projects.left_seats.iter().filter(|(of, seat)| *of == lane && *seat != NONE).count();
-            assert_eq!(at_seats as usize, seated.count() + left, "seats know how many projects they serve");
+            let left = self
+                .projects
+                .left_seats
+                .iter()
+                .filter(|(of, seat)| *of == lane && *seat != NONE)
+                .count();
+            assert_eq!(
+                at_seats as usize,
+                seated.count() + left,
+                "seats know how many projects they serve"
+            );
             let mut ranked = BTreeSet::new();
             for (place, project) in self.projects.iter() {
                 let flow = &project.flows[lane];
                 ranked.extend(flow.rank());
                 let ready = flow.queued > 0 && project.allowance() > 0;
-                assert_eq!(flow.rank().is_some(), ready, "a flow is ready when it has tasks and may run them");
+                assert_eq!(
+                    flow.rank().is_some(),
+                    ready,
+                    "a flow is ready when it has tasks and may run them"
+                );
                 if let Some(rank) = flow.rank() {
                     let now = self.rank_of(place, lane).expect("it has tasks");
-                    assert_eq!(rank.level(), now.level(), "a flow stands at its effective priority");
+                    assert_eq!(
+                        rank.level(),
+                        now.level(),
+                        "a flow stands at its effective priority"
+                    );
                 }
             }
             assert_eq!(&ranked, self.lanes[lane].ready(), "the ready flows are those with a rank");
@@ -227,15 +333,21 @@ impl Core {
     }
 
     fn a_worker_and_its_replacement_know_each_other(&self) {
+        let replacement_of = |w: u32| match self.workers[w].state {
+            WorkerState::Ready { replacement, .. } => replacement,
+            _ => None,
+        };
+        let replaced_by = |w: u32| match self.workers[w].state {
+            WorkerState::Spawning { replaces } => replaces,
+            _ => None,
+        };
         for (w, worker) in self.workers.iter() {
             match worker.state {
-                WorkerState::Spawning { replaces: Some(old) } => assert!(
-                    matches!(self.workers[old].state, WorkerState::Ready { replacement: Some(new), .. } if new == w)
-                ),
+                WorkerState::Spawning { replaces: Some(old) } => {
+                    assert_eq!(replacement_of(old), Some(w));
+                }
                 WorkerState::Ready { replacement: Some(new), .. } => {
-                    assert!(
-                        matches!(self.workers[new].state, WorkerState::Spawning { replaces: Some(old) } if old == w)
-                    );
+                    assert_eq!(replaced_by(new), Some(w));
                 }
                 WorkerState::Spawning { replaces: None }
                 | WorkerState::Ready { replacement: None, .. }
@@ -248,7 +360,10 @@ impl Core {
         let wanted: u32 = Lane::ALL.iter().map(|lane| self.pace[*lane].want).sum();
         assert!(wanted <= self.settings.max_workers, "no more workers are wanted than may be");
         if self.runs_tasks() && self.pace[Lane::Io].want == 0 {
-            assert!(self.pace[Lane::Js].want >= self.settings.min_workers, "the minimum is always wanted");
+            assert!(
+                self.pace[Lane::Js].want >= self.settings.min_workers,
+                "the minimum is always wanted"
+            );
         }
     }
 
@@ -256,7 +371,10 @@ impl Core {
         assert!(self.timers.is_consistent());
         for (slot, task) in self.tasks.iter() {
             let has_deadline_timer = self.timers.armed(TimerKey::Deadline(slot)).is_some();
-            assert_eq!(has_deadline_timer, task.deadline() != Time::NEVER && task.deadline() > self.now);
+            assert_eq!(
+                has_deadline_timer,
+                task.deadline() != Time::NEVER && task.deadline() > self.now
+            );
         }
         let due = self.timers.first().filter(|(at, _)| *at <= self.now);
         assert_eq!(due, None, "what was due by {:?} has been done", self.now);

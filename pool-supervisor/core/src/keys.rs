@@ -1,7 +1,8 @@
-//! Idempotency keys: the same key in the same project is the same task, for as long as its outcome is kept.
+//! Idempotency keys: the same key in the same project is the same task, for as long as its outcome
+//! is kept.
 //!
-//! Owns which key means which task. A key lives from the acceptance of its task until the shell says that it has
-//! forgotten the outcome; the shell bounds how many outcomes it keeps.
+//! Owns which key means which task. A key lives from the acceptance of its task until the shell
+//! says that it has forgotten the outcome; the shell bounds how many outcomes it keeps.
 
 use alloc::boxed::Box;
 use core::hash::BuildHasher;
@@ -41,7 +42,9 @@ impl Keys {
 
     pub(crate) fn insert(&mut self, project: u32, key: &str, task: TaskId) {
         let hash = self.hash.hash_one((project, key));
-        self.by_key.insert_unique(hash, Known { hash, project, key: key.into(), task }, |known| known.hash);
+        self.by_key.insert_unique(hash, Known { hash, project, key: key.into(), task }, |known| {
+            known.hash
+        });
         self.by_task.insert(task, hash);
     }
 

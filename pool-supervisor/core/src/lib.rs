@@ -1,14 +1,17 @@
 //! The decisions of the pool: which task runs where and when, which workers live, how a task ends.
 //!
-//! A pure state machine: [`Core::handle`] takes the time and one event and appends the actions that follow from it;
-//! [`Core::next_deadline`] says when it wants to be woken. It owns every fact about tasks, projects and workers. It must
-//! not see a frame, a body, a descriptor or a clock: `no_std` makes the compiler keep them out, and lets a run be replayed
-//! from its seed.
+//! A pure state machine: [`Core::handle`] takes the time and one event and appends the actions that
+//! follow from it; [`Core::next_deadline`] says when it wants to be woken. It owns every fact about
+//! tasks, projects and workers. It must not see a frame, a body, a descriptor or a clock: `no_std`
+//! makes the compiler keep them out, and lets a run be replayed from its seed.
 //!
-//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`, `crowd`), runs (`head`), is reported
-//! (`report`), is tried again (`retry`) or ends (`end`), perhaps because somebody asked (`cancel`). Workers (`worker`, and
-//! `hands` for what they hold) are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), which may be a task's doing (`aside`), and are started again (`restart`). `tenancy`
-//! says what may share one. `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers, workers to the wanted number.
+//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`,
+//! `crowd`), runs (`head`), is reported (`report`), is tried again (`retry`) or ends (`end`),
+//! perhaps because somebody asked (`cancel`). Workers (`worker`, and `hands` for what they hold)
+//! are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), which may be a
+//! task's doing (`aside`), and are started again (`restart`). `tenancy` says what may share one.
+//! `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers,
+//! workers to the wanted number.
 #![no_std]
 
 extern crate alloc;
@@ -84,7 +87,8 @@ pub struct Core {
     projects: Projects,
     lanes: PerLane<LaneQueue>,
     workers: Workers,
-    /// The number or the state of workers has changed: they are counted anew and brought to the wanted number.
+    /// The number or the state of workers has changed: they are counted anew and brought to the
+    /// wanted number.
     workers_changed: bool,
     /// The worker where this event may have made room for a project at its limit.
     near: Option<u32>,
@@ -106,8 +110,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders the first of `min_workers`, and
-    /// further ticks the others. Task ids count up from `first_task`.
+    /// A pool without workers yet: the first event, for which [`Event::Tick`] will do, orders the
+    /// first of `min_workers`, and further ticks the others. Task ids count up from `first_task`.
     #[must_use]
     pub fn new(now: Time, settings: Settings, first_task: TaskId, seeds: Seeds) -> Self {
         let hash = KeyedHash::new(seeds);
@@ -142,8 +146,9 @@ impl Core {
         core
     }
 
-    /// Makes room for a full queue and full workers at once: of addresses, while memory comes with the tasks. The table would
-    /// move as it grows, and everything would wait for it. Returns for how many tasks.
+    /// Makes room for a full queue and full workers at once: of addresses, while memory comes with
+    /// the tasks. The table would move as it grows, and everything would wait for it. Returns for
+    /// how many tasks.
     pub fn reserve_places(&mut self) -> usize {
         let held = (self.settings.max_workers as usize).saturating_mul(MAX_CREDIT);
         let most = (self.settings.queue_size as usize).saturating_add(held);
@@ -151,11 +156,13 @@ impl Core {
         most
     }
 
-    /// Takes in what happened and appends what is to be done about it, in the order in which it is to be done.
+    /// Takes in what happened and appends what is to be done about it, in the order in which it is
+    /// to be done.
     ///
-    /// The event is a fact and comes first: a report that was in time is not overruled by a deadline that came while it
-    /// lay unread, and no action names a worker that the event says is gone. Then comes what was due by `now`, then what is
-    /// decided on both. A time before that of an earlier event counts as that one's.
+    /// The event is a fact and comes first: a report that was in time is not overruled by a
+    /// deadline that came while it lay unread, and no action names a worker that the event says is
+    /// gone. Then comes what was due by `now`, then what is decided on both. A time before that of
+    /// an earlier event counts as that one's.
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
         self.on_event(event, actions);
@@ -185,12 +192,18 @@ impl Core {
             Event::WorkerSpawned { worker } => self.on_worker_spawned(worker),
             Event::SpawnFailed { worker, reason } => self.on_spawn_failed(worker, reason, out),
             Event::WorkerReady { worker } => self.on_worker_ready(worker, out),
-            Event::TaskDone { worker, task, attempt, end } => self.on_task_done(worker, task, attempt, end, out),
+            Event::TaskDone { worker, task, attempt, end } => {
+                self.on_task_done(worker, task, attempt, end, out)
+            }
             Event::TasksReturned { worker, tasks } => self.on_tasks_returned(worker, tasks, out),
-            Event::Heartbeat { worker, rss_bytes, cpu_us } => self.on_heartbeat(worker, rss_bytes, cpu_us, out),
+            Event::Heartbeat { worker, rss_bytes, cpu_us } => {
+                self.on_heartbeat(worker, rss_bytes, cpu_us, out)
+            }
             Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
             Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
-            Event::WorkerGone { worker, verdict, blame } => self.on_worker_gone(worker, verdict, blame, out),
+            Event::WorkerGone { worker, verdict, blame } => {
+                self.on_worker_gone(worker, verdict, blame, out)
+            }
             Event::BodyHashed { body, body_bytes, verdict, certain } => {
                 self.on_body_hashed(body, body_bytes, verdict, certain);
             }
@@ -219,7 +232,8 @@ impl Core {
         }
     }
 
-    /// After every event: waiting tasks to workers with room, workers to the wanted number, and the end when all is over.
+    /// After every event: waiting tasks to workers with room, workers to the wanted number, and the
+    /// end when all is over.
     fn settle(&mut self, out: &mut Vec<Action>) {
         loop {
             for lane in Lane::ALL {

@@ -1,7 +1,8 @@
 //! Pseudo-random numbers for jitter, from a seed given at the start.
 //!
-//! Jitter only has to keep things from happening in step; it is no secret. A generator of our own, eight lines long, keeps
-//! a run reproducible from its seed whatever versions of other crates are in use.
+//! Jitter only has to keep things from happening in step; it is no secret. A generator of our own,
+//! eight lines long, keeps a run reproducible from its seed whatever versions of other crates are
+//! in use.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]

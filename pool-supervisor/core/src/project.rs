@@ -1,7 +1,8 @@
 //! Projects: what each may use, what it uses now, and its waiting tasks by lane.
 //!
-//! Owns the table of names and the settings in force for each. Anybody may name a project, so the table has a bound: above
-//! it, those that have nothing here and were set up by nobody are forgotten.
+//! Owns the table of names and the settings in force for each. Anybody may name a project, so the
+//! table has a bound: above it, those that have nothing here and were set up by nobody are
+//! forgotten.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,7 +16,8 @@ use crate::settings::{Lane, ProjectSettings, Settings};
 
 /// Projects that may be remembered though nothing is left of them.
 const REMEMBERED: usize = 10_000;
-/// Projects that may have a limit set by hand: those are remembered though nothing else is left of them.
+/// Projects that may have a limit set by hand: those are remembered though nothing else is left of
+/// them.
 pub(crate) const MOST_LIMITS: usize = 32_768;
 /// Weights are used within these bounds, so that sums of virtual time stay far from overflow.
 const WEIGHTS: (f64, f64) = (0.001, 1_000_000.0);
@@ -33,7 +35,8 @@ pub(crate) struct Project {
     /// Its limit was set by hand.
     limit_by_hand: bool,
     pub(crate) flows: PerLane<Flow>,
-    /// Workers that hold tasks of it. Each runs one at a time, so their number is what the limit bounds.
+    /// Workers that hold tasks of it. Each runs one at a time, so their number is what the limit
+    /// bounds.
     pub(crate) holders: Vec<u32>,
     /// Tasks that wait: queued, delayed, between attempts.
     pub(crate) waiting: u32,
@@ -84,7 +87,8 @@ impl Project {
         }
     }
 
-    /// Takes what the configuration says of it; a limit set by hand outlives a configuration that does not name it.
+    /// Takes what the configuration says of it; a limit set by hand outlives a configuration that
+    /// does not name it.
     fn configure(&mut self, settings: Option<&ProjectSettings>) {
         self.named = settings.is_some();
         self.limit_by_hand &= !self.named;
@@ -141,9 +145,15 @@ impl Projects {
         self.by_name.get(name).copied()
     }
 
-    /// As `find`, for whoever often asks for the same one as before: that one is found without a hash.
+    /// As `find`, for whoever often asks for the same one as before: that one is found without a
+    /// hash.
     pub(crate) fn find_again(&mut self, name: &str) -> Option<u32> {
-        if self.places.get(self.last as usize).and_then(Option::as_ref).is_some_and(|project| *project.name == *name) {
+        if self
+            .places
+            .get(self.last as usize)
+            .and_then(Option::as_ref)
+            .is_some_and(|project| *project.name == *name)
+        {
             return Some(self.last);
         }
         let place = self.find(name)?;
@@ -178,7 +188,8 @@ impl Projects {
         place
     }
 
-    /// Forgets what may be forgotten; the next time is when twice the rest is reached, so that this costs little per project.
+    /// Forgets what may be forgotten; the next time is when twice the rest is reached, so that this
+    /// costs little per project.
     fn sweep(&mut self) {
         for place in 0..self.places.len() {
             if self.places[place].as_ref().is_some_and(Project::is_forgettable) {
@@ -194,16 +205,24 @@ impl Projects {
     }
 
     pub(crate) fn has_room_for_limit(&self, name: &str) -> bool {
-        self.limits_by_hand < MOST_LIMITS || self.find(name).is_some_and(|place| self[place].limit_by_hand)
+        self.limits_by_hand < MOST_LIMITS
+            || self.find(name).is_some_and(|place| self[place].limit_by_hand)
     }
 
-    /// Sets a limit by hand, or lifts it: then what the configuration says holds again. False: too many projects have one.
-    pub(crate) fn set_limit(&mut self, place: u32, limit: Option<u32>, settings: &Settings) -> bool {
+    /// Sets a limit by hand, or lifts it: then what the configuration says holds again. False: too
+    /// many projects have one.
+    pub(crate) fn set_limit(
+        &mut self,
+        place: u32,
+        limit: Option<u32>,
+        settings: &Settings,
+    ) -> bool {
         let had_one = self[place].limit_by_hand;
         if limit.is_some() && !had_one && self.limits_by_hand >= MOST_LIMITS {
             return false;
         }
-        self.limits_by_hand = self.limits_by_hand + usize::from(limit.is_some()) - usize::from(had_one);
+        self.limits_by_hand =
+            self.limits_by_hand + usize::from(limit.is_some()) - usize::from(had_one);
         let configured = settings.projects.get(&self[place].name).and_then(|project| project.limit);
         let project = &mut self[place];
         project.limit = limit.or(configured);
@@ -225,7 +244,10 @@ impl Projects {
 
     /// All, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Project)> {
-        self.places.iter().zip(0..).filter_map(|(project, place)| project.as_ref().map(|project| (place, project)))
+        self.places
+            .iter()
+            .zip(0..)
+            .filter_map(|(project, place)| project.as_ref().map(|project| (place, project)))
     }
 }
 
@@ -251,7 +273,10 @@ mod tests {
     #[test]
     fn names_that_anybody_makes_up_are_forgotten_and_configured_ones_are_not() {
         let mut settings = Settings::default();
-        settings.projects.insert("named".into(), ProjectSettings { limit: Some(7), ..ProjectSettings::default() });
+        settings.projects.insert(
+            "named".into(),
+            ProjectSettings { limit: Some(7), ..ProjectSettings::default() },
+        );
         let mut projects = Projects::new(KeyedHash::default());
         projects.configure(&settings);
         let by_hand = projects.place_of("by-hand", &settings);

@@ -1,15 +1,18 @@
 //! Waiting tasks, and whose turn it is.
 //!
-//! Each lane and project has a *flow*: one first-in-first-out list per priority, through the tasks themselves, so that
-//! putting a task in and taking any task out cost the same however many wait. A task's age raises its priority:
-//! effective = min(10, own + waited / ageing). Which task of a flow comes first does not change with time, since all age
-//! alike: the one with the smallest `enqueued - own * ageing`. So a flow's first task is one of at most eleven list heads.
+//! Each lane and project has a *flow*: one first-in-first-out list per priority, through the tasks
+//! themselves, so that putting a task in and taking any task out cost the same however many wait. A
+//! task's age raises its priority: effective = min(10, own + waited / ageing). Which task of a flow
+//! comes first does not change with time, since all age alike: the one with the smallest
+//! `enqueued - own * ageing`. So a flow's first task is one of at most eleven list heads.
 //!
-//! Between flows: the highest effective priority of a first task; inside a priority, start-time fair queueing (Goyal, Vin,
-//! Cheng 1996): each flow has a virtual time per priority that grows by the worker time it used over its weight, the
-//! smallest goes next, and one that comes back starts where the others are, so that idleness earns no credit.
+//! Between flows: the highest effective priority of a first task; inside a priority, start-time
+//! fair queueing (Goyal, Vin, Cheng 1996): each flow has a virtual time per priority that grows by
+//! the worker time it used over its weight, the smallest goes next, and one that comes back starts
+//! where the others are, so that idleness earns no credit.
 //!
-//! A flow whose project is at its limit is not among the ready ones. This file decides the order; it must not know workers.
+//! A flow whose project is at its limit is not among the ready ones. This file decides the order;
+//! it must not know workers.
 
 use alloc::collections::BTreeSet;
 use core::ops::{Index, IndexMut};
@@ -24,10 +27,12 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 
 const LEVELS: usize = MAX_PRIORITY as usize + 1;
-/// Virtual time is in 64ths of a microsecond, so that heavy weights do not round small tasks to nothing.
+/// Virtual time is in 64ths of a microsecond, so that heavy weights do not round small tasks to
+/// nothing.
 const VIRTUAL_SCALE: f64 = 64.0;
-/// A task that goes back to its list looks at this many of those before it for its old place. Enough for what all workers
-/// together give back; a mass of retries is queued roughly, but in constant time each.
+/// A task that goes back to its list looks at this many of those before it for its old place.
+/// Enough for what all workers together give back; a mass of retries is queued roughly, but in
+/// constant time each.
 const SORTED_STEPS: u32 = 64;
 
 /// One thing per lane.
@@ -158,7 +163,8 @@ impl Flow {
     }
 }
 
-/// One lane's ready flows, and how many tasks and workers it has. The worker counts are kept by [`crate::worker`].
+/// One lane's ready flows, and how many tasks and workers it has. The worker counts are kept by
+/// [`crate::worker`].
 #[derive(Default, Debug)]
 pub(crate) struct LaneQueue {
     pub(crate) ready: Ready,
@@ -185,13 +191,19 @@ impl LaneQueue {
     /// The least virtual time of the ready flows that stand at this priority or below.
     fn least_from(&self, below_top: u8) -> Option<u64> {
         let from = Rank { below_top, virtual_time: 0, project: 0 };
-        self.ready.all().range(from..).next().filter(|rank| rank.below_top == below_top).map(|rank| rank.virtual_time)
+        self.ready
+            .all()
+            .range(from..)
+            .next()
+            .filter(|rank| rank.below_top == below_top)
+            .map(|rank| rank.virtual_time)
     }
 }
 
 impl Core {
     fn ageing_us(&self) -> i64 {
-        i64::try_from(self.settings.priority_ageing_ms.max(1).saturating_mul(1000)).unwrap_or(i64::MAX / 64)
+        i64::try_from(self.settings.priority_ageing_ms.max(1).saturating_mul(1000))
+            .unwrap_or(i64::MAX / 64)
     }
 
     /// The order inside a flow: smaller is earlier, whatever the time.
@@ -210,7 +222,9 @@ impl Core {
             return Some((slot, self.static_key(slot, ageing)));
         }
         let heads = flow.heads();
-        heads.map(|slot| (slot, self.static_key(slot, ageing))).min_by_key(|(slot, key)| (*key, self.tasks[*slot].id))
+        heads
+            .map(|slot| (slot, self.static_key(slot, ageing)))
+            .min_by_key(|(slot, key)| (*key, self.tasks[*slot].id))
     }
 
     fn level_of(&self, key: i64) -> u8 {
@@ -228,7 +242,8 @@ impl Core {
         let level = self.level_of(key);
         let flow = &self.projects[project].flows[lane];
         // Start where the others are: time in which it wanted nothing here earns no credit.
-        let virtual_time = flow.virtual_time[level as usize].max(self.lanes[lane].served[level as usize]);
+        let virtual_time =
+            flow.virtual_time[level as usize].max(self.lanes[lane].served[level as usize]);
         Rank { below_top: MAX_PRIORITY - level, virtual_time, project }
     }
 
@@ -289,7 +304,8 @@ impl Core {
         }
     }
 
-    /// Takes a queued task out of its list. The caller ranks the flow anew, when all it changes has changed.
+    /// Takes a queued task out of its list. The caller ranks the flow anew, when all it changes has
+    /// changed.
     pub(crate) fn unlink(&mut self, slot: u32) {
         let (project, lane, priority) = self.list_of(slot);
         let TaskState::Queued { prev, next } = self.tasks[slot].state else {
@@ -304,7 +320,8 @@ impl Core {
         flow.queued -= 1;
     }
 
-    /// Makes `after_prev` follow `prev`, and `before_next` precede `next`; at the ends of the list its head and tail.
+    /// Makes `after_prev` follow `prev`, and `before_next` precede `next`; at the ends of the list
+    /// its head and tail.
     #[expect(clippy::too_many_arguments, reason = "a list's name and the four ends of two links")]
     fn relink(
         &mut self,
@@ -329,10 +346,12 @@ impl Core {
         }
     }
 
-    /// Puts the flow where it belongs among the ready ones of its lane, after anything about it has changed.
+    /// Puts the flow where it belongs among the ready ones of its lane, after anything about it has
+    /// changed.
     pub(crate) fn rerank(&mut self, project: u32, lane: Lane) {
         let allowance = self.projects[project].allowance();
-        let key = if allowance == 0 { None } else { self.first_of(project, lane).map(|(_, key)| key) };
+        let key =
+            if allowance == 0 { None } else { self.first_of(project, lane).map(|(_, key)| key) };
         let rank = key.map(|key| self.rank_with(project, lane, key));
         let flow = &mut self.projects[project].flows[lane];
         let queue = &mut self.lanes[lane];
@@ -350,12 +369,14 @@ impl Core {
         if let (Some(key), Some(rank)) = (key, rank)
             && rank.level() < MAX_PRIORITY
         {
-            let at = key.saturating_add((i64::from(rank.level()) + 1).saturating_mul(self.ageing_us()));
+            let at =
+                key.saturating_add((i64::from(rank.level()) + 1).saturating_mul(self.ageing_us()));
             self.timers.arm_no_later(TimerKey::Ageing(lane, project), Time(at.max(0) as u64));
         }
     }
 
-    /// Counts anew how many of the flow's tasks could be taken now, or whether they wait for a limit.
+    /// Counts anew how many of the flow's tasks could be taken now, or whether they wait for a
+    /// limit.
     fn recount(&mut self, project: u32, lane: Lane) {
         let allowance = self.projects[project].allowance();
         let flow = &mut self.projects[project].flows[lane];
@@ -370,20 +391,23 @@ impl Core {
 
     /// The first waiting task of a flow may have aged into the next priority.
     pub(crate) fn on_ageing(&mut self, lane: Lane, project: u32) {
-        // A forgotten project's timer may still come: there is nothing to rank then, or another project has the place.
+        // A forgotten project's timer may still come: there is nothing to rank then, or another
+        // project has the place.
         if self.projects.exists(project) {
             self.rerank(project, lane);
         }
     }
 
-    /// Ranks a project's flows in both lanes: its limit, its weight or its use of workers has changed.
+    /// Ranks a project's flows in both lanes: its limit, its weight or its use of workers has
+    /// changed.
     pub(crate) fn rerank_project(&mut self, project: u32) {
         for lane in Lane::ALL {
             self.rerank(project, lane);
         }
     }
 
-    /// Takes the first task of a flow out and charges the flow for it in advance. Returns the effective priority.
+    /// Takes the first task of a flow out and charges the flow for it in advance. Returns the
+    /// effective priority.
     pub(crate) fn take_first(&mut self, slot: u32, rank: Rank, charge_us: u32) {
         let lane = self.tasks[slot].lane;
         let level = usize::from(rank.level());

@@ -1,12 +1,15 @@
-//! Workers that leave in good order: replaced after their count of tasks, their memory or their age; or not needed.
+//! Workers that leave in good order: replaced after their count of tasks, their memory or their
+//! age; or not needed.
 //!
-//! The replacement is ready before the old one leaves, and the old one takes tasks until then: capacity never dips, and a
-//! pool whose workers are used up faster than new ones start goes on with the old ones. So a count of tasks bounds what
-//! builds up in a process, but does not make a pool spend its time on starting workers: each serves tasks for ten times as
-//! long as a start takes, and where they are tiny it lives for 80 times as long. What tasks took is counted without what a
-//! loaded machine added to it, or else replacing workers would load the machine, so that more are replaced. (A queue that waits for fresh
-//! workers while worn ones refuse tasks is where Celery and CPython's executor deadlocked.) A worker and its replacement
-//! count once towards the maximum; at most half the workers are being replaced at a time.
+//! The replacement is ready before the old one leaves, and the old one takes tasks until then:
+//! capacity never dips, and a pool whose workers are used up faster than new ones start goes on
+//! with the old ones. So a count of tasks bounds what builds up in a process, but does not make a
+//! pool spend its time on starting workers: each serves tasks for ten times as long as a start
+//! takes, and where they are tiny it lives for 80 times as long. What tasks took is counted without
+//! what a loaded machine added to it, or else replacing workers would load the machine, so that
+//! more are replaced. (A queue that waits for fresh workers while worn ones refuse tasks is where
+//! Celery and CPython's executor deadlocked.) A worker and its replacement count once towards the
+//! maximum; at most half the workers are being replaced at a time.
 
 use alloc::format;
 use alloc::string::String;
@@ -25,22 +28,24 @@ use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
 pub(crate) const RETIRE_GRACE_MS: u64 = 2_000;
 /// What a worker gets to exit that announced it itself, in milliseconds.
 const SPOILED_GRACE_MS: u64 = 250;
-/// A worker that is used up by its count of tiny tasks works at least so many times as long as the fastest start of its lane
-/// took: so workers spend an eightieth of their time on starting, however short the tasks are. (The fastest, since others were
-/// slowed by whatever else the machine did: that is no cost of theirs.)
+/// A worker that is used up by its count of tiny tasks works at least so many times as long as the
+/// fastest start of its lane took: so workers spend an eightieth of their time on starting, however
+/// short the tasks are. (The fastest, since others were slowed by whatever else the machine did:
+/// that is no cost of theirs.)
 const EARNED_BY: u64 = 80;
-/// But no longer than this, in microseconds: where even the fastest start took this share of it, something was wrong.
+/// But no longer than this, in microseconds: where even the fastest start took this share of it,
+/// something was wrong.
 const EARNED_AT_MOST_US: u64 = 5_000_000;
-/// A successor has to make the contexts of all projects that the worker serves, of so many microseconds each: they are
-/// part of what a start takes.
+/// A successor has to make the contexts of all projects that the worker serves, of so many
+/// microseconds each: they are part of what a start takes.
 pub(crate) const CONTEXT_US: u64 = 300;
 /// But not those of so many: with few projects a start is all that counts.
 const FEW_PROJECTS: u32 = 16;
-/// Whatever its tasks are, they have kept a worker busy for so many times as long as a start takes: then starts take a
-/// tenth of the processors' time at most.
+/// Whatever its tasks are, they have kept a worker busy for so many times as long as a start takes:
+/// then starts take a tenth of the processors' time at most.
 const USED_BY: u64 = 10;
-/// A worker whose tasks have not done so in so many times the time that tiny ones get has little to do, and its place is no
-/// burden.
+/// A worker whose tasks have not done so in so many times the time that tiny ones get has little to
+/// do, and its place is no burden.
 const UNUSED_BY: u64 = 5;
 /// So that workers of the same age are not replaced in step.
 const TASKS_JITTER: f64 = 0.1;
@@ -78,11 +83,19 @@ impl Core {
         }
     }
 
-    /// When the worker has worked for so long that its start was worth it, if it ends no further task until then.
+    /// When the worker has worked for so long that its start was worth it, if it ends no further
+    /// task until then.
     fn earned_at(&self, worker: &Worker) -> Time {
-        let by_start_us = self.pace[worker.lane].fastest_start_us.saturating_mul(EARNED_BY).min(EARNED_AT_MOST_US);
-        let projects = self.workers.lanes[worker.lane].seats.projects_at(worker.seat).saturating_sub(FEW_PROJECTS);
-        let by_contexts_us = (u64::from(projects) * CONTEXT_US * EARNED_BY).min(2 * EARNED_AT_MOST_US);
+        let by_start_us = self.pace[worker.lane]
+            .fastest_start_us
+            .saturating_mul(EARNED_BY)
+            .min(EARNED_AT_MOST_US);
+        let projects = self.workers.lanes[worker.lane]
+            .seats
+            .projects_at(worker.seat)
+            .saturating_sub(FEW_PROJECTS);
+        let by_contexts_us =
+            (u64::from(projects) * CONTEXT_US * EARNED_BY).min(2 * EARNED_AT_MOST_US);
         let by_start_us = by_start_us + by_contexts_us;
         if worker.used_us < by_start_us / (EARNED_BY / USED_BY) {
             return worker.ready_at.plus_us(by_start_us * UNUSED_BY);
@@ -109,13 +122,18 @@ impl Core {
         }
     }
 
-    /// It may be time to replace the worker: for its age, or for the tasks that it had run before it had earned its start.
+    /// It may be time to replace the worker: for its age, or for the tasks that it had run before
+    /// it had earned its start.
     pub(crate) fn on_age(&mut self, w: u32) {
         let worker = &self.workers[w];
         if !worker.is_ready() {
             return;
         }
-        let used_up_at = if worker.tasks_ended >= worker.tasks_limit { self.earned_at(worker) } else { Time::NEVER };
+        let used_up_at = if worker.tasks_ended >= worker.tasks_limit {
+            self.earned_at(worker)
+        } else {
+            Time::NEVER
+        };
         let old_at = match self.settings.max_worker_age_ms {
             0 => Time::NEVER,
             age_ms => worker.ready_at.plus_ms(age_ms),
@@ -141,7 +159,8 @@ impl Core {
         let at_once = (self.workers.lanes[lane].capacity / 2).max(1);
         for w in self.workers.places() {
             let worker = &self.workers[w];
-            let waits = matches!(worker.state, WorkerState::Ready { recycle: Some(_), replacement: None });
+            let waits =
+                matches!(worker.state, WorkerState::Ready { recycle: Some(_), replacement: None });
             if !waits || worker.lane != lane {
                 continue;
             }
@@ -164,7 +183,10 @@ impl Core {
         match why {
             Recycle::Tasks => format!("after {} tasks", worker.tasks_ended),
             Recycle::Memory => {
-                format!("{} bytes resident, more than {}", worker.rss_bytes, self.settings.max_memory_per_worker)
+                format!(
+                    "{} bytes resident, more than {}",
+                    worker.rss_bytes, self.settings.max_memory_per_worker
+                )
             }
             Recycle::Age => format!("after {} ms", self.now.since(worker.ready_at) / 1000),
             Recycle::Outdated => "the settings changed".into(),
@@ -182,7 +204,13 @@ impl Core {
     }
 
     /// Lets a worker finish what it has started and exit.
-    pub(crate) fn retire(&mut self, w: u32, verdict: Verdict, replaced: bool, out: &mut Vec<Action>) {
+    pub(crate) fn retire(
+        &mut self,
+        w: u32,
+        verdict: Verdict,
+        replaced: bool,
+        out: &mut Vec<Action>,
+    ) {
         let had_replacement = self.unpair(w);
         self.take_back(w, |_| true, out);
         let worker = &mut self.workers[w];

@@ -1,7 +1,8 @@
 //! What workers say about the tasks they hold: done, or given back.
 //!
-//! A worker is not believed beyond its own tasks: a word about one that it does not hold, or about another attempt, ends
-//! the worker and changes nothing else. A word from a process that is gone is dropped.
+//! A worker is not believed beyond its own tasks: a word about one that it does not hold, or about
+//! another attempt, ends the worker and changes nothing else. A word from a process that is gone is
+//! dropped.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -15,8 +16,8 @@ use crate::action::Action;
 use crate::event::AttemptEnd;
 use crate::worker::{Leaving, Manner, WorkerState};
 
-/// Tasks that a worker may give back unasked before it has ended one. More is a worker that takes tasks without running
-/// any: it would be given them again for ever.
+/// Tasks that a worker may give back unasked before it has ended one. More is a worker that takes
+/// tasks without running any: it would be given them again for ever.
 const MOST_GIVEN_BACK: u32 = 4 * MAX_CREDIT as u32;
 
 impl Core {
@@ -30,11 +31,13 @@ impl Core {
     ) {
         let Some(w) = self.workers.find(worker) else { return };
         let Some(position) = self.position_of(w, task, attempt) else {
-            let evidence = format!("it reported attempt {attempt} of task {task}, which it does not hold");
+            let evidence =
+                format!("it reported attempt {attempt} of task {task}, which it does not hold");
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;
         };
-        // No task ran longer than its worker lives, whatever the worker says: the figures go into everybody's shares.
+        // No task ran longer than its worker lives, whatever the worker says: the figures go into
+        // everybody's shares.
         let lived_us = self.now.since(self.workers[w].born);
         end.run_us = end.run_us.min(lived_us);
         end.busy_us = end.busy_us.min(lived_us);
@@ -80,11 +83,16 @@ impl Core {
     fn decide_end(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
         match (end.code, self.tasks[slot].stop) {
             (None, _) => self.end_reported(slot, end, out),
-            // It was to end, and ended otherwise than well: what it was asked to end as is the truth.
-            (Some(code), Some(stop)) if code != stop => self.end_stopped(slot, stop, Some(end), None, out),
+            // It was to end, and ended otherwise than well: what it was asked to end as is the
+            // truth.
+            (Some(code), Some(stop)) if code != stop => {
+                self.end_stopped(slot, stop, Some(end), None, out)
+            }
             (Some(code), None) if code.retried_by_default() && self.may_retry(slot) => {
                 match self.delay_asked_for(slot, end.retry_after_ms) {
-                    Some(delay_us) if self.in_time(slot, delay_us) => self.retry_later(slot, code, delay_us, out),
+                    Some(delay_us) if self.in_time(slot, delay_us) => {
+                        self.retry_later(slot, code, delay_us, out)
+                    }
                     _ => self.end_reported(slot, end, out),
                 }
             }
@@ -114,7 +122,12 @@ impl Core {
         self.expect_to_leave(w);
     }
 
-    pub(crate) fn on_tasks_returned(&mut self, worker: WorkerId, tasks: &[(TaskId, u32)], out: &mut Vec<Action>) {
+    pub(crate) fn on_tasks_returned(
+        &mut self,
+        worker: WorkerId,
+        tasks: &[(TaskId, u32)],
+        out: &mut Vec<Action>,
+    ) {
         let Some(w) = self.workers.find(worker) else { return };
         for (task, attempt) in tasks {
             // A task that it does not hold: nothing to take, and nothing that it could break.
@@ -126,14 +139,16 @@ impl Core {
             self.requeue(slot, out);
         }
         if self.workers[w].is_ready() && self.workers[w].given_back > MOST_GIVEN_BACK {
-            let evidence = format!("it gave back {} tasks unasked and ran none", self.workers[w].given_back);
+            let evidence =
+                format!("it gave back {} tasks unasked and ran none", self.workers[w].given_back);
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;
         }
         self.after_change(w, out);
     }
 
-    /// A task that was not run, or whose run does not count, waits again where it was; unless it was to end anyway.
+    /// A task that was not run, or whose run does not count, waits again where it was; unless it
+    /// was to end anyway.
     pub(crate) fn requeue(&mut self, slot: u32, out: &mut Vec<Action>) {
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.settle_charge(slot, 0);

@@ -1,9 +1,10 @@
 //! Starting workers, and starting them again when that fails.
 //!
-//! A worker that cannot be started, is not ready in time, or dies as soon as it is ready, is a failed start. After the
-//! n-th in a row the pool waits 100 ms * 2^(n-1), at most 30 s, with jitter, and then tries one at a time: it never spins.
-//! It says once that it is degraded and once that it has recovered. Recovered is: a worker became ready; or, if workers
-//! died right after that, one ended a task or lived for a second.
+//! A worker that cannot be started, is not ready in time, or dies as soon as it is ready, is a
+//! failed start. After the n-th in a row the pool waits 100 ms * 2^(n-1), at most 30 s, with
+//! jitter, and then tries one at a time: it never spins. It says once that it is degraded and once
+//! that it has recovered. Recovered is: a worker became ready; or, if workers died right after
+//! that, one ended a task or lived for a second.
 
 use alloc::format;
 use alloc::string::String;
@@ -25,8 +26,9 @@ const BACKOFF_MOST_MS: u64 = 30_000;
 const BACKOFF_JITTER: f64 = 0.2;
 /// Failed starts in a row after which the pool is degraded though other workers live.
 const DEGRADED_AFTER: u32 = 3;
-/// Processes that are ordered from one tick to the next. Making one holds up the shell for as long as the machine takes for
-/// it, and what others have said lies unread meanwhile: of five hundred at once the first would be late before it is heard.
+/// Processes that are ordered from one tick to the next. Making one holds up the shell for as long
+/// as the machine takes for it, and what others have said lies unread meanwhile: of five hundred at
+/// once the first would be late before it is heard.
 const MOST_STARTS: u32 = 32;
 /// A worker that lives this long after it was ready, in microseconds, was started well.
 pub(crate) const PROOF_US: u64 = 1_000_000;
@@ -68,14 +70,16 @@ impl Restart {
 }
 
 impl Core {
-    /// Whether another process may be started now, as far as failed starts and the processes that live are concerned. The
-    /// bound holds whatever dies slowly.
+    /// Whether another process may be started now, as far as failed starts and the processes that
+    /// live are concerned. The bound holds whatever dies slowly.
     pub(crate) fn may_spawn(&self) -> bool {
         let starting = |lane| self.workers.counts(lane).1 + self.workers.counts(lane).2;
-        let probing = self.restart.failing() && Lane::ALL.into_iter().any(|lane| starting(lane) > 0);
+        let probing =
+            self.restart.failing() && Lane::ALL.into_iter().any(|lane| starting(lane) > 0);
         self.now >= self.restart.not_before
             && !probing
-            && self.workers.living() < self.settings.max_workers.saturating_mul(self.most_per_place())
+            && self.workers.living()
+                < self.settings.max_workers.saturating_mul(self.most_per_place())
     }
 
     /// Whether one more process may be ordered before the next tick, which is asked for otherwise.
@@ -98,11 +102,13 @@ impl Core {
             restart.counted_at = self.now;
             let doublings = (restart.failures - 1).min(16);
             let wait_ms = (BACKOFF_FIRST_MS << doublings).min(BACKOFF_MOST_MS);
-            let wait_us = self.prng.vary(wait_ms * 1000, BACKOFF_JITTER).min(BACKOFF_MOST_MS * 1000);
+            let wait_us =
+                self.prng.vary(wait_ms * 1000, BACKOFF_JITTER).min(BACKOFF_MOST_MS * 1000);
             restart.not_before = self.now.plus_us(wait_us);
             self.timers.arm(TimerKey::Respawn, restart.not_before);
         }
-        let none_ready = !self.workers.iter().any(|(other, worker)| other != w && worker.is_ready());
+        let none_ready =
+            !self.workers.iter().any(|(other, worker)| other != w && worker.is_ready());
         let restart = &mut self.restart;
         if restart.degraded.is_none() && (none_ready || restart.failures >= DEGRADED_AFTER) {
             let reason = format!("workers cannot be started: {reason}");
@@ -122,7 +128,8 @@ impl Core {
         }
     }
 
-    /// The worker did more than become ready. That proves something if it was started after the last failure.
+    /// The worker did more than become ready. That proves something if it was started after the
+    /// last failure.
     pub(crate) fn note_proof(&mut self, w: u32, out: &mut Vec<Action>) {
         if self.restart.failing() && self.workers[w].born > self.restart.counted_at {
             self.recovered(out);
@@ -130,13 +137,19 @@ impl Core {
     }
 
     pub(crate) fn on_worker_spawned(&mut self, worker: WorkerId) {
-        // The clock of its start runs from the order: making the process is part of what may take too long.
+        // The clock of its start runs from the order: making the process is part of what may take
+        // too long.
         if let Some(w) = self.workers.find(worker) {
             debug_assert!(!self.workers[w].is_ready(), "a process is made before its handshake");
         }
     }
 
-    pub(crate) fn on_spawn_failed(&mut self, worker: WorkerId, reason: String, out: &mut Vec<Action>) {
+    pub(crate) fn on_spawn_failed(
+        &mut self,
+        worker: WorkerId,
+        reason: String,
+        out: &mut Vec<Action>,
+    ) {
         let Some(w) = self.workers.find(worker) else { return };
         match self.workers[w].state {
             WorkerState::Spawning { .. } => self.spawn_failed(w, &reason, out),
@@ -157,7 +170,12 @@ impl Core {
         self.kill(w, Verdict { cause: Cause::SpawnFailed, evidence }, out);
     }
 
-    pub(crate) fn on_worker_unfit(&mut self, worker: WorkerId, reason: String, out: &mut Vec<Action>) {
+    pub(crate) fn on_worker_unfit(
+        &mut self,
+        worker: WorkerId,
+        reason: String,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(w) = self.workers.find(worker) {
             self.kill(w, Verdict { cause: Cause::SpawnFailed, evidence: reason }, out);
         }

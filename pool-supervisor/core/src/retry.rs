@@ -1,8 +1,9 @@
 //! Another attempt: whether, and after how long.
 //!
-//! Back-off: initial * factor^(n-1) after the n-th attempt, varied by the task's jitter, never above its maximum. A retry
-//! that could not start before the task's deadline is not waited for. Whoever refused the attempt may ask for more time than
-//! that, above the maximum too; who asks for more than a day is not asked again.
+//! Back-off: initial * factor^(n-1) after the n-th attempt, varied by the task's jitter, never
+//! above its maximum. A retry that could not start before the task's deadline is not waited for.
+//! Whoever refused the attempt may ask for more time than that, above the maximum too; who asks for
+//! more than a day is not asked again.
 
 use alloc::vec::Vec;
 
@@ -43,28 +44,43 @@ impl Core {
         let task = &self.tasks[slot];
         let policy = task.retry();
         let delay_us = backoff_ms(&policy, task.attempts) * 1000;
-        self.prng.vary(delay_us, policy.jitter.clamp(0.0, 1.0)).min(u64::from(policy.max_delay_ms) * 1000)
+        self.prng
+            .vary(delay_us, policy.jitter.clamp(0.0, 1.0))
+            .min(u64::from(policy.max_delay_ms) * 1000)
     }
 
-    /// As [`Self::retry_delay_us`], but no less than somebody asks for; nothing when that is too much.
+    /// As [`Self::retry_delay_us`], but no less than somebody asks for; nothing when that is too
+    /// much.
     pub(crate) fn delay_asked_for(&mut self, slot: u32, asked_ms: u64) -> Option<u64> {
         let own_us = self.retry_delay_us(slot);
         (asked_ms <= MOST_ASKED_FOR_MS).then(|| own_us.max(asked_ms * 1000))
     }
 
-    /// Whether an attempt after this delay would start before the task's deadline, and before the end of a pool that
-    /// is stopping.
+    /// Whether an attempt after this delay would start before the task's deadline, and before the
+    /// end of a pool that is stopping.
     pub(crate) fn in_time(&self, slot: u32, delay_us: u64) -> bool {
         let task = &self.tasks[slot];
         let start = self.now.plus_us(delay_us);
-        (task.deadline() == Time::NEVER || start < task.deadline()) && self.could_start(task.project, start)
+        (task.deadline() == Time::NEVER || start < task.deadline())
+            && self.could_start(task.project, start)
     }
 
     /// Lets a task whose attempt failed wait for the next one.
-    pub(crate) fn retry_later(&mut self, slot: u32, code: ErrorCode, delay_us: u64, out: &mut Vec<Action>) {
+    pub(crate) fn retry_later(
+        &mut self,
+        slot: u32,
+        code: ErrorCode,
+        delay_us: u64,
+        out: &mut Vec<Action>,
+    ) {
         let task = &mut self.tasks[slot];
-        let event =
-            PoolEvent::TaskRetry { task: task.id, slot: TaskSlot(slot), code, delay_us, attempts: task.attempts };
+        let event = PoolEvent::TaskRetry {
+            task: task.id,
+            slot: TaskSlot(slot),
+            code,
+            delay_us,
+            attempts: task.attempts,
+        };
         out.push(Action::Emit(event));
         task.state = TaskState::Retrying;
         self.count_waiting(slot);
@@ -81,7 +97,10 @@ impl Core {
             // What was delayed on purpose comes now; what failed came when it first did.
             TaskState::Delayed => self.enqueue(slot),
             TaskState::Retrying => self.enqueue_again(slot),
-            TaskState::Queued { .. } | TaskState::Checking | TaskState::Held { .. } | TaskState::LetGo => {
+            TaskState::Queued { .. }
+            | TaskState::Checking
+            | TaskState::Held { .. }
+            | TaskState::LetGo => {
                 unreachable!("its timer was disarmed when it left that state")
             }
         }
@@ -94,15 +113,20 @@ mod tests {
 
     #[test]
     fn the_delay_grows_by_the_factor_up_to_the_maximum() {
-        let policy = RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 };
+        let policy =
+            RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 };
         let delays: Vec<u64> = (1..=10).map(|n| backoff_ms(&policy, n)).collect();
-        assert_eq!(delays, [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000]);
+        assert_eq!(
+            delays,
+            [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000]
+        );
         assert_eq!(backoff_ms(&policy, 1000), 300_000);
     }
 
     #[test]
     fn a_factor_of_one_keeps_the_delay() {
-        let policy = RetryPolicy { initial_delay_ms: 50, factor: 1.0, max_delay_ms: 300_000, jitter: 0.0 };
+        let policy =
+            RetryPolicy { initial_delay_ms: 50, factor: 1.0, max_delay_ms: 300_000, jitter: 0.0 };
         assert_eq!(backoff_ms(&policy, 900), 50);
     }
 }

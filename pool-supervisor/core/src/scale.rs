@@ -1,17 +1,19 @@
 //! How many workers there are.
 //!
-//! Each lane has a wanted number. Load is (running + waiting) / workers, where only tasks count that a worker could take:
-//! a paused project's queue wants no workers. Above the threshold the wanted number grows by a step, at once when tasks
-//! wait for which no worker is being started, else when the load lasts; steps double while pressure lasts, with a
-//! cool-down between them. Below the lower threshold for a cool-down it shrinks by one. Both lanes together never want
-//! more than `max_workers`.
+//! Each lane has a wanted number. Load is (running + waiting) / workers, where only tasks count
+//! that a worker could take: a paused project's queue wants no workers. Above the threshold the
+//! wanted number grows by a step, at once when tasks wait for which no worker is being started,
+//! else when the load lasts; steps double while pressure lasts, with a cool-down between them.
+//! Below the lower threshold for a cool-down it shrinks by one. Both lanes together never want more
+//! than `max_workers`.
 //!
-//! The JavaScript lane always wants `min_workers`; the other starts its first worker with its first task and keeps the last
-//! until that was idle for `worker_idle_timeout`. Without `auto_scale` the JavaScript lane stays at `min_workers`, and the
-//! other may grow to as many.
+//! The JavaScript lane always wants `min_workers`; the other starts its first worker with its first
+//! task and keeps the last until that was idle for `worker_idle_timeout`. Without `auto_scale` the
+//! JavaScript lane stays at `min_workers`, and the other may grow to as many.
 //!
-//! A lane that has no worker and needs one gets it: from what is free; else from the other lane, if that has several, or
-//! has nothing to do, or has had its only one for a second. So neither starves, even at `max_workers` 1.
+//! A lane that has no worker and needs one gets it: from what is free; else from the other lane, if
+//! that has several, or has nothing to do, or has had its only one for a second. So neither
+//! starves, even at `max_workers` 1.
 
 use alloc::vec::Vec;
 
@@ -25,9 +27,11 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::{Worker, WorkerState};
 
-/// A high load without waiting tasks has to last this long, in milliseconds: a worker is not started for every tiny task.
+/// A high load without waiting tasks has to last this long, in milliseconds: a worker is not
+/// started for every tiny task.
 const LASTING_MS: u64 = 100;
-/// A lane keeps its only worker this long, in milliseconds, while the other waits for one: a start costs less than that.
+/// A lane keeps its only worker this long, in milliseconds, while the other waits for one: a start
+/// costs less than that.
 const TENURE_MS: u64 = 1_000;
 /// Steps double up to this power of two.
 const MOST_DOUBLINGS: u32 = 6;
@@ -75,8 +79,8 @@ impl Pace {
         self.awaited = true;
     }
 
-    /// A worker of the lane is ready. Only the first one's time counts: a lane whose workers come and go must not keep its
-    /// place for that.
+    /// A worker of the lane is ready. Only the first one's time counts: a lane whose workers come
+    /// and go must not keep its place for that.
     pub(crate) const fn begin_tenure(&mut self, now: Time) {
         if self.awaited {
             self.gained = now;
@@ -122,13 +126,18 @@ impl Core {
 
     /// The most workers that the lane may want.
     pub(crate) fn ceiling(&self) -> u32 {
-        if self.settings.auto_scale { self.settings.max_workers } else { self.settings.min_workers.max(1) }
+        if self.settings.auto_scale {
+            self.settings.max_workers
+        } else {
+            self.settings.min_workers.max(1)
+        }
     }
 
     /// The load is high.
     fn raise(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let (ceiling, demand) = (self.ceiling(), self.demand(lane));
-        let (capacity, spawning) = (self.workers.lanes[lane].capacity, self.workers.lanes[lane].spawning);
+        let (capacity, spawning) =
+            (self.workers.lanes[lane].capacity, self.workers.lanes[lane].spawning);
         let urgent = self.lanes[lane].runnable > spawning;
         let pace = &mut self.pace[lane];
         pace.low_since = Time::NEVER;
@@ -152,12 +161,13 @@ impl Core {
             let pace = &mut self.pace[lane];
             pace.streak += 1;
             pace.steady_until = self.now.plus_ms(self.settings.scale_cooldown_ms);
-            self.timers.arm_no_later(TimerKey::Scale(lane), pace.steady_until.max(self.now.plus_us(1)));
+            self.timers
+                .arm_no_later(TimerKey::Scale(lane), pace.steady_until.max(self.now.plus_us(1)));
         }
     }
 
-    /// Raises the wanted number by up to `step`: by what is free, else by one that the other lane does not use. Returns by
-    /// how many.
+    /// Raises the wanted number by up to `step`: by what is free, else by one that the other lane
+    /// does not use. Returns by how many.
     fn grow(&mut self, lane: Lane, step: u32, out: &mut Vec<Action>) -> u32 {
         let free = self.settings.max_workers.saturating_sub(self.wanted());
         let mut added = step.min(free);
@@ -279,7 +289,8 @@ impl Core {
         }
     }
 
-    /// Lets surplus workers go: those to be replaced anyway, idle ones, those not ready. Busy ones as soon as one ends a task.
+    /// Lets surplus workers go: those to be replaced anyway, idle ones, those not ready. Busy ones
+    /// as soon as one ends a task.
     fn shed(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let workers = &self.workers.lanes[lane];
         let surplus = workers.capacity.saturating_sub(self.pace[lane].want);

@@ -1,9 +1,9 @@
 //! Chance, given at the start: the core draws nothing by itself, so a run can be replayed.
 //!
-//! Tables whose keys come from outside (names of projects, idempotency keys, lengths of bodies) hash
-//! them with a key that nobody outside knows. Without one, anybody can compute as many names as they
-//! like that all have one hash, and each look-up walks through all of them. Tables whose keys the pool
-//! gives out itself need no such key.
+//! Tables whose keys come from outside (names of projects, idempotency keys, lengths of bodies)
+//! hash them with a key that nobody outside knows. Without one, anybody can compute as many names
+//! as they like that all have one hash, and each look-up walks through all of them. Tables whose
+//! keys the pool gives out itself need no such key.
 
 use core::hash::BuildHasher;
 
@@ -50,8 +50,8 @@ mod tests {
     use alloc::collections::BTreeSet;
     use alloc::vec::Vec;
 
-    /// Row 62 of what the pool must survive. Under rustc-hash, which has no key, all of these names have one hash: a
-    /// half of its input is multiplied by what the other half can make zero.
+    /// Row 62 of what the pool must survive. Under rustc-hash, which has no key, all of these names
+    /// have one hash: a half of its input is multiplied by what the other half can make zero.
     #[test]
     fn hostile_62_names_made_to_share_an_unkeyed_hash_do_not_share_a_keyed_one() {
         let unkeyed = |name: &[u8; 48]| {
@@ -60,14 +60,16 @@ mod tests {
             core::hash::Hasher::finish(&hasher)
         };
         let names: Vec<[u8; 48]> = (0..1_000u64).map(colliding).collect();
-        let different = |hash: &dyn Fn(&[u8; 48]) -> u64| names.iter().map(hash).collect::<BTreeSet<u64>>().len();
+        let different = |hash: &dyn Fn(&[u8; 48]) -> u64| {
+            names.iter().map(hash).collect::<BTreeSet<u64>>().len()
+        };
         assert_eq!(different(&unkeyed), 1, "they share a hash where there is no key");
         let keyed = KeyedHash::new(Seeds { jitter: 0, hashes: [7, 9] });
         assert_eq!(different(&|name| keyed.hash_one(name)), names.len());
     }
 
-    /// What the first sixteen bytes make is known, so the last sixteen can begin with the same: then the hash is zero times
-    /// what the sixteen between them make.
+    /// What the first sixteen bytes make is known, so the last sixteen can begin with the same:
+    /// then the hash is zero times what the sixteen between them make.
     fn colliding(number: u64) -> [u8; 48] {
         const MIX: [u64; 2] = [0x243f_6a88_85a3_08d3, 0xa409_3822_299f_31d0];
         let mut name = [0; 48];

@@ -5,7 +5,8 @@ use alloc::collections::BTreeMap;
 
 use pool_protocol::limits::{DEFAULT_SPAWN_TIMEOUT_MS, DEFAULT_TIMEOUT_MS};
 
-/// What a worker may do. Untrusted JavaScript never shares a process with the network or with programs.
+/// What a worker may do. Untrusted JavaScript never shares a process with the network or with
+/// programs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
     /// JavaScript tasks.
@@ -82,7 +83,8 @@ pub struct Settings {
     pub min_workers: u32,
     /// Workers that may live at once, both lanes together; at least 1 and at least `min_workers`.
     pub max_workers: u32,
-    /// Processors that the workers share; at least 1. So many workers busy with tiny tasks keep them all busy.
+    /// Processors that the workers share; at least 1. So many workers busy with tiny tasks keep
+    /// them all busy.
     pub processors: u32,
     /// Whether the number follows the load.
     pub auto_scale: bool,

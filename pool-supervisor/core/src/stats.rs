@@ -157,7 +157,11 @@ impl Core {
             accepted: self.tally.accepted,
             completed: self.tally.completed,
             failed: self.tally.failed,
-            avg_run_us: if self.tally.runs == 0 { 0.0 } else { self.tally.run_us as f64 / self.tally.runs as f64 },
+            avg_run_us: if self.tally.runs == 0 {
+                0.0
+            } else {
+                self.tally.run_us as f64 / self.tally.runs as f64
+            },
             run_us: self.tally.run_us,
             load: 0.0,
             set_aside: self.aside.count(self.now),
@@ -191,7 +195,8 @@ impl Core {
                 WorkerState::Leaving(_) => WorkerStatus::Stopping,
             };
             let running = worker.held.front().map(|front| &self.tasks[front.task]);
-            let running = running.filter(|task| matches!(task.state, TaskState::Held { started: true, .. }));
+            let running =
+                running.filter(|task| matches!(task.state, TaskState::Held { started: true, .. }));
             WorkerView {
                 id: worker.id,
                 lane: worker.lane,
@@ -205,16 +210,23 @@ impl Core {
         })
     }
 
-    /// Running tasks of the projects that run any, and of those that the configuration gives a limit. Asked for by everybody
-    /// who looks at the pool, so it goes by the workers, not by the projects: those may be many.
+    /// Running tasks of the projects that run any, and of those that the configuration gives a
+    /// limit. Asked for by everybody who looks at the pool, so it goes by the workers, not by the
+    /// projects: those may be many.
     #[must_use]
     pub fn usage(&self) -> BTreeMap<&str, u32> {
-        let limited = self.settings.projects.iter().filter(|(_, settings)| settings.limit.is_some());
+        let limited =
+            self.settings.projects.iter().filter(|(_, settings)| settings.limit.is_some());
         let limited = limited.map(|(name, _)| &**name);
         let running = self.workers.iter().flat_map(|(_, worker)| worker.shares.iter());
-        let running = running.map(|(place, _)| &self.projects[*place]).filter(|project| project.running > 0);
-        let used = |name: &str| self.projects.find(name).map_or(0, |place| self.projects[place].running);
-        limited.map(|name| (name, used(name))).chain(running.map(|project| (&*project.name, project.running))).collect()
+        let running =
+            running.map(|(place, _)| &self.projects[*place]).filter(|project| project.running > 0);
+        let used =
+            |name: &str| self.projects.find(name).map_or(0, |place| self.projects[place].running);
+        limited
+            .map(|name| (name, used(name)))
+            .chain(running.map(|project| (&*project.name, project.running)))
+            .collect()
     }
 
     /// All projects that are known: configured, limited by hand, or used.
@@ -258,8 +270,8 @@ impl Core {
         self.tasks.known(id)
     }
 
-    /// Whether a task, ended or not, is known by an idempotency key: then [`crate::event::Event::Forget`] is wanted once its
-    /// outcome is not kept any more.
+    /// Whether a task, ended or not, is known by an idempotency key: then
+    /// [`crate::event::Event::Forget`] is wanted once its outcome is not kept any more.
     #[must_use]
     pub fn has_key(&self, id: TaskId) -> bool {
         self.keys.has(id)

@@ -1,7 +1,8 @@
 //! Tasks and their places.
 //!
-//! Owns every task that has not ended, each in a place that is used again. A task leaves only by [`Tasks::remove`], which
-//! hands it over whole: so it ends once. It must not decide anything about them.
+//! Owns every task that has not ended, each in a place that is used again. A task leaves only by
+//! [`Tasks::remove`], which hands it over whole: so it ends once. It must not decide anything about
+//! them.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -81,13 +82,15 @@ pub(crate) struct Task {
     pub(crate) level: u8,
     /// How often a worker died of it.
     pub(crate) crashes: u8,
-    /// It may have killed a worker that held others too: it runs alone, so that the next death has one suspect.
+    /// It may have killed a worker that held others too: it runs alone, so that the next death has
+    /// one suspect.
     pub(crate) solo: bool,
     /// Its body is none that was set aside when it was compared. Until it is assigned.
     pub(crate) checked: bool,
     /// It uses up what a worker makes ahead; see [`crate::event::NewTask::made_ahead`].
     pub(crate) made_ahead: bool,
-    /// What its end will be called as soon as its worker lets go of it: cancelled, or past its deadline.
+    /// What its end will be called as soon as its worker lets go of it: cancelled, or past its
+    /// deadline.
     pub(crate) stop: Option<ErrorCode>,
     pub(crate) max_attempts: u16,
     pub(crate) body_bytes: u32,
@@ -140,7 +143,13 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     pub(crate) fn new(first: TaskId) -> Self {
-        Self { places: Vec::new(), vacant: NONE, by_id: Ids::default(), first: first.0, next: first.0 }
+        Self {
+            places: Vec::new(),
+            vacant: NONE,
+            by_id: Ids::default(),
+            first: first.0,
+            next: first.0,
+        }
     }
 
     pub(crate) fn reserve(&mut self, count: usize) {
@@ -163,7 +172,9 @@ impl Tasks {
             self.places.push(Entry::Occupied(task));
             u32::try_from(self.places.len() - 1).expect("the queue's bound is a u32")
         } else {
-            let Entry::Vacant { next } = self.places[slot as usize] else { unreachable!("the list of vacant places") };
+            let Entry::Vacant { next } = self.places[slot as usize] else {
+                unreachable!("the list of vacant places")
+            };
             self.vacant = next;
             self.places[slot as usize] = Entry::Occupied(task);
             slot
@@ -174,7 +185,10 @@ impl Tasks {
 
     /// Takes the task out; its place is free.
     pub(crate) fn remove(&mut self, slot: u32) -> Task {
-        let entry = core::mem::replace(&mut self.places[slot as usize], Entry::Vacant { next: self.vacant });
+        let entry = core::mem::replace(
+            &mut self.places[slot as usize],
+            Entry::Vacant { next: self.vacant },
+        );
         let Entry::Occupied(task) = entry else { unreachable!("a task is removed once") };
         self.vacant = slot;
         self.by_id.remove(task.id.0);
@@ -213,7 +227,9 @@ impl Index<u32> for Tasks {
     fn index(&self, slot: u32) -> &Task {
         match &self.places[slot as usize] {
             Entry::Occupied(task) => task,
-            Entry::Vacant { .. } => unreachable!("only places of tasks that have not ended are kept"),
+            Entry::Vacant { .. } => {
+                unreachable!("only places of tasks that have not ended are kept")
+            }
         }
     }
 }
@@ -222,7 +238,9 @@ impl IndexMut<u32> for Tasks {
     fn index_mut(&mut self, slot: u32) -> &mut Task {
         match &mut self.places[slot as usize] {
             Entry::Occupied(task) => task,
-            Entry::Vacant { .. } => unreachable!("only places of tasks that have not ended are kept"),
+            Entry::Vacant { .. } => {
+                unreachable!("only places of tasks that have not ended are kept")
+            }
         }
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! *Shared*: everything; then nothing here decides.
 //!
-//! *Project*: a worker is bound to the project of its first task for life. The first in line gets a worker of its own
-//! project or an unbound one. If there is none, the others go on where they are bound, and a *place* is made: a worker more
-//! if there is room, else one is replaced, the replacement ready first. Whose? One that has nothing to do, at once. One that
-//! has, only by these rules, or else workers would do nothing but start: the waiting task has a higher priority; or the
-//! other project has so many workers more that giving one away leaves it no worse off than the one that waits; or the
-//! waiting one has none, and the other has had its worker for a quarter of a second. A running task is never disturbed: a
-//! worker is judged when it is between two tasks, or runs tiny ones.
+//! *Project*: a worker is bound to the project of its first task for life. The first in line gets a
+//! worker of its own project or an unbound one. If there is none, the others go on where they are
+//! bound, and a *place* is made: a worker more if there is room, else one is replaced, the
+//! replacement ready first. Whose? One that has nothing to do, at once. One that has, only by these
+//! rules, or else workers would do nothing but start: the waiting task has a higher priority; or
+//! the other project has so many workers more that giving one away leaves it no worse off than the
+//! one that waits; or the waiting one has none, and the other has had its worker for a quarter of a
+//! second. A running task is never disturbed: a worker is judged when it is between two tasks, or
+//! runs tiny ones.
 //!
-//! *Task*: a worker is given one task and leaves after it. Those that run their task stand beside the fresh ones: a lane has
-//! as many fresh workers as it wants, ready or starting, and as many tasks at most run at a time. So the next worker is
-//! there when a task ends, for the price of up to twice as many processes.
+//! *Task*: a worker is given one task and leaves after it. Those that run their task stand beside
+//! the fresh ones: a lane has as many fresh workers as it wants, ready or starting, and as many
+//! tasks at most run at a time. So the next worker is there when a task ends, for the price of up
+//! to twice as many processes.
 
 use alloc::vec::Vec;
 
@@ -29,12 +32,14 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::{Leaving, Manner, Worker, WorkerState};
 
-/// How long a project keeps a worker, in milliseconds, when another one of the same priority has none: a start costs a
-/// twentieth of that.
+/// How long a project keeps a worker, in milliseconds, when another one of the same priority has
+/// none: a start costs a twentieth of that.
 const TURN_MS: u64 = 250;
-/// What runs no longer than this, in microseconds, may go on while the replacement starts: a start takes about as long.
+/// What runs no longer than this, in microseconds, may go on while the replacement starts: a start
+/// takes about as long.
 const SHORT_US: u32 = 10_000;
-/// Waiting projects that are looked at for places in one go. They are served in their order, so the rest can wait.
+/// Waiting projects that are looked at for places in one go. They are served in their order, so the
+/// rest can wait.
 const MOST_LOOKED_AT: usize = 64;
 
 /// Whose tasks a worker has been given in its life.
@@ -81,12 +86,14 @@ impl Core {
         }
     }
 
-    /// Counts the worker among those of the project that it serves alone, or no more: whom it serves or whether it stays may
-    /// have changed.
+    /// Counts the worker among those of the project that it serves alone, or no more: whom it
+    /// serves or whether it stays may have changed.
     pub(crate) fn note_home(&mut self, w: u32) {
         let worker = &self.workers[w];
         let home = match (worker.served, &worker.state) {
-            (Served::One(project), WorkerState::Ready { recycle, .. }) => Some((project, recycle.is_none())),
+            (Served::One(project), WorkerState::Ready { recycle, .. }) => {
+                Some((project, recycle.is_none()))
+            }
             _ => None,
         };
         if worker.home == home {
@@ -106,7 +113,8 @@ impl Core {
         let worker = &mut self.workers[w];
         if let Some((project, stays)) = worker.home.take() {
             let homes = &mut self.projects[project].homes[worker.lane];
-            let place = homes.workers.iter().position(|of| *of == w).expect("counted when it came home");
+            let place =
+                homes.workers.iter().position(|of| *of == w).expect("counted when it came home");
             homes.workers.swap_remove(place);
             homes.staying -= u32::from(stays);
         }
@@ -136,7 +144,8 @@ impl Core {
         }
     }
 
-    /// How many processes may live for each one that the pool may have, those that are going included.
+    /// How many processes may live for each one that the pool may have, those that are going
+    /// included.
     pub(crate) const fn most_per_place(&self) -> u32 {
         match self.settings.tenancy {
             Tenancy::Shared | Tenancy::Project => 2,
@@ -155,21 +164,23 @@ impl Core {
         }
     }
 
-    /// Whether there is room for tasks since they were last assigned: more workers are wanted, or one stays that was to go.
+    /// Whether there is room for tasks since they were last assigned: more workers are wanted, or
+    /// one stays that was to go.
     pub(crate) fn has_new_places(&self) -> bool {
         match self.settings.tenancy {
             Tenancy::Shared => false,
             Tenancy::Project => Lane::ALL.into_iter().any(|lane| self.best_at_home(lane).is_some()),
-            Tenancy::Task => {
-                Lane::ALL.into_iter().any(|lane| self.lanes[lane].first().is_some() && self.next_fresh(lane).is_some())
-            }
+            Tenancy::Task => Lane::ALL
+                .into_iter()
+                .any(|lane| self.lanes[lane].first().is_some() && self.next_fresh(lane).is_some()),
         }
     }
 
     /// A fresh worker, if one more task of the lane may run.
     pub(crate) fn next_fresh(&self, lane: Lane) -> Option<u32> {
         let held = |lane| self.lanes[lane].held;
-        let may_run = held(lane) < self.pace[lane].want && held(lane) + held(lane.other()) < self.settings.max_workers;
+        let may_run = held(lane) < self.pace[lane].want
+            && held(lane) + held(lane.other()) < self.settings.max_workers;
         if may_run { self.workers.lanes[lane].idle.as_slice().first().copied() } else { None }
     }
 
@@ -185,7 +196,8 @@ impl Core {
             }
             self.unpair(w);
             let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
-            self.workers[w].state = WorkerState::Leaving(Leaving { manner: Manner::OneTask, verdict });
+            self.workers[w].state =
+                WorkerState::Leaving(Leaving { manner: Manner::OneTask, verdict });
             self.note_home(w);
             self.workers.note_room(w);
             self.workers_changed = true;
@@ -211,7 +223,8 @@ impl Core {
                 }
                 self.make_places(lane, out);
             }
-            // The first in line cannot use the others' workers: those go on until one is replaced for it.
+            // The first in line cannot use the others' workers: those go on until one is replaced
+            // for it.
             let Some((rank, w)) = self.best_at_home(lane) else { return };
             let (slot, cost_us) = self.next_of(rank, lane);
             if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
@@ -220,8 +233,8 @@ impl Core {
         }
     }
 
-    /// A worker that takes this task of the project: one of its own, an unbound one where its own are busy. Looks at the
-    /// project's own workers only.
+    /// A worker that takes this task of the project: one of its own, an unbound one where its own
+    /// are busy. Looks at the project's own workers only.
     fn worker_of_project(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
         let homes = &self.projects[project].homes[lane].workers;
         let unbound = self.workers.lanes[lane].unbound.as_slice();
@@ -242,8 +255,8 @@ impl Core {
         )
     }
 
-    /// Whether a worker of the task's own project is given it: not if it is about to be replaced for another project's sake
-    /// and the task would keep it beyond that.
+    /// Whether a worker of the task's own project is given it: not if it is about to be replaced
+    /// for another project's sake and the task would keep it beyond that.
     fn is_fed(&self, w: u32, cost_us: u32) -> bool {
         match self.workers[w].state {
             WorkerState::Ready { recycle: Some(Recycle::Tenant), replacement } => {
@@ -256,12 +269,16 @@ impl Core {
 
     /// The best flow among those that have room on a worker of their own, with that worker.
     pub(crate) fn best_at_home(&self, lane: Lane) -> Option<(Rank, u32)> {
-        let of_lane = self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.is_ready());
+        let of_lane =
+            self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.is_ready());
         let homes = of_lane.filter_map(|(w, worker)| {
             let Served::One(project) = worker.served else { return None };
             let ranked = self.projects[project].flows[lane].rank();
-            let rank =
-                if worker.held.is_empty() { ranked? } else { ranked.or_else(|| self.rank_at_limit(project, lane))? };
+            let rank = if worker.held.is_empty() {
+                ranked?
+            } else {
+                ranked.or_else(|| self.rank_at_limit(project, lane))?
+            };
             let (_, cost_us) = self.next_of(rank, lane);
             (worker.has_room(cost_us) && self.is_fed(w, cost_us)).then_some((rank, w))
         });
@@ -274,7 +291,8 @@ impl Core {
             return;
         }
         let mut coming = self.unbound_to_come(lane);
-        let waiting: Vec<Rank> = self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
+        let waiting: Vec<Rank> =
+            self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
         // No weight up to this one has a claim to anything.
         let mut in_vain = 0.0;
         for rank in waiting {
@@ -290,7 +308,8 @@ impl Core {
                 self.workers_changed = true;
                 out.push(Action::Emit(PoolEvent::ScaledUp { workers: 1 }));
             } else if self.projects[rank.project].weight <= in_vain {
-                // Whoever stands behind one that has no worker and can claim none, and weighs no more, can claim none either.
+                // Whoever stands behind one that has no worker and can claim none, and weighs no
+                // more, can claim none either.
             } else if let Some(w) = self.worker_to_replace(rank, lane) {
                 self.want_recycled(w, Recycle::Tenant);
             } else if !self.has_tenant(rank.project, lane) {
@@ -337,7 +356,8 @@ impl Core {
         let mut turn_over = Time::NEVER;
         let own = self.tenants(rank.project, lane);
         for (w, worker) in self.workers.iter() {
-            let free = matches!(worker.state, WorkerState::Ready { recycle: None, replacement: None });
+            let free =
+                matches!(worker.state, WorkerState::Ready { recycle: None, replacement: None });
             let Served::One(project) = worker.served else { continue };
             if worker.lane != lane || !free || project == rank.project {
                 continue;
@@ -356,14 +376,17 @@ impl Core {
         best.map(|(_, w)| w)
     }
 
-    /// By what right the flow, whose project has `own` workers, may have this one of another project's.
+    /// By what right the flow, whose project has `own` workers, may have this one of another
+    /// project's.
     fn claim(&self, rank: Rank, own: u32, project: u32, worker: &Worker) -> Option<Claim> {
         let lane = worker.lane;
         let flow = &self.projects[project].flows[lane];
         let level = match (worker.held.front(), flow.rank()) {
             (None, None) => return Some(Claim::Idle(-(worker.idle_since.0 as i64))),
             (None, Some(next)) => next.level(),
-            (Some(head), _) if flow.mean_us().is_some_and(|mean| mean <= SHORT_US) => self.tasks[head.task].level,
+            (Some(head), _) if flow.mean_us().is_some_and(|mean| mean <= SHORT_US) => {
+                self.tasks[head.task].level
+            }
             // It is judged again when its task has ended.
             (Some(_), _) => return None,
         };

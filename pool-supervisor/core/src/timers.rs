@@ -1,8 +1,9 @@
 //! All deadlines of the core, in one ordered table.
 //!
-//! Owns when each thing is due; what is done then is decided where the thing lives. Each key has at most one deadline.
-//! Most deadlines of a busy pool never come true, so the ones on the hot path are armed lazily: a timer may come early,
-//! its handler looks again and arms it anew. What must never happen is that it comes late.
+//! Owns when each thing is due; what is done then is decided where the thing lives. Each key has at
+//! most one deadline. Most deadlines of a busy pool never come true, so the ones on the hot path
+//! are armed lazily: a timer may come early, its handler looks again and arms it anew. What must
+//! never happen is that it comes late.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -71,8 +72,9 @@ impl TimerKey {
 #[derive(Default, Debug)]
 pub(crate) struct Timers {
     order: BTreeSet<(Time, TimerKey)>,
-    /// When each key is due, by kind and place; [`Time::NEVER`] when it is not armed. Every task asks several times whether a
-    /// deadline is early enough, and places are small numbers: so this is no hash table.
+    /// When each key is due, by kind and place; [`Time::NEVER`] when it is not armed. Every task
+    /// asks several times whether a deadline is early enough, and places are small numbers: so this
+    /// is no hash table.
     armed: [Vec<Time>; KINDS],
 }
 
@@ -181,11 +183,19 @@ mod tests {
     #[test]
     fn keys_of_one_place_are_apart() {
         let mut timers = Timers::default();
-        let lanes = Lane::ALL.into_iter().flat_map(|lane| [TimerKey::Ageing(lane, 3), TimerKey::Scale(lane)]);
+        let lanes = Lane::ALL
+            .into_iter()
+            .flat_map(|lane| [TimerKey::Ageing(lane, 3), TimerKey::Scale(lane)]);
         let single = [TimerKey::Respawn, TimerKey::Drain, TimerKey::GiveUp];
-        let of_place =
-            [TimerKey::Wake, TimerKey::Deadline, TimerKey::Spawn, TimerKey::Heartbeat, TimerKey::Head, TimerKey::Leave]
-                .map(|of| of(3));
+        let of_place = [
+            TimerKey::Wake,
+            TimerKey::Deadline,
+            TimerKey::Spawn,
+            TimerKey::Heartbeat,
+            TimerKey::Head,
+            TimerKey::Leave,
+        ]
+        .map(|of| of(3));
         let more = [TimerKey::Idle(3), TimerKey::Age(3)];
         for (key, at) in lanes.chain(single).chain(of_place).chain(more).zip(1..) {
             timers.arm(key, Time(at));

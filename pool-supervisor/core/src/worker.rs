@@ -1,8 +1,9 @@
 //! Workers: their life from spawn to gone, and what each holds.
 //!
-//! Owns the table of worker processes and the bookkeeping of the tasks they hold: who is idle, who has room, which task
-//! runs. A place is used again under a new generation, so that a late message of a dead process is recognised. It decides
-//! nothing about how many there should be (`scale`, `recycle`, `restart`) or what they run (`assign`).
+//! Owns the table of worker processes and the bookkeeping of the tasks they hold: who is idle, who
+//! has room, which task runs. A place is used again under a new generation, so that a late message
+//! of a dead process is recognised. It decides nothing about how many there should be (`scale`,
+//! `recycle`, `restart`) or what they run (`assign`).
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -25,8 +26,8 @@ use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
 
-/// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its process costs, several
-/// times over, so that tiny tasks do not wait for one each.
+/// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its
+/// process costs, several times over, so that tiny tasks do not wait for one each.
 pub(crate) const CREDIT_US: u32 = 300;
 
 /// Why and how a worker leaves.
@@ -101,7 +102,8 @@ pub(crate) struct Worker {
     pub(crate) shares: Vec<(u32, u32)>,
     /// The first one takes longer than expected: nothing is put behind it.
     pub(crate) stalled: bool,
-    /// When it is killed if the first one has not ended by then; [`Time::NEVER`] unless it was asked to end it.
+    /// When it is killed if the first one has not ended by then; [`Time::NEVER`] unless it was
+    /// asked to end it.
     pub(crate) kill_at: Time,
     pub(crate) idle_since: Time,
     pub(crate) tasks_ended: u64,
@@ -117,7 +119,8 @@ pub(crate) struct Worker {
     pub(crate) given_back: u32,
     pub(crate) rss_bytes: u64,
     pub(crate) cpu_us: u64,
-    /// Between two of its heartbeats, in milliseconds: it was told so at its start, whatever is in force now.
+    /// Between two of its heartbeats, in milliseconds: it was told so at its start, whatever is in
+    /// force now.
     pub(crate) beat_ms: u64,
     pub(crate) last_beat: Time,
     /// Heartbeats since `beats_from`.
@@ -131,7 +134,8 @@ pub(crate) struct Worker {
     counted_unbound: bool,
     /// Where it sits in its lane, once it is ready.
     pub(crate) seat: u32,
-    /// The project that counts it among those that serve it and no other, and whether as one that stays.
+    /// The project that counts it among those that serve it and no other, and whether as one that
+    /// stays.
     pub(crate) home: Option<(u32, bool)>,
 }
 
@@ -153,7 +157,9 @@ impl Worker {
         match &self.state {
             WorkerState::Spawning { .. } => false,
             WorkerState::Ready { .. } => true,
-            WorkerState::Leaving(leaving) => matches!(leaving.manner, Manner::Retiring { .. } | Manner::OneTask),
+            WorkerState::Leaving(leaving) => {
+                matches!(leaving.manner, Manner::Retiring { .. } | Manner::OneTask)
+            }
         }
     }
 
@@ -162,9 +168,10 @@ impl Worker {
         matches!(self.state, WorkerState::Leaving(Leaving { manner: Manner::OneTask, .. }))
     }
 
-    /// Whether it counts towards the pool's maximum. One that is dying does not, and of a worker and its replacement only
-    /// one does: so that the replacement can be ready before the old one leaves. One that runs its only task does not
-    /// either: how many of those there are is bounded where tasks are handed out.
+    /// Whether it counts towards the pool's maximum. One that is dying does not, and of a worker
+    /// and its replacement only one does: so that the replacement can be ready before the old one
+    /// leaves. One that runs its only task does not either: how many of those there are is bounded
+    /// where tasks are handed out.
     pub(crate) fn counts(&self) -> bool {
         match &self.state {
             WorkerState::Spawning { replaces } => replaces.is_none(),
@@ -178,12 +185,17 @@ impl Worker {
         self.is_ready()
             && !self.stalled
             && (self.held.is_empty()
-                || (self.held.len() < MAX_CREDIT && self.load_us + u64::from(cost_us) <= u64::from(CREDIT_US)))
+                || (self.held.len() < MAX_CREDIT
+                    && self.load_us + u64::from(cost_us) <= u64::from(CREDIT_US)))
     }
 
-    /// Whether it holds tiny tasks only, and the first has not turned out to be long: it keeps a processor busy for a moment.
+    /// Whether it holds tiny tasks only, and the first has not turned out to be long: it keeps a
+    /// processor busy for a moment.
     pub(crate) fn is_brisk(&self) -> bool {
-        self.is_ready() && !self.held.is_empty() && !self.stalled && self.load_us <= u64::from(CREDIT_US)
+        self.is_ready()
+            && !self.held.is_empty()
+            && !self.stalled
+            && self.load_us <= u64::from(CREDIT_US)
     }
 
     /// Whether it holds something and takes a tiny task behind it.
@@ -192,7 +204,8 @@ impl Worker {
     }
 }
 
-/// Places in ascending order. A set that is emptied and filled again for every task must not allocate for it.
+/// Places in ascending order. A set that is emptied and filled again for every task must not
+/// allocate for it.
 #[derive(Default, Debug)]
 pub(crate) struct Places(Vec<u32>);
 
@@ -266,7 +279,10 @@ impl Workers {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Worker)> {
-        self.places.iter().zip(0..).filter_map(|(place, w)| place.worker.as_deref().map(|worker| (w, worker)))
+        self.places
+            .iter()
+            .zip(0..)
+            .filter_map(|(place, w)| place.worker.as_deref().map(|worker| (w, worker)))
     }
 
     /// The places that are taken now.
@@ -275,10 +291,11 @@ impl Workers {
     }
 
     fn insert(&mut self, now: Time, lane: Lane, replaces: Option<u32>, beat_ms: u64) -> WorkerId {
-        let slot = self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, worker: None });
-            self.places.len() - 1
-        });
+        let slot =
+            self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
+                self.places.push(Place { generation: 0, worker: None });
+                self.places.len() - 1
+            });
         let place = &mut self.places[slot];
         place.generation = place.generation.wrapping_add(1);
         let id = WorkerId { slot: slot as u32, generation: place.generation };
@@ -403,7 +420,12 @@ impl IndexMut<u32> for Workers {
 impl Core {
     /// Orders a process.
     pub(crate) fn spawn(&mut self, lane: Lane, replaces: Option<u32>, out: &mut Vec<Action>) {
-        let id = self.workers.insert(self.now, lane, replaces, self.settings.heartbeat_interval_ms.max(1));
+        let id = self.workers.insert(
+            self.now,
+            lane,
+            replaces,
+            self.settings.heartbeat_interval_ms.max(1),
+        );
         if let Some(old) = replaces
             && let WorkerState::Ready { replacement, .. } = &mut self.workers[old].state
         {
@@ -446,7 +468,8 @@ impl Core {
         self.workers.remove(w)
     }
 
-    /// Ends the relation between a worker and its replacement: each stands for itself from now on. Says whether it had one.
+    /// Ends the relation between a worker and its replacement: each stands for itself from now on.
+    /// Says whether it had one.
     pub(crate) fn unpair(&mut self, w: u32) -> bool {
         let partner = match &mut self.workers[w].state {
             WorkerState::Spawning { replaces } => replaces.take(),

@@ -34,7 +34,8 @@ fn dies(pool: &mut Pool, id: TaskId, cause: Cause, body: BodyHash) {
     answer(pool, from, |_| body);
 }
 
-/// What the shell says to the actions from here on, and to those that follow. Returns how many bodies it looked at.
+/// What the shell says to the actions from here on, and to those that follow. Returns how many
+/// bodies it looked at.
 fn answer(pool: &mut Pool, mut from: usize, body_of: impl Fn(TaskId) -> BodyHash) -> usize {
     let mut looked_at = 0;
     while from < pool.actions.len() {
@@ -60,7 +61,10 @@ fn is_set_aside(pool: &Pool, id: TaskId, cause: Cause) {
     assert_eq!((pool.status_of(id), ended.worker), (Status::Failed, None));
     let EndText::Core { message, verdict } = &ended.text else { panic!("the core wrote it") };
     assert_eq!(verdict.as_ref().map(|verdict| verdict.cause), Some(cause));
-    assert!(message.contains(cause.name()) && message.contains("set aside for another"), "{message}");
+    assert!(
+        message.contains(cause.name()) && message.contains("set aside for another"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -111,7 +115,8 @@ fn copies_that_wait_end_when_it_is_their_turn_and_those_that_run_go_on() {
     let mut pool = pool();
     let tasks: Vec<TaskId> = (0..10).map(|_| submit(&mut pool, BAD)).collect();
     dies(&mut pool, tasks[0], Cause::SandboxViolation, BAD);
-    let (running, waiting): (Vec<TaskId>, Vec<TaskId>) = tasks[1..].iter().partition(|id| pool.is_held(**id));
+    let (running, waiting): (Vec<TaskId>, Vec<TaskId>) =
+        tasks[1..].iter().partition(|id| pool.is_held(**id));
     assert_eq!(running.len(), 2);
     let from = pool.actions.len();
     for id in running {
@@ -182,10 +187,11 @@ fn nothing_is_set_aside_after_the_end() {
     assert_eq!(pool.actions.last(), Some(&Action::Exit));
 }
 
-/// Row 65: many tasks with bodies of the same length wait when one ends its worker. (Invariants are checked after each
-/// event, so "many" is not 20,000 here.)
+/// Row 65: many tasks with bodies of the same length wait when one ends its worker. (Invariants are
+/// checked after each event, so "many" is not 20,000 here.)
 #[test]
-fn hostile_65_a_death_looks_at_none_of_the_tasks_that_wait_and_each_is_looked_at_once_in_its_turn() {
+fn hostile_65_a_death_looks_at_none_of_the_tasks_that_wait_and_each_is_looked_at_once_in_its_turn()
+{
     let mut pool = Pool::new(Settings { set_aside_ms: 600_000, ..quiet(2) });
     let bad = submit(&mut pool, BAD);
     let others: Vec<TaskId> = (0..400).map(|_| submit(&mut pool, OTHER)).collect();
@@ -200,7 +206,10 @@ fn hostile_65_a_death_looks_at_none_of_the_tasks_that_wait_and_each_is_looked_at
         let from = pool.actions.len();
         pool.done(id);
         let looks = answer(&mut pool, from, body_of);
-        assert!(looks <= 2 * MAX_CREDIT, "{looks} looks after one end, more than workers take at once");
+        assert!(
+            looks <= 2 * MAX_CREDIT,
+            "{looks} looks after one end, more than workers take at once"
+        );
         looked_at += looks;
     }
     assert!((390..=400).contains(&looked_at), "{looked_at}");

@@ -1,4 +1,5 @@
-//! Starts that fail: the pool waits longer and longer, says so once, never spins, and recovers by itself.
+//! Starts that fail: the pool waits longer and longer, says so once, never spins, and recovers by
+//! itself.
 
 mod common;
 
@@ -47,7 +48,11 @@ fn spawn_failures_back_off_from_100_ms_to_30_s_with_jitter() {
         let (least, most) = (expected * 8 / 10 - 1, (expected * 12 / 10 + 2).min(30_001));
         assert!((least..=most).contains(wait), "wait {number} of {waits:?}: {least} to {most} ms");
     }
-    assert_eq!(pool.count(|event| matches!(event, PoolEvent::Degraded { .. })), 1, "it says so once");
+    assert_eq!(
+        pool.count(|event| matches!(event, PoolEvent::Degraded { .. })),
+        1,
+        "it says so once"
+    );
     assert!(pool.core.degraded().expect("degraded").contains("no such file"));
     assert!(!pool.core.is_ready());
 }
@@ -116,7 +121,11 @@ fn workers_that_die_as_soon_as_they_are_ready_do_not_make_the_pool_spin() {
     }
     assert!(spawns(&pool) <= 9, "in ten seconds: {}", spawns(&pool));
     assert_eq!(pool.count(|event| matches!(event, PoolEvent::Degraded { .. })), 1);
-    assert_eq!(pool.count(|event| *event == PoolEvent::Recovered), 0, "to be ready proves nothing now");
+    assert_eq!(
+        pool.count(|event| *event == PoolEvent::Recovered),
+        0,
+        "to be ready proves nothing now"
+    );
     pool.auto_ready = true;
     pool.advance_ms(60_000);
     let id = pool.submit(task("p"));
@@ -148,7 +157,10 @@ fn a_large_pool_is_started_a_part_at_a_tick() {
         ordered.push(pool.spawning().len());
         assert!(ordered.len() < 10, "no more are ordered: {ordered:?}");
         let next = pool.core.next_deadline().expect("the spawn timeouts");
-        assert!(ordered.last() == Some(&100) || next.0 <= pool.now_us + 1, "the next part is due at once");
+        assert!(
+            ordered.last() == Some(&100) || next.0 <= pool.now_us + 1,
+            "the next part is due at once"
+        );
         pool.now_us += 1;
     }
     assert_eq!(ordered, [32, 64, 96, 100]);
@@ -196,6 +208,10 @@ fn after_deaths_right_after_ready_a_worker_that_lives_for_a_second_is_proof() {
     for (passed_ms, recovered) in [(500, 0), (1000, 1)] {
         pool.advance_ms(500);
         pool.handle(Event::Heartbeat { worker, rss_bytes: 1, cpu_us: 1 });
-        assert_eq!(pool.count(|event| *event == PoolEvent::Recovered), recovered, "after {passed_ms} ms");
+        assert_eq!(
+            pool.count(|event| *event == PoolEvent::Recovered),
+            recovered,
+            "after {passed_ms} ms"
+        );
     }
 }

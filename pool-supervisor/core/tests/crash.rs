@@ -29,7 +29,9 @@ fn a_crash_loses_no_task_and_ends_none_twice() {
         pool.gone(victim, Cause::KilledFromOutside);
     }
     // `Pool` itself asserts that no task ends twice.
-    while let Some(running) = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)) {
+    while let Some(running) =
+        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+    {
         pool.advance_us(10);
         pool.done_after_us(running, 10);
     }
@@ -52,10 +54,13 @@ fn a_death_that_may_be_the_tasks_doing_is_retried_once_at_most_and_alone() {
     pool.gone(second, Cause::EngineFatal);
     assert_eq!(pool.code_of(id), Some(ErrorCode::WorkerCrashed));
     assert_eq!(pool.end_of(id).attempts, 2);
-    let EndText::Core { verdict: given, message } = &pool.end_of(id).text else { panic!("the core wrote it") };
+    let EndText::Core { verdict: given, message } = &pool.end_of(id).text else {
+        panic!("the core wrote it")
+    };
     assert_eq!(given.as_ref(), Some(&verdict(Cause::EngineFatal)));
     assert!(message.contains("engine-fatal"));
-    let errors = pool.count(|event| matches!(event, PoolEvent::WorkerError { task: Some(t), .. } if *t == id));
+    let errors = pool
+        .count(|event| matches!(event, PoolEvent::WorkerError { task: Some(t), .. } if *t == id));
     assert_eq!(errors, 2);
 }
 
@@ -73,7 +78,9 @@ fn a_death_of_the_tasks_own_doing_is_not_retried() {
         let worker = pool.worker_of(id);
         pool.gone(worker, cause);
         assert_eq!((pool.code_of(id), pool.end_of(id).attempts), (Some(code), 1), "{cause}");
-        let EndText::Core { verdict: given, .. } = &pool.end_of(id).text else { panic!("the core wrote it") };
+        let EndText::Core { verdict: given, .. } = &pool.end_of(id).text else {
+            panic!("the core wrote it")
+        };
         assert_eq!(given.as_ref(), Some(&verdict(cause)));
     }
 }
@@ -322,8 +329,15 @@ fn hostile_56_a_task_that_had_not_started_is_neither_charged_nor_suspected() {
         assert_eq!(pool.status_of(ends), Status::Succeeded);
         let (next, attempt) = pool.holder(waits).expect("it runs elsewhere, at once");
         assert!(next != worker && attempt == 1, "{cause}: attempt {attempt}");
-        assert!(!pool.actions.iter().any(|action| matches!(action, Action::Suspect { .. })), "{cause}");
+        assert!(
+            !pool.actions.iter().any(|action| matches!(action, Action::Suspect { .. })),
+            "{cause}"
+        );
         pool.done(waits);
-        assert_eq!((pool.status_of(waits), pool.end_of(waits).attempts), (Status::Succeeded, 1), "{cause}");
+        assert_eq!(
+            (pool.status_of(waits), pool.end_of(waits).attempts),
+            (Status::Succeeded, 1),
+            "{cause}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Credit: tiny tasks are held several at a time, others one, and none waits behind one that runs long.
+//! Credit: tiny tasks are held several at a time, others one, and none waits behind one that runs
+//! long.
 
 mod common;
 
@@ -134,7 +135,8 @@ fn only_the_first_task_a_worker_holds_is_running() {
     let mut pool = Pool::new(quiet(1));
     pool.teach("p", 10);
     let tasks = submit_many(&mut pool, 3);
-    let states: Vec<TaskStatus> = tasks.iter().map(|id| pool.core.task(*id).expect("it is there").state).collect();
+    let states: Vec<TaskStatus> =
+        tasks.iter().map(|id| pool.core.task(*id).expect("it is there").state).collect();
     assert_eq!(states, [TaskStatus::Running, TaskStatus::Queued, TaskStatus::Queued]);
     let stats = pool.core.stats();
     assert_eq!((stats.running, stats.queued), (1, 2));
@@ -148,8 +150,11 @@ fn tasks_behind_one_that_runs_long_are_taken_back_and_run_elsewhere() {
     pool.teach("p", 10);
     let tasks = submit_many(&mut pool, 6);
     let stuck = tasks[0];
-    let behind: Vec<TaskId> =
-        tasks[1..].iter().copied().filter(|id| pool.worker_of(*id) == pool.worker_of(stuck)).collect();
+    let behind: Vec<TaskId> = tasks[1..]
+        .iter()
+        .copied()
+        .filter(|id| pool.worker_of(*id) == pool.worker_of(stuck))
+        .collect();
     assert_eq!(behind.len(), 2);
     for id in tasks[1..].iter().filter(|id| !behind.contains(id)) {
         pool.done_after_us(*id, 10);
@@ -181,7 +186,9 @@ fn a_stream_of_tiny_tasks_is_not_taken_back() {
     let mut pool = Pool::new(quiet(1));
     pool.teach("p", 30);
     submit_many(&mut pool, 500);
-    while let Some(id) = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)) {
+    while let Some(id) =
+        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+    {
         pool.advance_us(30);
         pool.done_after_us(id, 30);
     }
@@ -195,7 +202,11 @@ fn a_long_task_does_not_wait_for_ever_behind_a_stream_of_tiny_ones() {
     let mut in_flight = submit_many(&mut pool, 50);
     let long = pool.submit(task("unknown"));
     for _ in 0..200 {
-        let first = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)).expect("busy");
+        let first = pool
+            .workers
+            .values()
+            .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+            .expect("busy");
         if first == long {
             return;
         }

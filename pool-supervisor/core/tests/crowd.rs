@@ -1,5 +1,5 @@
-//! Many projects with tiny tasks: each is served where its context is warm, and none is left behind.
-//! Row 54 of what the pool must survive; the figures are those of `benches/run`.
+//! Many projects with tiny tasks: each is served where its context is warm, and none is left
+//! behind. Row 54 of what the pool must survive; the figures are those of `benches/run`.
 
 mod common;
 
@@ -43,7 +43,8 @@ impl Crowd {
         }
         let seen = pool.assigned.len();
         let served = vec![Vec::new(); PROJECTS];
-        let mut crowd = Self { pool, window, taking_turns, names, owner: BTreeMap::new(), served, seen };
+        let mut crowd =
+            Self { pool, window, taking_turns, names, owner: BTreeMap::new(), served, seen };
         (0..window).for_each(|project| crowd.submit(project));
         crowd
     }
@@ -63,8 +64,9 @@ impl Crowd {
         for _ in 0..rounds {
             self.pool.advance_us(RUN_US);
             let at_work = self.pool.workers.iter().filter(|(worker, _)| Some(**worker) != stalled);
-            let heads: Vec<TaskId> =
-                at_work.filter_map(|(_, hands)| hands.tasks.first().map(|(task, _)| *task)).collect();
+            let heads: Vec<TaskId> = at_work
+                .filter_map(|(_, hands)| hands.tasks.first().map(|(task, _)| *task))
+                .collect();
             for id in heads {
                 self.pool.done_after_us(id, RUN_US);
                 let owner = self.owner[&id];
@@ -98,7 +100,10 @@ fn hostile_54_each_of_many_projects_is_served_by_its_own_worker_and_all_are_serv
     assert!(most - least <= 5, "served between {least} and {most} times");
     let homes: Vec<WorkerId> = crowd.served.iter().map(|of| *of.last().expect("served")).collect();
     let at_first = homes.iter().filter(|home| **home == homes[0]).count();
-    assert!((PROJECTS / 4..=PROJECTS * 3 / 4).contains(&at_first), "{at_first} of {PROJECTS} on one of two workers");
+    assert!(
+        (PROJECTS / 4..=PROJECTS * 3 / 4).contains(&at_first),
+        "{at_first} of {PROJECTS} on one of two workers"
+    );
 }
 
 #[test]
@@ -113,10 +118,11 @@ fn a_new_worker_takes_over_what_its_predecessor_had() {
     crowd.rounds(2 * PROJECTS);
     let (moves, all) = crowd.moves();
     assert!(moves * 20 < all, "{moves} of {all} tasks went to another worker than the one before");
-    let by: BTreeMap<WorkerId, usize> = crowd.served.iter().flatten().fold(BTreeMap::new(), |mut by, worker| {
-        *by.entry(*worker).or_default() += 1;
-        by
-    });
+    let by: BTreeMap<WorkerId, usize> =
+        crowd.served.iter().flatten().fold(BTreeMap::new(), |mut by, worker| {
+            *by.entry(*worker).or_default() += 1;
+            by
+        });
     assert!(by.len() == 2 && by.values().all(|count| count * 4 >= all), "{by:?} of {all}");
 }
 
@@ -128,14 +134,16 @@ fn a_project_that_is_new_is_served_within_a_turn_of_the_others() {
     crowd.owner.insert(id, 0);
     let from = crowd.pool.assigned.len();
     crowd.rounds(PROJECTS);
-    let place = crowd.pool.assigned[from.saturating_sub(1)..].iter().position(|(task, _, _)| *task == id);
+    let place =
+        crowd.pool.assigned[from.saturating_sub(1)..].iter().position(|(task, _, _)| *task == id);
     // One turn of each, and what is ahead by seats that are not quite even.
     assert!(place.is_some_and(|place| place <= PROJECTS * 5 / 4), "{place:?}");
 }
 
 #[test]
 fn few_in_line_of_many_are_served_where_their_contexts_are() {
-    // An odd number, so that whoever goes first has another worker next time if workers are taken in turn.
+    // An odd number, so that whoever goes first has another worker next time if workers are taken
+    // in turn.
     let mut crowd = Crowd::with_window(Settings { processors: 2, ..quiet(2) }, 16, PROJECTS - 1);
     crowd.rounds(2 * PROJECTS);
     crowd.served.iter_mut().for_each(Vec::clear);

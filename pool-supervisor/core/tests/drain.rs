@@ -1,4 +1,5 @@
-//! Drain and shutdown: no new tasks; running ones finish in time or are cancelled; then the end, always.
+//! Drain and shutdown: no new tasks; running ones finish in time or are cancelled; then the end,
+//! always.
 
 mod common;
 
@@ -56,7 +57,9 @@ fn what_is_left_after_the_drain_timeout_is_cancelled() {
 }
 
 fn message_of(pool: &Pool, id: TaskId) -> &str {
-    let EndText::Core { message, verdict: None } = &pool.end_of(id).text else { panic!("the core wrote it") };
+    let EndText::Core { message, verdict: None } = &pool.end_of(id).text else {
+        panic!("the core wrote it")
+    };
     message
 }
 
@@ -83,7 +86,10 @@ fn what_could_not_run_before_the_drains_end_is_not_waited_for() {
         (paused_and_delayed, "its project is paused"),
     ] {
         assert_eq!(pool.status_of(id), Status::Cancelled);
-        assert_eq!(message_of(&pool, id), format!("the task was cancelled: the pool is stopping, and {why}"));
+        assert_eq!(
+            message_of(&pool, id),
+            format!("the task was cancelled: the pool is stopping, and {why}")
+        );
     }
     assert!(!pool.ended.contains_key(&sooner) && !pool.exited);
     pool.advance_ms(29_000);
@@ -99,7 +105,11 @@ fn a_task_that_fails_during_a_drain_is_not_tried_again_after_its_end() {
     pool.handle(Event::Drain);
     pool.advance_ms(29_500);
     pool.fail(id, ErrorCode::JsException);
-    assert_eq!((pool.code_of(id), pool.exited), (Some(ErrorCode::JsException), true), "a second would be too late");
+    assert_eq!(
+        (pool.code_of(id), pool.exited),
+        (Some(ErrorCode::JsException), true),
+        "a second would be too late"
+    );
 }
 
 #[test]
@@ -112,7 +122,10 @@ fn a_project_that_is_paused_during_a_drain_is_not_waited_for() {
     pool.handle(Event::Drain);
     pool.set_limit("p", 0);
     for id in [held, waiting] {
-        assert_eq!(message_of(&pool, id), "the task was cancelled: the pool is stopping, and its project is paused");
+        assert_eq!(
+            message_of(&pool, id),
+            "the task was cancelled: the pool is stopping, and its project is paused"
+        );
     }
     pool.fail(running, ErrorCode::JsException);
     assert_eq!(pool.code_of(running), Some(ErrorCode::JsException), "there is no other attempt");

@@ -69,7 +69,9 @@ fn neither_lane_starves_with_one_worker() {
     for _ in 0..600 {
         pool.advance_ms(100);
         assert!(pool.living() <= 1);
-        let Some(id) = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)) else {
+        let Some(id) =
+            pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+        else {
             continue;
         };
         pool.done_after_us(id, 100_000);
@@ -93,7 +95,11 @@ fn what_was_lent_to_the_other_lane_comes_back() {
     assert_eq!((of_lane(&pool, Lane::Js), of_lane(&pool, Lane::Io)), (1, 1));
     pool.done(id);
     pool.advance_ms(6_000);
-    assert_eq!((of_lane(&pool, Lane::Js), of_lane(&pool, Lane::Io)), (2, 0), "idle for its timeout");
+    assert_eq!(
+        (of_lane(&pool, Lane::Js), of_lane(&pool, Lane::Io)),
+        (2, 0),
+        "idle for its timeout"
+    );
 
     let id = pool.submit(io("p"));
     pool.done(id);

@@ -13,7 +13,11 @@ use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{Cause, ErrorCode};
 
 fn limited(workers: u32, limit: u32) -> Settings {
-    with_project(quiet(workers), "p", ProjectSettings { limit: Some(limit), ..ProjectSettings::default() })
+    with_project(
+        quiet(workers),
+        "p",
+        ProjectSettings { limit: Some(limit), ..ProjectSettings::default() },
+    )
 }
 
 fn submit_many(pool: &mut Pool, count: usize) -> Vec<TaskId> {
@@ -99,7 +103,8 @@ fn a_project_at_its_limit_still_gets_credit_where_it_runs() {
     pool.teach("p", 10);
     let tasks = submit_many(&mut pool, 8);
     assert_eq!(held(&pool, &tasks), 8);
-    let workers: std::collections::BTreeSet<_> = tasks.iter().map(|task| pool.worker_of(*task)).collect();
+    let workers: std::collections::BTreeSet<_> =
+        tasks.iter().map(|task| pool.worker_of(*task)).collect();
     assert_eq!(workers.len(), 1, "one worker runs them one after the other");
     assert_eq!(pool.project_running("p"), 1);
 }
@@ -183,7 +188,11 @@ fn hostile_64_one_project_gets_half_of_the_queue_unless_the_configuration_says_o
     for _ in 0..5 {
         pool.submit(delayed("wide"));
     }
-    assert_eq!(pool.try_submit(delayed("wide")), Err(ErrorCode::QueueFull), "its own bound is higher");
+    assert_eq!(
+        pool.try_submit(delayed("wide")),
+        Err(ErrorCode::QueueFull),
+        "its own bound is higher"
+    );
 }
 
 #[test]
@@ -213,7 +222,10 @@ fn a_limit_that_was_set_can_be_lifted_and_the_configurations_holds_again() {
     let tasks: Vec<TaskId> = (0..4).map(|_| pool.submit(task("q"))).collect();
     assert_eq!(held(&pool, &tasks), 4);
     pool.handle(Event::SetLimit { project: "nobody", limit: None });
-    assert!(pool.core.projects().all(|project| project.name != "nobody"), "nothing is made for what is not there");
+    assert!(
+        pool.core.projects().all(|project| project.name != "nobody"),
+        "nothing is made for what is not there"
+    );
 }
 
 /// Row 61: anybody may make up names.
@@ -266,7 +278,10 @@ fn a_deadline_that_cannot_be_met_is_refused() {
     let mut pool = Pool::new(quiet(1));
     let unreachable = Err(ErrorCode::DeadlineUnreachable);
     assert_eq!(pool.try_submit(NewTask { deadline_ms: Some(0), ..task("p") }), unreachable);
-    assert_eq!(pool.try_submit(NewTask { deadline_ms: Some(50), delay_ms: 50, ..task("p") }), unreachable);
+    assert_eq!(
+        pool.try_submit(NewTask { deadline_ms: Some(50), delay_ms: 50, ..task("p") }),
+        unreachable
+    );
     assert!(pool.try_submit(NewTask { deadline_ms: Some(50), delay_ms: 49, ..task("p") }).is_ok());
 }
 
@@ -276,13 +291,19 @@ fn the_same_key_is_the_same_task_as_long_as_its_outcome_is_kept() {
     let keyed = || NewTask { idempotency_key: Some("k"), ..task("p") };
     let id = pool.submit(keyed());
     assert_eq!(pool.submit(keyed()), id);
-    assert_ne!(pool.submit(NewTask { idempotency_key: Some("k"), ..task("q") }), id, "keys belong to projects");
+    assert_ne!(
+        pool.submit(NewTask { idempotency_key: Some("k"), ..task("q") }),
+        id,
+        "keys belong to projects"
+    );
     pool.handle(Event::Forget { task: id });
     assert_eq!(pool.submit(keyed()), id, "a task that has not ended is not forgotten");
     pool.done(id);
     assert_eq!(pool.submit(keyed()), id, "its kept outcome is delivered");
     let last = pool.actions.last().cloned();
-    assert!(matches!(last, Some(pool_core::action::Action::AcceptEnded { task, .. }) if task == id));
+    assert!(
+        matches!(last, Some(pool_core::action::Action::AcceptEnded { task, .. }) if task == id)
+    );
     pool.handle(Event::Forget { task: id });
     assert_ne!(pool.submit(keyed()), id, "a new task");
 }

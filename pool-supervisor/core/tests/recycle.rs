@@ -1,4 +1,5 @@
-//! Recycling: after a count of tasks, above a size, after an age; the replacement is ready before the old one leaves.
+//! Recycling: after a count of tasks, above a size, after an age; the replacement is ready before
+//! the old one leaves.
 
 mod common;
 
@@ -109,7 +110,8 @@ fn slow_to_start(settings: Settings, start_us: u64) -> (Pool, WorkerId) {
 
 #[test]
 fn tiny_tasks_do_not_use_a_worker_up_before_it_has_worked_for_80_times_as_long_as_a_start_takes() {
-    let (mut pool, worker) = slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 4_000);
+    let (mut pool, worker) =
+        slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 4_000);
     for _ in 0..3_199 {
         let id = pool.submit(task("p"));
         pool.advance_us(100);
@@ -180,8 +182,15 @@ fn run_time_that_a_loaded_machine_has_added_does_not_use_a_worker_up() {
 /// Tasks of less than a microsecond: their worker tells the whole ones that they add up to.
 #[test]
 fn parts_of_a_microsecond_use_a_worker_up() {
-    const PART: AttemptEnd =
-        AttemptEnd { code: None, run_us: 0, cpu_us: 0, busy_us: 1, memory_bytes: 1, retry_after_ms: 0, spoiled: false };
+    const PART: AttemptEnd = AttemptEnd {
+        code: None,
+        run_us: 0,
+        cpu_us: 0,
+        busy_us: 1,
+        memory_bytes: 1,
+        retry_after_ms: 0,
+        spoiled: false,
+    };
     let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 10, ..quiet(1) }, 100);
     let mut tasks = 0;
     while pool.spawning().is_empty() && tasks < 20_000 {
@@ -214,7 +223,8 @@ fn a_slow_start_does_not_lengthen_a_life_where_others_were_faster() {
 
 #[test]
 fn a_start_that_took_very_long_is_no_measure() {
-    let (mut pool, _) = slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 9_000_000);
+    let (mut pool, _) =
+        slow_to_start(Settings { max_tasks_per_worker: 100, ..quiet(1) }, 9_000_000);
     for _ in 0..25_000 {
         let id = pool.submit(task("p"));
         pool.advance_us(199);
@@ -276,8 +286,15 @@ fn a_recycled_worker_that_does_not_exit_is_killed_as_recycled() {
     let (worker, attempt) = pool.holder(id).expect("held");
     pool.workers.get_mut(&worker).expect("alive").tasks.push((TaskId(1), 1));
     pool.workers.get_mut(&worker).expect("alive").tasks.retain(|(task, _)| *task != id);
-    let end =
-        AttemptEnd { code: None, run_us: 1, cpu_us: 0, busy_us: 1, memory_bytes: 0, retry_after_ms: 0, spoiled: false };
+    let end = AttemptEnd {
+        code: None,
+        run_us: 1,
+        cpu_us: 0,
+        busy_us: 1,
+        memory_bytes: 0,
+        retry_after_ms: 0,
+        spoiled: false,
+    };
     pool.handle(Event::TaskDone { worker, task: id, attempt, end });
     assert!(pool.workers[&old].retiring);
     pool.advance_ms(1_999);
@@ -357,7 +374,12 @@ fn a_replacement_does_not_take_the_place_of_another_worker_that_died() {
     let used_up = pool.worker_of(id);
     pool.done(id);
     assert_eq!(pool.spawning().len(), 1);
-    let other = *pool.workers.iter().find(|(id, hands)| **id != used_up && hands.ready).expect("two are ready").0;
+    let other = *pool
+        .workers
+        .iter()
+        .find(|(id, hands)| **id != used_up && hands.ready)
+        .expect("two are ready")
+        .0;
     let running = [pool.submit(task("p")), pool.submit(task("p"))];
     assert!(running.iter().any(|id| pool.worker_of(*id) == other));
     pool.gone(other, Cause::KilledFromOutside);

@@ -42,7 +42,8 @@ fn delays_between_attempts_grow_by_the_factor() {
 #[test]
 fn delays_vary_by_the_jitter_and_stay_below_the_maximum() {
     let mut pool = Pool::new(quiet(1));
-    let retry = RetryPolicy { initial_delay_ms: 1000, factor: 1.0, max_delay_ms: 1050, jitter: 0.5 };
+    let retry =
+        RetryPolicy { initial_delay_ms: 1000, factor: 1.0, max_delay_ms: 1050, jitter: 0.5 };
     let id = pool.submit(NewTask { max_attempts: 40, retry, ..task("p") });
     for _ in 0..39 {
         pool.fail(id, ErrorCode::HttpError);
@@ -51,7 +52,9 @@ fn delays_vary_by_the_jitter_and_stay_below_the_maximum() {
     let delays: Vec<u64> = pool
         .events
         .iter()
-        .filter_map(|event| if let PoolEvent::TaskRetry { delay_us, .. } = event { Some(*delay_us) } else { None })
+        .filter_map(|event| {
+            if let PoolEvent::TaskRetry { delay_us, .. } = event { Some(*delay_us) } else { None }
+        })
         .collect();
     assert_eq!(delays.len(), 39);
     assert!(delays.iter().all(|delay| (500_000..=1_050_000).contains(delay)), "{delays:?}");
@@ -99,7 +102,8 @@ fn a_delay_of_zero_tries_again_at_once() {
     assert_eq!(pool.holder(id).expect("it runs again").1, 2);
 }
 
-/// A server refuses the first attempt and asks to be left alone; when the next one starts, if at all.
+/// A server refuses the first attempt and asks to be left alone; when the next one starts, if at
+/// all.
 fn next_attempt_ms(task: NewTask<'_>, asked_ms: u64) -> Option<u64> {
     let mut pool = Pool::new(quiet(1));
     let id = pool.submit(task);
@@ -118,7 +122,8 @@ fn next_attempt_ms(task: NewTask<'_>, asked_ms: u64) -> Option<u64> {
 
 #[test]
 fn a_server_that_asks_to_be_left_alone_is_left_alone() {
-    let retry = RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 2000, jitter: 0.0 };
+    let retry =
+        RetryPolicy { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 2000, jitter: 0.0 };
     let request = || NewTask { retry, ..task("p") };
     assert_eq!(next_attempt_ms(request(), 0), Some(1000));
     assert_eq!(next_attempt_ms(request(), 500), Some(1000), "the longer of both");

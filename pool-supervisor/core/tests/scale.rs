@@ -1,4 +1,5 @@
-//! Scaling: up with the load, doubling; down when it is low, with cool-down; idle workers go; never outside min..max.
+//! Scaling: up with the load, doubling; down when it is low, with cool-down; idle workers go; never
+//! outside min..max.
 
 mod common;
 
@@ -16,14 +17,18 @@ fn elastic(min: u32, max: u32) -> Settings {
 fn up(pool: &Pool) -> Vec<u32> {
     pool.events
         .iter()
-        .filter_map(|event| if let PoolEvent::ScaledUp { workers } = event { Some(*workers) } else { None })
+        .filter_map(
+            |event| if let PoolEvent::ScaledUp { workers } = event { Some(*workers) } else { None },
+        )
         .collect()
 }
 
 fn down(pool: &Pool) -> Vec<u32> {
     pool.events
         .iter()
-        .filter_map(|event| if let PoolEvent::ScaledDown { workers } = event { Some(*workers) } else { None })
+        .filter_map(|event| {
+            if let PoolEvent::ScaledDown { workers } = event { Some(*workers) } else { None }
+        })
         .collect()
 }
 
@@ -109,7 +114,11 @@ fn a_low_load_removes_one_worker_per_cool_down_down_to_the_minimum() {
 
 #[test]
 fn a_worker_idle_for_its_timeout_goes_down_to_the_minimum() {
-    let mut pool = Pool::new(Settings { worker_idle_timeout_ms: 5_000, scale_down_threshold: 0.0, ..elastic(1, 4) });
+    let mut pool = Pool::new(Settings {
+        worker_idle_timeout_ms: 5_000,
+        scale_down_threshold: 0.0,
+        ..elastic(1, 4)
+    });
     let tasks = submit_many(&mut pool, 4);
     pool.advance_ms(3_000);
     assert_eq!(pool.living(), 4);
@@ -121,7 +130,10 @@ fn a_worker_idle_for_its_timeout_goes_down_to_the_minimum() {
     pool.advance_ms(2);
     assert_eq!(pool.living(), 1);
     assert_eq!(down(&pool), [1, 1, 1]);
-    let idle = |event: &PoolEvent| matches!(event, PoolEvent::WorkerTerminated { verdict, .. } if verdict.cause == Cause::Idle);
+    let idle = |event: &PoolEvent| match event {
+        PoolEvent::WorkerTerminated { verdict, .. } => verdict.cause == Cause::Idle,
+        _ => false,
+    };
     assert_eq!(pool.count(idle), 3);
     pool.advance_ms(60_000);
     assert_eq!(pool.living(), 1);

@@ -1,4 +1,5 @@
-//! Scheduling: highest priority first; inside a priority, projects share; inside a project, first come, first served.
+//! Scheduling: highest priority first; inside a priority, projects share; inside a project, first
+//! come, first served.
 
 mod common;
 
@@ -16,10 +17,13 @@ fn busy_pool(settings: Settings) -> (Pool, TaskId) {
     (pool, first)
 }
 
-/// Ends what runs, again and again, each after this time, until nothing is left. Returns the order of the starts.
+/// Ends what runs, again and again, each after this time, until nothing is left. Returns the order
+/// of the starts.
 fn run_all(pool: &mut Pool, run_us: u64) -> Vec<TaskId> {
     let from = pool.order().len();
-    while let Some(running) = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)) {
+    while let Some(running) =
+        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+    {
         pool.advance_us(run_us);
         pool.done_after_us(running, run_us);
     }
@@ -50,7 +54,10 @@ fn projects_share_in_proportion_to_their_weight() {
     let _of_light: Vec<TaskId> = (0..90).map(|_| pool.submit(task("light"))).collect();
     let order = run_all(&mut pool, 5000);
     let heavy_among_first = order[..80].iter().filter(|id| of_heavy.contains(id)).count();
-    assert!((57..=63).contains(&heavy_among_first), "three quarters of 80 are 60, not {heavy_among_first}");
+    assert!(
+        (57..=63).contains(&heavy_among_first),
+        "three quarters of 80 are 60, not {heavy_among_first}"
+    );
 }
 
 #[test]
@@ -61,14 +68,21 @@ fn projects_share_by_the_worker_time_they_used_not_by_the_count_of_tasks() {
     pool.done(first);
     let (mut used_slow, mut used_fast) = (0u64, 0u64);
     for _ in 0..200 {
-        let running = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)).expect("busy");
+        let running = pool
+            .workers
+            .values()
+            .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+            .expect("busy");
         let run_us = if slow.contains(&running) { 10_000 } else { 1_000 };
         *(if slow.contains(&running) { &mut used_slow } else { &mut used_fast }) += run_us;
         pool.advance_us(run_us);
         pool.done_after_us(running, run_us);
     }
     let ratio = used_slow as f64 / used_fast as f64;
-    assert!((0.8..1.25).contains(&ratio), "both used about the same time: {used_slow} and {used_fast} us");
+    assert!(
+        (0.8..1.25).contains(&ratio),
+        "both used about the same time: {used_slow} and {used_fast} us"
+    );
 }
 
 #[test]
@@ -102,12 +116,19 @@ fn waiting_raises_a_tasks_priority_so_that_none_starves() {
         pool.done_after_us(running, 100_000);
         if pool.is_held(old) {
             let waited_ms = pool.now_us / 1000;
-            assert!((4900..=6200).contains(&waited_ms), "after five steps of priority, not {waited_ms} ms");
+            assert!(
+                (4900..=6200).contains(&waited_ms),
+                "after five steps of priority, not {waited_ms} ms"
+            );
             return;
         }
         running = next;
         while !pool.is_held(running) {
-            running = pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task)).expect("busy");
+            running = pool
+                .workers
+                .values()
+                .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+                .expect("busy");
         }
     }
     panic!("it starved");
@@ -163,7 +184,11 @@ fn a_project_pays_for_a_task_that_ran_longer_than_expected() {
     pool.done_after_us(surprising[0], 100_000);
     let order = run_all(&mut pool, 5_000);
     let passed = order.iter().position(|id| *id == surprising[1]).expect("it ran");
-    assert!((15..=22).contains(&passed), "100 ms are about 20 tasks of 5 ms, not {passed} of {}", plain.len());
+    assert!(
+        (15..=22).contains(&passed),
+        "100 ms are about 20 tasks of 5 ms, not {passed} of {}",
+        plain.len()
+    );
 }
 
 #[test]

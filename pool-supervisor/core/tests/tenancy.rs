@@ -1,4 +1,5 @@
-//! Tenancy: what may share a worker, that nobody starves for it, and that workers do not spend their time starting.
+//! Tenancy: what may share a worker, that nobody starves for it, and that workers do not spend
+//! their time starting.
 
 mod common;
 
@@ -26,10 +27,12 @@ fn running(pool: &Pool) -> Option<TaskId> {
     pool.workers.values().filter_map(|hands| hands.tasks.first().map(|(task, _)| *task)).min()
 }
 
-/// Runs all that is there, each task for this long; every worker works at the same time as the others.
+/// Runs all that is there, each task for this long; every worker works at the same time as the
+/// others.
 fn run_all(pool: &mut Pool, run_us: u64) {
     while running(pool).is_some() {
-        let heads: Vec<TaskId> = pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
+        let heads: Vec<TaskId> =
+            pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
         pool.advance_us(run_us);
         for id in heads {
             if pool.is_held(id) {
@@ -44,7 +47,10 @@ fn starts(pool: &Pool) -> usize {
 }
 
 /// Which projects each worker was given tasks of; `tasks` says whose each is.
-fn served(pool: &Pool, tasks: &BTreeMap<TaskId, &'static str>) -> BTreeMap<WorkerId, BTreeSet<&'static str>> {
+fn served(
+    pool: &Pool,
+    tasks: &BTreeMap<TaskId, &'static str>,
+) -> BTreeMap<WorkerId, BTreeSet<&'static str>> {
     let mut served: BTreeMap<WorkerId, BTreeSet<&'static str>> = BTreeMap::new();
     for (task, worker, _) in &pool.assigned {
         served.entry(*worker).or_default().insert(tasks[task]);
@@ -101,8 +107,12 @@ fn no_worker_serves_two_projects_and_all_tasks_of_all_projects_end() {
 
 #[test]
 fn both_lanes_keep_to_the_tenancy() {
-    let mut pool =
-        Pool::new(Settings { min_workers: 1, max_workers: 2, auto_scale: true, ..with(Tenancy::Project, 2) });
+    let mut pool = Pool::new(Settings {
+        min_workers: 1,
+        max_workers: 2,
+        auto_scale: true,
+        ..with(Tenancy::Project, 2)
+    });
     let mut whose = BTreeMap::new();
     for _ in 0..10 {
         for project in ["a", "b"] {
@@ -118,7 +128,8 @@ fn both_lanes_keep_to_the_tenancy() {
     assert!(served(&pool, &whose).values().all(|projects| projects.len() == 1));
 }
 
-/// One worker, a project that always has the next task, and another one that wants a single task run.
+/// One worker, a project that always has the next task, and another one that wants a single task
+/// run.
 #[test]
 fn a_project_that_never_ends_does_not_keep_the_only_worker() {
     for run_us in [20, 5_000, 100_000] {
@@ -166,7 +177,8 @@ fn workers_are_shared_out_evenly_and_then_stay() {
     let more: Vec<TaskId> = (0..2000).map(|_| pool.submit(task("a"))).collect();
     let mut begun = 0;
     for turn in 0..500 {
-        let heads: Vec<TaskId> = pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
+        let heads: Vec<TaskId> =
+            pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
         pool.advance_us(2_000);
         heads.into_iter().for_each(|id| pool.done_after_us(id, 2_000));
         if turn == 250 {
@@ -191,12 +203,16 @@ fn a_higher_priority_takes_a_worker_from_a_lower_one_without_disturbing_its_task
     assert_eq!(running(&pool), Some(high), "and then the next one waits");
     pool.done(high);
     run_all(&mut pool, 50_000);
-    assert!(low.iter().all(|id| pool.status_of(*id) == Status::Succeeded && pool.end_of(*id).attempts == 1));
+    assert!(
+        low.iter()
+            .all(|id| pool.status_of(*id) == Status::Succeeded && pool.end_of(*id).attempts == 1)
+    );
 }
 
 #[test]
 fn a_third_project_gets_a_worker_more_where_there_is_room() {
-    let mut pool = Pool::new(Settings { max_workers: 3, auto_scale: true, ..with(Tenancy::Project, 2) });
+    let mut pool =
+        Pool::new(Settings { max_workers: 3, auto_scale: true, ..with(Tenancy::Project, 2) });
     let (a, b) = (pool.submit(task("a")), pool.submit(task("b")));
     pool.done(a);
     pool.done(b);
@@ -223,7 +239,8 @@ fn tiny_tasks_of_a_project_share_the_credit_of_its_worker_and_of_no_other() {
     let mut pool = Pool::new(with(Tenancy::Project, 2));
     pool.teach("a", 10);
     pool.teach("b", 10);
-    let mut whose: BTreeMap<TaskId, &str> = pool.assigned.iter().zip(["a", "b"]).map(|(a, p)| (a.0, p)).collect();
+    let mut whose: BTreeMap<TaskId, &str> =
+        pool.assigned.iter().zip(["a", "b"]).map(|(a, p)| (a.0, p)).collect();
     for _ in 0..20 {
         for project in ["a", "b"] {
             whose.insert(pool.submit(task(project)), project);
@@ -253,7 +270,8 @@ fn a_worker_serves_one_task_and_leaves() {
     let mut pool = Pool::new(with(Tenancy::Task, 2));
     let tasks: Vec<TaskId> = (0..200).map(|_| pool.submit(task("p"))).collect();
     run_all(&mut pool, 10);
-    let workers: BTreeSet<WorkerId> = tasks.iter().map(|id| pool.end_of(*id).worker.expect("it ran")).collect();
+    let workers: BTreeSet<WorkerId> =
+        tasks.iter().map(|id| pool.end_of(*id).worker.expect("it ran")).collect();
     assert_eq!(workers.len(), 200, "each had its own");
     for worker in workers {
         assert_eq!(pool.verdict_of(worker), Cause::Recycled);
@@ -310,7 +328,8 @@ fn a_task_that_takes_long_does_not_hold_up_the_others() {
 fn both_lanes_run_tasks_of_one_worker_each_though_one_worker_is_all_there_may_be() {
     let mut pool = Pool::new(Settings { auto_scale: true, ..with(Tenancy::Task, 1) });
     let js: Vec<TaskId> = (0..60).map(|_| pool.submit(task("p"))).collect();
-    let io: Vec<TaskId> = (0..60).map(|_| pool.submit(NewTask { lane: Lane::Io, ..task("p") })).collect();
+    let io: Vec<TaskId> =
+        (0..60).map(|_| pool.submit(NewTask { lane: Lane::Io, ..task("p") })).collect();
     for _ in 0..200 {
         if let Some(id) = running(&pool) {
             assert_eq!(pool.project_running("p"), 1);
@@ -346,7 +365,11 @@ fn a_drain_ends_under_every_tenancy() {
         run_all(&mut pool, 1000);
         pool.advance_ms(5_000);
         assert!(pool.exited, "{tenancy:?}");
-        assert_eq!(pool.ended.values().filter(|ended| ended.code.is_none()).count(), 3, "{tenancy:?}");
+        assert_eq!(
+            pool.ended.values().filter(|ended| ended.code.is_none()).count(),
+            3,
+            "{tenancy:?}"
+        );
     }
 }
 

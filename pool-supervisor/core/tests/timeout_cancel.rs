@@ -1,4 +1,5 @@
-//! Timeouts, deadlines and cancels: a waiting task ends at once, a running one is asked, then its worker is killed.
+//! Timeouts, deadlines and cancels: a waiting task ends at once, a running one is asked, then its
+//! worker is killed.
 
 mod common;
 
@@ -120,7 +121,9 @@ fn a_client_that_goes_takes_its_tasks_along_and_leaves_the_submitted_ones() {
     let running = mine(&mut pool);
     let waiting = [mine(&mut pool), mine(&mut pool), mine(&mut pool)];
     let submitted = pool.submit(task("p"));
-    let of_other = pool.try_submit_as(other, NewTask { cancel_with_client: true, ..task("p") }).expect("accepted");
+    let of_other = pool
+        .try_submit_as(other, NewTask { cancel_with_client: true, ..task("p") })
+        .expect("accepted");
     pool.cancel(waiting[1]);
     pool.handle(Event::ClientGone { client: CLIENT });
     for id in waiting {
@@ -185,7 +188,8 @@ fn a_timeout_that_the_worker_reports_ends_the_task_and_the_worker() {
 fn a_deadline_shortens_the_attempt() {
     let mut pool = Pool::new(quiet(1));
     let running = pool.submit(task("p"));
-    let id = pool.submit(NewTask { timeout_ms: Some(10_000), deadline_ms: Some(3000), ..task("p") });
+    let id =
+        pool.submit(NewTask { timeout_ms: Some(10_000), deadline_ms: Some(3000), ..task("p") });
     pool.advance_ms(1000);
     pool.done(running);
     assert_eq!(pool.timeouts[&id], 2000);
@@ -198,7 +202,11 @@ fn a_deadline_is_told_as_a_deadline_whoever_noticed_it() {
     let told = "the task did not end before its deadline, 3000 ms after it was accepted";
     let start = |timeout_ms| {
         let mut pool = Pool::new(quiet(1));
-        let id = pool.submit(NewTask { timeout_ms: Some(timeout_ms), deadline_ms: Some(3000), ..task("p") });
+        let id = pool.submit(NewTask {
+            timeout_ms: Some(timeout_ms),
+            deadline_ms: Some(3000),
+            ..task("p")
+        });
         (pool, id)
     };
     let (mut pool, id) = start(10_000);
@@ -207,7 +215,9 @@ fn a_deadline_is_told_as_a_deadline_whoever_noticed_it() {
     assert_eq!(pool.end_of(id).text, EndText::WorkerBut { message: told.into() });
     let (mut pool, id) = start(10_000);
     pool.advance_ms(3300);
-    let EndText::Core { message, .. } = &pool.end_of(id).text else { panic!("its worker was killed") };
+    let EndText::Core { message, .. } = &pool.end_of(id).text else {
+        panic!("its worker was killed")
+    };
     assert_eq!(message, told);
     let (mut pool, id) = start(1000);
     pool.advance_ms(1000);
@@ -215,7 +225,9 @@ fn a_deadline_is_told_as_a_deadline_whoever_noticed_it() {
     assert_eq!(pool.end_of(id).text, EndText::Worker, "its timeout came first");
     let (mut pool, id) = start(1000);
     pool.advance_ms(3300);
-    let EndText::Core { message, .. } = &pool.end_of(id).text else { panic!("its worker was killed") };
+    let EndText::Core { message, .. } = &pool.end_of(id).text else {
+        panic!("its worker was killed")
+    };
     assert_eq!(message, "the task ran longer than its timeout of 1000 ms");
 }
 
@@ -297,7 +309,8 @@ fn the_innocent_behind_a_killed_task_are_no_suspects() {
 
 #[test]
 fn the_workers_last_words_say_which_memory_it_was() {
-    for (seen, told) in [(Cause::ArrayBuffers, Cause::ArrayBuffers), (Cause::Exited, Cause::JsHeap)] {
+    for (seen, told) in [(Cause::ArrayBuffers, Cause::ArrayBuffers), (Cause::Exited, Cause::JsHeap)]
+    {
         let mut pool = Pool::new(quiet(1));
         let id = pool.submit(task("p"));
         let worker = pool.worker_of(id);
@@ -311,7 +324,8 @@ fn the_workers_last_words_say_which_memory_it_was() {
 #[test]
 fn a_client_that_goes_takes_many_tasks_along_a_bounded_number_at_a_time() {
     let mut pool = Pool::new(quiet(1));
-    let tasks: Vec<_> = (0..3000).map(|_| pool.submit(NewTask { cancel_with_client: true, ..task("p") })).collect();
+    let tasks: Vec<_> =
+        (0..3000).map(|_| pool.submit(NewTask { cancel_with_client: true, ..task("p") })).collect();
     let mut rounds = 0;
     while pool.core.ends_tasks_with(CLIENT) {
         let ended = pool.core.stats().failed;
@@ -321,7 +335,10 @@ fn a_client_that_goes_takes_many_tasks_along_a_bounded_number_at_a_time() {
     }
     assert_eq!(rounds, 3);
     let code = |id: &_| pool.code_of(*id);
-    assert!(tasks[1..].iter().all(|id| code(id) == Some(ErrorCode::Cancelled)), "all but the one that runs");
+    assert!(
+        tasks[1..].iter().all(|id| code(id) == Some(ErrorCode::Cancelled)),
+        "all but the one that runs"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The configuration: files become validated settings, and errors point at the key.
 //!
-//! Owns every setting's name, bounds and default. What comes out is whole and sound: paths are absolute and exist,
-//! programs are resolved, patterns compile, bounds agree, so that nothing inside checks again. It must not accept a
-//! setting that does nothing, and decides nothing about the pool itself.
+//! Owns every setting's name, bounds and default. What comes out is whole and sound: paths are
+//! absolute and exist, programs are resolved, patterns compile, bounds agree, so that nothing
+//! inside checks again. It must not accept a setting that does nothing, and decides nothing about
+//! the pool itself.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -116,7 +117,10 @@ pub struct Config {
 }
 
 /// `pool`; see [`keys::KEYS`] for meanings and bounds.
-#[expect(missing_docs, reason = "the names are those of the keys, which the table of keys explains")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the keys, which the table of keys explains"
+)]
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolConfig {
@@ -150,7 +154,10 @@ pub struct PoolConfig {
 }
 
 /// `limits`; see [`keys::KEYS`] for meanings and bounds.
-#[expect(missing_docs, reason = "the names are those of the keys, which the table of keys explains")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the keys, which the table of keys explains"
+)]
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsConfig {
@@ -272,7 +279,8 @@ impl Default for JsConfig {
     fn default() -> Self {
         Self {
             module_roots: Vec::new(),
-            // As for runtimes that are neither Node nor a browser: code for browsers needs less of what is not there.
+            // As for runtimes that are neither Node nor a browser: code for browsers needs less of
+            // what is not there.
             conditions: ["worker", "browser"].map(str::to_owned).to_vec(),
             node_env: Some("production".to_owned()),
             allow_code_generation: false,
@@ -336,7 +344,8 @@ pub struct HttpConfig {
     pub public: PublicAddresses,
     /// What HTTP tasks may reach besides.
     pub allow: Vec<String>,
-    /// Files of authorities that HTTP tasks trust besides the machine's: canonical, existing, UTF-8.
+    /// Files of authorities that HTTP tasks trust besides the machine's: canonical, existing,
+    /// UTF-8.
     pub ca: Vec<PathBuf>,
     /// What is in them: certificates in PEM.
     #[serde(skip)]
@@ -408,7 +417,8 @@ impl Config {
     /// Reads and checks a file; without one, all defaults.
     ///
     /// # Errors
-    /// [`ConfigError`], naming the file and, when it is a setting's fault, the key and what is allowed.
+    /// [`ConfigError`], naming the file and, when it is a setting's fault, the key and what is
+    /// allowed.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else {
             return Ok(Self::with_defaults(cpus()));
@@ -421,10 +431,8 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        read::config(file::tree(path, text)?, cpus()).map_err(|value::Problem { key, problem }| ConfigError::Setting {
-            path: path.to_owned(),
-            key,
-            problem,
+        read::config(file::tree(path, text)?, cpus()).map_err(|value::Problem { key, problem }| {
+            ConfigError::Setting { path: path.to_owned(), key, problem }
         })
     }
 
@@ -499,7 +507,10 @@ impl Config {
     pub fn core_settings(&self) -> pool_core::settings::Settings {
         let projects = self.projects.iter().map(|(id, project)| {
             let ProjectConfig { limit, weight, max_queued, .. } = *project;
-            (Box::from(id.as_str()), pool_core::settings::ProjectSettings { limit, weight, max_queued })
+            (
+                Box::from(id.as_str()),
+                pool_core::settings::ProjectSettings { limit, weight, max_queued },
+            )
         });
         let pool = &self.pool;
         pool_core::settings::Settings {
@@ -538,7 +549,8 @@ impl Config {
     /// sockets are, is for whoever starts its process to add.
     #[must_use]
     pub fn worker_setup(&self, lane: Lane, worker: String, snapshot: Option<String>) -> Setup {
-        let utf8 = |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
+        let utf8 =
+            |path: &PathBuf| path.to_str().expect("paths are checked to be UTF-8").to_owned();
         let links = self.js.module_roots.iter().filter(|root| root.written != root.real);
         // Who starts at the root has not said that programs may write everything.
         let cwd = Some(&self.shell.cwd).filter(|cwd| cwd.parent().is_some());
@@ -585,27 +597,39 @@ impl Config {
         }
     }
 
-    /// Where a task runs: what it asks for, else its project's default, else its type's. A project's default of `frozen`
-    /// means code and functions, since a module is kept.
+    /// Where a task runs: what it asks for, else its project's default, else its type's. A
+    /// project's default of `frozen` means code and functions, since a module is kept.
     ///
     /// # Errors
-    /// [`InvalidTask`] when it asks for `warm` and its project forbids that, or for a module in `frozen`.
-    pub fn realm_for(&self, project: &str, kind: TaskKind, asked: Option<Realm>) -> Result<Realm, InvalidTask> {
+    /// [`InvalidTask`] when it asks for `warm` and its project forbids that, or for a module in
+    /// `frozen`.
+    pub fn realm_for(
+        &self,
+        project: &str,
+        kind: TaskKind,
+        asked: Option<Realm>,
+    ) -> Result<Realm, InvalidTask> {
         let settings = self.projects.get(project);
         let forbid_warm = settings.is_some_and(|p| p.forbid_warm);
         match asked {
             Some(Realm::Warm) if forbid_warm => Err(InvalidTask::new(
                 "realm",
-                format!("must not be `warm`: the configuration forbids it to project {project}; use `fresh`"),
+                format!(
+                    "must not be `warm`: the configuration forbids it to project {project}; \
+                    use `fresh`"
+                ),
             )),
             Some(Realm::Frozen) if kind == TaskKind::Module => Err(InvalidTask::new(
                 "realm",
-                "must not be `frozen` for a module, which keeps what it holds; use `fresh` or `warm`".to_owned(),
+                "must not be `frozen` for a module, which keeps what it holds; use `fresh` or \
+                 `warm`"
+                    .to_owned(),
             )),
             Some(realm) => Ok(realm),
             None => {
                 let default = settings.and_then(|p| p.realm);
-                let default = default.filter(|realm| kind != TaskKind::Module || *realm != Realm::Frozen);
+                let default =
+                    default.filter(|realm| kind != TaskKind::Module || *realm != Realm::Frozen);
                 Ok(default.unwrap_or(if forbid_warm { Realm::Fresh } else { kind.default_realm() }))
             }
         }
@@ -617,7 +641,8 @@ impl Config {
         let off = match self.isolation {
             Level::Strict | Level::Standard => None,
             Level::Off => Some(
-                "isolation is \"off\": tasks are kept apart by limits of resources only, and code that breaks out of its engine \
+                "isolation is \"off\": tasks are kept apart by limits of resources only, and code \
+                 that breaks out of its engine \
                  has the supervisor's rights; for code that is trusted"
                     .to_owned(),
             ),
@@ -639,12 +664,15 @@ impl HttpConfig {
         self.key_file.clone().unwrap_or_else(|| paths::beside(control_socket, "api.key"))
     }
 
-    /// The API's Unix socket, if it has one: as configured, else `api.sock` beside the control socket.
+    /// The API's Unix socket, if it has one: as configured, else `api.sock` beside the control
+    /// socket.
     #[must_use]
     pub fn socket_beside(&self, control_socket: &Path) -> Option<PathBuf> {
         match &self.socket {
             ApiSocket::At(path) => Some(path.clone()),
-            ApiSocket::Auto if self.listen.is_some() => Some(paths::beside(control_socket, "api.sock")),
+            ApiSocket::Auto if self.listen.is_some() => {
+                Some(paths::beside(control_socket, "api.sock"))
+            }
             ApiSocket::Auto | ApiSocket::Off => None,
         }
     }

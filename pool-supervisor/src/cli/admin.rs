@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use comfy_table::Cell;
 use pool_protocol::control::{
-    ControlRequest, DeadWorkerRow, Done, IsolationReply, LaneLayers, LimitReply, ProjectRow, StatusReply, TaskReply,
-    TrustReply, WorkerRow,
+    ControlRequest, DeadWorkerRow, Done, IsolationReply, LaneLayers, LimitReply, ProjectRow,
+    StatusReply, TaskReply, TrustReply, WorkerRow,
 };
 use pool_protocol::id::TaskId;
 use serde::Deserialize;
@@ -29,7 +29,11 @@ pub(super) fn status(connection: &mut Connection, json: bool) -> Result<Exit, Cl
 }
 
 /// `poolctl workers`
-pub(super) fn workers(connection: &mut Connection, dead: bool, json: bool) -> Result<Exit, CliError> {
+pub(super) fn workers(
+    connection: &mut Connection,
+    dead: bool,
+    json: bool,
+) -> Result<Exit, CliError> {
     let body = ask(connection, &ControlRequest::Workers { dead })?;
     if dead {
         return show(&body, json, |rows: Vec<DeadWorkerRow>| dead_text(&rows));
@@ -39,13 +43,18 @@ pub(super) fn workers(connection: &mut Connection, dead: bool, json: bool) -> Re
 
 /// `poolctl projects`
 pub(super) fn projects(connection: &mut Connection, json: bool) -> Result<Exit, CliError> {
-    show(&ask(connection, &ControlRequest::Projects)?, json, |rows: BTreeMap<String, ProjectRow>| projects_text(&rows))
+    show(
+        &ask(connection, &ControlRequest::Projects)?,
+        json,
+        |rows: BTreeMap<String, ProjectRow>| projects_text(&rows),
+    )
 }
 
 /// `poolctl task`
 pub(super) fn task(connection: &mut Connection, args: &TaskArgs) -> Result<Exit, CliError> {
     let TaskId(task) = args.id;
-    let request = if args.wait { ControlRequest::Wait { task } } else { ControlRequest::Task { task } };
+    let request =
+        if args.wait { ControlRequest::Wait { task } } else { ControlRequest::Task { task } };
     match connection.control(&request)? {
         Reply::Outcome(outcome) if args.wait => run::show(&outcome, args.form.json),
         Reply::Outcome(outcome) => {
@@ -57,7 +66,11 @@ pub(super) fn task(connection: &mut Connection, args: &TaskArgs) -> Result<Exit,
 }
 
 /// `poolctl cancel`
-pub(super) fn cancel(connection: &mut Connection, TaskId(task): TaskId, json: bool) -> Result<Exit, CliError> {
+pub(super) fn cancel(
+    connection: &mut Connection,
+    TaskId(task): TaskId,
+    json: bool,
+) -> Result<Exit, CliError> {
     done(connection, &ControlRequest::Cancel { task }, json)
 }
 
@@ -81,29 +94,54 @@ pub(super) fn drain(connection: &mut Connection, json: bool) -> Result<Exit, Cli
 }
 
 /// `poolctl reload`
-pub(super) fn reload(connection: &mut Connection, modules: bool, json: bool) -> Result<Exit, CliError> {
-    done(connection, if modules { &ControlRequest::ReloadModules } else { &ControlRequest::Reload }, json)
+pub(super) fn reload(
+    connection: &mut Connection,
+    modules: bool,
+    json: bool,
+) -> Result<Exit, CliError> {
+    done(
+        connection,
+        if modules { &ControlRequest::ReloadModules } else { &ControlRequest::Reload },
+        json,
+    )
 }
 
 /// `poolctl shutdown`
-pub(super) fn shutdown(connection: &mut Connection, now: bool, json: bool) -> Result<Exit, CliError> {
+pub(super) fn shutdown(
+    connection: &mut Connection,
+    now: bool,
+    json: bool,
+) -> Result<Exit, CliError> {
     done(connection, &ControlRequest::Shutdown { now }, json)
 }
 
-fn done(connection: &mut Connection, request: &ControlRequest<'_>, json: bool) -> Result<Exit, CliError> {
+fn done(
+    connection: &mut Connection,
+    request: &ControlRequest<'_>,
+    json: bool,
+) -> Result<Exit, CliError> {
     show(&ask(connection, request)?, json, |reply: Done| reply.message + "\n")
 }
 
 /// One question; its answer as JSON.
-pub(super) fn ask(connection: &mut Connection, request: &ControlRequest<'_>) -> Result<Bytes, CliError> {
+pub(super) fn ask(
+    connection: &mut Connection,
+    request: &ControlRequest<'_>,
+) -> Result<Bytes, CliError> {
     match connection.control(request)? {
         Reply::Body(body) => Ok(body),
-        Reply::Outcome(_) => Err(ClientError::Unexpected { kind: Kind::Outcome, awaited: "a reply" }.into()),
+        Reply::Outcome(_) => {
+            Err(ClientError::Unexpected { kind: Kind::Outcome, awaited: "a reply" }.into())
+        }
     }
 }
 
 /// Prints the supervisor's own JSON, or the text made of it.
-fn show<T: DeserializeOwned>(body: &[u8], json: bool, text: impl FnOnce(T) -> String) -> Result<Exit, CliError> {
+fn show<T: DeserializeOwned>(
+    body: &[u8],
+    json: bool,
+    text: impl FnOnce(T) -> String,
+) -> Result<Exit, CliError> {
     show_as(body, json, |body| serde_json::from_slice(body).map(text))
 }
 
@@ -136,7 +174,12 @@ fn pairs<const N: usize>(rows: [(&str, Option<Cell>); N]) -> String {
 
 fn status_text(reply: &StatusReply) -> String {
     let (workers, tasks) = (&reply.stats.workers, &reply.stats.tasks);
-    let usage: Vec<_> = reply.stats.project_usage.iter().map(|(project, used)| format!("{project} {used}")).collect();
+    let usage: Vec<_> = reply
+        .stats
+        .project_usage
+        .iter()
+        .map(|(project, used)| format!("{project} {used}"))
+        .collect();
     pairs([
         ("state", Some(state(&reply.state))),
         ("reason", reply.degraded.as_deref().map(word)),
@@ -146,7 +189,12 @@ fn status_text(reply: &StatusReply) -> String {
             "workers",
             Some(Cell::new(format!(
                 "{} of {} to {}: {} busy, {} idle, {} starting",
-                workers.total, reply.min_workers, reply.max_workers, workers.busy, workers.available, workers.spawning
+                workers.total,
+                reply.min_workers,
+                reply.max_workers,
+                workers.busy,
+                workers.available,
+                workers.spawning
             ))),
         ),
         ("tasks", Some(Cell::new(format!("{} running, {} waiting", tasks.running, tasks.queued)))),
@@ -162,7 +210,8 @@ fn status_text(reply: &StatusReply) -> String {
         ),
         (
             "set aside",
-            (reply.set_aside > 0).then(|| Cell::new(format!("{} for ending their workers", reply.set_aside))),
+            (reply.set_aside > 0)
+                .then(|| Cell::new(format!("{} for ending their workers", reply.set_aside))),
         ),
         ("load", Some(Cell::new(format!("{:.2}", reply.stats.load)))),
         ("projects", (!usage.is_empty()).then(|| Cell::new(usage.join(", ")))),
@@ -180,7 +229,8 @@ fn trust_text(trust: &TrustReply) -> Option<String> {
     if trust.overridden.is_empty() {
         return Some(trust.value.clone());
     }
-    let settings: Vec<_> = trust.overridden.iter().map(|(key, value)| format!("{key} = {value:?}")).collect();
+    let settings: Vec<_> =
+        trust.overridden.iter().map(|(key, value)| format!("{key} = {value:?}")).collect();
     Some(format!("{}, overridden by {}", trust.value, settings.join(", ")))
 }
 
@@ -194,7 +244,11 @@ fn isolation_text(isolation: &IsolationReply) -> String {
         format!("{name} lacks {}", missing.collect::<Vec<_>>().join(", "))
     };
     let lanes: Vec<_> = isolation.lanes.iter().map(lane).collect();
-    if lanes.is_empty() { isolation.level.clone() } else { format!("{}: {}", isolation.level, lanes.join("; ")) }
+    if lanes.is_empty() {
+        isolation.level.clone()
+    } else {
+        format!("{}: {}", isolation.level, lanes.join("; "))
+    }
 }
 
 fn workers_text(rows: &[WorkerRow]) -> String {
@@ -337,7 +391,8 @@ fn state_text(task: &TaskReply) -> String {
 
 fn ended_text(task: &Ended) -> String {
     let error = task.error.as_ref().map(|error| {
-        let parts: Vec<&str> = [&error.code, &error.message].into_iter().flatten().map(String::as_str).collect();
+        let parts: Vec<&str> =
+            [&error.code, &error.message].into_iter().flatten().map(String::as_str).collect();
         word(&parts.join(": "))
     });
     let result = match task.error {

@@ -1,4 +1,5 @@
-//! The command line's grammar. What a value may be is judged here, so that a mistake is known before anything is tried.
+//! The command line's grammar. What a value may be is judged here, so that a mistake is known
+//! before anything is tried.
 
 use std::path::PathBuf;
 
@@ -11,8 +12,9 @@ use pool_protocol::units::{parse_duration_ms, parse_size};
 #[derive(Debug, Parser)]
 #[command(name = "poolctl", version, max_term_width = 100)]
 pub(super) struct Args {
-    /// The supervisor's control socket [default: $POOL_SOCKET, else pool.sock in $RUNTIME_DIRECTORY, in
-    /// $XDG_RUNTIME_DIR/process-pool, or in /run/process-pool for root and /tmp/process-pool-UID for others]
+    /// The supervisor's control socket [default: $POOL_SOCKET, else pool.sock in
+    /// $RUNTIME_DIRECTORY, in $XDG_RUNTIME_DIR/process-pool, or in /run/process-pool for root and
+    /// /tmp/process-pool-UID for others]
     #[arg(long, global = true, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     #[command(subcommand)]
@@ -80,18 +82,26 @@ pub(super) enum Command {
     },
 }
 
-const RUN_EXITS: &str = "Exits with 0 when the task succeeded, 1 when it failed, 124 when its time ran out, 125 when it was \
-                         refused or there is no supervisor, 130 when it was cancelled. Ctrl-C cancels it.";
+const RUN_EXITS: &str = "Exits with 0 when the task succeeded, 1 when it failed, 124 when its time \
+    ran out, 125 when it was \
+                         refused or there is no supervisor, 130 when it was cancelled. Ctrl-C \
+                         cancels it.";
 
-const DOCTOR_EXITS: &str = "Exits with 0 when all that the configured level promises bites, 1 when something does not, naming \
+const DOCTOR_EXITS: &str = "Exits with 0 when all that the configured level promises bites, 1 when \
+    something does not, naming \
                             it, 125 when there is no supervisor.";
 
-const SUBMIT_HELP: &str = "A line that is no task is reported with its number, gives a line with the status \"rejected\", and \
-                           does not stop the others. While the queue, or the project's part of it, is full, the tasks wait \
-                           here and are sent again. Exits with 0 when every task succeeded, 1 when one did not, 125 when \
-                           there is no supervisor or the connection breaks, 130 after Ctrl-C, which cancels what is in flight.";
+const SUBMIT_HELP: &str = "A line that is no task is reported with its number, gives a line with \
+    the status \"rejected\", and \
+                           does not stop the others. While the queue, or the project's part of it, \
+                           is full, the tasks wait \
+                           here and are sent again. Exits with 0 when every task succeeded, 1 when \
+                           one did not, 125 when \
+                           there is no supervisor or the connection breaks, 130 after Ctrl-C, \
+                           which cancels what is in flight.";
 
-const EVENTS_HELP: &str = "The pool keeps up to 65536 events. Without --since and --last, `events` prints all of them, and \
+const EVENTS_HELP: &str = "The pool keeps up to 65536 events. Without --since and --last, `events` \
+    prints all of them, and \
                            `events --follow` only those to come.";
 
 /// How a table is printed.
@@ -148,9 +158,15 @@ pub(super) struct Submit {
     #[arg(long)]
     pub(super) no_wait: bool,
     /// How many tasks may be in flight at once
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub(super) window: u32,
-    /// How often a task that names no maxAttempts may be tried (`run` tries once unless told otherwise)
+    /// How often a task that names no maxAttempts may be tried (`run` tries once unless told
+    /// otherwise)
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_ATTEMPTS,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_ATTEMPTS)))]
     pub(super) attempts: u16,
@@ -246,7 +262,12 @@ pub(super) struct Http {
 #[derive(Debug, Arguments)]
 pub(super) struct Shell {
     /// The program and its arguments, after all options
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(super) words: Vec<String>,
     /// Where it starts
     #[arg(long, value_name = "FOLDER")]
@@ -295,12 +316,17 @@ pub(super) struct RunOptions {
     #[arg(long, short, value_name = "PROJECT", value_parser = project)]
     pub(super) project: Option<String>,
     /// 0 to 10; 10 runs first
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_PRIORITY)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_PRIORITY))
+    )]
     pub(super) priority: Option<u8>,
     /// Wall time of an attempt, such as 500ms or 30s; a plain number is milliseconds
     #[arg(long, short, value_name = "TIME", value_parser = duration)]
     pub(super) timeout: Option<u64>,
-    /// How often it may be tried (a task of `submit` or of the HTTP API that names no maxAttempts: 3 times)
+    /// How often it may be tried (a task of `submit` or of the HTTP API that names no maxAttempts:
+    /// 3 times)
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_ATTEMPTS)))]
     pub(super) attempts: u16,
@@ -373,13 +399,18 @@ fn deadline(text: &str) -> Result<Deadline, String> {
     }
     match text.parse::<jiff::Timestamp>() {
         Ok(_) => Ok(Deadline::At(text.to_owned())),
-        Err(_) => Err("not a time from now such as 30s, nor an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned()),
+        Err(_) => Err(
+            "not a time from now such as 30s, nor an RFC 3339 time such as 2026-01-31T12:00:00Z"
+                .to_owned(),
+        ),
     }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
         _ => Err("not of the form 'Name: value'".to_owned()),
     }
 }
@@ -417,7 +448,18 @@ mod tests {
 
     #[test]
     fn options_may_stand_after_a_functions_arguments_and_numbers_may_be_negative() {
-        let line = ["poolctl", "run", "function", "(a,b)=>a+b", "40", "-2", "x y", "--json", "--priority", "3"];
+        let line = [
+            "poolctl",
+            "run",
+            "function",
+            "(a,b)=>a+b",
+            "40",
+            "-2",
+            "x y",
+            "--json",
+            "--priority",
+            "3",
+        ];
         let args = Args::try_parse_from(line).expect("valid");
         let Command::Run(run) = args.command else { panic!() };
         let What::Function { args, common, .. } = run.what else { panic!() };
@@ -430,7 +472,9 @@ mod tests {
         let help = |path: &[&str]| {
             let mut command = Args::command();
             command.build();
-            let found = path.iter().fold(&mut command, |at, name| at.find_subcommand_mut(name).expect("a command"));
+            let found = path
+                .iter()
+                .fold(&mut command, |at, name| at.find_subcommand_mut(name).expect("a command"));
             found.render_long_help().to_string().split_whitespace().collect::<Vec<_>>().join(" ")
         };
         for what in ["code", "function", "module", "http", "shell"] {
@@ -439,7 +483,10 @@ mod tests {
             assert!(text.contains(&other), "{what}: {text}");
         }
         let text = help(&["submit"]);
-        assert!(text.contains(&format!("told otherwise) [default: {DEFAULT_MAX_ATTEMPTS}]")), "{text}");
+        assert!(
+            text.contains(&format!("told otherwise) [default: {DEFAULT_MAX_ATTEMPTS}]")),
+            "{text}"
+        );
         assert!(help(&["events"]).contains(&format!("keeps up to {MAX_EVENTS} events")));
     }
 

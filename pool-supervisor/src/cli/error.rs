@@ -90,8 +90,12 @@ impl CliError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Client(ClientError::Refused { .. }) | Self::Signals(_) | Self::Thread(_) => Exit::Failed,
-            Self::Client(_) | Self::LostTasks { .. } | Self::Invalid(_) | Self::TooLong(_) => Exit::Rejected,
+            Self::Client(ClientError::Refused { .. }) | Self::Signals(_) | Self::Thread(_) => {
+                Exit::Failed
+            }
+            Self::Client(_) | Self::LostTasks { .. } | Self::Invalid(_) | Self::TooLong(_) => {
+                Exit::Rejected
+            }
             Self::Socket(_) | Self::File { .. } | Self::Content { .. } => Exit::BadArguments,
             Self::Output(_) if self.is_broken_pipe() => Exit::BrokenPipe,
             Self::Output(_) => Exit::Failed,

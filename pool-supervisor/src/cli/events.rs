@@ -25,7 +25,8 @@ pub(super) fn events(args: &Events, connection: &mut Connection) -> Result<Exit,
         && let Some(seen) = since.filter(|seen| *seen > start.last)
     {
         output::complain(&format!(
-            "the newest event is {}: the supervisor has started anew since event {seen}; its numbers begin again",
+            "the newest event is {}: the supervisor has started anew since event {seen}; its \
+             numbers begin again",
             start.last
         ));
         (number, start) = ask(connection, Some(0), args.follow)?;
@@ -58,10 +59,16 @@ fn newest(connection: &mut Connection) -> Result<u64, CliError> {
 }
 
 /// Asks for events, and gives the number under which they come.
-fn ask(connection: &mut Connection, since: Option<u64>, follow: bool) -> Result<(u64, EventsStart), CliError> {
+fn ask(
+    connection: &mut Connection,
+    since: Option<u64>,
+    follow: bool,
+) -> Result<(u64, EventsStart), CliError> {
     let number = connection.ask(&ControlRequest::Events { since, follow })?;
     match receive(connection, number)? {
-        Incoming::Reply { body, .. } => Ok((number, serde_json::from_slice(&body).map_err(ClientError::Reply)?)),
+        Incoming::Reply { body, .. } => {
+            Ok((number, serde_json::from_slice(&body).map_err(ClientError::Reply)?))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -79,8 +86,11 @@ fn next(connection: &mut Connection, number: u64) -> Result<Option<Bytes>, CliEr
 fn receive(connection: &mut Connection, number: u64) -> Result<Incoming, CliError> {
     loop {
         match connection.receive()? {
-            Incoming::Event { request, .. } | Incoming::Reply { request, .. } if request != number => {}
-            Incoming::Refused { code, error, .. } => return Err(ClientError::Refused { code, error }.into()),
+            Incoming::Event { request, .. } | Incoming::Reply { request, .. }
+                if request != number => {}
+            Incoming::Refused { code, error, .. } => {
+                return Err(ClientError::Refused { code, error }.into());
+            }
             message => return Ok(message),
         }
     }
@@ -93,7 +103,8 @@ fn unexpected(message: &Incoming) -> CliError {
 /// An event as a person reads it: number, time, name, then what applies.
 fn line(body: &[u8]) -> Result<String, CliError> {
     let event: EventJson<'_> = serde_json::from_slice(body).map_err(ClientError::Reply)?;
-    let verdict = event.verdict.as_ref().map(|verdict| format!("{} ({})", verdict.cause, verdict.evidence));
+    let verdict =
+        event.verdict.as_ref().map(|verdict| format!("{} ({})", verdict.cause, verdict.evidence));
     let workers = event.workers.map(|n| n.to_string());
     let attempts = event.attempts.map(|n| n.to_string());
     let duration = event.duration.map(millis);
@@ -125,7 +136,8 @@ mod tests {
         let body = br#"{"seq":7,"time":"2026-01-31T12:00:00Z","event":"task-error","taskId":"1a","projectId":"p","duration":1.5,"error":"JS_EXCEPTION: a\nb"}"#;
         assert_eq!(
             line(body).expect("an event"),
-            "     7 2026-01-31T12:00:00Z task-error        task=1a project=p duration=1.50 ms error=JS_EXCEPTION: a\\nb"
+            "     7 2026-01-31T12:00:00Z task-error        task=1a project=p duration=1.50 ms \
+             error=JS_EXCEPTION: a\\nb"
         );
     }
 }

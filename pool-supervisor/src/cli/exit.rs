@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use pool_protocol::outcome::Status;
 
-/// An ending that a script can tell from the others. The numbers are those of `timeout(1)` and of shells.
+/// An ending that a script can tell from the others. The numbers are those of `timeout(1)` and of
+/// shells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// Everything succeeded.
@@ -19,7 +20,8 @@ pub enum Exit {
     Rejected,
     /// The task was cancelled.
     Cancelled,
-    /// Nobody reads our standard output any more: what a shell reports of a program that ended by SIGPIPE.
+    /// Nobody reads our standard output any more: what a shell reports of a program that ended by
+    /// SIGPIPE.
     BrokenPipe,
 }
 

@@ -17,10 +17,14 @@ use super::exit::Exit;
 /// [`CliError`] when the system gives no handler or no thread.
 pub(super) fn on_interrupt(act: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
     let seen = Arc::new(AtomicBool::new(false));
-    // INVARIANT: the handlers run in this order. The one that ends the process looks before the other one sets the flag,
-    // so that it acts on the second signal and not on the first.
-    flag::register_conditional_shutdown(SIGINT, i32::from(Exit::Cancelled.code()), Arc::clone(&seen))
-        .map_err(CliError::Signals)?;
+    // INVARIANT: the handlers run in this order. The one that ends the process looks before the
+    // other one sets the flag, so that it acts on the second signal and not on the first.
+    flag::register_conditional_shutdown(
+        SIGINT,
+        i32::from(Exit::Cancelled.code()),
+        Arc::clone(&seen),
+    )
+    .map_err(CliError::Signals)?;
     flag::register(SIGINT, seen).map_err(CliError::Signals)?;
     let mut signals = Signals::new([SIGINT]).map_err(CliError::Signals)?;
     let wait = move || {
@@ -30,6 +34,9 @@ pub(super) fn on_interrupt(act: impl FnOnce() + Send + 'static) -> Result<(), Cl
         // The handle must live on: dropped, it would take the handler away and Ctrl-C with it.
         for _ in signals.forever() {}
     };
-    thread::Builder::new().name("poolctl-interrupt".into()).spawn(wait).map_err(CliError::Thread)?;
+    thread::Builder::new()
+        .name("poolctl-interrupt".into())
+        .spawn(wait)
+        .map_err(CliError::Thread)?;
     Ok(())
 }

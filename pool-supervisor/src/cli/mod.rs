@@ -1,8 +1,9 @@
 //! poolctl: what a person types, and what they read.
 //!
-//! Owns the arguments, the rendering and the exit codes. It must not know how the supervisor works: everything goes through
-//! [`crate::client`]. Standard output carries results and nothing else, so that it can be piped; notes, console lines of
-//! tasks, errors and the progress bar go to standard error.
+//! Owns the arguments, the rendering and the exit codes. It must not know how the supervisor works:
+//! everything goes through [`crate::client`]. Standard output carries results and nothing else, so
+//! that it can be piped; notes, console lines of tasks, errors and the progress bar go to standard
+//! error.
 
 use std::ffi::OsString;
 
@@ -35,7 +36,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => {
-            // Help and the version come here too; only mistakes are an exit code. A closed pipe is nobody's mistake.
+            // Help and the version come here too; only mistakes are an exit code. A closed pipe is
+            // nobody's mistake.
             let _ = error.print();
             return if error.use_stderr() { Exit::BadArguments } else { Exit::Ok };
         }
@@ -61,9 +63,13 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Projects(what) => admin::projects(&mut connect(args)?, what.json),
         Command::Task(what) => admin::task(&mut connect(args)?, what),
         Command::Cancel { id, form } => admin::cancel(&mut connect(args)?, *id, form.json),
-        Command::Limit { project, limit, form } => admin::limit(&mut connect(args)?, project, limit.0, form.json),
+        Command::Limit { project, limit, form } => {
+            admin::limit(&mut connect(args)?, project, limit.0, form.json)
+        }
         Command::Drain(form) => admin::drain(&mut connect(args)?, form.json),
-        Command::Reload { modules, form } => admin::reload(&mut connect(args)?, *modules, form.json),
+        Command::Reload { modules, form } => {
+            admin::reload(&mut connect(args)?, *modules, form.json)
+        }
         Command::Doctor(what) => doctor::doctor(&mut connect(args)?, what.json),
         Command::Shutdown { now, form } => admin::shutdown(&mut connect(args)?, *now, form.json),
     }

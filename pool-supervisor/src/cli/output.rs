@@ -16,7 +16,8 @@ pub(super) fn write(bytes: &[u8]) -> Result<(), CliError> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
 }
 
-/// Writes bytes that tasks or clients have made to standard output, on a terminal without what would control it.
+/// Writes bytes that tasks or clients have made to standard output, on a terminal without what
+/// would control it.
 ///
 /// # Errors
 /// See [`write`].
@@ -52,13 +53,14 @@ pub(super) fn note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Whether standard output takes colours: a terminal, and `NO_COLOR` is unset or empty (<https://no-color.org>).
+/// Whether standard output takes colours: a terminal, and `NO_COLOR` is unset or empty
+/// (<https://no-color.org>).
 pub(super) fn colours() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A task's own words as they may go to a terminal: the control characters that would move its cursor, set its title or
-/// type for the user are escaped. JSON stays the JSON that it was.
+/// A task's own words as they may go to a terminal: the control characters that would move its
+/// cursor, set its title or type for the user are escaped. JSON stays the JSON that it was.
 fn shown_on(terminal: bool, text: &str) -> Cow<'_, str> {
     let unsafe_char = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !terminal || !text.contains(unsafe_char) {
@@ -81,7 +83,10 @@ mod tests {
 
     #[test]
     fn only_a_terminal_is_spared_control_characters() {
-        assert_eq!(shown_on(true, "a\x1b[2Jb\r\n\tc\u{9b}\x7f"), "a\\u001b[2Jb\\u000d\n\tc\\u009b\\u007f");
+        assert_eq!(
+            shown_on(true, "a\x1b[2Jb\r\n\tc\u{9b}\x7f"),
+            "a\\u001b[2Jb\\u000d\n\tc\\u009b\\u007f"
+        );
         assert_eq!(shown_on(false, "a\x1b[2Jb"), "a\x1b[2Jb");
     }
 }

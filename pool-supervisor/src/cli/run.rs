@@ -14,7 +14,9 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::interrupt::on_interrupt;
 use super::{output, spec};
-use crate::client::{Batch, ClientError, Connection, Incoming, Outcome, Receiver, SubmitOptions, now_ms};
+use crate::client::{
+    Batch, ClientError, Connection, Incoming, Outcome, Receiver, SubmitOptions, now_ms,
+};
 
 /// The only task of its connection.
 const REQUEST: u64 = 1;
@@ -23,7 +25,10 @@ const REQUEST: u64 = 1;
 ///
 /// # Errors
 /// [`CliError`] when there is no task in the arguments, no supervisor, or no outcome.
-pub(super) fn run(args: &Run, connect: impl FnOnce() -> Result<Connection, CliError>) -> Result<Exit, CliError> {
+pub(super) fn run(
+    args: &Run,
+    connect: impl FnOnce() -> Result<Connection, CliError>,
+) -> Result<Exit, CliError> {
     let (task, json) = spec::task(&args.what)?;
     let connection = connect()?;
     let mut batch = Batch::with_limit(connection.welcome().body_bytes);
@@ -31,7 +36,8 @@ pub(super) fn run(args: &Run, connect: impl FnOnce() -> Result<Connection, CliEr
     let (sender, mut receiver) = connection.split();
     let sender = Arc::new(Mutex::new(sender));
     {
-        // INVARIANT: the sender is held before Ctrl-C is listened to, so that no cancel goes before its task.
+        // INVARIANT: the sender is held before Ctrl-C is listened to, so that no cancel goes before
+        // its task.
         let mut first = sender.lock().unwrap_or_else(PoisonError::into_inner);
         let later = Arc::clone(&sender);
         on_interrupt(move || {
@@ -49,8 +55,13 @@ pub(super) fn run(args: &Run, connect: impl FnOnce() -> Result<Connection, CliEr
 fn outcome_of(receiver: &mut Receiver) -> Result<Outcome, CliError> {
     match receiver.receive() {
         Ok(Incoming::Outcome(outcome)) if outcome.request == REQUEST => Ok(outcome),
-        Ok(Incoming::Refused { code, error, .. }) => Err(ClientError::Refused { code, error }.into()),
-        Ok(other) => Err(ClientError::Unexpected { kind: other.kind(), awaited: "the task's outcome" }.into()),
+        Ok(Incoming::Refused { code, error, .. }) => {
+            Err(ClientError::Refused { code, error }.into())
+        }
+        Ok(other) => {
+            Err(ClientError::Unexpected { kind: other.kind(), awaited: "the task's outcome" }
+                .into())
+        }
         Err(error) if error.is_lost() => Err(CliError::lost(1, error)),
         Err(error) => Err(error.into()),
     }
@@ -116,7 +127,11 @@ pub(super) fn failure(head: &OutcomeHead<'_>, error: &[u8]) -> String {
         Some(other) => other.to_string(),
     };
     let (name, message, stack) = (text("name"), text("message"), text("stack"));
-    let summary = if name.is_empty() || message.starts_with(&name) { message } else { format!("{name}: {message}") };
+    let summary = if name.is_empty() || message.starts_with(&name) {
+        message
+    } else {
+        format!("{name}: {message}")
+    };
     let mut shown = format!("{code}: {summary}");
     let frames = frames(&stack, &summary);
     if !frames.is_empty() {
@@ -127,12 +142,16 @@ pub(super) fn failure(head: &OutcomeHead<'_>, error: &[u8]) -> String {
     shown
 }
 
-/// A stack without what its error's summary has said already: an engine's stack begins with the summary, and the message of
-/// a syntax error ends with its place, which is then the only frame.
+/// A stack without what its error's summary has said already: an engine's stack begins with the
+/// summary, and the message of a syntax error ends with its place, which is then the only frame.
 fn frames<'a>(stack: &'a str, summary: &str) -> &'a str {
     let placed = summary.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
     let (said, place) = placed.unwrap_or((summary, ""));
-    let frames = stack.strip_prefix(summary).or_else(|| stack.strip_prefix(said)).unwrap_or(stack).trim_matches('\n');
+    let frames = stack
+        .strip_prefix(summary)
+        .or_else(|| stack.strip_prefix(said))
+        .unwrap_or(stack)
+        .trim_matches('\n');
     if frames.trim() == format!("at {place}") { "" } else { frames.trim_end() }
 }
 
@@ -141,7 +160,8 @@ fn details(fields: &Map<String, Value>) -> String {
     for (name, value) in fields {
         let text = match (name.as_str(), value) {
             ("verdict", Value::Object(verdict)) => {
-                let part = |field: &str| verdict.get(field).and_then(Value::as_str).unwrap_or_default();
+                let part =
+                    |field: &str| verdict.get(field).and_then(Value::as_str).unwrap_or_default();
                 format!("{} ({})", part("cause"), part("evidence"))
             }
             (_, Value::String(text)) => text.trim_end().to_owned(),
@@ -194,8 +214,14 @@ mod tests {
             "JS_EXCEPTION: TypeError: x is null\n    at f (task:1:2)"
         );
         let syntax = r#"{"name":"SyntaxError","message":"Unexpected token ')' (task.js:2:1)","stack":"SyntaxError: Unexpected token ')'\n    at task.js:2:1"}"#;
-        assert_eq!(failed(ErrorCode::JsSyntax, syntax), "JS_SYNTAX: SyntaxError: Unexpected token ')' (task.js:2:1)");
-        assert_eq!(failed(ErrorCode::Timeout, r#"{"message":"after 30000 ms"}"#), "TIMEOUT: after 30000 ms");
+        assert_eq!(
+            failed(ErrorCode::JsSyntax, syntax),
+            "JS_SYNTAX: SyntaxError: Unexpected token ')' (task.js:2:1)"
+        );
+        assert_eq!(
+            failed(ErrorCode::Timeout, r#"{"message":"after 30000 ms"}"#),
+            "TIMEOUT: after 30000 ms"
+        );
         assert_eq!(
             failed(
                 ErrorCode::WorkerCrashed,

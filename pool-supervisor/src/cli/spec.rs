@@ -1,7 +1,7 @@
 //! From the arguments of `run` to a task.
 //!
-//! The task is written as the JSON object that a user would have written and read by the one reader there is, so that a
-//! task means the same on every way in.
+//! The task is written as the JSON object that a user would have written and read by the one reader
+//! there is, so that a task means the same on every way in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -107,7 +107,12 @@ fn put<T: Serialize>(spec: &mut Spec<'_>, field: &'static str, value: Option<T>)
     }
 }
 
-fn script(kind: TaskKind, field: &'static str, source: &str, js: &JsOptions) -> Result<Spec<'static>, CliError> {
+fn script(
+    kind: TaskKind,
+    field: &'static str,
+    source: &str,
+    js: &JsOptions,
+) -> Result<Spec<'static>, CliError> {
     let mut spec = of_kind(kind);
     let source = match source {
         "-" => input::text("the source in", Path::new("-"))?,
@@ -131,12 +136,14 @@ fn js_options(spec: &mut Spec<'_>, js: &JsOptions) {
     put(spec, "logs", js.logs.then_some(true));
 }
 
-/// A word of the command line as an argument of a function: JSON if it is JSON, else a string. JSON that the pool does not
-/// take is not taken for a string.
+/// A word of the command line as an argument of a function: JSON if it is JSON, else a string. JSON
+/// that the pool does not take is not taken for a string.
 fn argument((place, text): (usize, &String)) -> Result<Box<RawValue>, InvalidTask> {
     match json::read(text.as_bytes(), json::MAX_DEPTH) {
         Ok(sound) => Ok(sound.value.raw().to_owned()),
-        Err(unsound) if unsound.is_syntax => Ok(serde_json::value::to_raw_value(text).expect("strings serialise")),
+        Err(unsound) if unsound.is_syntax => {
+            Ok(serde_json::value::to_raw_value(text).expect("strings serialise"))
+        }
         Err(unsound) => Err(unsound.inside(&format!("args[{place}]")).into()),
     }
 }
@@ -147,7 +154,11 @@ fn arguments(words: &[String]) -> Result<Option<Vec<Box<RawValue>>>, InvalidTask
 
 fn read_context(path: &Path) -> Result<Box<RawValue>, CliError> {
     let text = input::bytes("the context in", path)?;
-    let unfit = |problem: String| CliError::Content { what: "the context in", name: input::name(path), problem };
+    let unfit = |problem: String| CliError::Content {
+        what: "the context in",
+        name: input::name(path),
+        problem,
+    };
     match json::read(&text, json::MAX_DEPTH + 1) {
         Ok(sound) if sound.value.is_object() => Ok(sound.value.raw().to_owned()),
         Ok(sound) => Err(unfit(sound.value.not_a("a JSON object, whose keys become globals"))),
@@ -158,8 +169,9 @@ fn read_context(path: &Path) -> Result<Box<RawValue>, CliError> {
 
 fn http_request(http: &Http) -> Result<Spec<'static>, CliError> {
     let mut spec = of_kind(TaskKind::Http);
-    let map =
-        |pairs: &[(String, String)]| (!pairs.is_empty()).then(|| pairs.iter().cloned().collect::<BTreeMap<_, _>>());
+    let map = |pairs: &[(String, String)]| {
+        (!pairs.is_empty()).then(|| pairs.iter().cloned().collect::<BTreeMap<_, _>>())
+    };
     let body = http.data.as_deref().map(body).transpose()?;
     let method = http.method.as_deref().or(body.is_some().then_some("POST"));
     put(&mut spec, "url", Some(&http.url));
@@ -169,7 +181,8 @@ fn http_request(http: &Http) -> Result<Spec<'static>, CliError> {
     put(&mut spec, "body", body);
     put(&mut spec, "maxRedirects", http.max_redirects);
     put(&mut spec, "maxResponseBytes", http.max_response);
-    let which = |text: &String| text.parse::<u16>().map_or_else(|_| json!(text), |code| json!(code));
+    let which =
+        |text: &String| text.parse::<u16>().map_or_else(|_| json!(text), |code| json!(code));
     let accepted: Vec<Value> = http.accept_status.iter().map(which).collect();
     put(&mut spec, "acceptStatus", (!accepted.is_empty()).then_some(accepted));
     Ok(spec)
@@ -180,15 +193,22 @@ fn body(data: &str) -> Result<Value, CliError> {
     let Some(path) = data.strip_prefix('@') else { return Ok(json!(data)) };
     Ok(match String::from_utf8(input::bytes("the data in", Path::new(path))?) {
         Ok(text) => json!(text),
-        Err(error) => json!({ "base64": base64::engine::general_purpose::STANDARD.encode(error.as_bytes()) }),
+        Err(error) => {
+            json!({ "base64": base64::engine::general_purpose::STANDARD.encode(error.as_bytes()) })
+        }
     })
 }
 
 fn shell_command(shell: &Shell) -> Result<Spec<'static>, CliError> {
     let mut spec = of_kind(TaskKind::Shell);
     let (program, words) = shell.words.split_first().expect("clap asks for one word at least");
-    let env = (!shell.env.is_empty()).then(|| shell.env.iter().cloned().collect::<BTreeMap<_, _>>());
-    let stdin = shell.stdin.as_deref().map(|path| input::text("the program's input in", path)).transpose()?;
+    let env =
+        (!shell.env.is_empty()).then(|| shell.env.iter().cloned().collect::<BTreeMap<_, _>>());
+    let stdin = shell
+        .stdin
+        .as_deref()
+        .map(|path| input::text("the program's input in", path))
+        .transpose()?;
     let accept = (!shell.accept_exit.is_empty()).then_some(&shell.accept_exit);
     spec.own.insert("program", json!(program));
     spec.own.insert("args", json!(words));
@@ -220,7 +240,9 @@ mod tests {
 
     #[test]
     fn an_argument_is_json_if_it_is_json_and_else_a_string() {
-        let task = parsed(&["function", "f", "40", "-2", "[1,2,3]", "word", "true", "\"40\"", "1.50", "", "{a:1}"]);
+        let task = parsed(&[
+            "function", "f", "40", "-2", "[1,2,3]", "word", "true", "\"40\"", "1.50", "", "{a:1}",
+        ]);
         assert_eq!(data(&task), r#"[40,-2,[1,2,3],"word",true,"40",1.50,"","{a:1}"]"#);
     }
 
@@ -232,10 +254,14 @@ mod tests {
             ("1e999", "field `args[1]` must be a number that a double can hold"),
             (&deep, "is nested in more than 1000 levels"),
         ] {
-            let refused = arguments(&["1".to_owned(), word.to_owned()]).expect_err(word).to_string();
+            let refused =
+                arguments(&["1".to_owned(), word.to_owned()]).expect_err(word).to_string();
             assert!(refused.contains(said), "{refused}");
         }
-        assert_eq!(data(&parsed(&["function", "f", "\u{feff}[1]", r#"["\ud83d"]"#])), r#"[[1],["\ud83d"]]"#);
+        assert_eq!(
+            data(&parsed(&["function", "f", "\u{feff}[1]", r#"["\ud83d"]"#])),
+            r#"[[1],["\ud83d"]]"#
+        );
     }
 
     #[test]
@@ -280,7 +306,8 @@ mod tests {
 
     #[test]
     fn data_makes_a_post_and_headers_are_kept() {
-        let task = parsed(&["http", "http://x/", "-H", "A: b:c", "--data", "hello", "--query", "q=1=2"]);
+        let task =
+            parsed(&["http", "http://x/", "-H", "A: b:c", "--data", "hello", "--query", "q=1=2"]);
         assert_eq!(
             data(&task),
             r#"{"url":"http://x/","method":"POST","headers":{"A":"b:c"},"query":{"q":"1=2"},"body":"hello"}"#
@@ -290,7 +317,20 @@ mod tests {
 
     #[test]
     fn a_program_keeps_its_words() {
-        let task = parsed(&["shell", "--env", "A=b", "--accept-exit", "1,-1", "--", "/usr/bin/wc", "-l", "a b"]);
-        assert_eq!(data(&task), r#"{"program":"/usr/bin/wc","args":["-l","a b"],"env":{"A":"b"},"acceptExit":[1,-1]}"#);
+        let task = parsed(&[
+            "shell",
+            "--env",
+            "A=b",
+            "--accept-exit",
+            "1,-1",
+            "--",
+            "/usr/bin/wc",
+            "-l",
+            "a b",
+        ]);
+        assert_eq!(
+            data(&task),
+            r#"{"program":"/usr/bin/wc","args":["-l","a b"],"env":{"A":"b"},"acceptExit":[1,-1]}"#
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn table(columns: &[Column]) -> Table {
     }
     table.set_header(columns.iter().map(|column| match column {
         Column::Left(name) => Cell::new(name).add_attribute(Attribute::Bold),
-        Column::Right(name) => Cell::new(name).add_attribute(Attribute::Bold).set_alignment(CellAlignment::Right),
+        Column::Right(name) => {
+            Cell::new(name).add_attribute(Attribute::Bold).set_alignment(CellAlignment::Right)
+        }
     }));
     for (index, column) in columns.iter().enumerate() {
         let drawn = table.column_mut(index).expect("the header made it");
@@ -73,7 +75,8 @@ pub(super) fn size(bytes: u64) -> String {
 /// Seconds in the two largest units: `3m12s`, `2d4h`; below a minute with a digit: `4.2s`.
 pub(super) fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
-    let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    let (days, hours, minutes, rest) =
+        (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{:.1}s", seconds.max(0.0)),
         (0, 0, minutes) => format!("{minutes}m{rest:02}s"),
@@ -98,7 +101,10 @@ mod tests {
     #[test]
     fn figures_carry_the_unit_that_suits_them() {
         assert_eq!([0, 1023, 1024, 72 << 20].map(size), ["0 B", "1023 B", "1.0 KiB", "72.0 MiB"]);
-        assert_eq!([0.0, 59.94, 61.0, 3700.0, 200_000.0].map(span), ["0.0s", "59.9s", "1m01s", "1h01m", "2d07h"]);
+        assert_eq!(
+            [0.0, 59.94, 61.0, 3700.0, 200_000.0].map(span),
+            ["0.0s", "59.9s", "1m01s", "1h01m", "2d07h"]
+        );
         assert_eq!([0.4211, 13.2, 4200.0].map(millis), ["0.42 ms", "13 ms", "4.2s"]);
     }
 

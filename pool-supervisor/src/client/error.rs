@@ -15,7 +15,8 @@ use super::send::TooLong;
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "failed to reach a supervisor at {path}: {reason}; {}start it with `pool-supervisor` or `systemctl start \
+        "failed to reach a supervisor at {path}: {reason}; {}start it with `pool-supervisor` or \
+         `systemctl start \
          process-pool`, or name its socket with --socket",
         if_it_runs(reason)
     )]
@@ -26,7 +27,10 @@ pub enum ClientError {
         reason: io::Error,
     },
     /// The system does not let us.
-    #[error("failed to connect to {path}: {reason}; the socket belongs to the user who started the supervisor")]
+    #[error(
+        "failed to connect to {path}: {reason}; the socket belongs to the user who started the \
+         supervisor"
+    )]
     Denied {
         /// Where.
         path: PathBuf,
@@ -69,7 +73,8 @@ pub enum ClientError {
     },
     /// A reply whose JSON is not of the promised shape.
     #[error(
-        "failed to understand the supervisor's reply: {0}; poolctl and pool-supervisor may be of different releases"
+        "failed to understand the supervisor's reply: {0}; poolctl and pool-supervisor may be of \
+         different releases"
     )]
     Reply(serde_json::Error),
     /// The task's body is over the supervisor's limit.
@@ -88,7 +93,9 @@ pub enum ClientError {
 /// A supervisor that runs looks for its socket once a second.
 fn if_it_runs(reason: &io::Error) -> &'static str {
     match reason.kind() {
-        io::ErrorKind::NotFound => "if it runs, its socket was removed and is made again within a second; else ",
+        io::ErrorKind::NotFound => {
+            "if it runs, its socket was removed and is made again within a second; else "
+        }
         _ => "",
     }
 }
@@ -97,9 +104,9 @@ impl ClientError {
     pub(super) fn connect(path: &Path, reason: io::Error) -> Self {
         let path = path.to_owned();
         match reason.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-                Self::NoDaemon { path, reason }
-            }
+            io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotADirectory => Self::NoDaemon { path, reason },
             io::ErrorKind::PermissionDenied => Self::Denied { path, reason },
             _ => Self::Connect { path, reason },
         }

@@ -1,9 +1,10 @@
 //! A blocking client of the control socket: what poolctl and the load generator speak through.
 //!
-//! Owns the connection, the handshake and the reading and writing of frames. It must not print, parse a command line or
-//! decide what an answer means to a person. A connection comes apart into a [`Sender`] and a [`Receiver`], so that one
-//! thread can keep a window of tasks in flight while another takes the outcomes: with one thread for both, each would wait
-//! for the other's system call.
+//! Owns the connection, the handshake and the reading and writing of frames. It must not print,
+//! parse a command line or decide what an answer means to a person. A connection comes apart into a
+//! [`Sender`] and a [`Receiver`], so that one thread can keep a window of tasks in flight while
+//! another takes the outcomes: with one thread for both, each would wait for the other's system
+//! call.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -57,9 +58,11 @@ impl Connection {
     /// Connects and shakes hands. `program` is the caller's name, for the supervisor's log.
     ///
     /// # Errors
-    /// [`ClientError`] when nobody listens, the versions differ, or the other side is no supervisor.
+    /// [`ClientError`] when nobody listens, the versions differ, or the other side is no
+    /// supervisor.
     pub fn open(socket: &Path, program: &str) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(socket).map_err(|source| ClientError::connect(socket, source))?;
+        let stream =
+            UnixStream::connect(socket).map_err(|source| ClientError::connect(socket, source))?;
         let reading = stream.try_clone().map_err(|source| ClientError::connect(socket, source))?;
         Self::over(stream, reading, program)
     }
@@ -68,7 +71,11 @@ impl Connection {
     ///
     /// # Errors
     /// See [`Connection::open`].
-    pub fn over(writing: UnixStream, reading: UnixStream, program: &str) -> Result<Self, ClientError> {
+    pub fn over(
+        writing: UnixStream,
+        reading: UnixStream,
+        program: &str,
+    ) -> Result<Self, ClientError> {
         socket::widen(&writing).map_err(ClientError::Write)?;
         let mut sender = Sender::new(writing);
         let mut receiver = Receiver::new(reading);
@@ -81,7 +88,11 @@ impl Connection {
                 // INVARIANT: the version is judged first; the head's shape belongs to a version.
                 Mismatch::check("client", "supervisor", frame.id)?;
                 let head: WelcomeHead<'_> = pool_protocol::codec::decode("welcome", &frame.head)?;
-                Welcome { release: head.release.to_owned(), pid: head.pid, body_bytes: head.body_bytes }
+                Welcome {
+                    release: head.release.to_owned(),
+                    pid: head.pid,
+                    body_bytes: head.body_bytes,
+                }
             }
             Kind::Refused => return Err(receive::refusal(&frame)?),
             kind => return Err(ClientError::Unexpected { kind, awaited: "a welcome" }),
@@ -99,8 +110,8 @@ impl Connection {
     /// Submits one task and gives the request's number, under which its answers come.
     ///
     /// # Errors
-    /// [`ClientError`] when the body is longer than the supervisor accepts (the connection is still good), or when the
-    /// connection is lost.
+    /// [`ClientError`] when the body is longer than the supervisor accepts (the connection is still
+    /// good), or when the connection is lost.
     pub fn submit(&mut self, task: &Task, options: SubmitOptions) -> Result<u64, ClientError> {
         let request = self.number();
         self.batch.submit(request, task, now_ms(), options)?;
@@ -108,7 +119,8 @@ impl Connection {
         Ok(request)
     }
 
-    /// Sends an administrative request and gives its number; the answers are taken with [`Connection::receive`].
+    /// Sends an administrative request and gives its number; the answers are taken with
+    /// [`Connection::receive`].
     ///
     /// # Errors
     /// [`ClientError`] when the connection is lost.
@@ -127,7 +139,8 @@ impl Connection {
         self.receiver.receive()
     }
 
-    /// Sends an administrative request and waits for its answer. Not for [`ControlRequest::Events`], which has many.
+    /// Sends an administrative request and waits for its answer. Not for
+    /// [`ControlRequest::Events`], which has many.
     ///
     /// # Errors
     /// [`ClientError::Refused`] when the supervisor refuses; else as [`Connection::receive`].
@@ -137,7 +150,10 @@ impl Connection {
             Incoming::Reply { request, body } if request == number => Ok(Reply::Body(body)),
             Incoming::Outcome(outcome) if outcome.request == number => Ok(Reply::Outcome(outcome)),
             Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }),
-            other => Err(ClientError::Unexpected { kind: other.kind(), awaited: "the answer to a request" }),
+            other => Err(ClientError::Unexpected {
+                kind: other.kind(),
+                awaited: "the answer to a request",
+            }),
         }
     }
 

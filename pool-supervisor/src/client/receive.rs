@@ -1,4 +1,5 @@
-//! The way from the supervisor: one read brings as many frames as there are, and they share its buffer.
+//! The way from the supervisor: one read brings as many frames as there are, and they share its
+//! buffer.
 
 use std::os::unix::net::UnixStream;
 
@@ -100,14 +101,18 @@ impl Outcome {
 pub struct Receiver {
     stream: UnixStream,
     buffer: FrameBuffer,
-    /// Small frames are read here first: handing `buffer`'s spare room to the system call would need `unsafe`, and a copy
-    /// costs less than a hundredth of the call.
+    /// Small frames are read here first: handing `buffer`'s spare room to the system call would
+    /// need `unsafe`, and a copy costs less than a hundredth of the call.
     scratch: Box<[u8]>,
 }
 
 impl Receiver {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: FrameBuffer::default(), scratch: vec![0; READ_BYTES].into_boxed_slice() }
+        Self {
+            stream,
+            buffer: FrameBuffer::default(),
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+        }
     }
 
     /// Waits for the next message.
@@ -152,7 +157,9 @@ fn incoming(frame: Frame) -> Result<Incoming, ClientError> {
             let head: AcceptedHead = codec::decode("accepted", &frame.head)?;
             Ok(Incoming::Accepted { request, task: head.task })
         }
-        Kind::Outcome => Ok(Incoming::Outcome(Outcome { request, head: frame.head, body: frame.body })),
+        Kind::Outcome => {
+            Ok(Incoming::Outcome(Outcome { request, head: frame.head, body: frame.body }))
+        }
         Kind::Reply => Ok(Incoming::Reply { request, body: frame.body }),
         Kind::Event => Ok(Incoming::Event { request, body: frame.body }),
         Kind::Refused => match refusal(&frame)? {

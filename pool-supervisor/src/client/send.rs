@@ -24,14 +24,19 @@ pub struct SubmitOptions {
 
 impl SubmitOptions {
     /// Somebody waits for this task: it ends with the connection.
-    pub const RUN: Self = Self { on_disconnect: OnDisconnect::Cancel, ack: false, want_outcome: true };
+    pub const RUN: Self =
+        Self { on_disconnect: OnDisconnect::Cancel, ack: false, want_outcome: true };
     /// The outcome is wanted, and the task goes on without us.
-    pub const SUBMIT: Self = Self { on_disconnect: OnDisconnect::Keep, ack: false, want_outcome: true };
-    /// The id is wanted; the outcome is kept by the supervisor. A refusal still comes as an outcome.
-    pub const NO_WAIT: Self = Self { on_disconnect: OnDisconnect::Keep, ack: true, want_outcome: false };
+    pub const SUBMIT: Self =
+        Self { on_disconnect: OnDisconnect::Keep, ack: false, want_outcome: true };
+    /// The id is wanted; the outcome is kept by the supervisor. A refusal still comes as an
+    /// outcome.
+    pub const NO_WAIT: Self =
+        Self { on_disconnect: OnDisconnect::Keep, ack: true, want_outcome: false };
 }
 
-/// The task's body is over the supervisor's limit. Sending it would cost the connection, so it stays here.
+/// The task's body is over the supervisor's limit. Sending it would cost the connection, so it
+/// stays here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("has a body of {len} bytes; the supervisor accepts at most {max} (`limits.bodyBytes`)")]
 pub struct TooLong {
@@ -71,7 +76,13 @@ impl Batch {
     ///
     /// # Errors
     /// [`TooLong`] when its body is over the limit; nothing is added then.
-    pub fn submit(&mut self, request: u64, task: &Task, now_ms: i64, options: SubmitOptions) -> Result<(), TooLong> {
+    pub fn submit(
+        &mut self,
+        request: u64,
+        task: &Task,
+        now_ms: i64,
+        options: SubmitOptions,
+    ) -> Result<(), TooLong> {
         let head = task.head(now_ms, options.on_disconnect, options.ack, options.want_outcome);
         self.submit_parts(request, &head, &task.body)
     }
@@ -80,7 +91,12 @@ impl Batch {
     ///
     /// # Errors
     /// See [`Batch::submit`].
-    pub fn submit_parts(&mut self, request: u64, head: &TaskHead<'_>, body: &[u8]) -> Result<(), TooLong> {
+    pub fn submit_parts(
+        &mut self,
+        request: u64,
+        head: &TaskHead<'_>,
+        body: &[u8],
+    ) -> Result<(), TooLong> {
         if body.len() > self.max_body {
             return Err(TooLong { len: body.len(), max: self.max_body });
         }
@@ -88,7 +104,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds the wish to cancel what was submitted under a number, or to end the wait or the subscription under it.
+    /// Adds the wish to cancel what was submitted under a number, or to end the wait or the
+    /// subscription under it.
     pub fn cancel(&mut self, request: u64) {
         frame::put_plain(&mut self.bytes, Kind::CancelSubmitted, request, b"");
     }

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::reply::Refusal;
 use crate::client::TooLong;
 
-/// Bytes of bodies that are held at once, whatever the number of connections; at least four of the largest fit.
+/// Bytes of bodies that are held at once, whatever the number of connections; at least four of the
+/// largest fit.
 const ALL_BODIES: usize = 64 * 1024 * 1024;
 /// What one permit stands for.
 const UNIT: usize = 1024;
@@ -71,8 +72,8 @@ impl Bodies {
         let mut body = request.into_body();
         let mut has_ended = self.collect(&mut body, &mut bytes, first).await?;
         if !has_ended {
-            // INVARIANT: whoever waits here holds little, and all of those together leave room for the largest body. So
-            // they do not wait for each other.
+            // INVARIANT: whoever waits here holds little, and all of those together leave room for
+            // the largest body. So they do not wait for each other.
             room.merge(self.room_for(self.largest - first).await?);
             has_ended = self.collect(&mut body, &mut bytes, self.largest).await?;
         }
@@ -91,28 +92,42 @@ impl Bodies {
         let units = u32::try_from(bytes / UNIT + 1).expect("bounded by the largest body");
         match timeout(self.time, Arc::clone(&self.room).acquire_many_owned(units)).await {
             Ok(Ok(room)) => Ok(room),
-            _ => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at once; try again")),
+            _ => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many large requests at once; try again",
+            )),
         }
     }
 
-    /// Reads on to the body's end, or until there are more than so many bytes. Whether it was the end.
-    async fn collect(&self, body: &mut Body, bytes: &mut BytesMut, most: usize) -> Result<bool, Refusal> {
+    /// Reads on to the body's end, or until there are more than so many bytes. Whether it was the
+    /// end.
+    async fn collect(
+        &self,
+        body: &mut Body,
+        bytes: &mut BytesMut,
+        most: usize,
+    ) -> Result<bool, Refusal> {
         let collecting = async {
             while bytes.len() <= most {
-                let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else { return Ok(true) };
-                let frame = frame.map_err(|e| Refusal::bad_request(format!("the body broke off: {e}")))?;
+                let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else {
+                    return Ok(true);
+                };
+                let frame =
+                    frame.map_err(|e| Refusal::bad_request(format!("the body broke off: {e}")))?;
                 if let Ok(data) = frame.into_data() {
                     bytes.extend_from_slice(&data);
                 }
             }
             Ok(false)
         };
-        let late = |_| Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come"));
+        let late =
+            |_| Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come"));
         timeout(self.time, collecting).await.unwrap_or_else(late)
     }
 }
 
-/// How long the body is, unless it comes in chunks. hyper has checked that a length is one number, and ends the body there.
+/// How long the body is, unless it comes in chunks. hyper has checked that a length is one number,
+/// and ends the body there.
 fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Ok(None);
@@ -124,13 +139,22 @@ fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
 
 /// RFC 9110, section 15.5.16: a body in a coding that is not undone here is not looked at.
 fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("an unknown one"));
-    let mut codings = values.flat_map(|value| value.split(',')).map(str::trim).filter(|coding| !coding.is_empty());
+    let values = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(|value| value.to_str().unwrap_or("an unknown one"));
+    let mut codings = values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty());
     match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
         None => Ok(()),
         Some(coding) => Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("send the body as it is: the coding {coding:?} of Content-Encoding is not undone here"),
+            format!(
+                "send the body as it is: the coding {coding:?} of Content-Encoding is not undone \
+                 here"
+            ),
         )),
     }
 }
@@ -142,13 +166,16 @@ mod tests {
     #[test]
     fn only_a_body_as_it_is_is_taken() {
         let judged = |values: &[&'static str]| {
-            let headers = values.iter().map(|value| (CONTENT_ENCODING, value.parse().expect("a value")));
+            let headers =
+                values.iter().map(|value| (CONTENT_ENCODING, value.parse().expect("a value")));
             check_coding(&headers.collect()).map_err(|refusal| refusal.status.as_u16())
         };
         for taken in [&[][..], &[""], &["identity"], &["Identity, identity"]] {
             assert_eq!(judged(taken), Ok(()), "{taken:?}");
         }
-        for coded in [&["gzip"][..], &["x-gzip"], &["identity, br"], &["identity", "zstd"], &["GZIP"]] {
+        for coded in
+            [&["gzip"][..], &["x-gzip"], &["identity, br"], &["identity", "zstd"], &["GZIP"]]
+        {
             assert_eq!(judged(coded), Err(415), "{coded:?}");
         }
     }

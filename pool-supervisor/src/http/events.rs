@@ -1,11 +1,12 @@
 //! `GET /api/events`: the pool's events as server-sent events, from a number on.
 //!
-//! The format is the WHATWG's: `id:`, `event:`, `data:` and an empty line. A client that comes back sends the last number it
-//! saw as `Last-Event-ID` and misses nothing that is still kept.
+//! The format is the WHATWG's: `id:`, `event:`, `data:` and an empty line. A client that comes back
+//! sends the last number it saw as `Last-Event-ID` and misses nothing that is still kept.
 //!
-//! The supervisor sends faster than most clients read, and the connection to it is everybody's: so a stream holds a bounded
-//! number of events. When more come its call ends ([`super::link`]), and once it has been read out the stream asks for
-//! what comes after the last event that it has passed on.
+//! The supervisor sends faster than most clients read, and the connection to it is everybody's: so
+//! a stream holds a bounded number of events. When more come its call ends ([`super::link`]), and
+//! once it has been read out the stream asks for what comes after the last event that it has passed
+//! on.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -29,7 +30,8 @@ use super::link::{Call, Link};
 use super::reply::{Refusal, reply_body, typed};
 use super::routes::Gateway;
 
-/// Event streams at once; the supervisor allows one client 256 subscriptions, and each holds a connection.
+/// Event streams at once; the supervisor allows one client 256 subscriptions, and each holds a
+/// connection.
 pub(super) const STREAMS: usize = 64;
 /// Events put into one piece of the body.
 const AT_ONCE: usize = 64;
@@ -53,16 +55,20 @@ pub(super) async fn stream(State(gateway): State<Gateway>, headers: HeaderMap) -
         put_gap(&mut opening, seen, &no_longer_kept(start.lost));
     }
     if let Some(number) = since.filter(|number| *number > start.last) {
-        // That number is of an earlier start of the supervisor: all that is kept is new to this client.
+        // That number is of an earlier start of the supervisor: all that is kept is new to this
+        // client.
         (call, start) = subscribe(link.clone(), Some(0)).await?;
         seen = last_seen(Some(0), &start);
-        let error = format!("the supervisor has started anew since event {number}; its numbers begin again");
+        let error = format!(
+            "the supervisor has started anew since event {number}; its numbers begin again"
+        );
         put_gap(&mut opening, seen, &error);
     }
     let mut keepalive = interval_at(Instant::now() + gateway.keepalive, gateway.keepalive);
     keepalive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let state = Listening::To(call);
-    let body = EventBody { link, state, seen, keepalive, opening: Some(opening.into()), _place: place };
+    let body =
+        EventBody { link, state, seen, keepalive, opening: Some(opening.into()), _place: place };
     Ok(typed(StatusCode::OK, "text/event-stream", Body::new(body)))
 }
 
@@ -80,10 +86,13 @@ fn last_seen(since: Option<u64>, start: &EventsStart) -> u64 {
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| Refusal::bad_request("Last-Event-ID must be the number of an event"))
+    number
+        .map(Some)
+        .ok_or_else(|| Refusal::bad_request("Last-Event-ID must be the number of an event"))
 }
 
-/// Comments, which clients skip: the first bytes, so that a client knows at once that it is connected.
+/// Comments, which clients skip: the first bytes, so that a client knows at once that it is
+/// connected.
 fn opening(start: &EventsStart) -> Vec<u8> {
     let lost = match start.lost {
         0 => String::new(),
@@ -136,7 +145,10 @@ impl EventBody {
             match &mut self.state {
                 Listening::To(_) => match self.gather(cx) {
                     Poll::Ready(None) => {
-                        self.state = Listening::Again(Box::pin(subscribe(self.link.clone(), Some(self.seen))));
+                        self.state = Listening::Again(Box::pin(subscribe(
+                            self.link.clone(),
+                            Some(self.seen),
+                        )));
                     }
                     piece => return piece,
                 },
@@ -176,7 +188,9 @@ impl HttpBody for EventBody {
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.keepalive.poll_tick(cx) {
-                Poll::Ready(_) => Poll::Ready(Some(Ok(BodyFrame::data(Bytes::from_static(b":\n\n"))))),
+                Poll::Ready(_) => {
+                    Poll::Ready(Some(Ok(BodyFrame::data(Bytes::from_static(b":\n\n")))))
+                }
                 Poll::Pending => Poll::Pending,
             },
         }
@@ -206,7 +220,13 @@ fn put_gap(out: &mut Vec<u8>, seq: u64, error: &str) {
     let time = jiff::Timestamp::from_millisecond(crate::client::now_ms()).unwrap_or_default();
     let time = format!("{time:.3}");
     let event = "events-lost";
-    let gap = EventJson { seq, time: &time, event, error: Some(error.to_owned()), ..EventJson::default() };
+    let gap = EventJson {
+        seq,
+        time: &time,
+        event,
+        error: Some(error.to_owned()),
+        ..EventJson::default()
+    };
     put(out, seq, event, &serde_json::to_vec(&gap).expect("strings and numbers serialise"));
 }
 
@@ -234,16 +254,31 @@ mod tests {
         let body = Bytes::from_static(br#"{"seq":7,"time":"t","event":"task-queued"}"#);
         put_event(&mut out, &Frame { kind: Kind::Event, id: 1, head: Bytes::new(), body });
         let text = String::from_utf8(out).expect("text");
-        assert_eq!(text, "id: 7\nevent: task-queued\ndata: {\"seq\":7,\"time\":\"t\",\"event\":\"task-queued\"}\n\n");
+        assert_eq!(
+            text,
+            "id: 7\nevent: task-queued\ndata: \
+             {\"seq\":7,\"time\":\"t\",\"event\":\"task-queued\"}\n\n"
+        );
         let mut out = Vec::new();
-        put_event(&mut out, &Frame { kind: Kind::Event, id: 1, head: Bytes::new(), body: Bytes::from_static(b"{}") });
+        put_event(
+            &mut out,
+            &Frame {
+                kind: Kind::Event,
+                id: 1,
+                head: Bytes::new(),
+                body: Bytes::from_static(b"{}"),
+            },
+        );
         assert!(out.is_empty());
     }
 
     #[test]
     fn a_subscription_begins_after_what_was_asked_for_and_after_what_is_lost() {
         let start = EventsStart { last: 9, lost: 0 };
-        assert_eq!([None, Some(0), Some(4), Some(40)].map(|since| last_seen(since, &start)), [9, 0, 4, 9]);
+        assert_eq!(
+            [None, Some(0), Some(4), Some(40)].map(|since| last_seen(since, &start)),
+            [9, 0, 4, 9]
+        );
         assert_eq!(last_seen(Some(4), &EventsStart { last: 9, lost: 2 }), 6);
     }
 
@@ -260,7 +295,10 @@ mod tests {
     #[test]
     fn the_last_event_id_is_a_number() {
         let header = |value: &'static str| {
-            let headers = HeaderMap::from_iter([("last-event-id".parse().expect("a name"), value.parse().unwrap())]);
+            let headers = HeaderMap::from_iter([(
+                "last-event-id".parse().expect("a name"),
+                value.parse().unwrap(),
+            )]);
             last_event_id(&headers)
         };
         assert_eq!(header("41"), Ok(Some(41)));

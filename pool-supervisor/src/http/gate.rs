@@ -1,7 +1,8 @@
 //! Who may ask: the `Host` that names us, and the key.
 //!
-//! The key keeps other users and programs out. The `Host` keeps web pages out: one whose own name was made to resolve to
-//! us (DNS rebinding) still sends its own name. No web page reaches the Unix socket, so there any name will do.
+//! The key keeps other users and programs out. The `Host` keeps web pages out: one whose own name
+//! was made to resolve to us (DNS rebinding) still sends its own name. No web page reaches the Unix
+//! socket, so there any name will do.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -36,19 +37,25 @@ const WITHOUT_KEY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Lets a request pass, or answers it. The connection of a request that came with the key is busy
 /// until its answer is written; any other may be closed when its place is wanted.
-pub(super) async fn guard(State(key): State<Arc<str>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(key): State<Arc<str>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let occupied = request.extensions_mut().remove::<Arc<Occupancy>>();
     let ended = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let (mut response, busy) = match judge(&key, &request) {
         Err(refusal) => (refusal.into_response(), None),
         Ok(()) => {
             let busy = occupied.filter(|_| !is_open(&request)).map(Occupancy::busy);
-            let request = request.map(|body| Body::new(Watched { body, ended: Arc::clone(&ended) }));
+            let request =
+                request.map(|body| Body::new(Watched { body, ended: Arc::clone(&ended) }));
             (next.run(request).await, busy)
         }
     };
     if !ended.load(Ordering::Relaxed) {
-        // The client may still be sending. What comes is not looked at, so no other request can follow it.
+        // The client may still be sending. What comes is not looked at, so no other request can
+        // follow it.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     holding(response, busy)
@@ -97,15 +104,19 @@ fn judge(key: &str, request: &Request) -> Result<(), Refusal> {
     check_framing(request.headers())
 }
 
-/// hyper has checked that the last coding is `chunked`, and cuts the body at the last chunk, whatever length is named
-/// besides. Other codings are not undone.
+/// hyper has checked that the last coding is `chunked`, and cuts the body at the last chunk,
+/// whatever length is named besides. Other codings are not undone.
 fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let chunked =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if codings.next().is_none_or(chunked) && codings.next().is_none() {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "Transfer-Encoding may be chunked and nothing else"))
+    Err(Refusal::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "Transfer-Encoding may be chunked and nothing else",
+    ))
 }
 
 fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
@@ -115,7 +126,8 @@ fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
     };
     let named = host.to_str().is_ok_and(|host| is_ours(place, host));
     // `GET http://name/ HTTP/1.1` names a host too, and that one goes before the header.
-    let target = request.uri().authority().is_none_or(|authority| is_ours(place, authority.as_str()));
+    let target =
+        request.uri().authority().is_none_or(|authority| is_ours(place, authority.as_str()));
     if named && target {
         return Ok(());
     }
@@ -123,7 +135,10 @@ fn check_host(place: Place, request: &Request) -> Result<(), Refusal> {
         Place::Tcp(address) => format!("; it is {address}"),
         Place::Unix => String::new(),
     };
-    Err(Refusal::new(StatusCode::FORBIDDEN, format!("the Host header does not name this API{ours}")))
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        format!("the Host header does not name this API{ours}"),
+    ))
 }
 
 fn is_ours(place: Place, host: &str) -> bool {
@@ -208,7 +223,8 @@ mod tests {
     #[test]
     fn a_body_may_come_in_chunks_and_in_no_other_coding() {
         let judged = |values: &[&'static str]| {
-            let headers = values.iter().map(|value| (TRANSFER_ENCODING, value.parse().expect("a value")));
+            let headers =
+                values.iter().map(|value| (TRANSFER_ENCODING, value.parse().expect("a value")));
             check_framing(&headers.collect()).map_err(|refusal| refusal.status.as_u16())
         };
         for taken in [&[][..], &["chunked"], &["Chunked "]] {
@@ -224,7 +240,9 @@ mod tests {
         let judged = |headers: &[(&'static str, &'static str)]| {
             let headers: HeaderMap = headers
                 .iter()
-                .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+                .map(|(name, value)| {
+                    (name.parse().expect("a name"), value.parse().expect("a value"))
+                })
                 .collect::<HeaderMap>();
             check_key("the-right-key", &headers).map_err(|refusal| refusal.status.as_u16())
         };

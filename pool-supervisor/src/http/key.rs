@@ -25,7 +25,10 @@ pub enum KeyError {
         reason: std::io::Error,
     },
     /// It cannot be made.
-    #[error("failed to make the API key {path}: {reason}; make the folder, or name another file with http.keyFile")]
+    #[error(
+        "failed to make the API key {path}: {reason}; make the folder, or name another file with \
+         http.keyFile"
+    )]
     Make {
         /// The file.
         path: PathBuf,
@@ -33,13 +36,18 @@ pub enum KeyError {
         reason: std::io::Error,
     },
     /// It is a folder, a pipe or a device.
-    #[error("failed to use the API key {path}: it is not a plain file; name another with http.keyFile")]
+    #[error(
+        "failed to use the API key {path}: it is not a plain file; name another with http.keyFile"
+    )]
     NoFile {
         /// What is there.
         path: PathBuf,
     },
     /// Others could have read it.
-    #[error("failed to trust the API key {path}: its mode is {mode:03o}, so that others can read it; chmod 600 it")]
+    #[error(
+        "failed to trust the API key {path}: its mode is {mode:03o}, so that others can read it; \
+         chmod 600 it"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -56,7 +64,8 @@ pub enum KeyError {
     },
     /// What it holds is no key.
     #[error(
-        "failed to use the API key {path}: it must hold {SHORTEST} to {LONGEST} printable characters without spaces; \
+        "failed to use the API key {path}: it must hold {SHORTEST} to {LONGEST} printable \
+         characters without spaces; \
          delete it and a new one is made"
     )]
     Malformed {
@@ -68,7 +77,8 @@ pub enum KeyError {
 /// Reads the key, or makes one when there is no file.
 ///
 /// # Errors
-/// [`KeyError`] when the file cannot be read or made, when others can read it, or when it holds no key.
+/// [`KeyError`] when the file cannot be read or made, when others can read it, or when it holds no
+/// key.
 pub fn load_or_make_key(path: &Path) -> Result<String, KeyError> {
     match make(path) {
         Ok(key) => Ok(key),
@@ -83,7 +93,9 @@ fn make(path: &Path) -> Result<String, std::io::Error> {
     let mut random = [0u8; KEY_BYTES];
     let filled = getrandom::fill(&mut random).map_err(|e| std::io::Error::other(e.to_string()));
     let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let written = filled.and_then(|()| file.write_all(format!("{key}\n").as_bytes())).and_then(|()| file.sync_all());
+    let written = filled
+        .and_then(|()| file.write_all(format!("{key}\n").as_bytes()))
+        .and_then(|()| file.sync_all());
     if let Err(error) = written {
         // Half a key must not be what the next start finds.
         let _ = std::fs::remove_file(path);
@@ -112,7 +124,8 @@ fn load(path: &Path) -> Result<String, KeyError> {
     let mut text = String::new();
     file.take(LONGEST as u64 + 2).read_to_string(&mut text).map_err(failed)?;
     let key = text.trim();
-    let sound = (SHORTEST..=LONGEST).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    let sound =
+        (SHORTEST..=LONGEST).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
     if !sound {
         return Err(KeyError::Malformed { path: path.to_owned() });
     }
@@ -147,7 +160,8 @@ mod tests {
         let path = folder.path().join("api.key");
         load_or_make_key(&path).expect("made");
         for mode in [0o640, 0o604, 0o620] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+                .expect("changed");
             let error = load_or_make_key(&path).expect_err("exposed");
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
@@ -159,12 +173,20 @@ mod tests {
         let path = folder.path().join("api.key");
         for text in ["", "short", "with a space in it and long", &"x".repeat(600)] {
             let _ = std::fs::remove_file(&path);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("made");
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .expect("made");
             file.write_all(text.as_bytes()).expect("written");
             assert!(matches!(load_or_make_key(&path), Err(KeyError::Malformed { .. })), "{text:?}");
             assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
         }
-        assert!(matches!(load_or_make_key(&folder.path().join("no/such.key")), Err(KeyError::Make { .. })));
+        assert!(matches!(
+            load_or_make_key(&folder.path().join("no/such.key")),
+            Err(KeyError::Make { .. })
+        ));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The one connection to the supervisor, shared by all HTTP requests.
 //!
-//! The API is a client of the control protocol like any other. One task, the pump, owns the connection; each HTTP request
-//! holds a [`Call`], to which the pump hands the frames that carry its number. The pump never waits for an HTTP client:
-//! one that does not take its frames loses its call, so that the supervisor's outbox to us never fills.
+//! The API is a client of the control protocol like any other. One task, the pump, owns the
+//! connection; each HTTP request holds a [`Call`], to which the pump hands the frames that carry
+//! its number. The pump never waits for an HTTP client: one that does not take its frames loses its
+//! call, so that the supervisor's outbox to us never fills.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,9 +29,11 @@ const OUT_BYTES: usize = 1024 * 1024;
 /// Frames that wait for a request: an answer, and what the supervisor says to a wait that is taken
 /// back.
 const FRAMES_OF_REQUEST: usize = 2;
-/// Events that wait for a subscriber; with one more its call ends, and it asks again from where it is.
+/// Events that wait for a subscriber; with one more its call ends, and it asks again from where it
+/// is.
 const FRAMES_OF_SUBSCRIPTION: usize = 1024;
-/// What an administrative request may take. The owner thread answers in microseconds; this is for a stopped one.
+/// What an administrative request may take. The owner thread answers in microseconds; this is for a
+/// stopped one.
 pub(super) const REPLY_TIME: Duration = Duration::from_secs(10);
 /// What one read may take in, so that a stream of events does not starve the orders.
 const READ_BYTES: usize = 64 * 1024;
@@ -117,7 +120,10 @@ impl Call {
     }
 
     /// As [`Self::next`], for bodies that are polled.
-    pub(super) fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Frame>> {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Frame>> {
         self.answers.poll_recv(cx)
     }
 }
@@ -163,7 +169,12 @@ impl Link {
         self.control(request, FRAMES_OF_SUBSCRIPTION, true).await
     }
 
-    async fn control(&self, request: &ControlRequest<'_>, frames: usize, cancel: bool) -> Result<Call, NoAnswer> {
+    async fn control(
+        &self,
+        request: &ControlRequest<'_>,
+        frames: usize,
+        cancel: bool,
+    ) -> Result<Call, NoAnswer> {
         let (call, sender) = self.call(frames, cancel);
         let mut bytes = Vec::new();
         frame::put(&mut bytes, Kind::Control, call.id, request, b"");
@@ -216,8 +227,8 @@ struct PumpState {
 }
 
 impl Pump {
-    /// Runs until the connection breaks or `closing` says so. What has arrived by then is handed out; whoever still waits
-    /// after that is told that nothing comes.
+    /// Runs until the connection breaks or `closing` says so. What has arrived by then is handed
+    /// out; whoever still waits after that is told that nothing comes.
     pub(super) async fn run(
         mut self,
         mut stream: UnixStream,
@@ -263,7 +274,13 @@ async fn read_more(read: &mut ReadHalf<'_>, input: &mut BytesMut) -> std::io::Re
 impl PumpState {
     fn hello(&mut self) {
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, Kind::Hello, u64::from(version::CURRENT), &HelloHead { program: "http" }, b"");
+        frame::put(
+            &mut bytes,
+            Kind::Hello,
+            u64::from(version::CURRENT),
+            &HelloHead { program: "http" },
+            b"",
+        );
         self.push(bytes.into());
     }
 
@@ -279,8 +296,11 @@ impl PumpState {
 
     fn end(&mut self, ended: Ended) {
         // Absent when the pump itself has ended it.
-        let known =
-            if ended.listens { self.calls.contains_key(&ended.id) } else { self.calls.remove(&ended.id).is_some() };
+        let known = if ended.listens {
+            self.calls.contains_key(&ended.id)
+        } else {
+            self.calls.remove(&ended.id).is_some()
+        };
         if known && ended.cancel {
             self.cancel(ended.id);
         }
@@ -317,7 +337,9 @@ impl PumpState {
     fn hand_out(&mut self) -> Result<(), LinkError> {
         // The peer is our own process: only the wire's own bound applies.
         let limits = FrameLimits { body_bytes: MAX_BODY_BYTES };
-        while let Taken::Frame(frame) = frame::take(&mut self.input, limits).map_err(LinkError::Frame)? {
+        while let Taken::Frame(frame) =
+            frame::take(&mut self.input, limits).map_err(LinkError::Frame)?
+        {
             if self.welcomed {
                 self.hand(frame);
             } else if frame.kind == Kind::Welcome {
@@ -335,7 +357,8 @@ impl PumpState {
         // Unknown: the request has been given up, or its client waited long enough.
         let Some(call) = self.calls.get(&id) else { return };
         // A frame is a piece of the receive buffer; kept, it would keep all of it.
-        let frame = Frame { head: Bytes::copy_from_slice(&frame.head), body: owned(frame.body), ..frame };
+        let frame =
+            Frame { head: Bytes::copy_from_slice(&frame.head), body: owned(frame.body), ..frame };
         if let Err(mpsc::error::TrySendError::Full(frame)) = call.try_send(frame) {
             self.calls.remove(&id);
             if frame.kind == Kind::Event {

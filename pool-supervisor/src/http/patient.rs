@@ -1,11 +1,13 @@
-//! A connection whose peer must take what it is sent within a time, and is not cut off while it sends.
+//! A connection whose peer must take what it is sent within a time, and is not cut off while it
+//! sends.
 //!
-//! hyper bounds how long a request's header may take; nothing bounds how long a client may leave a response unread, and
-//! with it one of the few places for connections.
+//! hyper bounds how long a request's header may take; nothing bounds how long a client may leave a
+//! response unread, and with it one of the few places for connections.
 //!
-//! A client that is answered before it has sent everything (401, 413) is still writing. Were the socket closed then, the
-//! system would answer what comes with a reset, and the client would never see the answer. So our half is closed first,
-//! and what comes is thrown away until the client closes its own (RFC 9112, section 9.6), for a bounded time.
+//! A client that is answered before it has sent everything (401, 413) is still writing. Were the
+//! socket closed then, the system would answer what comes with a reset, and the client would never
+//! see the answer. So our half is closed first, and what comes is thrown away until the client
+//! closes its own (RFC 9112, section 9.6), for a bounded time.
 
 use std::future::Future;
 use std::io;
@@ -59,20 +61,31 @@ impl<S> Patient<S> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 stalled.as_mut().reset(Instant::now() + patience);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
+                Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client does not read its response",
+                )))
             }
         }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(cx, poll)
     }
@@ -99,12 +112,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         if self.parting.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             let Patience { header, body, .. } = self.patience;
-            self.parting = Some(Parting { silent: Box::pin(sleep(header)), whole: Box::pin(sleep(body)) });
+            self.parting =
+                Some(Parting { silent: Box::pin(sleep(header)), whole: Box::pin(sleep(body)) });
         }
         let Self { stream, parting: Some(parting), patience, closing, .. } = &mut *self else {
             unreachable!("just set")
         };
-        // INVARIANT: looked at before anything is read: with enough to read the timers would not get their turn.
+        // INVARIANT: looked at before anything is read: with enough to read the timers would not
+        // get their turn.
         if parting.whole.as_mut().poll(cx).is_ready() || *closing.borrow() {
             return Poll::Ready(Ok(()));
         }
@@ -140,14 +155,16 @@ mod tests {
     }
 
     fn run(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(test);
     }
 
     #[test]
     fn a_peer_that_does_not_read_ends_the_connection_and_one_that_reads_does_not() {
         run(async {
-            let (mut ours, mut theirs, _close) = pair(Patience { stalled_write: SHORT, ..Patience::default() });
+            let (mut ours, mut theirs, _close) =
+                pair(Patience { stalled_write: SHORT, ..Patience::default() });
             ours.write_all(&[0; 16]).await.expect("fits");
             let error = ours.write_all(&[0; 1]).await.expect_err("nobody reads");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -163,7 +180,8 @@ mod tests {
     #[test]
     fn a_peer_that_still_sends_gets_the_answer_before_the_connection_ends() {
         run(async {
-            let (mut ours, mut theirs, _close) = pair(Patience { header: LONG, body: LONG, ..Patience::default() });
+            let (mut ours, mut theirs, _close) =
+                pair(Patience { header: LONG, body: LONG, ..Patience::default() });
             ours.write_all(b"no").await.expect("fits");
             let sending = async {
                 theirs.write_all(&[0; 1000]).await.expect("it is taken");
@@ -181,15 +199,18 @@ mod tests {
     #[test]
     fn nobody_is_waited_for_longer_than_patience_or_when_the_room_closes() {
         run(async {
-            let (mut silent, _theirs, _close) = pair(Patience { header: SHORT, body: LONG, ..Patience::default() });
+            let (mut silent, _theirs, _close) =
+                pair(Patience { header: SHORT, body: LONG, ..Patience::default() });
             silent.shutdown().await.expect("silent for too long");
-            let (mut endless, mut theirs, _close) = pair(Patience { header: LONG, body: SHORT, ..Patience::default() });
+            let (mut endless, mut theirs, _close) =
+                pair(Patience { header: LONG, body: SHORT, ..Patience::default() });
             let sending = async { while theirs.write_all(&[0; 16]).await.is_ok() {} };
             tokio::select! {
                 parted = endless.shutdown() => parted.expect("it has sent for too long"),
                 () = sending => panic!("the end is ours"),
             }
-            let (mut ours, _theirs, close) = pair(Patience { header: LONG, body: LONG, ..Patience::default() });
+            let (mut ours, _theirs, close) =
+                pair(Patience { header: LONG, body: LONG, ..Patience::default() });
             close.send_replace(true);
             ours.shutdown().await.expect("the room closes");
         });

@@ -86,7 +86,11 @@ impl Drop for Busy {
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self { free: Arc::new(Semaphore::new(CONNECTIONS + RESERVE)), taken: Vec::new(), freed: Arc::default() }
+        Self {
+            free: Arc::new(Semaphore::new(CONNECTIONS + RESERVE)),
+            taken: Vec::new(),
+            freed: Arc::default(),
+        }
     }
 
     /// What is free: all of it once every connection has ended.
@@ -108,7 +112,8 @@ impl Places {
                 self.make_room();
             }
             let permit = tokio::select! {
-                permit = Arc::clone(&self.free).acquire_owned() => permit.expect("nobody closes the places"),
+                permit = Arc::clone(&self.free).acquire_owned() => permit.expect("nobody closes \
+                    the places"),
                 () = self.freed.notify.notified() => continue,
             };
             let occupancy = Arc::new(Occupancy {
@@ -123,7 +128,11 @@ impl Places {
     }
 
     fn make_room(&mut self) {
-        let idle = self.taken.iter().enumerate().filter(|(_, taken)| taken.requests.load(Ordering::Relaxed) == 0);
+        let idle = self
+            .taken
+            .iter()
+            .enumerate()
+            .filter(|(_, taken)| taken.requests.load(Ordering::Relaxed) == 0);
         let longest = idle.min_by_key(|(_, taken)| taken.idle_since.load(Ordering::Relaxed));
         if let Some((at, _)) = longest {
             self.taken.swap_remove(at).give_way.notify_one();
@@ -148,16 +157,21 @@ mod tests {
     #[test]
     fn the_longest_idle_gives_way_and_a_busy_one_does_not() {
         let mut places = Places::new();
-        let mut taken: Vec<Place> = (0..CONNECTIONS).map(|_| now(places.take()).expect("free")).collect();
+        let mut taken: Vec<Place> =
+            (0..CONNECTIONS).map(|_| now(places.take()).expect("free")).collect();
         let busy = Arc::clone(&taken[0].occupancy).busy();
         let newcomer = now(places.take()).expect("the reserve, until the other has gone");
-        let gave_way: Vec<usize> =
-            (0..CONNECTIONS).filter(|at| now(taken[*at].occupancy.given_away()).is_some()).collect();
+        let gave_way: Vec<usize> = (0..CONNECTIONS)
+            .filter(|at| now(taken[*at].occupancy.given_away()).is_some())
+            .collect();
         assert_eq!(gave_way, [1], "the first is busy");
         drop((newcomer, taken.swap_remove(1)));
         drop(busy);
         drop(now(places.take()).expect("there is room"));
-        assert!(taken.iter().all(|place| now(place.occupancy.given_away()).is_none()), "nobody had to go");
+        assert!(
+            taken.iter().all(|place| now(place.occupancy.given_away()).is_none()),
+            "nobody had to go"
+        );
     }
 
     #[test]
@@ -168,7 +182,8 @@ mod tests {
             let busy = Arc::clone(&place.occupancy).busy();
             Some((place, busy))
         };
-        let mut all: Vec<_> = (0..CONNECTIONS + RESERVE).map(|_| take(&mut places).expect("room")).collect();
+        let mut all: Vec<_> =
+            (0..CONNECTIONS + RESERVE).map(|_| take(&mut places).expect("room")).collect();
         assert!(take(&mut places).is_none());
         all.pop();
         assert!(take(&mut places).is_some());

@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use super::link::NoAnswer;
 
-/// Seconds after which a refused client may try again: a full queue of short tasks is another one by then.
+/// Seconds after which a refused client may try again: a full queue of short tasks is another one
+/// by then.
 const RETRY_AFTER_S: &str = "1";
 
 /// A request that is not granted: `{"error": …}`, with the code of the contract where there is one.
@@ -45,7 +46,10 @@ impl Refusal {
 
     /// The supervisor sent what the protocol does not allow here.
     pub(super) fn misunderstood(detail: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, format!("the supervisor's answer was not understood: {detail}"))
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            format!("the supervisor's answer was not understood: {detail}"),
+        )
     }
 
     /// A task that was refused at the door.
@@ -88,7 +92,8 @@ impl IntoResponse for Refusal {
             tag: Option<&'a str>,
         }
         let task_id = self.task.map(|task| task.to_string());
-        let shown = Shown { error: &self.error, code: self.code, task_id, tag: self.tag.as_deref() };
+        let shown =
+            Shown { error: &self.error, code: self.code, task_id, tag: self.tag.as_deref() };
         let mut response = json(self.status, &shown);
         let headers = response.headers_mut();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
@@ -115,7 +120,11 @@ pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
 }
 
 /// Any text.
-pub(super) fn typed(status: StatusCode, content_type: &'static str, text: impl Into<Body>) -> Response {
+pub(super) fn typed(
+    status: StatusCode,
+    content_type: &'static str,
+    text: impl Into<Body>,
+) -> Response {
     let headers = [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")];
     (status, headers, text.into()).into_response()
 }
@@ -179,14 +188,16 @@ pub(super) struct Ending {
 
 /// Reads an outcome.
 pub(super) fn outcome(frame: &Frame) -> Result<Ending, Refusal> {
-    let head: OutcomeHead<'_> = codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
+    let head: OutcomeHead<'_> =
+        codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
     Ok(ending(&head, &frame.body))
 }
 
 /// Reads the outcome of a task that was submitted with this tag. A task that was known by its
 /// idempotency key has the tag of its first submission.
 pub(super) fn outcome_of(frame: &Frame, tag: Option<&str>) -> Result<Ending, Refusal> {
-    let head: OutcomeHead<'_> = codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
+    let head: OutcomeHead<'_> =
+        codec::decode("outcome", &frame.head).map_err(Refusal::misunderstood)?;
     Ok(ending(&OutcomeHead { tag, ..head }, &frame.body))
 }
 

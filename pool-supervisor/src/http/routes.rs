@@ -61,7 +61,8 @@ routes! {
 
 /// All routes behind the gate.
 pub(super) fn router(gateway: Gateway, key: Arc<str>) -> Router {
-    let routes = all().fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(gateway);
+    let routes =
+        all().fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(gateway);
     // The gate is not a layer of the routes themselves: what it refuses would get their `Allow`.
     Router::new().fallback_service(routes).layer(from_fn_with_state(key, gate::guard))
 }
@@ -71,7 +72,10 @@ async fn unknown(uri: Uri) -> Refusal {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}; see Allow", uri.path()))
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not take {method}; see Allow", uri.path()),
+    )
 }
 
 async fn stats(State(gateway): State<Gateway>) -> Answer {
@@ -126,7 +130,8 @@ fn read_limit(body: &[u8]) -> Result<NewLimit, Refusal> {
         };
         Refusal::bad_request(format!("{said}; send {{\"projectId\": \"a-project\", \"limit\": 5}}"))
     };
-    let sound = json::read(body, json::MAX_DEPTH).map_err(|unsound| wrong(&unsound.path, unsound.problem))?;
+    let sound = json::read(body, json::MAX_DEPTH)
+        .map_err(|unsound| wrong(&unsound.path, unsound.problem))?;
     let value = sound.value;
     let fields = sound.fields().ok_or_else(|| wrong("", value.not_a("a JSON object")))?;
     let (mut project_id, mut limit) = (None, None);
@@ -170,9 +175,14 @@ mod tests {
             (r#"{"projectId":"a","limit":1,"limit":2}"#, "`limit` is given twice"),
             (r#"{"projectId":"a","limit":1,"Limit":2}"#, "`Limit`"),
         ] {
-            let refusal = read_limit(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was accepted"));
+            let refusal =
+                read_limit(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was accepted"));
             assert!(refusal.error.contains(field), "{body}: {}", refusal.error);
-            assert!(refusal.error.matches(field).count() == 1, "{body} names it twice: {}", refusal.error);
+            assert!(
+                refusal.error.matches(field).count() == 1,
+                "{body} names it twice: {}",
+                refusal.error
+            );
         }
     }
 }

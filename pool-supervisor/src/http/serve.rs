@@ -28,7 +28,8 @@ const HEADER_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 /// What hyper reads ahead.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// After a failed accept (no descriptors left): soon enough to be useful, seldom enough not to spin.
+/// After a failed accept (no descriptors left): soon enough to be useful, seldom enough not to
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a socket's file is looked for.
@@ -102,8 +103,10 @@ pub(super) async fn accept_all(mut listener: Listener, mut places: Places, servi
                 accepted = listener.accept() => accepted,
                 () = listener.removed() => {
                     match listener.renew() {
-                        Ok(()) => tracing::warn!("the HTTP API's socket was removed, and is made again"),
-                        Err(error) if !complained => tracing::warn!("the HTTP API's socket was removed: {error}"),
+                        Ok(()) => tracing::warn!("the HTTP API's socket was removed, and is made \
+                            again"),
+                        Err(error) if !complained => tracing::warn!("the HTTP API's socket was \
+                            removed: {error}"),
                         Err(_) => {}
                     }
                     complained = listener.is_gone();
@@ -125,8 +128,12 @@ pub(super) async fn accept_all(mut listener: Listener, mut places: Places, servi
             let place = places.take().await;
             let serving = serving.clone();
             match stream {
-                Stream::Tcp(stream, at) => drop(tokio::spawn(serving.connection(stream, at, place))),
-                Stream::Unix(stream) => drop(tokio::spawn(serving.connection(stream, At::Unix, place))),
+                Stream::Tcp(stream, at) => {
+                    drop(tokio::spawn(serving.connection(stream, at, place)))
+                }
+                Stream::Unix(stream) => {
+                    drop(tokio::spawn(serving.connection(stream, At::Unix, place)))
+                }
             }
         }
     };
@@ -143,7 +150,12 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 impl Serving {
-    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S, at: At, place: Place) {
+    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        stream: S,
+        at: At,
+        place: Place,
+    ) {
         let router = TowerToHyperService::new(self.router);
         let occupancy = Arc::clone(&place.occupancy);
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -164,7 +176,8 @@ impl Serving {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = place.occupancy.given_away() => {
-                tracing::debug!("an HTTP connection that was not answering a request gave way to another");
+                tracing::debug!("an HTTP connection that was not answering a request gave way to \
+                    another");
                 return;
             }
             () = closed(&mut self.closing) => {

@@ -1,7 +1,8 @@
 //! Tasks over HTTP: submitted, waited for, asked about, cancelled.
 //!
-//! A task that was accepted goes on whatever becomes of the request: the caller has its id, or can submit again with an
-//! idempotency key. So tasks are sent as ones to keep, and a wait that ends early only stops listening.
+//! A task that was accepted goes on whatever becomes of the request: the caller has its id, or can
+//! submit again with an idempotency key. So tasks are sent as ones to keep, and a wait that ends
+//! early only stops listening.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,7 +45,11 @@ type Answer = Result<Response, Refusal>;
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// `POST /api/tasks`: one task or an array of them.
-pub(super) async fn submit(State(gateway): State<Gateway>, parameters: Parameters, request: Request) -> Answer {
+pub(super) async fn submit(
+    State(gateway): State<Gateway>,
+    parameters: Parameters,
+    request: Request,
+) -> Answer {
     let wait = read_wait(parameters)?;
     let deadline = wait.map(|wait| Instant::now() + wait);
     let body = gateway.bodies.read(request).await?;
@@ -62,7 +67,9 @@ pub(super) async fn submit(State(gateway): State<Gateway>, parameters: Parameter
         answer = finished(*task, &mut call, deadline, tag).await?;
     }
     Ok(match answer {
-        Submitted::Accepted(task) => json(StatusCode::ACCEPTED, &TaskIdReply { task_id: task.to_string() }),
+        Submitted::Accepted(task) => {
+            json(StatusCode::ACCEPTED, &TaskIdReply { task_id: task.to_string() })
+        }
         Submitted::Ended(_, outcome) => json_text(StatusCode::OK, outcome),
         Submitted::Rejected { refusal, .. } => refusal.into_response(),
     })
@@ -93,7 +100,12 @@ async fn accepted(call: &mut Call, tag: Option<&str>) -> Result<Submitted, Refus
 
 /// The outcome, if it comes in time. What was not waited for to the end was not received: the
 /// supervisor has that word.
-async fn finished(task: TaskId, call: &mut Call, deadline: Instant, tag: Option<&str>) -> Result<Submitted, Refusal> {
+async fn finished(
+    task: TaskId,
+    call: &mut Call,
+    deadline: Instant,
+    tag: Option<&str>,
+) -> Result<Submitted, Refusal> {
     let frame = until(call, deadline).await?;
     match frame.kind {
         Kind::Outcome => submitted(&frame, tag),
@@ -113,15 +125,20 @@ async fn until(call: &mut Call, deadline: Instant) -> Result<Frame, NoAnswer> {
 fn submitted(frame: &Frame, tag: Option<&str>) -> Result<Submitted, Refusal> {
     match frame.kind {
         Kind::Accepted => {
-            let head: AcceptedHead = codec::decode("accepted", &frame.head).map_err(Refusal::misunderstood)?;
+            let head: AcceptedHead =
+                codec::decode("accepted", &frame.head).map_err(Refusal::misunderstood)?;
             Ok(Submitted::Accepted(TaskId(head.task)))
         }
         Kind::Outcome => {
             let ending = outcome_of(frame, tag)?;
             Ok(match (ending.code, ending.task) {
                 (Some(code), task) if code.status() == Status::Rejected => {
-                    let refusal = Refusal::of_task(code, message_of(&frame.body)).with_tag(tag.map(str::to_owned));
-                    Submitted::Rejected { refusal: Refusal { task, ..refusal }, outcome: ending.json }
+                    let refusal = Refusal::of_task(code, message_of(&frame.body))
+                        .with_tag(tag.map(str::to_owned));
+                    Submitted::Rejected {
+                        refusal: Refusal { task, ..refusal },
+                        outcome: ending.json,
+                    }
                 }
                 (_, Some(task)) => Submitted::Ended(task, ending.json),
                 (_, None) => return Err(Refusal::misunderstood("an outcome of no task")),
@@ -141,15 +158,21 @@ fn message_of(body: &[u8]) -> String {
 }
 
 fn read_wait(parameters: Parameters) -> Result<Option<Duration>, Refusal> {
-    let Query(parameters) = parameters.map_err(|e| Refusal::bad_request(format!("the query is malformed: {e}")))?;
+    let Query(parameters) =
+        parameters.map_err(|e| Refusal::bad_request(format!("the query is malformed: {e}")))?;
     let mut wait = None;
     for (name, value) in parameters {
         if name != "wait" {
-            return Err(Refusal::bad_request(format!("parameter `{name}` is not known; did you mean `wait`?")));
+            return Err(Refusal::bad_request(format!(
+                "parameter `{name}` is not known; did you mean `wait`?"
+            )));
         }
-        let ms = parse_duration_ms(&value).map_err(|e| Refusal::bad_request(format!("parameter `wait`: {e}")))?;
+        let ms = parse_duration_ms(&value)
+            .map_err(|e| Refusal::bad_request(format!("parameter `wait`: {e}")))?;
         if ms > LONGEST_WAIT_MS {
-            return Err(Refusal::bad_request(format!("parameter `wait` must be at most 1h, not {value:?}")));
+            return Err(Refusal::bad_request(format!(
+                "parameter `wait` must be at most 1h, not {value:?}"
+            )));
         }
         if wait.replace(Duration::from_millis(ms)).is_some() {
             return Err(Refusal::bad_request("parameter `wait` is given twice"));
@@ -159,7 +182,8 @@ fn read_wait(parameters: Parameters) -> Result<Option<Duration>, Refusal> {
 }
 
 fn read_task(gateway: &Gateway, json: &[u8], place: &str) -> Result<Task, Refusal> {
-    let task = task::parse(json).map_err(|invalid| invalid_task(&invalid, place).with_tag(task::tag_of(json)))?;
+    let task = task::parse(json)
+        .map_err(|invalid| invalid_task(&invalid, place).with_tag(task::tag_of(json)))?;
     gateway.bodies.check_task(&task)?;
     Ok(task)
 }
@@ -168,8 +192,8 @@ fn invalid_task(invalid: &InvalidTask, place: &str) -> Refusal {
     Refusal::of_task(ErrorCode::InvalidTask, format!("{place}{invalid}"))
 }
 
-/// All are read before any is sent: one that is malformed refuses the batch and changes nothing. What the pool refuses
-/// itself (a full queue) it refuses one by one.
+/// All are read before any is sent: one that is malformed refuses the batch and changes nothing.
+/// What the pool refuses itself (a full queue) it refuses one by one.
 fn read_batch(gateway: &Gateway, body: &[u8]) -> Result<Vec<Task>, Refusal> {
     let place_of = |item: usize| format!("task [{item}]: ");
     let split = task::split_array(body, BATCH).map_err(|wrong| {
@@ -178,13 +202,17 @@ fn read_batch(gateway: &Gateway, body: &[u8]) -> Result<Vec<Task>, Refusal> {
     })?;
     let tasks = split.ok_or_else(|| Refusal::bad_request("the body is no array"))?;
     if tasks.count == 0 || tasks.count > BATCH {
-        return Err(Refusal::bad_request(format!("an array must hold 1 to {BATCH} tasks, not {}", tasks.count)));
+        return Err(Refusal::bad_request(format!(
+            "an array must hold 1 to {BATCH} tasks, not {}",
+            tasks.count
+        )));
     }
     let read = |(at, item): (usize, &str)| read_task(gateway, item.as_bytes(), &place_of(at));
     tasks.first.into_iter().enumerate().map(read).collect()
 }
 
-/// The answer to a batch without `wait`: ids in the order of the tasks, null for one that was refused.
+/// The answer to a batch without `wait`: ids in the order of the tasks, null for one that was
+/// refused.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BatchReply {
@@ -225,7 +253,8 @@ async fn submit_batch(gateway: &Gateway, body: Whole, deadline: Option<Instant>)
 }
 
 fn batch_ids(answers: Vec<Submitted>) -> BatchReply {
-    let mut reply = BatchReply { task_ids: Vec::with_capacity(answers.len()), rejected: Vec::new() };
+    let mut reply =
+        BatchReply { task_ids: Vec::with_capacity(answers.len()), rejected: Vec::new() };
     for (index, answer) in answers.into_iter().enumerate() {
         reply.task_ids.push(match answer {
             Submitted::Accepted(task) | Submitted::Ended(task, _) => Some(task.to_string()),
@@ -317,7 +346,8 @@ impl Gathering {
     fn take_room(&mut self) {
         let Some(room) = &mut self.room else { return };
         let held = room.num_permits();
-        let wanted = u32::try_from((self.text.len() / 1024).saturating_sub(held)).unwrap_or(u32::MAX);
+        let wanted =
+            u32::try_from((self.text.len() / 1024).saturating_sub(held)).unwrap_or(u32::MAX);
         match Arc::clone(&self.all).try_acquire_many_owned(wanted) {
             Ok(more) => room.merge(more),
             Err(_) => self.full = true,
@@ -356,7 +386,10 @@ pub(super) async fn show(
 }
 
 /// `DELETE /api/tasks/{id}`
-pub(super) async fn cancel(State(gateway): State<Gateway>, path: Result<Path<String>, PathRejection>) -> Answer {
+pub(super) async fn cancel(
+    State(gateway): State<Gateway>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer {
     answer(gateway.link.ask(&ControlRequest::Cancel { task: task_id(path)? }).await?)
 }
 

@@ -1,7 +1,8 @@
 //! How a worker comes to be: its group, its namespaces, its process, its setup.
 //!
-//! Does what the level of isolation says: under `strict` a process without the namespaces that are promised is no worker, under
-//! `standard` it starts without them and the reason is kept for those who ask.
+//! Does what the level of isolation says: under `strict` a process without the namespaces that are
+//! promised is no worker, under `standard` it starts without them and the reason is kept for those
+//! who ask.
 
 use std::os::fd::BorrowedFd;
 
@@ -21,7 +22,8 @@ use super::verdict::Circumstances;
 use super::workers::Worker;
 use crate::session::worker::WorkerSession;
 
-/// Memory of a worker besides what tasks are given: the program's pages, the engine, stacks, the kernel's own share.
+/// Memory of a worker besides what tasks are given: the program's pages, the engine, stacks, the
+/// kernel's own share.
 const WORKER_BYTES: u64 = 192 << 20;
 /// Threads of a worker for JavaScript, and then some: it starts no process.
 const JS_PROCESSES: u64 = 32;
@@ -44,8 +46,14 @@ impl Pool {
         Ok(())
     }
 
-    /// A process of the lane, with its first order waiting to be sent: to serve tasks, or to probe its own confinement.
-    pub(super) fn bear(&mut self, id: WorkerId, lane: wire::Lane, probe: Option<ProbeSetup>) -> Result<Worker, String> {
+    /// A process of the lane, with its first order waiting to be sent: to serve tasks, or to probe
+    /// its own confinement.
+    pub(super) fn bear(
+        &mut self,
+        id: WorkerId,
+        lane: wire::Lane,
+        probe: Option<ProbeSetup>,
+    ) -> Result<Worker, String> {
         let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
         setup.probe = probe;
         setup.body_bytes = self.body_limit.for_workers();
@@ -66,14 +74,20 @@ impl Pool {
         self.take_in(id, setup, spawned, group)
     }
 
-    /// What no program is to find where it could be covered: both sockets, and the key of the one over the network.
+    /// What no program is to find where it could be covered: both sockets, and the key of the one
+    /// over the network.
     fn own_files(&self) -> Vec<String> {
         let (control, http) = (&self.control.path, &self.config.http);
-        let files = [Some(control.clone()), http.socket_beside(control), Some(http.key_file_beside(control))];
+        let files = [
+            Some(control.clone()),
+            http.socket_beside(control),
+            Some(http.key_file_beside(control)),
+        ];
         files.into_iter().flatten().filter_map(|path| path.to_str().map(str::to_owned)).collect()
     }
 
-    /// A process that nobody watches: its closed socket ends it, and as a child that is no worker it is reaped.
+    /// A process that nobody watches: its closed socket ends it, and as a child that is no worker
+    /// it is reaped.
     pub(super) fn abandon(&mut self, worker: Worker) {
         self.release_group(worker.group);
         self.orphans.look_at(self.clock.now());
@@ -100,8 +114,11 @@ impl Pool {
         let wanted = match (self.config.isolation, lane) {
             (Level::Off, _) => Namespaces::Shared,
             (Level::Strict | Level::Standard, wire::Lane::Js) => Namespaces::UserAndPid,
-            // Programs keep their users: in a namespace of one, others' files belong to nobody, and some programs refuse.
-            (Level::Strict | Level::Standard, wire::Lane::Io) if self.confinement.is_admin() => Namespaces::PidAndMount,
+            // Programs keep their users: in a namespace of one, others' files belong to nobody, and
+            // some programs refuse.
+            (Level::Strict | Level::Standard, wire::Lane::Io) if self.confinement.is_admin() => {
+                Namespaces::PidAndMount
+            }
             (Level::Strict | Level::Standard, wire::Lane::Io) => Namespaces::Shared,
         };
         let (program, environment) = (&*self.worker_path, &self.worker_environment[..]);
@@ -150,7 +167,9 @@ impl Pool {
             seen: Circumstances::default(),
             session: WorkerSession::default(),
             told_body_bytes: Some(setup.body_bytes),
-            frames: FrameLimits { body_bytes: self.config.limits.result_bytes as usize + OUTCOME_OVERHEAD_BYTES },
+            frames: FrameLimits {
+                body_bytes: self.config.limits.result_bytes as usize + OUTCOME_OVERHEAD_BYTES,
+            },
             output_read: false,
             deaf: false,
             dirty: false,
@@ -159,12 +178,16 @@ impl Pool {
     }
 }
 
-/// What a worker's group may use. For JavaScript the engine's limits come first, then `RLIMIT_DATA`, then this; for programs this is
-/// the one that counts the tree as a whole.
+/// What a worker's group may use. For JavaScript the engine's limits come first, then
+/// `RLIMIT_DATA`, then this; for programs this is the one that counts the tree as a whole.
 fn group_limits(setup: &Setup, processes: u64, cpus: Option<f64>) -> Limits {
     let processes = match setup.lane {
         wire::Lane::Js => JS_PROCESSES,
         wire::Lane::Io => IO_PROCESSES.saturating_add(processes),
     };
-    Limits { memory_bytes: WORKER_BYTES.saturating_add(setup.tasks_memory_bytes()), processes, cpus }
+    Limits {
+        memory_bytes: WORKER_BYTES.saturating_add(setup.tasks_memory_bytes()),
+        processes,
+        cpus,
+    }
 }

@@ -1,6 +1,7 @@
 //! Hashes of tasks' bodies, for the core's memory of those that have ended workers.
 //!
-//! 128 bits under keys that are drawn at each start: nobody can make a body that is taken for another's.
+//! 128 bits under keys that are drawn at each start: nobody can make a body that is taken for
+//! another's.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -15,7 +16,13 @@ pub(crate) struct BodyHasher {
 
 impl BodyHasher {
     /// A task's project, type and body, with where its code ends.
-    pub(crate) fn hash(&self, project: &str, kind: TaskKind, code_len: u32, body: &[u8]) -> BodyHash {
+    pub(crate) fn hash(
+        &self,
+        project: &str,
+        kind: TaskKind,
+        code_len: u32,
+        body: &[u8],
+    ) -> BodyHash {
         let half = |state: &RandomState| {
             let mut hasher = state.build_hasher();
             // Each piece after its length, so that no two tasks run into the same bytes.
@@ -38,7 +45,8 @@ mod tests {
     #[test]
     fn tasks_that_differ_in_anything_differ_in_their_hash() {
         let hasher = BodyHasher::default();
-        let hash = |project, kind, code_len, body: &[u8]| hasher.hash(project, kind, code_len, body);
+        let hash =
+            |project, kind, code_len, body: &[u8]| hasher.hash(project, kind, code_len, body);
         let one = hash("p", TaskKind::Code, 3, b"abc");
         assert_eq!(one, hash("p", TaskKind::Code, 3, b"abc"));
         for other in [

@@ -1,8 +1,9 @@
 //! How large the body of a task may be (`limits.bodyBytes`), while a reload changes it.
 //!
-//! A worker exits on a body that is larger than what it was told at its start, and a client is judged
-//! by what it was told when it connected. So a larger limit is told to clients only when no worker
-//! takes tasks any more that was told less, and workers are told the largest that any client was.
+//! A worker exits on a body that is larger than what it was told at its start, and a client is
+//! judged by what it was told when it connected. So a larger limit is told to clients only when no
+//! worker takes tasks any more that was told less, and workers are told the largest that any client
+//! was.
 
 /// What clients and workers are told.
 #[derive(Debug)]
@@ -35,7 +36,8 @@ impl BodyLimit {
         self.configured = configured;
         self.largest = self.largest.max(configured);
         self.smaller = told.filter(|told| *told < configured).count();
-        self.announced = if self.smaller == 0 { configured } else { self.announced.min(configured) };
+        self.announced =
+            if self.smaller == 0 { configured } else { self.announced.min(configured) };
     }
 
     /// A worker that was told this much is given no more tasks.

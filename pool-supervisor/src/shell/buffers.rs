@@ -1,7 +1,7 @@
 //! Bodies that outlive the read that brought them: of tasks that wait, of outcomes that are kept.
 //!
-//! A small one is copied, since a slice would keep the whole of what was read with it. The vectors of small bodies are used
-//! again, so that a task that comes and goes allocates nothing.
+//! A small one is copied, since a slice would keep the whole of what was read with it. The vectors
+//! of small bodies are used again, so that a task that comes and goes allocates nothing.
 
 use bytes::Bytes;
 use pool_protocol::buffer::LARGE_BYTES;

@@ -1,9 +1,10 @@
 //! Control groups: one for each worker, below one that is the supervisor's.
 //!
-//! Owns the tree below that group: `supervisor` holds the supervisor itself (the kernel lets a group have either processes or
-//! children with limits), and each worker starts in a group with its own name, such as `w3.17`. Its limits are written before
-//! there is a process, it is killed as a whole, and it is removed when its worker is gone. A layer is reported only when its
-//! files were written.
+//! Owns the tree below that group: `supervisor` holds the supervisor itself (the kernel lets a
+//! group have either processes or children with limits), and each worker starts in a group with its
+//! own name, such as `w3.17`. Its limits are written before there is a process, it is killed as a
+//! whole, and it is removed when its worker is gone. A layer is reported only when its files were
+//! written.
 //!
 //! It must not touch a group that nobody gave to this supervisor: others' processes live there.
 
@@ -40,22 +41,30 @@ const CONTROLLERS: [(&str, Layer); 3] =
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GroupError {
     #[error(
-        "failed to use control groups, which cgroup.mode \"required\" asks for: {0}; to start without the limits of a group, set \
+        "failed to use control groups, which cgroup.mode \"required\" asks for: {0}; to start \
+         without the limits of a group, set \
          cgroup.mode = \"auto\""
     )]
     None(String),
     #[error(
-        "failed to limit workers by control groups, which cgroup.mode \"required\" asks for: {layers} cannot be had in {path}: {why}; \
-         use a group whose cgroup.controllers names what is missing, or set cgroup.mode = \"auto\" to start with the limits that are \
+        "failed to limit workers by control groups, which cgroup.mode \"required\" asks for: \
+         {layers} cannot be had in {path}: {why}; \
+         use a group whose cgroup.controllers names what is missing, or set cgroup.mode = \"auto\" \
+         to start with the limits that are \
          there"
     )]
     Incomplete { path: PathBuf, layers: LayerSet, why: String },
-    #[error("failed to use the control group of cgroup.path, {path}: it is not in a cgroup2 file system")]
+    #[error(
+        "failed to use the control group of cgroup.path, {path}: it is not in a cgroup2 file system"
+    )]
     NoGroup { path: PathBuf },
-    #[error("failed to use the control group {path}: {reason}; it must be the supervisor's own to write")]
+    #[error(
+        "failed to use the control group {path}: {reason}; it must be the supervisor's own to write"
+    )]
     Take { path: PathBuf, reason: io::Error },
     #[error(
-        "failed to use the control group {path}: another supervisor uses it; give each a group of its own with cgroup.path"
+        "failed to use the control group {path}: another supervisor uses it; give each a group of \
+         its own with cgroup.path"
     )]
     Occupied { path: PathBuf },
     #[error("failed to make the control group {path}: {reason}")]
@@ -84,8 +93,12 @@ struct Leftover {
 }
 
 impl Groups {
-    /// Takes the tree that is configured or was delegated; the reason when there is none and none is required.
-    pub(crate) fn open(config: &CgroupConfig, wants_cpu: bool) -> Result<Result<Self, String>, GroupError> {
+    /// Takes the tree that is configured or was delegated; the reason when there is none and none
+    /// is required.
+    pub(crate) fn open(
+        config: &CgroupConfig,
+        wants_cpu: bool,
+    ) -> Result<Result<Self, String>, GroupError> {
         let found = match (config.mode, &config.path) {
             (CgroupMode::Off, _) => return Ok(Err("cgroup.mode is \"off\"".to_owned())),
             (_, Some(path)) if find::is_group(path) => Ok(path.clone()),
@@ -119,8 +132,13 @@ impl Groups {
         let own = root.join(OWN);
         make_folder(&own).map_err(trouble)?;
         fs::write(own.join("cgroup.procs"), "0").map_err(trouble)?;
-        let mut groups =
-            Self { root: root.to_owned(), _lock: lock, on: LayerSet::NONE, missing: Vec::new(), leaving: Vec::new() };
+        let mut groups = Self {
+            root: root.to_owned(),
+            _lock: lock,
+            on: LayerSet::NONE,
+            missing: Vec::new(),
+            leaving: Vec::new(),
+        };
         groups.sweep();
         groups.enable_controllers();
         Ok(groups)
@@ -130,25 +148,31 @@ impl Groups {
     fn sweep(&mut self) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         for entry in entries.filter(|e| e.file_name().to_str().is_some_and(is_workers)) {
-            tracing::info!(group = %entry.path().display(), "removing the group of a worker whose supervisor is gone");
+            tracing::info!(group = %entry.path().display(), "removing the group of a worker whose \
+                supervisor is gone");
             self.leave(entry.path(), Time::default());
         }
         // Their names are about to be used again.
         self.close();
     }
 
-    /// Those that the kernel offers here. One that cannot be had is missed by every worker, and by its own reason.
+    /// Those that the kernel offers here. One that cannot be had is missed by every worker, and by
+    /// its own reason.
     fn enable_controllers(&mut self) {
         let offered = fs::read_to_string(self.root.join("cgroup.controllers")).unwrap_or_default();
         for (name, layer) in CONTROLLERS {
             if !offered.split_ascii_whitespace().any(|word| word == name) {
-                self.missing
-                    .push((layer, format!("the kernel offers no {name} controller in {}", self.root.display())));
+                self.missing.push((
+                    layer,
+                    format!("the kernel offers no {name} controller in {}", self.root.display()),
+                ));
                 continue;
             }
             match fs::write(self.root.join("cgroup.subtree_control"), format!("+{name}")) {
                 Ok(()) => self.on.insert(layer),
-                Err(error) => self.missing.push((layer, format!("the {name} controller cannot be enabled: {error}"))),
+                Err(error) => self
+                    .missing
+                    .push((layer, format!("the {name} controller cannot be enabled: {error}"))),
             }
         }
     }
@@ -162,8 +186,16 @@ impl Groups {
         if layers.is_empty() {
             return Ok(());
         }
-        let reasons = self.missing.iter().filter(|(layer, _)| layers.has(*layer)).map(|(_, why)| why.as_str());
-        Err(GroupError::Incomplete { path: self.root.clone(), layers, why: reasons.collect::<Vec<_>>().join("; ") })
+        let reasons = self
+            .missing
+            .iter()
+            .filter(|(layer, _)| layers.has(*layer))
+            .map(|(_, why)| why.as_str());
+        Err(GroupError::Incomplete {
+            path: self.root.clone(),
+            layers,
+            why: reasons.collect::<Vec<_>>().join("; "),
+        })
     }
 
     /// What `cgroup.mode = "required"` promises of each worker.
@@ -212,8 +244,8 @@ impl Groups {
         self.leaving.retain_mut(|leftover| leftover.due > now || !leftover.remove(now));
     }
 
-    /// Waits a fraction of a second for groups to become empty: at the supervisor's start, when nobody waits for it yet, and
-    /// at its end. What stays then is the next one's to sweep.
+    /// Waits a fraction of a second for groups to become empty: at the supervisor's start, when
+    /// nobody waits for it yet, and at its end. What stays then is the next one's to sweep.
     pub(crate) fn close(&mut self) {
         for _ in 0..FAREWELL_TRIES {
             self.tend(Time(u64::MAX));
@@ -223,7 +255,10 @@ impl Groups {
             let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
             let _nothing_to_wait_for = rustix::event::poll(&mut [], Some(&pause));
         }
-        tracing::warn!(groups = self.leaving.len(), "control groups of ended workers are left behind");
+        tracing::warn!(
+            groups = self.leaving.len(),
+            "control groups of ended workers are left behind"
+        );
     }
 }
 

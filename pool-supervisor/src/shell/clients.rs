@@ -16,8 +16,8 @@ pub(crate) const RESERVE: usize = 32;
 /// From this many unsent bytes on nothing more is read from a client, and no outcome is put into
 /// its outbox, until it has read what it was sent.
 pub(crate) const PAUSE_BYTES: usize = 1 << 20;
-/// From this many bytes of outcomes on that wait for room in its outbox, nothing more is read from a
-/// client. One large outcome must not stop it: it leaves at the end of the turn.
+/// From this many bytes of outcomes on that wait for room in its outbox, nothing more is read from
+/// a client. One large outcome must not stop it: it leaves at the end of the turn.
 pub(crate) const PAUSE_PARKED_BYTES: usize = 8 << 20;
 /// From this many unsent bytes on no event is put into an outbox. A thousand subscribers may not
 /// read.
@@ -200,7 +200,8 @@ impl Clients {
     pub(crate) fn subscribe(&mut self, id: ClientId, subscription: Subscription) {
         let Some(client) = self.get_mut(id) else { return };
         // A list that ends is looked at once more even if nothing is in it: its end is to be told.
-        client.seen = client.seen.min(if subscription.until.is_some() { 0 } else { subscription.next });
+        client.seen =
+            client.seen.min(if subscription.until.is_some() { 0 } else { subscription.next });
         client.subscriptions.push(subscription);
         let first = client.subscriptions.len() == 1;
         self.subscribers += usize::from(first);

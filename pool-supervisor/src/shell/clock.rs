@@ -9,14 +9,16 @@ const EVENTS_PER_MOMENT: u32 = 16;
 
 /// Reads both clocks; the origin of the monotonic one is the supervisor's start.
 ///
-/// Reading a clock costs about as much as parsing a frame, and a task's events need a moment seven times. So they take the
-/// *moment* that the clock was read last, which is when their socket was read or a few events ago.
+/// Reading a clock costs about as much as parsing a frame, and a task's events need a moment seven
+/// times. So they take the *moment* that the clock was read last, which is when their socket was
+/// read or a few events ago.
 pub(crate) struct Clock {
     origin: Instant,
     moment: Time,
     /// Events that took this moment for theirs.
     taken: u32,
-    /// Of the wall clock over the monotonic one, in microseconds. The wall clock may jump, so it is looked at again and again.
+    /// Of the wall clock over the monotonic one, in microseconds. The wall clock may jump, so it is
+    /// looked at again and again.
     wall_ahead_us: u64,
 }
 

@@ -1,7 +1,9 @@
-//! What confines the workers: what is promised, what each has, what is missing and why, and who is told.
+//! What confines the workers: what is promised, what each has, what is missing and why, and who is
+//! told.
 //!
-//! A worker's own word is not enough for what is put around it, and its word is bounded. Under `strict` a worker without a
-//! promised layer runs no task: when the pool has not had one that had them all, there is no pool.
+//! A worker's own word is not enough for what is put around it, and its word is bounded. Under
+//! `strict` a worker without a promised layer runs no task: when the pool has not had one that had
+//! them all, there is no pool.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +33,8 @@ pub(super) struct Confinement {
     refused: BTreeMap<&'static str, String>,
     /// Lanes of which somebody has been told what they lack.
     told: Vec<Lane>,
-    /// A worker has had everything that is promised: what happens now is a worker's trouble, not the machine's.
+    /// A worker has had everything that is promised: what happens now is a worker's trouble, not
+    /// the machine's.
     proven: bool,
     /// Why there cannot be a pool.
     fatal: Option<String>,
@@ -104,11 +107,13 @@ impl Confinement {
         }
     }
 
-    /// A promise is not kept. Before the first worker that keeps it, that is the end: nobody may take the pool for a safe one.
+    /// A promise is not kept. Before the first worker that keeps it, that is the end: nobody may
+    /// take the pool for a safe one.
     fn broken_promise(&mut self, lane: Lane, why: &str) {
         if !self.proven && self.fatal.is_none() {
             self.fatal = Some(format!(
-                "failed to confine the workers of lane {} as the configuration promises: {why}; give the supervisor what it \
+                "failed to confine the workers of lane {} as the configuration promises: {why}; \
+                 give the supervisor what it \
                  needs, or ask for less with isolation = \"standard\"",
                 lane.name()
             ));
@@ -117,8 +122,14 @@ impl Confinement {
 }
 
 impl Pool {
-    /// A worker says which layers it has put on. Gives whether it may run tasks; one that may not is ended here.
-    pub(super) fn confine(&mut self, id: WorkerId, said: LayerSet, mut missing: BTreeMap<String, String>) -> bool {
+    /// A worker says which layers it has put on. Gives whether it may run tasks; one that may not
+    /// is ended here.
+    pub(super) fn confine(
+        &mut self,
+        id: WorkerId,
+        said: LayerSet,
+        mut missing: BTreeMap<String, String>,
+    ) -> bool {
         let Some(worker) = self.workers.get(id) else { return false };
         let (lane, promised) = (worker.lane, worker.promised);
         let around = worker.group.as_ref().map_or(LayerSet::NONE, |group| group.layers());
@@ -128,12 +139,17 @@ impl Pool {
         let lacking = layers.lacking(lane);
         missing.retain(|name, _| lacking.names().contains(&name.as_str()));
         for layer in lacking.iter() {
-            missing.entry(layer.name().to_owned()).or_insert_with(|| "its worker did not say why".to_owned());
+            missing
+                .entry(layer.name().to_owned())
+                .or_insert_with(|| "its worker did not say why".to_owned());
         }
         let broken = promised.without(layers);
         let reason = |set: LayerSet| {
             let why = |layer: Layer| missing.get(layer.name()).map_or("", String::as_str);
-            set.iter().map(|layer| format!("{layer} ({})", why(layer))).collect::<Vec<_>>().join(", ")
+            set.iter()
+                .map(|layer| format!("{layer} ({})", why(layer)))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         if !broken.is_empty() {
             let reason = format!("it lacks promised layers: {}", reason(broken));
@@ -150,7 +166,11 @@ impl Pool {
             if lacking.is_empty() {
                 tracing::info!(lane = lane.name(), "workers are confined by every layer there is");
             } else if self.config.isolation != Level::Off {
-                tracing::warn!(lane = lane.name(), "workers lack layers of confinement: {}", reason(lacking));
+                tracing::warn!(
+                    lane = lane.name(),
+                    "workers lack layers of confinement: {}",
+                    reason(lacking)
+                );
             }
         }
         self.workers.confine(id, Confined { layers, missing });
@@ -159,7 +179,8 @@ impl Pool {
 
     /// The reasons that the supervisor knows better than the worker.
     fn explain(&self, lane: Lane, namespaced: bool, missing: &mut BTreeMap<String, String>) {
-        let mut because = |layer: Layer, why: &str| drop(missing.insert(layer.name().to_owned(), why.to_owned()));
+        let mut because =
+            |layer: Layer, why: &str| drop(missing.insert(layer.name().to_owned(), why.to_owned()));
         if let Some(why) = self.confinement.refused.get(lane.name()).filter(|_| !namespaced) {
             because(Layer::UserNamespace, why);
             because(Layer::PidNamespace, why);
@@ -176,8 +197,9 @@ impl Pool {
         }
     }
 
-    /// Before a reload: what the new configuration promises must be what the living workers have, as far as they were asked
-    /// for it. Else the pool would replace workers that run by ones that cannot start.
+    /// Before a reload: what the new configuration promises must be what the living workers have,
+    /// as far as they were asked for it. Else the pool would replace workers that run by ones that
+    /// cannot start.
     pub(super) fn check_promise(&self, new: &Config) -> Result<(), String> {
         if self.config.isolation == Level::Off {
             return Ok(());
@@ -187,7 +209,8 @@ impl Pool {
             let broken = self.confinement.promised(new, lane).without(confined.layers);
             if !broken.is_empty() {
                 return Err(format!(
-                    "failed to reload: isolation \"{}\" promises layers that workers of lane {} do not have here: {broken}",
+                    "failed to reload: isolation \"{}\" promises layers that workers of lane {} do \
+                     not have here: {broken}",
                     new.isolation.name(),
                     lane.name()
                 ));
@@ -206,8 +229,8 @@ impl Pool {
         }
     }
 
-    /// A worker ended by itself before it was ready. Under `strict` that is how one ends that cannot put on a layer: when none
-    /// has ever been ready, there is nothing to wait for.
+    /// A worker ended by itself before it was ready. Under `strict` that is how one ends that
+    /// cannot put on a layer: when none has ever been ready, there is nothing to wait for.
     pub(super) fn gave_up(&mut self, lane: Lane, verdict: &Verdict) {
         let by_itself = matches!(verdict.cause, Cause::SpawnFailed | Cause::SandboxViolation);
         if self.config.isolation == Level::Strict && by_itself {

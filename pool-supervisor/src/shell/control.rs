@@ -68,7 +68,9 @@ impl Pool {
             return;
         }
         // What was read before is handled first.
-        if client.backlog || !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+        if client.backlog
+            || !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+        {
             return;
         }
         for _ in 0..MAX_READS {
@@ -103,7 +105,11 @@ impl Pool {
                 client.backlog = true;
                 return self.put_off(id);
             }
-            let body_bytes = if client.greeted { client.body_bytes } else { self.body_limit.for_clients() as usize };
+            let body_bytes = if client.greeted {
+                client.body_bytes
+            } else {
+                self.body_limit.for_clients() as usize
+            };
             match client.peer.next_frame(FrameLimits { body_bytes }) {
                 Ok(None) => {
                     client.backlog = false;
@@ -159,7 +165,9 @@ impl Pool {
         let greeted = self.clients.get(id).is_some_and(|c| c.greeted);
         match client::hear(greeted, frame.kind, frame.id, &frame.head)? {
             ClientSays::Hello(_) => self.welcome(id),
-            ClientSays::Submit(head) => self.on_submit(Waiter { client: id, request: frame.id }, &head, frame.body),
+            ClientSays::Submit(head) => {
+                self.on_submit(Waiter { client: id, request: frame.id }, &head, frame.body)
+            }
             ClientSays::CancelSubmitted => self.cancel_submitted(id, frame.id),
             ClientSays::Control(request) => {
                 let cost = cost_of(&request);
@@ -177,22 +185,32 @@ impl Pool {
             // It is judged by this for as long as it is connected, whatever a reload says.
             client.body_bytes = usize::try_from(body_bytes).unwrap_or(usize::MAX);
         }
-        let welcome = WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
-        self.post(id, |peer| peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &Bytes::new()));
+        let welcome =
+            WelcomeHead { release: env!("CARGO_PKG_VERSION"), pid: std::process::id(), body_bytes };
+        self.post(id, |peer| {
+            peer.send(Kind::Welcome, u64::from(version::CURRENT), &welcome, &Bytes::new())
+        });
     }
 
     fn on_submit(&mut self, from: Waiter, head: &TaskHead<'_>, body: Bytes) {
         match self.admit(head, body.len()) {
             Err(problem) => {
                 let wanted = head.ack || head.want_outcome;
-                self.refuse_task(from, wanted, ErrorCode::InvalidTask, &problem.to_string(), head.tag);
+                self.refuse_task(
+                    from,
+                    wanted,
+                    ErrorCode::InvalidTask,
+                    &problem.to_string(),
+                    head.tag,
+                );
             }
             Ok(realm) => {
                 let project = self.tasks.intern(head.project);
                 let mut task = client::new_task(head, realm, body.len());
                 // Rarely so: hashing every body would cost more than all decisions about it.
                 if self.core.suspects_body_of(task.body_bytes) {
-                    task.body = Some(self.bodies.hash(head.project, head.kind, head.code_len, &body));
+                    task.body =
+                        Some(self.bodies.hash(head.project, head.kind, head.code_len, &body));
                 }
                 let submitted = Submitted::new(head, realm, project, body);
                 let event = Event::Submit { client: from.client, request: from.request, task };
@@ -204,18 +222,25 @@ impl Pool {
     fn admit(&self, head: &TaskHead<'_>, body_len: usize) -> Result<task::Realm, InvalidTask> {
         head.check(body_len)?;
         if head.durable {
-            let problem =
-                "is not available in this version: it keeps no journal, and would lose the task with the machine";
+            let problem = "is not available in this version: it keeps no journal, and would lose \
+                the task with the machine";
             return Err(InvalidTask::new("durable", problem.to_owned()));
         }
         self.config.realm_for(head.project, head.kind, head.realm)
     }
 
-    fn on_control(&mut self, id: ClientId, number: u64, request: ControlRequest<'_>) -> Result<(), String> {
+    fn on_control(
+        &mut self,
+        id: ClientId,
+        number: u64,
+        request: ControlRequest<'_>,
+    ) -> Result<(), String> {
         match request {
             ControlRequest::Stats => self.reply(id, number, &self.stats()),
             ControlRequest::Status => self.reply(id, number, &self.status()),
-            ControlRequest::Workers { dead: false } => self.reply(id, number, &self.living_workers()),
+            ControlRequest::Workers { dead: false } => {
+                self.reply(id, number, &self.living_workers())
+            }
             ControlRequest::Workers { dead: true } => {
                 let rows: Vec<_> = self.workers.dead().iter().cloned().collect();
                 self.reply(id, number, &rows);
@@ -229,11 +254,19 @@ impl Pool {
                 let event = Event::Cancel { task: TaskId(task), asked_by: Some((id, number)) };
                 self.feed(event, &mut Carried::Nothing);
             }
-            ControlRequest::SetLimit { project, limit } => self.set_limit(id, number, project, Some(limit)),
+            ControlRequest::SetLimit { project, limit } => {
+                self.set_limit(id, number, project, Some(limit))
+            }
             ControlRequest::LiftLimit { project } => self.set_limit(id, number, project, None),
-            ControlRequest::Events { since, follow } => self.subscribe(id, number, since, follow)?,
+            ControlRequest::Events { since, follow } => {
+                self.subscribe(id, number, since, follow)?
+            }
             ControlRequest::Drain | ControlRequest::Shutdown { now: false } => {
-                self.reply_done(id, number, "draining: running and waiting tasks may finish, new ones are refused");
+                self.reply_done(
+                    id,
+                    number,
+                    "draining: running and waiting tasks may finish, new ones are refused",
+                );
                 if !self.stopping {
                     self.stop("client");
                 }
@@ -249,7 +282,8 @@ impl Pool {
             }
             ControlRequest::ReloadModules => {
                 let done = self.reload(Replace::Always);
-                let message = "the configuration is in force; new workers, which load every module anew, take over as \
+                let message = "the configuration is in force; new workers, which load every module \
+                    anew, take over as \
                                they are ready";
                 self.reply_reloaded(id, number, done, message);
             }
@@ -259,7 +293,13 @@ impl Pool {
         Ok(())
     }
 
-    fn reply_reloaded(&mut self, id: ClientId, number: u64, done: Result<(), String>, message: &str) {
+    fn reply_reloaded(
+        &mut self,
+        id: ClientId,
+        number: u64,
+        done: Result<(), String>,
+        message: &str,
+    ) {
         match done {
             Ok(()) => self.reply_done(id, number, message),
             Err(reason) => self.refuse(id, number, RefusedCode::Conflict, &reason),
@@ -281,7 +321,8 @@ impl Pool {
             return self.refuse(id, request, RefusedCode::Malformed, &text);
         }
         if limit.is_some() && !self.core.may_set_limit(project) {
-            let text = "too many projects have a limit that was set at run time; lift some, or put limits into the configuration";
+            let text = "too many projects have a limit that was set at run time; lift some, or put \
+                limits into the configuration";
             return self.refuse(id, request, RefusedCode::Conflict, text);
         }
         self.feed(Event::SetLimit { project, limit }, &mut Carried::Nothing);
@@ -291,11 +332,21 @@ impl Pool {
             Some(0) => format!("project {project} is paused"),
             Some(limit) => format!("project {project} may run {limit} tasks at once"),
         };
-        let reply = pool_protocol::control::LimitReply { message, project_id: project.to_owned(), limit: now };
+        let reply = pool_protocol::control::LimitReply {
+            message,
+            project_id: project.to_owned(),
+            limit: now,
+        };
         self.reply(id, request, &reply);
     }
 
-    fn subscribe(&mut self, id: ClientId, request: u64, since: Option<u64>, follow: bool) -> Result<(), String> {
+    fn subscribe(
+        &mut self,
+        id: ClientId,
+        request: u64,
+        since: Option<u64>,
+        follow: bool,
+    ) -> Result<(), String> {
         let count = self.clients.get(id).map_or(0, |c| c.subscriptions.len());
         if count >= MAX_SUBSCRIPTIONS {
             return Err(format!("more than {MAX_SUBSCRIPTIONS} subscriptions on one connection"));
@@ -315,8 +366,11 @@ impl Pool {
 
     /// A failed administrative request.
     pub(super) fn refuse(&mut self, id: ClientId, request: u64, code: RefusedCode, error: &str) {
-        let body = serde_json::to_vec(&Refusal { error: error.to_owned() }).expect("strings serialise");
-        self.post(id, |peer| peer.send(Kind::Refused, request, &RefusedHead { code }, &Bytes::from(body)));
+        let body =
+            serde_json::to_vec(&Refusal { error: error.to_owned() }).expect("strings serialise");
+        self.post(id, |peer| {
+            peer.send(Kind::Refused, request, &RefusedHead { code }, &Bytes::from(body))
+        });
     }
 
     pub(super) fn refuse_unknown(&mut self, id: ClientId, request: u64, task: TaskId) {

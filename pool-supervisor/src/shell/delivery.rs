@@ -35,13 +35,14 @@ impl Pool {
     /// it, or for whoever asks later.
     pub(super) fn hand_out(&mut self, mut held: Held, outcome: Outcome) {
         let others = held.take_others();
-        let submitter = held.submitter().filter(|waiter| match self.clients.open_mut(waiter.client) {
-            Some(client) => {
-                client.awaited -= 1;
-                true
-            }
-            None => false,
-        });
+        let submitter =
+            held.submitter().filter(|waiter| match self.clients.open_mut(waiter.client) {
+                Some(client) => {
+                    client.awaited -= 1;
+                    true
+                }
+                None => false,
+            });
         if let Some(to) = submitter
             && others.is_empty()
             && self.may_hope(to.client, &outcome)
@@ -50,8 +51,11 @@ impl Pool {
             self.outcomes.put_received(self.clock.moment(), outcome);
             return;
         }
-        let mut waiting: Vec<(Waiter, TagOf)> = submitter.map(|of| (of, TagOf::Task)).into_iter().collect();
-        waiting.extend(others.into_iter().filter_map(|other| Some((other, self.take_wait(other, held.id)?))));
+        let mut waiting: Vec<(Waiter, TagOf)> =
+            submitter.map(|of| (of, TagOf::Task)).into_iter().collect();
+        waiting.extend(
+            others.into_iter().filter_map(|other| Some((other, self.take_wait(other, held.id)?))),
+        );
         if waiting.is_empty() && !held.keep {
             self.follow_ups.push_back(Event::Forget { task: held.id });
             return;
@@ -70,7 +74,10 @@ impl Pool {
         if self.hopes.outcomes >= MAX_HOPES || self.hopes.bytes + bytes > MAX_HOPE_BYTES {
             return false;
         }
-        let has_room = self.clients.get(id).is_some_and(|c| !c.owed.has_parked() && c.peer.pending() < PAUSE_BYTES);
+        let has_room = self
+            .clients
+            .get(id)
+            .is_some_and(|c| !c.owed.has_parked() && c.peer.pending() < PAUSE_BYTES);
         if has_room {
             self.hopes.outcomes += 1;
             self.hopes.bytes += bytes;
@@ -87,7 +94,9 @@ impl Pool {
 
     /// An outcome that is kept waits for room in a client's outbox.
     fn park(&mut self, to: Waiter, task: TaskId, tag: TagOf, bytes: usize) {
-        let Some(client) = self.clients.open_mut(to.client) else { return self.outcomes.note_missed(task) };
+        let Some(client) = self.clients.open_mut(to.client) else {
+            return self.outcomes.note_missed(task);
+        };
         // The HTTP room speaks for many, and always reads: what is too much for the shelf is
         // answered as expired.
         if client.owed.park(to.request, task, tag, bytes) || client.is_own() {
@@ -143,7 +152,9 @@ impl Pool {
             match left.standing {
                 Standing::Hoped { .. } => {}
                 // At once where it can be: the next large result gets the memory of the last.
-                Standing::Owed if self.hopes.outcomes == 0 => self.outcomes.note_received(now, left.task),
+                Standing::Owed if self.hopes.outcomes == 0 => {
+                    self.outcomes.note_received(now, left.task)
+                }
                 Standing::Owed => self.hopes.left.push(left.task),
             }
         }
@@ -167,7 +178,8 @@ impl Pool {
         let Some(client) = self.clients.open_mut(from.client) else { return };
         if let Err(count) = client.waits.add(from.request, task, tag) {
             let error = format!(
-                "failed to wait for task {task}: this connection waits for {count} outcomes already; use another one"
+                "failed to wait for task {task}: this connection waits for {count} outcomes \
+                 already; use another one"
             );
             return self.refuse(from.client, from.request, RefusedCode::Conflict, &error);
         }
@@ -188,10 +200,15 @@ impl Pool {
         self.clients.unsubscribe(id, request);
         self.probes.end_of_request(id, request);
         let wait = self.clients.get(id).and_then(|client| client.waits.find(request));
-        let submitted = self.tasks.submitted_as(of).or_else(|| wait.filter(|(_, own)| *own).map(|(task, _)| task));
+        let submitted = self
+            .tasks
+            .submitted_as(of)
+            .or_else(|| wait.filter(|(_, own)| *own).map(|(task, _)| task));
         match (submitted, wait) {
             // Everybody who waits for it, this client too, gets the outcome that says so.
-            (Some(task), _) => self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing),
+            (Some(task), _) => {
+                self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing)
+            }
             (None, Some((task, _))) => {
                 let _its_tag = self.take_wait(of, task);
                 self.reply_done(id, request, &format!("no longer waiting for task {task}"));

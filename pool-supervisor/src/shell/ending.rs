@@ -9,7 +9,8 @@ use super::reactor::{MAX_READY, Pool, Token};
 const FAREWELL_US: u64 = 1_000_000;
 
 impl Pool {
-    /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended are among them.
+    /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended
+    /// are among them.
     pub(super) fn farewell(&mut self) {
         let until = self.clock.now().plus_us(FAREWELL_US);
         let mut ready = [EpollEvent::empty(); MAX_READY];
@@ -20,7 +21,8 @@ impl Pool {
             if !(unsent || self.pump.more) || self.clock.now() >= until {
                 break;
             }
-            let patience = if self.pump.more { EpollTimeout::ZERO } else { EpollTimeout::from(50u16) };
+            let patience =
+                if self.pump.more { EpollTimeout::ZERO } else { EpollTimeout::from(50u16) };
             let n = self.epoll.wait(&mut ready, patience).unwrap_or(0);
             for event in &ready[..n] {
                 if let Token::Client(slot, _) = Token::unpack(event.data())
@@ -39,8 +41,9 @@ impl Pool {
         }
     }
 
-    /// Nothing of ours is left that may live on: neither programs nor a snapshot in the making. Whoever is below the killed comes to
-    /// this process only then, so this takes its time, which is bounded.
+    /// Nothing of ours is left that may live on: neither programs nor a snapshot in the making.
+    /// Whoever is below the killed comes to this process only then, so this takes its time, which
+    /// is bounded.
     fn end_orphans(&mut self) {
         let until = self.clock.now().plus_us(FAREWELL_US);
         self.orphans.look_at(self.clock.now());
@@ -51,7 +54,8 @@ impl Pool {
                 return;
             }
             let nsecs = i64::try_from(due.since(now) * 1000).unwrap_or(0);
-            let _nothing = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: nsecs }));
+            let _nothing =
+                rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: nsecs }));
             self.orphans.sweep(self.clock.now(), |_| false);
         }
     }

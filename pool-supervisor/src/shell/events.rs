@@ -40,9 +40,10 @@ impl Stored {
     fn text_bytes(&self) -> usize {
         match &self.what {
             What::Log { text, .. } => text.len(),
-            What::Pool(PoolEvent::WorkerTerminated { verdict, .. } | PoolEvent::WorkerError { verdict, .. }) => {
-                verdict.evidence.len()
-            }
+            What::Pool(
+                PoolEvent::WorkerTerminated { verdict, .. }
+                | PoolEvent::WorkerError { verdict, .. },
+            ) => verdict.evidence.len(),
             What::Pool(PoolEvent::Degraded { reason }) => reason.len(),
             What::Pool(_) => 0,
         }
@@ -62,7 +63,13 @@ pub(crate) struct EventLog {
 
 impl EventLog {
     pub(crate) fn new() -> Self {
-        Self { first: 1, kept: VecDeque::new(), text_bytes: 0, rendered: Vec::new(), long: Vec::new() }
+        Self {
+            first: 1,
+            kept: VecDeque::new(),
+            text_bytes: 0,
+            rendered: Vec::new(),
+            long: Vec::new(),
+        }
     }
 
     /// The number of the newest event; 0 before the first.
@@ -108,7 +115,12 @@ impl EventLog {
 
 fn render(seq: u64, stored: &Stored) -> Vec<u8> {
     let time = rfc3339(stored.wall_us);
-    let json = EventJson { seq, time: &time, project_id: stored.project.as_deref(), ..fields(&stored.what) };
+    let json = EventJson {
+        seq,
+        time: &time,
+        project_id: stored.project.as_deref(),
+        ..fields(&stored.what)
+    };
     serde_json::to_vec(&json).expect("strings and numbers serialise")
 }
 
@@ -131,9 +143,11 @@ fn fields(what: &What) -> EventJson<'_> {
     };
     let named = |event| EventJson { event, ..EventJson::default() };
     match event {
-        PoolEvent::WorkerStarted { worker, start_us } => {
-            EventJson { worker_id: Some(worker.to_string()), duration: ms(*start_us), ..named("worker-started") }
-        }
+        PoolEvent::WorkerStarted { worker, start_us } => EventJson {
+            worker_id: Some(worker.to_string()),
+            duration: ms(*start_us),
+            ..named("worker-started")
+        },
         PoolEvent::WorkerTerminated { worker, verdict, lived_us, .. } => EventJson {
             worker_id: Some(worker.to_string()),
             duration: ms(*lived_us),
@@ -147,10 +161,16 @@ fn fields(what: &What) -> EventJson<'_> {
             verdict: Some(verdict_reply(verdict)),
             ..named("worker-error")
         },
-        PoolEvent::ScaledUp { workers } => EventJson { workers: Some(*workers), ..named("scaled-up") },
-        PoolEvent::ScaledDown { workers } => EventJson { workers: Some(*workers), ..named("scaled-down") },
+        PoolEvent::ScaledUp { workers } => {
+            EventJson { workers: Some(*workers), ..named("scaled-up") }
+        }
+        PoolEvent::ScaledDown { workers } => {
+            EventJson { workers: Some(*workers), ..named("scaled-down") }
+        }
         PoolEvent::QueueFull => named("queue-full"),
-        PoolEvent::Degraded { reason } => EventJson { error: Some(reason.clone()), ..named("pool-degraded") },
+        PoolEvent::Degraded { reason } => {
+            EventJson { error: Some(reason.clone()), ..named("pool-degraded") }
+        }
         PoolEvent::Recovered => named("pool-recovered"),
         PoolEvent::Reloaded => named("config-reloaded"),
         PoolEvent::TaskQueued { .. }
@@ -162,14 +182,22 @@ fn fields(what: &What) -> EventJson<'_> {
 }
 
 fn task_fields(event: &PoolEvent) -> EventJson<'_> {
-    let of = |event, task: &TaskId| EventJson { event, task_id: Some(task.to_string()), ..EventJson::default() };
+    let of = |event, task: &TaskId| EventJson {
+        event,
+        task_id: Some(task.to_string()),
+        ..EventJson::default()
+    };
     match event {
-        PoolEvent::TaskStarted { task, worker, attempt, .. } => {
-            EventJson { worker_id: Some(worker.to_string()), attempts: Some(*attempt), ..of("task-started", task) }
-        }
-        PoolEvent::TaskComplete { task, worker, run_us, .. } => {
-            EventJson { worker_id: Some(worker.to_string()), duration: ms(*run_us), ..of("task-complete", task) }
-        }
+        PoolEvent::TaskStarted { task, worker, attempt, .. } => EventJson {
+            worker_id: Some(worker.to_string()),
+            attempts: Some(*attempt),
+            ..of("task-started", task)
+        },
+        PoolEvent::TaskComplete { task, worker, run_us, .. } => EventJson {
+            worker_id: Some(worker.to_string()),
+            duration: ms(*run_us),
+            ..of("task-complete", task)
+        },
         PoolEvent::TaskError { task, worker, code, run_us, .. } => EventJson {
             worker_id: worker.map(|w| w.to_string()),
             duration: ms(*run_us),
@@ -249,7 +277,13 @@ mod tests {
         let verdict = Verdict { cause: Cause::Idle, evidence: String::new() };
         let events = [
             PoolEvent::WorkerStarted { worker, start_us: 1 },
-            PoolEvent::WorkerTerminated { worker, lane: Lane::Js, verdict: verdict.clone(), lived_us: 1, tasks: 1 },
+            PoolEvent::WorkerTerminated {
+                worker,
+                lane: Lane::Js,
+                verdict: verdict.clone(),
+                lived_us: 1,
+                tasks: 1,
+            },
             PoolEvent::WorkerError { worker, task: Some(task), verdict },
             PoolEvent::TaskQueued { task, slot },
             PoolEvent::TaskStarted { task, slot, worker, attempt: 1 },
@@ -290,7 +324,8 @@ mod tests {
 
     /// Name and other fields of the event that this JSON is.
     fn shape(json: &[u8]) -> (String, BTreeSet<String>) {
-        let event: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).expect("an object");
+        let event: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(json).expect("an object");
         let fields = event.keys().filter(|name| !["seq", "time", "event"].contains(&name.as_str()));
         (event["event"].as_str().expect("a name").to_owned(), fields.cloned().collect())
     }
@@ -299,7 +334,10 @@ mod tests {
     fn the_page_about_the_http_api_has_every_event_with_its_fields() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md");
         let page = std::fs::read_to_string(page).expect("the page is part of the project");
-        let table = page.split_once("| event | fields | when |\n|---|---|---|\n").expect("the table of events").1;
+        let table = page
+            .split_once("| event | fields | when |\n|---|---|---|\n")
+            .expect("the table of events")
+            .1;
         let rows = table.lines().map_while(|line| line.strip_prefix("| `"));
         let listed = rows.map(|row| {
             let (name, rest) = row.split_once("` |").expect("a name");

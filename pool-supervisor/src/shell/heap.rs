@@ -1,7 +1,7 @@
 //! How the C library's heap treats large bodies.
 //!
-//! Left to itself it gives the pages of a freed body back, and takes new ones for the next: a megabyte then costs half a
-//! millisecond in page faults, more than all work on it.
+//! Left to itself it gives the pages of a freed body back, and takes new ones for the next: a
+//! megabyte then costs half a millisecond in page faults, more than all work on it.
 
 /// Free memory at the heap's end that is kept.
 const KEPT_BYTES: i32 = 32 << 20;
@@ -10,9 +10,12 @@ const MAPPED_BYTES: i32 = 4 << 20;
 
 /// To be called at the start, before there is another thread.
 pub(crate) fn keep_pages() {
-    for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, KEPT_BYTES), (libc::M_MMAP_THRESHOLD, MAPPED_BYTES)] {
+    for (parameter, bytes) in
+        [(libc::M_TRIM_THRESHOLD, KEPT_BYTES), (libc::M_MMAP_THRESHOLD, MAPPED_BYTES)]
+    {
         #[expect(unsafe_code, reason = "the C library's settings of its heap")]
-        // SAFETY: sets a number of the allocator, which owns it for the process's life; no pointer is involved.
+        // SAFETY: sets a number of the allocator, which owns it for the process's life; no pointer
+        // is involved.
         let _was_taken = unsafe { libc::mallopt(parameter, bytes) };
     }
 }

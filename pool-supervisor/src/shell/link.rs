@@ -33,7 +33,9 @@ impl Pool {
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             for _ in 0..MAX_READS {
-                if !self.read_link(id) || !self.workers.get_mut(id).is_some_and(|w| w.peer.awaits_large()) {
+                if !self.read_link(id)
+                    || !self.workers.get_mut(id).is_some_and(|w| w.peer.awaits_large())
+                {
                     return;
                 }
             }
@@ -70,8 +72,8 @@ impl Pool {
         }
     }
 
-    /// A process that ends closes its socket on the way; one that closes its socket and lives on is ended, after it has had
-    /// the time to exit by itself and leave its own exit status.
+    /// A process that ends closes its socket on the way; one that closes its socket and lives on is
+    /// ended, after it has had the time to exit by itself and leave its own exit status.
     fn on_link_closed(&mut self, id: WorkerId) {
         self.deafen(id);
         self.closed_links.push_back((self.clock.now().plus_us(EXIT_US), id));
@@ -105,13 +107,21 @@ impl Pool {
                 self.feed(event, &mut Carried::Done { body: frame.body.clone(), result_len });
             }
             WorkerSays::Heartbeat(HeartbeatHead { rss_bytes, cpu_us }) => {
-                self.feed(Event::Heartbeat { worker: id, rss_bytes, cpu_us }, &mut Carried::Nothing);
+                self.feed(
+                    Event::Heartbeat { worker: id, rss_bytes, cpu_us },
+                    &mut Carried::Nothing,
+                );
             }
             WorkerSays::Log { task, level } => self.on_log(task, level, &frame.body),
             WorkerSays::Returned(tasks) => {
-                self.feed(Event::TasksReturned { worker: id, tasks: &tasks }, &mut Carried::Nothing);
+                self.feed(
+                    Event::TasksReturned { worker: id, tasks: &tasks },
+                    &mut Carried::Nothing,
+                );
             }
-            WorkerSays::LastWords { cause, detail } => worker.seen.last_words = Some((cause, detail)),
+            WorkerSays::LastWords { cause, detail } => {
+                worker.seen.last_words = Some((cause, detail))
+            }
         }
         Ok(())
     }
@@ -129,11 +139,15 @@ impl Pool {
         let project = std::sync::Arc::clone(&self.tasks.get(view.slot).project);
         let line = &line[..line.len().min(MAX_LINE_BYTES)];
         let text = String::from_utf8_lossy(line).into_owned().into_boxed_str();
-        self.events.push(self.clock.wall_moment_us(), Some(project), What::Log { task, level, text });
+        self.events.push(
+            self.clock.wall_moment_us(),
+            Some(project),
+            What::Log { task, level, text },
+        );
     }
 
-    /// INVARIANT: what the worker sent before it died is read first. Results in it are results; a task whose result is lost
-    /// here would be run again for nothing.
+    /// INVARIANT: what the worker sent before it died is read first. Results in it are results; a
+    /// task whose result is lost here would be run again for nothing.
     pub(super) fn on_process_ended(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let status = match verdict::reap(&worker.pidfd) {

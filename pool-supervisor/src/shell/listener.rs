@@ -52,7 +52,8 @@ pub(crate) enum Renewed {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(
-        "failed to use the socket path {path}: it is {len} bytes long and the system allows {MAX_PATH_BYTES}; name a shorter one with --socket"
+        "failed to use the socket path {path}: it is {len} bytes long and the system allows \
+         {MAX_PATH_BYTES}; name a shorter one with --socket"
     )]
     TooLong { path: PathBuf, len: usize },
     #[error("failed to make the folder {path}: {reason}")]
@@ -60,21 +61,26 @@ pub(crate) enum ListenError {
     #[error("failed to use the folder {path}: {problem}; name another with --socket")]
     UnsafeFolder { path: PathBuf, problem: String },
     #[error(
-        "failed to use {path}: there is something that is not a socket; remove it, or name another path with --socket"
+        "failed to use {path}: there is something that is not a socket; remove it, or name another \
+         path with --socket"
     )]
     NotASocket { path: PathBuf },
     #[error(
-        "failed to listen on {path}: another supervisor serves it; stop that one (`poolctl shutdown`), or name another path with --socket"
+        "failed to listen on {path}: another supervisor serves it; stop that one (`poolctl \
+         shutdown`), or name another path with --socket"
     )]
     Occupied { path: PathBuf },
     #[error("failed to listen on {path}: {reason}")]
     Bind { path: PathBuf, reason: io::Error },
-    #[error("failed to listen on {path} any longer: somebody has put another file there; remove that")]
+    #[error(
+        "failed to listen on {path} any longer: somebody has put another file there; remove that"
+    )]
     Replaced { path: PathBuf },
 }
 
 impl Control {
-    /// Takes the path: makes its folder, proves that no other supervisor lives there, removes what a dead one left.
+    /// Takes the path: makes its folder, proves that no other supervisor lives there, removes what
+    /// a dead one left.
     pub(crate) fn open(path: &Path) -> Result<Self, ListenError> {
         let len = path.as_os_str().len();
         if len > MAX_PATH_BYTES {
@@ -113,7 +119,8 @@ impl Control {
         prepare_folder(folder_of(&self.path))?;
         // The lock's file may be gone too, and another supervisor may hold one of the same name.
         let held = file_id(&self.lock.metadata().map_err(failed)?);
-        if fs::symlink_metadata(lock_path(&self.path)).map_or(true, |about| file_id(&about) != held) {
+        if fs::symlink_metadata(lock_path(&self.path)).map_or(true, |about| file_id(&about) != held)
+        {
             // Nobody waits here: there is another look soon.
             self.lock = take_lock(&self.path, lock::take_now)?;
         }
@@ -127,7 +134,14 @@ impl Control {
     pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
         match self.listener.accept() {
             Ok((stream, _)) => Ok(Some(stream)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(None),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -135,7 +149,8 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // The lock file stays: removing it would let two supervisors hold two files of the same name.
+        // The lock file stays: removing it would let two supervisors hold two files of the same
+        // name.
         if fs::symlink_metadata(&self.path).is_ok_and(|about| file_id(&about) == self.file) {
             let _gone_already = fs::remove_file(&self.path);
         }
@@ -181,20 +196,28 @@ pub(crate) fn caller(stream: &UnixStream) -> Caller {
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), ListenError> {
-    let unsafe_folder = |problem: String| ListenError::UnsafeFolder { path: folder.to_owned(), problem };
+    let unsafe_folder =
+        |problem: String| ListenError::UnsafeFolder { path: folder.to_owned(), problem };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(|reason| ListenError::Folder { path: folder.to_owned(), reason })?;
-    let about = fs::metadata(folder).map_err(|reason| ListenError::Folder { path: folder.to_owned(), reason })?;
+    let about = fs::metadata(folder)
+        .map_err(|reason| ListenError::Folder { path: folder.to_owned(), reason })?;
     let own = nix::unistd::geteuid().as_raw();
     if about.uid() != own && about.uid() != 0 {
-        return Err(unsafe_folder(format!("it belongs to user {}, not to this one ({own})", about.uid())));
+        return Err(unsafe_folder(format!(
+            "it belongs to user {}, not to this one ({own})",
+            about.uid()
+        )));
     }
     let sticky = about.mode() & 0o1000 != 0;
     if about.mode() & 0o022 != 0 && !sticky {
-        return Err(unsafe_folder(format!("others may write to it (mode {:04o})", about.mode() & 0o7777)));
+        return Err(unsafe_folder(format!(
+            "others may write to it (mode {:04o})",
+            about.mode() & 0o7777
+        )));
     }
     Ok(())
 }
@@ -277,7 +300,9 @@ mod tests {
         let path = folder.path().join("run/pool.sock");
         let mut control = Control::open(&path).expect("free");
         assert!(matches!(control.renew(), Renewed::Nothing));
-        for remove in [|path: &Path| fs::remove_file(path), |path: &Path| fs::remove_dir_all(folder_of(path))] {
+        for remove in
+            [|path: &Path| fs::remove_file(path), |path: &Path| fs::remove_dir_all(folder_of(path))]
+        {
             remove(&path).expect("ours");
             assert!(matches!(control.renew(), Renewed::Again));
             UnixStream::connect(&path).expect("it is there again");

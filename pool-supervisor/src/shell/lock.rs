@@ -32,8 +32,8 @@ pub(super) fn take_now(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether what is true of a place that nobody uses is so before a dead supervisor's last child must
-/// have left it.
+/// Whether what is true of a place that nobody uses is so before a dead supervisor's last child
+/// must have left it.
 pub(super) fn becomes_true(mut holds: impl FnMut() -> bool) -> bool {
     (0..LOOKS).any(|look| {
         if look > 0 {

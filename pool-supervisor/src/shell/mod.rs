@@ -1,8 +1,8 @@
 //! The shell: does what the core decided.
 //!
-//! One thread, one epoll. It owns every descriptor, the only clock, and the bytes of tasks and outcomes; it turns what
-//! happens into the core's events and performs the core's actions. It must not decide: an `if` about policy in here is a
-//! mistake.
+//! One thread, one epoll. It owns every descriptor, the only clock, and the bytes of tasks and
+//! outcomes; it turns what happens into the core's events and performs the core's actions. It must
+//! not decide: an `if` about policy in here is a mistake.
 
 mod birth;
 mod bodies;

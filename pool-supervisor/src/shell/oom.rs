@@ -1,7 +1,8 @@
 //! Whether the kernel has killed somebody for want of memory.
 //!
-//! A worker with `memory.max` has a count of its own. For one without, this is what can be known: a counter of the control group
-//! that it shares with the supervisor, or of the whole machine, has risen at about the time it was killed.
+//! A worker with `memory.max` has a count of its own. For one without, this is what can be known: a
+//! counter of the control group that it shares with the supervisor, or of the whole machine, has
+//! risen at about the time it was killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ pub(crate) struct OomWatch {
     path: PathBuf,
     /// What it counts, for a person.
     of: &'static str,
-    /// When it was last looked at in passing, and the time before: a death is noticed a little after it is counted.
+    /// When it was last looked at in passing, and the time before: a death is noticed a little
+    /// after it is counted.
     last: u64,
     before: u64,
 }
@@ -25,9 +27,11 @@ pub(crate) struct OomWatch {
 impl OomWatch {
     /// The nearest counter that there is: the nearer it is, the less it says of others.
     pub(crate) fn here() -> Self {
-        let own = own_group().map(|group| (group.join("memory.events"), "of the supervisor's control group"));
+        let own = own_group()
+            .map(|group| (group.join("memory.events"), "of the supervisor's control group"));
         let v1 = fs::read_to_string("/proc/self/cgroup").ok().as_deref().and_then(v1_group);
-        let v1 = v1.map(|group| (group.join("memory.oom_control"), "of the supervisor's control group"));
+        let v1 =
+            v1.map(|group| (group.join("memory.oom_control"), "of the supervisor's control group"));
         let machine = (PathBuf::from("/proc/vmstat"), "of the machine");
         let mut counters = [own.ok(), v1, Some(machine)].into_iter().flatten();
         let found = counters.find(|(path, _)| count(path).is_some());
@@ -47,7 +51,8 @@ impl OomWatch {
         let risen = count(&self.path)?.saturating_sub(self.before);
         (risen > 0).then(|| {
             format!(
-                "SIGKILL that this supervisor did not send; the oom_kill counter {} rose by {risen} in the last seconds ({})",
+                "SIGKILL that this supervisor did not send; the oom_kill counter {} rose by \
+                 {risen} in the last seconds ({})",
                 self.of,
                 self.path.display()
             )
@@ -79,7 +84,10 @@ mod tests {
     fn a_counter_that_rose_lately_explains_a_kill_and_an_old_rise_does_not() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("vmstat");
-        let set = |n: u64| fs::write(&path, format!("oom_kill_disable 0\nunder_oom 0\noom_kill {n}\n")).expect("ours");
+        let set = |n: u64| {
+            fs::write(&path, format!("oom_kill_disable 0\nunder_oom 0\noom_kill {n}\n"))
+                .expect("ours")
+        };
         set(7);
         let mut watch = OomWatch { path: path.clone(), of: "of the machine", last: 7, before: 7 };
         assert_eq!(watch.look(), None);

@@ -1,17 +1,20 @@
 //! What a dead worker leaves behind.
 //!
-//! An io worker ends its programs' whole trees itself. When it is killed under one, nobody else would: so the supervisor
-//! is a subreaper, whoever loses its worker becomes its child, and a child that is no worker is ended, with all below it.
+//! An io worker ends its programs' whole trees itself. When it is killed under one, nobody else
+//! would: so the supervisor is a subreaper, whoever loses its worker becomes its child, and a child
+//! that is no worker is ended, with all below it.
 //!
-//! A tree may fork as fast as it is killed, and whatever bounds its number, each process that dies makes room for another. So all
-//! are stopped first, which makes room for nobody, and killed when none is left that moves. A turn of the reactor does a bounded
-//! part of that.
+//! A tree may fork as fast as it is killed, and whatever bounds its number, each process that dies
+//! makes room for another. So all are stopped first, which makes room for nobody, and killed when
+//! none is left that moves. A turn of the reactor does a bounded part of that.
 
 use std::collections::HashSet;
 use std::fs;
 
 use pool_core::time::Time;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper,
+};
 
 use super::verdict::reap;
 
@@ -19,8 +22,8 @@ use super::verdict::reap;
 const PAUSE_US: u64 = 3_000;
 /// Processes that one turn looks at or kills; looking at one takes some 30 µs.
 const PER_TURN: usize = 128;
-/// Passes that find nobody new, after which those are killed too that have not stopped: one that waits for a child it shares its
-/// memory with (`vfork`) cannot while that one is stopped.
+/// Passes that find nobody new, after which those are killed too that have not stopped: one that
+/// waits for a child it shares its memory with (`vfork`) cannot while that one is stopped.
 const STEADY_PASSES: u32 = 4;
 
 /// When to look, and how far the work has come.
@@ -137,7 +140,8 @@ impl Process {
         Self::read(pid, &fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
     }
 
-    /// Of a line of `/proc/PID/stat`. The program's name is in parentheses and may hold anything, parentheses too.
+    /// Of a line of `/proc/PID/stat`. The program's name is in parentheses and may hold anything,
+    /// parentheses too.
     fn read(pid: Pid, stat: &str) -> Option<(Self, bool)> {
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let moves = !matches!(fields.next()?, "T" | "t" | "Z" | "X");
@@ -146,8 +150,8 @@ impl Process {
         Some((Self { pid, started }, moves))
     }
 
-    /// Through a descriptor, and only if that is of the process that was looked at: whoever is no child of ours is reaped by
-    /// another, and its number given to a stranger.
+    /// Through a descriptor, and only if that is of the process that was looked at: whoever is no
+    /// child of ours is reaped by another, and its number given to a stranger.
     fn signal(self, signal: Signal) {
         let Ok(pidfd) = pidfd_open(self.pid, PidfdFlags::empty()) else { return };
         if Self::of(self.pid).is_some_and(|(now, _)| now == self) {
@@ -162,11 +166,15 @@ fn has_been_reaped(pid: Pid) -> bool {
 }
 
 fn children(of: Pid) -> Vec<Pid> {
-    let threads = fs::read_dir(format!("/proc/{}/task", of.as_raw_nonzero())).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let threads =
+        fs::read_dir(format!("/proc/{}/task", of.as_raw_nonzero())).into_iter().flatten().flatten();
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists
         .flat_map(|list| {
-            list.split_ascii_whitespace().filter_map(|n| Pid::from_raw(n.parse().ok()?)).collect::<Vec<_>>()
+            list.split_ascii_whitespace()
+                .filter_map(|n| Pid::from_raw(n.parse().ok()?))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -197,7 +205,9 @@ mod tests {
 
     #[test]
     fn children_that_are_no_workers_are_ended_and_reaped() {
-        let sleep = || Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().expect("coreutils");
+        let sleep = || {
+            Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().expect("coreutils")
+        };
         let (mut worker, stranger) = (sleep(), sleep());
         sweep_until_gone(pid(&stranger));
         assert!(worker.try_wait().expect("ours").is_none(), "a worker is left alone");
@@ -223,8 +233,9 @@ mod tests {
         let deepest = Pid::from_raw(line.trim().parse().expect("a number")).expect("positive");
         let before = Process::of(deepest).expect("it lives");
         sweep_until_gone(above);
-        // Its zombie is whoever's who adopted it: stopped and dead look the same here, and stopped it is killed with the rest.
-        // A signal wakes a stopped process, and it moves once more before it is dead.
+        // Its zombie is whoever's who adopted it: stopped and dead look the same here, and stopped
+        // it is killed with the rest. A signal wakes a stopped process, and it moves once more
+        // before it is dead.
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while Process::of(deepest).is_some_and(|(now, moves)| now == before.0 && moves) {
             assert!(std::time::Instant::now() < until, "the deepest lives on");

@@ -1,7 +1,8 @@
 //! One peer's socket with what came in and what is to go out.
 //!
-//! A turn of the reactor reads once and writes once per peer, however many frames that is. Small bodies are copied behind
-//! their heads; large ones are sent from where they lie. The outbox is bounded by its owner, who asks for its length.
+//! A turn of the reactor reads once and writes once per peer, however many frames that is. Small
+//! bodies are copied behind their heads; large ones are sent from where they lie. The outbox is
+//! bounded by its owner, who asks for its length.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -17,8 +18,8 @@ use crate::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
 const COPY_BYTES: usize = 4096;
-/// Reads of one peer in one turn, where the next is the rest of a large frame. With all that a socket holds that is no more
-/// than a few large bodies.
+/// Reads of one peer in one turn, where the next is the rest of a large frame. With all that a
+/// socket holds that is no more than a few large bodies.
 pub(crate) const MAX_READS: u32 = 8;
 /// What an empty tail may keep of its memory.
 const TAIL_BYTES: usize = 256 * 1024;
@@ -101,7 +102,13 @@ impl Peer {
     }
 
     /// Queues a frame with a body that is kept.
-    pub(crate) fn send_kept<T: bincode::Encode>(&mut self, kind: Kind, id: u64, head: &T, body: &Body) {
+    pub(crate) fn send_kept<T: bincode::Encode>(
+        &mut self,
+        kind: Kind,
+        id: u64,
+        head: &T,
+        body: &Body,
+    ) {
         match body {
             Body::Small(body) => frame::put(&mut self.tail, kind, id, head, body),
             Body::Large(body) => self.send(kind, id, head, body),
@@ -149,7 +156,8 @@ impl Peer {
         }
         self.seal_tail();
         while !self.queue.is_empty() {
-            let slices: Vec<IoSlice<'_>> = self.queue.iter().take(MAX_SLICES).map(|b| IoSlice::new(b)).collect();
+            let slices: Vec<IoSlice<'_>> =
+                self.queue.iter().take(MAX_SLICES).map(|b| IoSlice::new(b)).collect();
             match write_some(&self.stream, &slices)? {
                 Some(n) => self.advance(n),
                 None => return Ok(false),

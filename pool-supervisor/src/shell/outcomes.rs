@@ -1,8 +1,9 @@
 //! Outcomes of tasks that have ended, kept for whoever asks later.
 //!
-//! What nobody has received is kept for `resultTtl`: because its task was submitted to be asked about later, or because a
-//! client that waits for it has not read it yet. What a client has received already is kept as long as there is room, for
-//! `poolctl task ID`. Both are bounded in number and in bytes; the oldest goes first.
+//! What nobody has received is kept for `resultTtl`: because its task was submitted to be asked
+//! about later, or because a client that waits for it has not read it yet. What a client has
+//! received already is kept as long as there is room, for `poolctl task ID`. Both are bounded in
+//! number and in bytes; the oldest goes first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -59,7 +60,8 @@ struct Bounds {
 }
 
 const UNRECEIVED: Bounds = Bounds { entries: 1_000_000, bytes: 192 << 20 };
-// The memory of each large result goes round through here: more of it would fall out of the processor's caches.
+// The memory of each large result goes round through here: more of it would fall out of the
+// processor's caches.
 const RECEIVED: Bounds = Bounds { entries: 10_000, bytes: 8 << 20 };
 
 /// Outcomes that a client has, in the order of their coming. They lie in a row, where the oldest,
@@ -84,7 +86,9 @@ impl Received {
         let before = self.numbers.insert(outcome.task, self.first + self.kept.len() as u64);
         assert!(before.is_none(), "a task ends once");
         self.kept.push_back(Some((at, outcome)));
-        while self.kept.len() > RECEIVED.entries || (self.bytes > RECEIVED.bytes && self.kept.len() > 1) {
+        while self.kept.len() > RECEIVED.entries
+            || (self.bytes > RECEIVED.bytes && self.kept.len() > 1)
+        {
             self.drop_oldest(gone);
         }
     }
@@ -111,7 +115,11 @@ impl Received {
     }
 
     fn expire(&mut self, older_than: Time, gone: &mut Gone) {
-        while self.kept.front().is_some_and(|kept| kept.as_ref().is_none_or(|(at, _)| *at < older_than)) {
+        while self
+            .kept
+            .front()
+            .is_some_and(|kept| kept.as_ref().is_none_or(|(at, _)| *at < older_than))
+        {
             self.drop_oldest(gone);
         }
     }
@@ -143,7 +151,9 @@ impl Unreceived {
         assert!(before.is_none(), "a task ends once");
         self.kept.insert(self.next, unread);
         self.next += 1;
-        while self.kept.len() > UNRECEIVED.entries || (self.bytes > UNRECEIVED.bytes && self.kept.len() > 1) {
+        while self.kept.len() > UNRECEIVED.entries
+            || (self.bytes > UNRECEIVED.bytes && self.kept.len() > 1)
+        {
             self.drop_oldest(gone);
         }
     }

@@ -91,7 +91,9 @@ impl Owed {
     /// Takes out the next one that has left, when the socket has taken so many bytes.
     pub(crate) fn left(&mut self, written: u64) -> Option<Leaving> {
         // Where hopes alone came true nobody has to be told.
-        if self.hoped == self.leaving.len() && self.leaving.back().is_some_and(|last| last.until <= written) {
+        if self.hoped == self.leaving.len()
+            && self.leaving.back().is_some_and(|last| last.until <= written)
+        {
             self.leaving.clear();
             self.hoped = 0;
             return None;
@@ -120,7 +122,10 @@ impl Owed {
     /// All that is owed, one by one: for a client that is gone.
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
         debug_assert_eq!(self.hoped, 0, "hope was given up first");
-        self.leaving.pop_front().map(|leaving| leaving.task).or_else(|| self.unpark().map(|parked| parked.task))
+        self.leaving
+            .pop_front()
+            .map(|leaving| leaving.task)
+            .or_else(|| self.unpark().map(|parked| parked.task))
     }
 }
 

@@ -31,7 +31,9 @@ impl Pool {
                         continue;
                     }
                     let caller = caller(&stream);
-                    if let Err(error) = self.make_room(caller).and_then(|()| self.adopt(stream, caller)) {
+                    if let Err(error) =
+                        self.make_room(caller).and_then(|()| self.adopt(stream, caller))
+                    {
                         tracing::warn!("failed to take a connection: {error}");
                     }
                 }
@@ -48,8 +50,8 @@ impl Pool {
         }
     }
 
-    /// Whether newcomers are looked at. The listener is always readable while one waits whom there is no descriptor for, so it is
-    /// left alone until the next round of housekeeping.
+    /// Whether newcomers are looked at. The listener is always readable while one waits whom there
+    /// is no descriptor for, so it is left alone until the next round of housekeeping.
     pub(super) fn listen(&mut self, on: bool) {
         self.listens = on;
         let wanted = if on { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
@@ -100,7 +102,13 @@ impl Pool {
     }
 
     /// Watches a new child.
-    pub(super) fn watch_worker(&self, id: WorkerId, link: &Peer, pidfd: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
+    pub(super) fn watch_worker(
+        &self,
+        id: WorkerId,
+        link: &Peer,
+        pidfd: &OwnedFd,
+        output: &OwnedFd,
+    ) -> io::Result<()> {
         self.watch(&link.stream, Token::Link(id))?;
         self.watch(pidfd, Token::Process(id))?;
         self.watch(output, Token::Output(id))
@@ -250,7 +258,10 @@ impl Pool {
         if client.wants_room != wants_room || client.paused != paused {
             client.wants_room = wants_room;
             client.paused = paused;
-            let event = EpollEvent::new(interest(!paused, wants_room), Token::Client(id.slot, id.generation).pack());
+            let event = EpollEvent::new(
+                interest(!paused, wants_room),
+                Token::Client(id.slot, id.generation).pack(),
+            );
             let _is_watched = self.epoll.modify(&client.peer.stream, &mut { event });
         }
         self.put_off(id);

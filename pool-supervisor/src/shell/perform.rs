@@ -53,10 +53,18 @@ impl Pool {
                 self.accept_ended(Waiter { client, request }, task, carried)
             }
             Action::Refuse { client, request, code, message } => {
-                let Carried::Submit(Some(task)) = carried else { unreachable!("only a submission is refused") };
+                let Carried::Submit(Some(task)) = carried else {
+                    unreachable!("only a submission is refused")
+                };
                 let tag = task.tag.take();
                 let wanted = task.ack || task.want_outcome;
-                self.refuse_task(Waiter { client, request }, wanted, code, &message, tag.as_deref());
+                self.refuse_task(
+                    Waiter { client, request },
+                    wanted,
+                    code,
+                    &message,
+                    tag.as_deref(),
+                );
             }
             Action::Assign { worker, task, slot, attempt, timeout_ms, cpu_ms, memory_bytes } => {
                 let limits = Limits { attempt, timeout_ms, cpu_ms, memory_bytes };
@@ -72,7 +80,9 @@ impl Pool {
             Action::End { task, slot, ended } => self.end(task, slot, ended, carried),
             Action::Suspect { slot, verdict, certain } => self.hash_body(slot, verdict, certain),
             Action::CheckBody { task, slot } => self.to_check.push_back((task, slot)),
-            Action::CancelAnswer { client, request, task, found } => self.answer_cancel(client, request, task, found),
+            Action::CancelAnswer { client, request, task, found } => {
+                self.answer_cancel(client, request, task, found)
+            }
             Action::Spawn { worker, lane } => self.spawn(worker, lane),
             Action::Retire { worker } => {
                 self.is_given_no_more_tasks(worker);
@@ -89,7 +99,9 @@ impl Pool {
     }
 
     fn accept(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let Carried::Submit(submitted) = carried else {
+            unreachable!("only a submission is accepted")
+        };
         let submitted = submitted.take().expect("a submission is accepted once");
         let ack = submitted.ack;
         if submitted.want_outcome
@@ -104,7 +116,9 @@ impl Pool {
     }
 
     fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let Carried::Submit(submitted) = carried else {
+            unreachable!("only a submission is accepted")
+        };
         let again = submitted.take().expect("a submission is accepted once");
         self.tasks.get_mut(slot).keep |= again.keep;
         if again.ack {
@@ -116,7 +130,9 @@ impl Pool {
     }
 
     fn accept_ended(&mut self, from: Waiter, task: TaskId, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else { unreachable!("only a submission is accepted") };
+        let Carried::Submit(submitted) = carried else {
+            unreachable!("only a submission is accepted")
+        };
         let again = submitted.take().expect("a submission is accepted once");
         if again.ack {
             self.acknowledge(from, task);
@@ -131,9 +147,16 @@ impl Pool {
         self.post(to.client, |peer| peer.send(Kind::Accepted, to.request, &head, &Bytes::new()));
     }
 
-    /// An outcome of the supervisor's own, for a task that never became one. Whoever wants neither the acceptance nor the
-    /// outcome is told nothing: it may read nothing either.
-    pub(super) fn refuse_task(&mut self, to: Waiter, wanted: bool, code: ErrorCode, message: &str, tag: Option<&str>) {
+    /// An outcome of the supervisor's own, for a task that never became one. Whoever wants neither
+    /// the acceptance nor the outcome is told nothing: it may read nothing either.
+    pub(super) fn refuse_task(
+        &mut self,
+        to: Waiter,
+        wanted: bool,
+        code: ErrorCode,
+        message: &str,
+        tag: Option<&str>,
+    ) {
         self.error_counts[code as usize] += 1;
         if !wanted {
             return;
@@ -183,7 +206,9 @@ impl Pool {
     }
 
     pub(super) fn is_given_no_more_tasks(&mut self, id: WorkerId) {
-        if let Some(told) = self.workers.get_mut(id).and_then(|worker| worker.told_body_bytes.take()) {
+        if let Some(told) =
+            self.workers.get_mut(id).and_then(|worker| worker.told_body_bytes.take())
+        {
             self.body_limit.leaves(told);
         }
     }
@@ -195,7 +220,9 @@ impl Pool {
         let mut held = self.tasks.take(slot);
         self.buffers.recycle(std::mem::take(&mut held.body));
         let (body, result_len) = match (ended.text, &*carried) {
-            (EndText::Worker, Carried::Done { body, result_len }) => (self.outcomes.body(body), *result_len),
+            (EndText::Worker, Carried::Done { body, result_len }) => {
+                (self.outcomes.body(body), *result_len)
+            }
             (EndText::WorkerBut { message }, Carried::Done { body, result_len }) => {
                 let (error, logs) = body.split_at(body.len().min(*result_len as usize));
                 let mut body = error_but(error, &message);
@@ -203,7 +230,10 @@ impl Pool {
                 body.extend_from_slice(logs);
                 (Body::Small(body), len)
             }
-            (EndText::Worker | EndText::WorkerBut { .. }, Carried::Nothing | Carried::Submit(_)) => {
+            (
+                EndText::Worker | EndText::WorkerBut { .. },
+                Carried::Nothing | Carried::Submit(_),
+            ) => {
                 unreachable!("a worker's text ends a task while its result is handled")
             }
             (EndText::Core { message, verdict }, _) => {
@@ -229,7 +259,11 @@ impl Pool {
 
     fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
         let held = self.tasks.get(slot);
-        tracing::warn!(task = held.id.0, certain, "a worker ended under a task, perhaps by its doing");
+        tracing::warn!(
+            task = held.id.0,
+            certain,
+            "a worker ended under a task, perhaps by its doing"
+        );
         let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
         let body_bytes = u32::try_from(held.body.len()).expect("a frame's length is 32 bits");
         self.follow_ups.push_back(Event::BodyHashed { body, body_bytes, verdict, certain });
@@ -293,7 +327,8 @@ impl Pool {
 
     fn bury(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {
         let pid = self.workers.get(id).map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs());
-        tracing::info!(worker = %id, pid, cause = %verdict.cause, "worker ended: {}", verdict.evidence);
+        tracing::info!(worker = %id, pid, cause = %verdict.cause, "worker ended: \
+            {}", verdict.evidence);
         self.workers.count_end(verdict.cause);
         self.workers.bury(DeadWorkerRow {
             worker_id: id.to_string(),

@@ -1,8 +1,9 @@
 //! Probes: processes that attack their own confinement instead of serving tasks.
 //!
-//! Owns the processes of running probes. Each is started, told and watched as a worker of its lane, but it is none: the
-//! core does not know it, it counts in no figure, and it is in no event. Only a client of the control socket can ask for
-//! one, and only for an attack of the closed list. At most [`MAX_PROBES`] run at once; each has [`DEADLINE_US`].
+//! Owns the processes of running probes. Each is started, told and watched as a worker of its lane,
+//! but it is none: the core does not know it, it counts in no figure, and it is in no event. Only a
+//! client of the control socket can ask for one, and only for an attack of the closed list. At most
+//! [`MAX_PROBES`] run at once; each has [`DEADLINE_US`].
 
 use std::collections::HashSet;
 use std::os::linux::net::SocketAddrExt;
@@ -31,8 +32,8 @@ use crate::session::worker::read_last_words;
 
 /// Probes at once; further ones are refused.
 const MAX_PROBES: usize = 2;
-/// From its start to its end. The longest attack takes four seconds of CPU time and ends by itself after that; a machine
-/// that has much to do takes a minute to give them.
+/// From its start to its end. The longest attack takes four seconds of CPU time and ends by itself
+/// after that; a machine that has much to do takes a minute to give them.
 const DEADLINE_US: u64 = 120_000_000;
 /// A report, a list of missing layers, last words.
 const BODY_BYTES: usize = 64 * 1024;
@@ -86,7 +87,11 @@ impl Probes {
 
     /// When the first of them must have ended.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.running.iter().filter(|(_, probe)| probe.ended.is_none()).map(|(_, probe)| probe.due).min()
+        self.running
+            .iter()
+            .filter(|(_, probe)| probe.ended.is_none())
+            .map(|(_, probe)| probe.due)
+            .min()
     }
 
     /// Ends those that take too long.
@@ -146,10 +151,14 @@ impl Pool {
         lane: Lane,
         name: &str,
     ) -> Result<(), (RefusedCode, String)> {
-        let attack =
-            Attack::by_name(name).filter(|attack| attack.exists_here() && attack.layer(lane).is_some()).ok_or_else(
-                || (RefusedCode::Malformed, format!("there is no attack {name:?} on the lane {}", lane.name())),
-            )?;
+        let attack = Attack::by_name(name)
+            .filter(|attack| attack.exists_here() && attack.layer(lane).is_some())
+            .ok_or_else(|| {
+                (
+                    RefusedCode::Malformed,
+                    format!("there is no attack {name:?} on the lane {}", lane.name()),
+                )
+            })?;
         let conflict = |reason: String| (RefusedCode::Conflict, reason);
         if self.stopping {
             return Err(conflict("failed to probe: the pool is stopping".to_owned()));
@@ -170,8 +179,22 @@ impl Pool {
         let process = self.bear(id, lane, Some(order)).map_err(conflict)?;
         let target = Target::of(attack);
         let due = self.clock.now().plus_us(DEADLINE_US);
-        let probe = Probe { client, request, attack, process, report: None, ended: None, due, _target: target };
-        tracing::debug!(attack = name, lane = lane.name(), pid = probe.process.pid.as_raw_nonzero(), "probing");
+        let probe = Probe {
+            client,
+            request,
+            attack,
+            process,
+            report: None,
+            ended: None,
+            due,
+            _target: target,
+        };
+        tracing::debug!(
+            attack = name,
+            lane = lane.name(),
+            pid = probe.process.pid.as_raw_nonzero(),
+            "probing"
+        );
         if let Err(error) = self.watch_probe(number, &probe) {
             self.abandon(probe.process);
             return Err(conflict(format!("failed to watch a probe: {error}")));
@@ -272,7 +295,13 @@ impl Pool {
             report: probe.report.take(),
             verdict: verdict_reply(&verdict),
         };
-        tracing::info!(attack = reply.attack, lane = reply.lane, cause = %verdict.cause, "probed: {}", verdict.evidence);
+        let evidence = &verdict.evidence;
+        tracing::info!(
+            attack = reply.attack,
+            lane = reply.lane,
+            cause = %verdict.cause,
+            "probed: {evidence}",
+        );
         self.reply(probe.client, probe.request, &reply);
         self.release_group(probe.process.group.take());
         self.orphans.look_at(self.clock.now());
@@ -296,7 +325,8 @@ fn take_frame(probe: &mut Probe, frame: &Frame) -> Result<(), String> {
             Ok(())
         }
         Kind::Probed if ready && probe.report.is_none() => {
-            let report = serde_json::from_slice(&frame.body).map_err(|e| format!("a report that is none: {e}"))?;
+            let report = serde_json::from_slice(&frame.body)
+                .map_err(|e| format!("a report that is none: {e}"))?;
             probe.report = Some(report);
             Ok(())
         }
@@ -305,8 +335,8 @@ fn take_frame(probe: &mut Probe, frame: &Frame) -> Result<(), String> {
     }
 }
 
-/// Something outside of the worker's namespaces, which an attack is to find. Another probe's may have the name or the key:
-/// then that one is found.
+/// Something outside of the worker's namespaces, which an attack is to find. Another probe's may
+/// have the name or the key: then that one is found.
 enum Target {
     Nothing,
     Socket(#[expect(dead_code, reason = "held, so that somebody listens")] UnixListener),

@@ -32,8 +32,13 @@ impl Pool {
         let mut left = EVENTS_AT_ONCE;
         for step in 0..places {
             let place = (self.pump.place + step) % places;
-            let Some(client) = self.clients.id_at(place).and_then(|id| self.clients.get(id)) else { continue };
-            if client.seen > last || client.peer.pending() >= EVENT_BYTES || client.closing.is_some() {
+            let Some(client) = self.clients.id_at(place).and_then(|id| self.clients.get(id)) else {
+                continue;
+            };
+            if client.seen > last
+                || client.peer.pending() >= EVENT_BYTES
+                || client.closing.is_some()
+            {
                 continue;
             }
             self.pump_to(client.id, &mut left);
@@ -56,7 +61,11 @@ impl Pool {
             let until = subscription.until.unwrap_or(last);
             if subscription.next < first {
                 let lost = first - subscription.next;
-                client.peer.send_plain(Kind::Event, subscription.request, &events_lost(first - 1, lost));
+                client.peer.send_plain(
+                    Kind::Event,
+                    subscription.request,
+                    &events_lost(first - 1, lost),
+                );
                 subscription.next = first;
             }
             while subscription.next <= until && *left > 0 && client.peer.pending() < EVENT_BYTES {

@@ -1,7 +1,7 @@
 //! One thread, one epoll: sockets, pidfds, signals, timers.
 //!
-//! A turn waits, reads once from each peer that has something, feeds the core, performs its actions, and writes once to
-//! each peer that something is for. Nothing here blocks on a peer.
+//! A turn waits, reads once from each peer that has something, feeds the core, performs its
+//! actions, and writes once to each peer that something is for. Nothing here blocks on a peer.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -62,8 +62,9 @@ const FRAMES_OF_TURN: usize = 8192;
 const MIN_SHARE: usize = 32;
 const MAX_SHARE: usize = 2048;
 
-/// What a descriptor in the epoll set is. Of a client's or worker's generation, a token that was read back has the bits that
-/// fit: enough to tell it from whoever had the place before, not enough to look it up by.
+/// What a descriptor in the epoll set is. Of a client's or worker's generation, a token that was
+/// read back has the bits that fit: enough to tell it from whoever had the place before, not enough
+/// to look it up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Token {
     Listener,
@@ -123,12 +124,15 @@ impl Token {
             8 => Self::ProbeLink(slot),
             9 => Self::ProbeProcess(slot),
             10 => Self::ProbeOutput(slot),
-            kind => unreachable!("the kernel gives back what `pack` made, and it makes no kind {kind}"),
+            kind => {
+                unreachable!("the kernel gives back what `pack` made, and it makes no kind {kind}")
+            }
         }
     }
 }
 
-/// The owner of everything. Its other methods are in `peers`, `control`, `link`, `perform` and `replies`.
+/// The owner of everything. Its other methods are in `peers`, `control`, `link`, `perform` and
+/// `replies`.
 pub(crate) struct Pool {
     pub(super) core: Core,
     pub(super) clock: Clock,
@@ -204,8 +208,9 @@ pub(crate) struct Parts {
 impl Pool {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let watch =
-            |fd: &dyn AsFd, token: Token| epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()));
+        let watch = |fd: &dyn AsFd, token: Token| {
+            epoll.add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))
+        };
         watch(&parts.control.listener, Token::Listener)?;
         watch(&parts.signals.stop, Token::Stop)?;
         watch(&parts.signals.reload, Token::Reload)?;
@@ -271,8 +276,8 @@ impl Pool {
         self.feed(Event::Tick, &mut Carried::Nothing);
         let mut ready = [EpollEvent::empty(); MAX_READY];
         loop {
-            // INVARIANT: what was written for a peer is sent before the wait, from the first turn on: the first workers get
-            // their setup here.
+            // INVARIANT: what was written for a peer is sent before the wait, from the first turn
+            // on: the first workers get their setup here.
             self.end_turn();
             if self.exiting {
                 break;
@@ -376,7 +381,9 @@ impl Pool {
         self.end_lingering(now);
         self.probes.end_late(now);
         // The process that makes the snapshot is no worker either: sweeping waits for it.
-        if self.snapshot.watched().is_none() && self.orphans.deadline().is_some_and(|due| due <= now) {
+        if self.snapshot.watched().is_none()
+            && self.orphans.deadline().is_some_and(|due| due <= now)
+        {
             let ours = self.own_pids();
             self.orphans.sweep(now, |pid| ours.contains(&pid));
         }
@@ -407,7 +414,8 @@ impl Pool {
             self.drop_client(id, "no hello within 10 s");
         }
         let parted = |since: Option<Time>| since.is_some_and(|since| now.since(since) > PARTING_US);
-        let parted: Vec<ClientId> = self.clients.iter().filter(|c| parted(c.closing)).map(|c| c.id).collect();
+        let parted: Vec<ClientId> =
+            self.clients.iter().filter(|c| parted(c.closing)).map(|c| c.id).collect();
         for id in parted {
             self.drop_client(id, "it broke the protocol and does not read why");
         }
@@ -425,7 +433,8 @@ impl Pool {
         }
     }
 
-    /// Tells the core of outcomes that are no longer kept, where it matters: nearly every task has one, and few have keys.
+    /// Tells the core of outcomes that are no longer kept, where it matters: nearly every task has
+    /// one, and few have keys.
     pub(super) fn forget_outcomes(&mut self) {
         while let Some(task) = self.outcomes.drain_gone() {
             if !self.core.has_key(task) {
@@ -452,8 +461,13 @@ impl Pool {
         self.actions = actions;
     }
 
-    /// New settings for the core, and new workers when what they are told at their start has changed.
-    pub(super) fn feed_reload(&mut self, settings: pool_core::settings::Settings, replace_workers: bool) {
+    /// New settings for the core, and new workers when what they are told at their start has
+    /// changed.
+    pub(super) fn feed_reload(
+        &mut self,
+        settings: pool_core::settings::Settings,
+        replace_workers: bool,
+    ) {
         self.feed(Event::Reload(Box::new(settings)), &mut Carried::Nothing);
         if replace_workers {
             self.feed(Event::RecycleWorkers, &mut Carried::Nothing);
@@ -484,7 +498,9 @@ mod tests {
     fn a_token_keeps_the_lower_bits_of_a_generation_and_they_are_compared_as_such() {
         for generation in [(1 << GENERATION_BITS) + 5, u32::MAX] {
             let id = WorkerId { slot: 3, generation };
-            let Token::Process(kept) = Token::unpack(Token::Process(id).pack()) else { panic!("its kind is kept") };
+            let Token::Process(kept) = Token::unpack(Token::Process(id).pack()) else {
+                panic!("its kind is kept")
+            };
             assert_ne!(kept, id, "so many generations do not fit");
             assert_eq!(kept, WorkerId { slot: 3, generation: Token::kept(generation) });
         }

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use pool_core::stats::{TaskStatus, WorkerStatus};
 use pool_protocol::control::{
-    Done, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts, TaskReply, TrustReply,
-    WorkerCounts, WorkerRow,
+    Done, IsolationReply, LaneLayers, ProjectRow, ReadyReply, Stats, StatusReply, TaskCounts,
+    TaskReply, TrustReply, WorkerCounts, WorkerRow,
 };
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
@@ -39,7 +39,12 @@ impl Pool {
 
     pub(super) fn stats(&self) -> Stats {
         let figures = self.core.stats();
-        let project_usage = self.core.usage().into_iter().map(|(name, running)| (name.to_owned(), running)).collect();
+        let project_usage = self
+            .core
+            .usage()
+            .into_iter()
+            .map(|(name, running)| (name.to_owned(), running))
+            .collect();
         Stats {
             workers: WorkerCounts {
                 total: figures.workers,
@@ -88,7 +93,9 @@ impl Pool {
         let overridden = self.config.implied().into_iter().filter(Implied::is_overridden);
         TrustReply {
             value: self.config.trust.name().to_owned(),
-            overridden: overridden.map(|setting| (setting.key.to_owned(), setting.actual.to_owned())).collect(),
+            overridden: overridden
+                .map(|setting| (setting.key.to_owned(), setting.actual.to_owned()))
+                .collect(),
         }
     }
 
@@ -106,7 +113,10 @@ impl Pool {
             .workers()
             .map(|view| WorkerRow {
                 worker_id: view.id.to_string(),
-                pid: self.workers.get(view.id).map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs()),
+                pid: self
+                    .workers
+                    .get(view.id)
+                    .map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs()),
                 lane: lane_name(view.lane).to_owned(),
                 state: match view.state {
                     WorkerStatus::Spawning => "spawning",
@@ -159,7 +169,9 @@ impl Pool {
         if self.show_kept(Waiter { client: id, request }, task) {
             return;
         }
-        let Some(view) = self.core.task(task) else { return self.refuse_unknown(id, request, task) };
+        let Some(view) = self.core.task(task) else {
+            return self.refuse_unknown(id, request, task);
+        };
         let reply = TaskReply {
             task_id: task.to_string(),
             state: match view.state {
@@ -183,7 +195,10 @@ impl Pool {
         let figures = self.core.stats();
         let mut out = String::new();
         let mut one = |name: &str, kind: &str, help: &str, rows: &[(&str, f64)]| {
-            let _to_memory = writeln!(out, "# HELP process_pool_{name} {help}\n# TYPE process_pool_{name} {kind}");
+            let _to_memory = writeln!(
+                out,
+                "# HELP process_pool_{name} {help}\n# TYPE process_pool_{name} {kind}"
+            );
             for (labels, value) in rows {
                 let _to_memory = writeln!(out, "process_pool_{name}{labels} {value}");
             }
@@ -202,7 +217,12 @@ impl Pool {
         );
         one("tasks_queued", "gauge", "Tasks that wait.", &[("", stats.tasks.queued as f64)]);
         one("tasks_running", "gauge", "Tasks on workers.", &[("", stats.tasks.running as f64)]);
-        one("tasks_accepted_total", "counter", "Tasks ever accepted.", &[("", stats.tasks.total as f64)]);
+        one(
+            "tasks_accepted_total",
+            "counter",
+            "Tasks ever accepted.",
+            &[("", stats.tasks.total as f64)],
+        );
         one(
             "tasks_ended_total",
             "counter",
@@ -239,17 +259,21 @@ impl Pool {
     fn verdict_metrics(&self, out: &mut String) {
         let _to_memory = writeln!(
             out,
-            "# HELP process_pool_workers_ended_total Workers ended, by cause.\n# TYPE process_pool_workers_ended_total counter"
+            "# HELP process_pool_workers_ended_total Workers ended, by cause.\n# TYPE \
+             process_pool_workers_ended_total counter"
         );
         for (cause, count) in Cause::ALL.iter().zip(self.workers.ended()) {
-            let _to_memory = writeln!(out, "process_pool_workers_ended_total{{cause=\"{cause}\"}} {count}");
+            let _to_memory =
+                writeln!(out, "process_pool_workers_ended_total{{cause=\"{cause}\"}} {count}");
         }
         let _to_memory = writeln!(
             out,
-            "# HELP process_pool_task_errors_total Tasks ended otherwise than well, by code.\n# TYPE process_pool_task_errors_total counter"
+            "# HELP process_pool_task_errors_total Tasks ended otherwise than well, by code.\n# \
+             TYPE process_pool_task_errors_total counter"
         );
         for (code, count) in ErrorCode::ALL.iter().zip(&self.error_counts) {
-            let _to_memory = writeln!(out, "process_pool_task_errors_total{{code=\"{code}\"}} {count}");
+            let _to_memory =
+                writeln!(out, "process_pool_task_errors_total{{code=\"{code}\"}} {count}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The engine's startup snapshot: made once per worker binary by a short-lived process, then mapped by every worker.
+//! The engine's startup snapshot: made once per worker binary by a short-lived process, then mapped
+//! by every worker.
 //!
-//! It lies in the cache folder under a name that holds the binary's identity, so that a new binary gets a new one. Without it
-//! workers start more slowly and run the same.
+//! It lies in the cache folder under a name that holds the binary's identity, so that a new binary
+//! gets a new one. Without it workers start more slowly and run the same.
 
 use std::fs;
 use std::io::Write;
@@ -17,8 +18,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Snapshots of older binaries that are left in the cache.
 const KEEP: usize = 4;
-/// For making one, which takes a fraction of a second: a program that is no worker must not keep the
-/// side room for ever.
+/// For making one, which takes a fraction of a second: a program that is no worker must not keep
+/// the side room for ever.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Where the snapshot is, or will be.
@@ -27,7 +28,8 @@ pub(crate) struct Snapshot {
     making: Option<Making>,
 }
 
-/// The side room that makes one: its answer comes through the channel, and a byte on the socket says so.
+/// The side room that makes one: its answer comes through the channel, and a byte on the socket
+/// says so.
 struct Making {
     answer: Receiver<Result<PathBuf, String>>,
     wake: UnixStream,
@@ -127,7 +129,11 @@ fn make(worker: &Path, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     if !in_time {
-        return Err(format!("{} --make-snapshot did not end within {} s", worker.display(), PATIENCE.tv_sec));
+        return Err(format!(
+            "{} --make-snapshot did not end within {} s",
+            worker.display(),
+            PATIENCE.tv_sec
+        ));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let why = match said.trim() {

@@ -1,14 +1,17 @@
-//! Starting a worker: a process with a socket on descriptor 3, an environment of a few variables, and namespaces of its own.
+//! Starting a worker: a process with a socket on descriptor 3, an environment of a few variables,
+//! and namespaces of its own.
 //!
-//! Owns the moment between `clone` and `execve`. The child shares this process's memory until then (`CLONE_VM`, as `posix_spawn`
-//! does it, which knows no namespaces), so that making one does not copy the supervisor's page tables; this thread waits for it
-//! (`CLONE_VFORK`). So the child must do nothing but raw system calls: it may not allocate, lock, panic or unwind.
+//! Owns the moment between `clone` and `execve`. The child shares this process's memory until then
+//! (`CLONE_VM`, as `posix_spawn` does it, which knows no namespaces), so that making one does not
+//! copy the supervisor's page tables; this thread waits for it (`CLONE_VFORK`). So the child must
+//! do nothing but raw system calls: it may not allocate, lock, panic or unwind.
 //!
-//! Namespaces of users and processes are made here because only a process's maker can give it both. Those of mounts, network
-//! and IPC cost several times as much; the worker makes them itself, on its own time.
+//! Namespaces of users and processes are made here because only a process's maker can give it both.
+//! Those of mounts, network and IPC cost several times as much; the worker makes them itself, on
+//! its own time.
 //!
-//! INVARIANT: called on the main thread only. The child asks for SIGKILL at its parent's death (`PR_SET_PDEATHSIG`), and that
-//! fires when the *thread* that made it ends.
+//! INVARIANT: called on the main thread only. The child asks for SIGKILL at its parent's death
+//! (`PR_SET_PDEATHSIG`), and that fires when the *thread* that made it ends.
 
 mod child;
 
@@ -38,8 +41,8 @@ pub(crate) enum Namespaces {
     Shared,
     /// A user namespace, whose root it is, and a process namespace: what needs no rights.
     UserAndPid,
-    /// A process namespace, and a mount namespace for the `/proc` that belongs to it: what needs `CAP_SYS_ADMIN` and leaves
-    /// users as they are.
+    /// A process namespace, and a mount namespace for the `/proc` that belongs to it: what needs
+    /// `CAP_SYS_ADMIN` and leaves users as they are.
     PidAndMount,
 }
 
@@ -54,7 +57,8 @@ pub(crate) struct Order<'a> {
     pub(crate) environment: &'a [CString],
 }
 
-/// Variables of the supervisor that its workers get too: where it is what time, and where the machine's authorities are.
+/// Variables of the supervisor that its workers get too: where it is what time, and where the
+/// machine's authorities are.
 const PASSED_ON: [&str; 3] = ["TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The environment of workers.
@@ -80,7 +84,10 @@ pub(crate) struct Spawned {
 pub(crate) enum SpawnError {
     #[error("failed to make the sockets of a worker: {0}")]
     Sockets(io::Error),
-    #[error("failed to start the worker {path}: {reason}; is `workerPath` right, and may the file be executed?")]
+    #[error(
+        "failed to start the worker {path}: {reason}; is `workerPath` right, and may the file be \
+         executed?"
+    )]
     Exec { path: PathBuf, reason: Errno },
     #[error("failed to make a worker's process: {0}; is the limit of processes reached?")]
     Process(Errno),
@@ -98,10 +105,12 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     let (ours, theirs) = UnixStream::pair().map_err(SpawnError::Sockets)?;
     // The worker's own filter forbids it to.
     socket::widen(&theirs).map_err(SpawnError::Sockets)?;
-    let (stderr, stderr_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(sockets)?;
+    let (stderr, stderr_in) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(sockets)?;
     rustix::io::ioctl_fionbio(&stderr, true).map_err(sockets)?;
     let exec = |reason| SpawnError::Exec { path: order.program.to_owned(), reason };
-    let path = CString::new(order.program.as_os_str().as_bytes()).map_err(|_| exec(Errno::EINVAL))?;
+    let path =
+        CString::new(order.program.as_os_str().as_bytes()).map_err(|_| exec(Errno::EINVAL))?;
     let lane = match order.lane {
         Lane::Js => c"js",
         Lane::Io => c"io",
@@ -127,7 +136,8 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
         link: theirs.as_raw_fd(),
         stderr: stderr_in.as_raw_fd(),
         group: order.group.map(|fd| fd.as_raw_fd()),
-        maps: (order.namespaces == Namespaces::UserAndPid).then_some((users.as_c_str(), groups.as_c_str())),
+        maps: (order.namespaces == Namespaces::UserAndPid)
+            .then_some((users.as_c_str(), groups.as_c_str())),
         own_proc: order.namespaces == Namespaces::PidAndMount,
         trouble: child::Trouble::default(),
     };
@@ -139,7 +149,8 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     })?;
     if let Some((step, reason)) = plan.trouble.get() {
         // It has ended or is about to: nothing of it may stay.
-        let _reaped = waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED);
+        let _reaped =
+            waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED);
         return Err(match step {
             Step::Group => SpawnError::Group(reason),
             Step::Users | Step::Mounts => SpawnError::Namespaces { step: step.name(), reason },
@@ -150,7 +161,8 @@ pub(crate) fn spawn(order: &Order<'_>) -> Result<Spawned, SpawnError> {
     Ok(Spawned { pid, pidfd, link: ours, stderr })
 }
 
-/// What the kernel answers where namespaces are not allowed, not built in, or used up; anything else is trouble of another kind.
+/// What the kernel answers where namespaces are not allowed, not built in, or used up; anything
+/// else is trouble of another kind.
 fn is_refusal(error: Errno) -> bool {
     matches!(error, Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS | Errno::EINVAL)
 }
@@ -165,12 +177,13 @@ fn clone(plan: &Plan<'_>, namespaces: Namespaces) -> Result<(Pid, OwnedFd), Errn
     // In this thread's own frame, which stands still meanwhile.
     let mut stack = MaybeUninit::<Stack>::uninit();
     let mut pidfd: libc::c_int = -1;
-    // INVARIANT: no signal is handled in the child before it has the default actions: a handler of this process would run on
-    // this process's memory.
+    // INVARIANT: no signal is handled in the child before it has the default actions: a handler of
+    // this process would run on this process's memory.
     let _quiet = Quiet::all()?;
     #[expect(unsafe_code, reason = "no library makes namespaces in a child that shares memory")]
-    // SAFETY: the child runs `child::run` on a stack of its own while this thread waits (CLONE_VFORK), so that the stack, the
-    // plan and what it points to outlive its use of them. It allocates nothing, takes no lock and does not unwind.
+    // SAFETY: the child runs `child::run` on a stack of its own while this thread waits
+    // (CLONE_VFORK), so that the stack, the plan and what it points to outlive its use of them. It
+    // allocates nothing, takes no lock and does not unwind.
     let pid = unsafe {
         let top = stack.as_mut_ptr().add(1).cast::<c_void>();
         let plan = std::ptr::from_ref(plan).cast_mut().cast::<c_void>();
@@ -226,12 +239,15 @@ mod tests {
 
     fn reap(spawned: &Spawned) {
         let fd = std::os::fd::AsFd::as_fd(&spawned.pidfd);
-        waitid(WaitId::PidFd(fd), WaitIdOptions::EXITED).expect("it is ours").expect("it has ended");
+        waitid(WaitId::PidFd(fd), WaitIdOptions::EXITED)
+            .expect("it is ours")
+            .expect("it has ended");
     }
 
     #[test]
     fn a_worker_gets_four_descriptors_and_the_environment_of_its_order() {
-        let script = "{ ls -l /proc/self/fd | sed -n 's/.*[0-9][0-9]:[0-9][0-9] //p'; tr '\\0' '\\n' < /proc/$$/environ; echo \"args $*\"; } >&3 3>&3";
+        let script = "{ ls -l /proc/self/fd | sed -n 's/.*[0-9][0-9]:[0-9][0-9] //p'; tr '\\0' \
+            '\\n' < /proc/$$/environ; echo \"args $*\"; } >&3 3>&3";
         let (spawned, text) = said(script, Namespaces::Shared).expect("a shell");
         reap(&spawned);
         assert!(text.contains("0 -> /dev/null"), "{text}");
@@ -245,23 +261,34 @@ mod tests {
 
     #[test]
     fn signals_reach_a_worker_as_if_nobody_had_touched_them() {
-        let (spawned, text) = said("grep ^Sig /proc/self/status >&3", Namespaces::Shared).expect("a shell");
+        let (spawned, text) =
+            said("grep ^Sig /proc/self/status >&3", Namespaces::Shared).expect("a shell");
         reap(&spawned);
         for name in ["SigBlk:", "SigIgn:"] {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says so");
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says so");
             let bits = u64::from_str_radix(line.trim(), 16).expect("hexadecimal");
             // 32 and 33 are the C library's own; whoever started this test may have them ignored.
             assert_eq!(bits & !(0b11 << 31), 0, "{text}");
         }
         let own = SigSet::thread_get_mask().expect("ours");
-        assert!(!own.contains(nix::sys::signal::Signal::SIGTERM), "this thread's own mask is as before");
+        assert!(
+            !own.contains(nix::sys::signal::Signal::SIGTERM),
+            "this thread's own mask is as before"
+        );
     }
 
     #[test]
     fn a_file_that_cannot_be_executed_is_told_with_the_systems_reason() {
         let missing = Path::new("/nonexistent/pool-worker");
         for namespaces in [Namespaces::Shared, Namespaces::UserAndPid] {
-            let order = Order { program: missing, lane: Lane::Js, namespaces, group: None, environment: &[] };
+            let order = Order {
+                program: missing,
+                lane: Lane::Js,
+                namespaces,
+                group: None,
+                environment: &[],
+            };
             match spawn(&order).map(|_| ()) {
                 Err(SpawnError::Exec { path, reason: Errno::ENOENT }) => assert_eq!(path, missing),
                 Err(error @ SpawnError::Namespaces { .. }) => {
@@ -274,17 +301,21 @@ mod tests {
 
     #[test]
     fn in_namespaces_it_is_root_and_alone() {
-        let script = "{ id -u; cat /proc/self/uid_map; echo pid $$; grep NSpid: /proc/self/status; } >&3";
+        let script =
+            "{ id -u; cat /proc/self/uid_map; echo pid $$; grep NSpid: /proc/self/status; } >&3";
         match said(script, Namespaces::UserAndPid) {
             Ok((spawned, text)) => {
                 reap(&spawned);
                 assert!(text.starts_with("0\n"), "{text}");
                 assert!(text.contains("pid 1\n"), "{text}");
                 let uid = rustix::process::geteuid().as_raw().to_string();
-                let map = text.lines().nth(1).expect("a map").split_whitespace().collect::<Vec<_>>();
+                let map =
+                    text.lines().nth(1).expect("a map").split_whitespace().collect::<Vec<_>>();
                 assert_eq!(map, ["0", &uid, "1"], "{text}");
             }
-            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::USER_NAMESPACES, &error.to_string()),
+            Err(error @ SpawnError::Namespaces { .. }) => {
+                skip::skipped(skip::USER_NAMESPACES, &error.to_string())
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -297,11 +328,19 @@ mod tests {
                 reap(&spawned);
                 let lines: Vec<_> = text.lines().collect();
                 assert_eq!(lines[0], "pid 1", "{text}");
-                assert!(lines[1].parse::<u32>().expect("a count") < 6, "it sees its own processes only: {text}");
+                assert!(
+                    lines[1].parse::<u32>().expect("a count") < 6,
+                    "it sees its own processes only: {text}"
+                );
                 assert!(Path::new("/proc/self/status").exists(), "our own /proc is as before");
-                assert!(std::fs::read_dir("/proc").expect("mounted").count() > 50, "our own /proc is as before");
+                assert!(
+                    std::fs::read_dir("/proc").expect("mounted").count() > 50,
+                    "our own /proc is as before"
+                );
             }
-            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::ADMIN, &error.to_string()),
+            Err(error @ SpawnError::Namespaces { .. }) => {
+                skip::skipped(skip::ADMIN, &error.to_string())
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -312,14 +351,17 @@ mod tests {
         match said(script, Namespaces::UserAndPid) {
             Ok((spawned, text)) => {
                 assert_eq!(text, "started\n");
-                rustix::process::pidfd_send_signal(&spawned.pidfd, rustix::process::Signal::KILL).expect("it lives");
+                rustix::process::pidfd_send_signal(&spawned.pidfd, rustix::process::Signal::KILL)
+                    .expect("it lives");
                 reap(&spawned);
                 // Its pipe on descriptor 2 is closed by the last of them: there is an end to read.
                 let mut rest = Vec::new();
                 rustix::io::ioctl_fionbio(&spawned.stderr, false).expect("ours");
                 std::fs::File::from(spawned.stderr).read_to_end(&mut rest).expect("all are gone");
             }
-            Err(error @ SpawnError::Namespaces { .. }) => skip::skipped(skip::USER_NAMESPACES, &error.to_string()),
+            Err(error @ SpawnError::Namespaces { .. }) => {
+                skip::skipped(skip::USER_NAMESPACES, &error.to_string())
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -28,8 +28,8 @@ use crate::http::{self, HttpOptions};
 
 /// Runs tasks in a pool of worker processes.
 ///
-/// Runs in the foreground and logs to stderr; an init system starts it. SIGTERM drains and exits, a second one exits at once,
-/// SIGHUP reads the configuration again.
+/// Runs in the foreground and logs to stderr; an init system starts it. SIGTERM drains and exits, a
+/// second one exits at once, SIGHUP reads the configuration again.
 #[derive(Parser, Debug)]
 #[command(name = "pool-supervisor", version)]
 struct Arguments {
@@ -62,8 +62,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes a text and a line's end to standard output. A reader that has seen enough (`| head`) is no
-/// failure; `println!` would panic.
+/// Writes a text and a line's end to standard output. A reader that has seen enough (`| head`) is
+/// no failure; `println!` would panic.
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -133,8 +133,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn effective_config(arguments: &Arguments) -> anyhow::Result<Config> {
     let mut config = Config::load(arguments.config.as_deref())?;
     if let Some(text) = &arguments.http {
-        config.http.listen =
-            parse_listen(text).map_err(|problem| anyhow::anyhow!("failed to read --http: {problem}"))?;
+        config.http.listen = parse_listen(text)
+            .map_err(|problem| anyhow::anyhow!("failed to read --http: {problem}"))?;
     }
     Ok(config)
 }
@@ -142,10 +142,18 @@ fn effective_config(arguments: &Arguments) -> anyhow::Result<Config> {
 /// The control groups. Whoever has not asked for them by name is told what did.
 fn open_groups(config: &Config) -> anyhow::Result<Result<Groups, String>> {
     let opened = Groups::open(&config.cgroup, config.limits.cpus.is_some());
-    let implied = config.implied().into_iter().find(|setting| setting.key == "cgroup.mode" && !setting.is_overridden());
+    let implied = config
+        .implied()
+        .into_iter()
+        .find(|setting| setting.key == "cgroup.mode" && !setting.is_overridden());
     match implied {
         Some(setting) => opened.with_context(|| {
-            format!("trust = {:?} implies {} = {:?}", config.trust.name(), setting.key, setting.implied)
+            format!(
+                "trust = {:?} implies {} = {:?}",
+                config.trust.name(),
+                setting.key,
+                setting.implied
+            )
         }),
         None => Ok(opened?),
     }
@@ -164,7 +172,8 @@ fn worker_path(config: &Config) -> anyhow::Result<PathBuf> {
 }
 
 fn seeds() -> anyhow::Result<Seeds> {
-    let number = || getrandom::u64().map_err(|e| anyhow::anyhow!("failed to get a random seed: {e}"));
+    let number =
+        || getrandom::u64().map_err(|e| anyhow::anyhow!("failed to get a random seed: {e}"));
     Ok(Seeds { jitter: number()?, hashes: [number()?, number()?] })
 }
 
@@ -187,8 +196,8 @@ impl Pool {
         }
         let key_file = self.config.http.key_file_beside(socket);
         let key = http::load_or_make_key(&key_file)?;
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().context("failed to make the HTTP room's sockets")?;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()
+            .context("failed to make the HTTP room's sockets")?;
         self.adopt(ours, Caller::Own).context("failed to take the HTTP room's socket")?;
         let body_bytes = usize::try_from(self.config.limits.body_bytes).unwrap_or(usize::MAX);
         let handle = http::start(HttpOptions { listen, unix_socket, key, body_bytes }, theirs)?;
@@ -199,7 +208,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Reads the configuration again. A bad one is refused and the old one stays; the reason is logged and given back.
+    /// Reads the configuration again. A bad one is refused and the old one stays; the reason is
+    /// logged and given back.
     pub(super) fn reload(&mut self, workers: Replace) -> Result<(), String> {
         let result = self.try_reload(workers);
         if let Err(reason) = &result {
@@ -215,7 +225,8 @@ impl Pool {
             return String::new();
         }
         format!(
-            " (trust = {:?} makes cgroup.mode {:?}), or keep the present mode with cgroup.mode = {:?}",
+            " (trust = {:?} makes cgroup.mode {:?}), or keep the present mode with cgroup.mode = \
+             {:?}",
             new.trust.name(),
             new_mode.name(),
             old_mode.name()
@@ -236,11 +247,16 @@ impl Pool {
             ("http.socket", new.http.socket != self.config.http.socket),
             ("http.keyFile", new.http.key_file != self.config.http.key_file),
             ("log", new.log != self.config.log),
-            ("limits.bodyBytes", new.limits.body_bytes != self.config.limits.body_bytes && self.http.is_some()),
+            (
+                "limits.bodyBytes",
+                new.limits.body_bytes != self.config.limits.body_bytes && self.http.is_some(),
+            ),
         ];
         if let Some((key, _)) = fixed.iter().find(|(_, changed)| *changed) {
             let hint = if *key == "cgroup" { self.cgroup_hint(&new) } else { String::new() };
-            return Err(format!("failed to reload: {key} cannot change while the supervisor runs; restart it{hint}"));
+            return Err(format!(
+                "failed to reload: {key} cannot change while the supervisor runs; restart it{hint}"
+            ));
         }
         self.check_promise(&new)?;
         let setup = |config: &Config| config.worker_setup(Lane::Js, String::new(), None);

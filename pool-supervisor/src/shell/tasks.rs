@@ -34,11 +34,17 @@ pub(crate) struct Held {
     submitter: Waiter,
     submitter_waits: bool,
     /// Who else waits for it; rarely anybody.
-    #[expect(clippy::box_collection, reason = "an empty vector is three times as large as nothing, a million times")]
+    #[expect(
+        clippy::box_collection,
+        reason = "an empty vector is three times as large as nothing, a million times"
+    )]
     others: Option<Box<Vec<Waiter>>>,
 }
 
-const _: () = assert!(size_of::<Option<Held>>() <= 104, "a waiting task is at most 104 bytes here, besides its body");
+const _: () = assert!(
+    size_of::<Option<Held>>() <= 104,
+    "a waiting task is at most 104 bytes here, besides its body"
+);
 
 impl Held {
     /// One more who gets the outcome. `holds` tells which of those that are noted still wait: the
@@ -99,7 +105,8 @@ impl Submissions {
             Some(older) => *older = place,
             None => {
                 let rehash = |place: &u32| {
-                    let held = slots[*place as usize].as_ref().expect("its entry goes with the task");
+                    let held =
+                        slots[*place as usize].as_ref().expect("its entry goes with the task");
                     Self::hash(keys, held.submitter)
                 };
                 self.places.insert_unique(hash, place, rehash);
@@ -113,7 +120,9 @@ impl Submissions {
 
     /// Forgets a task, unless a newer one has its number.
     fn remove(&mut self, place: u32, of: Waiter) {
-        if let Ok(entry) = self.places.find_entry(Self::hash(self.keys, of), |other| *other == place) {
+        if let Ok(entry) =
+            self.places.find_entry(Self::hash(self.keys, of), |other| *other == place)
+        {
             entry.remove();
         }
     }
@@ -133,8 +142,8 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Makes room for so many tasks at once: of addresses, while memory comes with the tasks. The table would move as it
-    /// grows, and everything would wait for it.
+    /// Makes room for so many tasks at once: of addresses, while memory comes with the tasks. The
+    /// table would move as it grows, and everything would wait for it.
     pub(crate) fn reserve(&mut self, count: usize) {
         // Without the addresses it grows by and by.
         let _reserved = self.slots.try_reserve_exact(count);
@@ -155,7 +164,9 @@ impl Tasks {
     }
 
     pub(crate) fn get(&self, slot: TaskSlot) -> &Held {
-        self.slots[slot.0 as usize].as_ref().expect("the core names places of tasks that have not ended")
+        self.slots[slot.0 as usize]
+            .as_ref()
+            .expect("the core names places of tasks that have not ended")
     }
 
     /// What is in a place, if anything is.
@@ -164,7 +175,9 @@ impl Tasks {
     }
 
     pub(crate) fn get_mut(&mut self, slot: TaskSlot) -> &mut Held {
-        self.slots[slot.0 as usize].as_mut().expect("the core names places of tasks that have not ended")
+        self.slots[slot.0 as usize]
+            .as_mut()
+            .expect("the core names places of tasks that have not ended")
     }
 
     pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
@@ -301,12 +314,23 @@ mod tests {
     fn a_submission_is_found_by_its_client_and_number_until_it_ends() {
         let mut tasks = Tasks::default();
         for place in 0..1000 {
-            tasks.put(TaskSlot(place), held(u64::from(place), waiter(u64::from(place) % 500), place % 3 > 0));
+            tasks.put(
+                TaskSlot(place),
+                held(u64::from(place), waiter(u64::from(place) % 500), place % 3 > 0),
+            );
         }
         let of_other = Waiter { client: ClientId { slot: 1, generation: 2 }, request: 1 };
         assert_eq!(tasks.submitted_as(of_other), None);
-        assert_eq!(tasks.submitted_as(waiter(1)), Some(TaskId(1)), "place 501 does not want its outcome");
-        assert_eq!(tasks.submitted_as(waiter(2)), Some(TaskId(502)), "the newer of two with one number");
+        assert_eq!(
+            tasks.submitted_as(waiter(1)),
+            Some(TaskId(1)),
+            "place 501 does not want its outcome"
+        );
+        assert_eq!(
+            tasks.submitted_as(waiter(2)),
+            Some(TaskId(502)),
+            "the newer of two with one number"
+        );
         tasks.take(TaskSlot(2));
         assert_eq!(tasks.submitted_as(waiter(2)), Some(TaskId(502)));
         tasks.take(TaskSlot(502));

@@ -27,9 +27,10 @@ pub(crate) struct Circumstances {
 }
 
 impl Circumstances {
-    /// Whose doing the end was, where more is known than its cause: a kill for want of memory that was not the worker's own
-    /// group's is the machine's, whoever used it up. A signal that nobody here sent may be the program's own, whatever keeps
-    /// programs from it: a task that ends its worker again and again must not go on for ever.
+    /// Whose doing the end was, where more is known than its cause: a kill for want of memory that
+    /// was not the worker's own group's is the machine's, whoever used it up. A signal that nobody
+    /// here sent may be the program's own, whatever keeps programs from it: a task that ends its
+    /// worker again and again must not go on for ever.
     pub(crate) fn blame(&self, verdict: &Verdict) -> Option<Blame> {
         let own = self.memory.is_some_and(|memory| memory.oom > 0);
         match verdict.cause {
@@ -46,8 +47,9 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> 
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
-/// The verdict. The core's own reason for ending the worker, when it had one, goes before it. `oom` says what shows that the
-/// kernel killed somebody of late, and is asked only where that is the question.
+/// The verdict. The core's own reason for ending the worker, when it had one, goes before it. `oom`
+/// says what shows that the kernel killed somebody of late, and is asked only where that is the
+/// question.
 pub(crate) fn judge(
     status: Option<&WaitIdStatus>,
     seen: &Circumstances,
@@ -59,7 +61,8 @@ pub(crate) fn judge(
     }
     if let Some((cause, detail)) = &seen.last_words {
         // The kernel's word goes before the process's: what made a forbidden call may say anything.
-        let cause = if signal(status) == Some(libc::SIGSYS) { Cause::SandboxViolation } else { *cause };
+        let cause =
+            if signal(status) == Some(libc::SIGSYS) { Cause::SandboxViolation } else { *cause };
         return Verdict { cause, evidence: with_tail(&format!("{detail}; {how}"), "") };
     }
     if seen.closed_link && seen.killed {
@@ -74,14 +77,30 @@ pub(crate) fn judge(
     }
     let cause = match (signal(status), seen.killed) {
         (Some(libc::SIGKILL), false) => Cause::KilledFromOutside,
-        (Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT | libc::SIGUSR1 | libc::SIGUSR2), _) => {
-            Cause::KilledFromOutside
-        }
+        (
+            Some(
+                libc::SIGTERM
+                | libc::SIGINT
+                | libc::SIGHUP
+                | libc::SIGQUIT
+                | libc::SIGUSR1
+                | libc::SIGUSR2,
+            ),
+            _,
+        ) => Cause::KilledFromOutside,
         (Some(libc::SIGXCPU), _) => Cause::CpuLimit,
         (Some(libc::SIGSYS), _) => Cause::SandboxViolation,
-        (Some(libc::SIGILL | libc::SIGABRT | libc::SIGTRAP | libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE), _) => {
-            Cause::EngineFatal
-        }
+        (
+            Some(
+                libc::SIGILL
+                | libc::SIGABRT
+                | libc::SIGTRAP
+                | libc::SIGSEGV
+                | libc::SIGBUS
+                | libc::SIGFPE,
+            ),
+            _,
+        ) => Cause::EngineFatal,
         (None, _) if !seen.was_ready => Cause::SpawnFailed,
         _ => Cause::Exited,
     };
@@ -96,7 +115,10 @@ fn out_of_memory(seen: MemoryEvents) -> Option<String> {
         (_, 0) => "the memory of a group above it, or of the machine, was used up".to_owned(),
         _ => format!("its group had used up its memory.max of {max_bytes} bytes"),
     };
-    Some(format!("killed by the kernel for want of memory: {whose} (memory.events: oom {oom}, oom_kill {oom_kill})"))
+    Some(format!(
+        "killed by the kernel for want of memory: {whose} (memory.events: oom {oom}, oom_kill \
+         {oom_kill})"
+    ))
 }
 
 fn signal(status: Option<&WaitIdStatus>) -> Option<i32> {
@@ -104,8 +126,8 @@ fn signal(status: Option<&WaitIdStatus>) -> Option<i32> {
     status.terminating_signal().or_else(|| stands_for(status.exit_status()?))
 }
 
-/// A worker that is the first process of its namespace does not die of signals that it would send itself: it leaves with 128
-/// and the signal's number instead, as shells do.
+/// A worker that is the first process of its namespace does not die of signals that it would send
+/// itself: it leaves with 128 and the signal's number instead, as shells do.
 fn stands_for(exit_status: i32) -> Option<i32> {
     [libc::SIGXCPU, libc::SIGABRT].into_iter().find(|number| exit_status == 128 + number)
 }
@@ -113,7 +135,8 @@ fn stands_for(exit_status: i32) -> Option<i32> {
 fn describe(status: Option<&WaitIdStatus>) -> String {
     let Some(status) = status else { return "its exit status is unknown".to_owned() };
     if let Some(number) = status.terminating_signal() {
-        let name = nix::sys::signal::Signal::try_from(number).map_or("an unnamed signal", |s| s.as_str());
+        let name =
+            nix::sys::signal::Signal::try_from(number).map_or("an unnamed signal", |s| s.as_str());
         let core = if status.dumped() { ", core dumped" } else { "" };
         return format!("ended by signal {number} ({name}{core})");
     }
@@ -132,24 +155,39 @@ mod tests {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::process::{Command, Stdio};
 
-    #[expect(clippy::zombie_processes, reason = "it is reaped through its pidfd, which is what is tested")]
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it is reaped through its pidfd, which is what is tested"
+    )]
     fn end_of(script: &str) -> Option<WaitIdStatus> {
-        let child = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).spawn().expect("a shell");
+        let child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("a shell");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("small")).expect("positive");
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it is ours and unreaped");
-        waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED).expect("it ends")
+        waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED)
+            .expect("it ends")
     }
 
     #[test]
     fn every_death_is_explained() {
         let ready = || Circumstances { was_ready: true, ..Circumstances::default() };
-        let ours = || Circumstances { was_ready: true, killed: true, closed_link: true, ..Circumstances::default() };
-        let words = || Circumstances { last_words: Some((Cause::JsHeap, "heap full".into())), ..ready() };
+        let ours = || Circumstances {
+            was_ready: true,
+            killed: true,
+            closed_link: true,
+            ..Circumstances::default()
+        };
+        let words =
+            || Circumstances { last_words: Some((Cause::JsHeap, "heap full".into())), ..ready() };
         let group = |oom, oom_kill| {
             let memory = Some(MemoryEvents { oom, oom_kill, max_bytes: 1000 });
             Circumstances { memory, ..ready() }
         };
-        let tail = || Circumstances { stderr_tail: "bad option\n".into(), ..Circumstances::default() };
+        let tail =
+            || Circumstances { stderr_tail: "bad option\n".into(), ..Circumstances::default() };
         for (script, seen, cause, evidence) in [
             ("kill -KILL $$", ready(), Cause::KilledFromOutside, "SIGKILL"),
             ("kill -KILL $$", group(1, 2), Cause::KernelOom, "memory.max of 1000 bytes"),
@@ -177,7 +215,9 @@ mod tests {
     fn want_of_memory_is_the_tasks_doing_only_in_its_own_group() {
         let oom = Verdict { cause: Cause::KernelOom, evidence: String::new() };
         let group = |oom| Some(MemoryEvents { oom, oom_kill: 1, max_bytes: 1000 });
-        for (memory, blame) in [(group(1), None), (group(0), Some(Blame::Outside)), (None, Some(Blame::Outside))] {
+        for (memory, blame) in
+            [(group(1), None), (group(0), Some(Blame::Outside)), (None, Some(Blame::Outside))]
+        {
             assert_eq!(Circumstances { memory, ..Circumstances::default() }.blame(&oom), blame);
         }
         let crash = Verdict { cause: Cause::EngineFatal, evidence: String::new() };
@@ -188,7 +228,10 @@ mod tests {
     fn a_signal_that_nobody_here_sent_may_be_the_programs_own() {
         let killed = Verdict { cause: Cause::KilledFromOutside, evidence: String::new() };
         for (runs_program, blame) in [(true, Some(Blame::Unclear)), (false, None)] {
-            assert_eq!(Circumstances { runs_program, ..Circumstances::default() }.blame(&killed), blame);
+            assert_eq!(
+                Circumstances { runs_program, ..Circumstances::default() }.blame(&killed),
+                blame
+            );
         }
     }
 
@@ -196,8 +239,14 @@ mod tests {
     fn a_kill_that_nobody_here_sent_is_the_kernels_only_if_it_says_so() {
         let ready = Circumstances { was_ready: true, ..Circumstances::default() };
         let counted = || Some("the counter rose".to_owned());
-        assert_eq!(judge(end_of("kill -KILL $$").as_ref(), &ready, counted).cause, Cause::KernelOom);
-        assert_eq!(judge(end_of("kill -TERM $$").as_ref(), &ready, counted).cause, Cause::KilledFromOutside);
+        assert_eq!(
+            judge(end_of("kill -KILL $$").as_ref(), &ready, counted).cause,
+            Cause::KernelOom
+        );
+        assert_eq!(
+            judge(end_of("kill -TERM $$").as_ref(), &ready, counted).cause,
+            Cause::KilledFromOutside
+        );
         let ours = Circumstances { killed: true, ..ready };
         assert_eq!(judge(end_of("kill -KILL $$").as_ref(), &ours, counted).cause, Cause::Exited);
     }

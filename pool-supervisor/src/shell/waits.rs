@@ -1,8 +1,8 @@
 //! What one client waits for besides its own tasks: the outcomes of tasks that another request
 //! began.
 //!
-//! Owns the list and its bounds, in number and in bytes of tags. A task's list of waiters is a hint;
-//! this is what holds.
+//! Owns the list and its bounds, in number and in bytes of tags. A task's list of waiters is a
+//! hint; this is what holds.
 
 use std::collections::HashMap;
 
@@ -110,7 +110,9 @@ mod tests {
     fn a_wait_is_for_one_task_and_ends_once() {
         let mut waits = Waits::default();
         waits.add(7, TaskId(1), own("mine")).expect("room");
-        assert!(waits.holds(7, TaskId(1)) && !waits.holds(7, TaskId(2)) && !waits.holds(8, TaskId(1)));
+        assert!(
+            waits.holds(7, TaskId(1)) && !waits.holds(7, TaskId(2)) && !waits.holds(8, TaskId(1))
+        );
         assert_eq!(waits.find(7), Some((TaskId(1), true)));
         assert_eq!(waits.take(7, TaskId(2)), None);
         assert_eq!(waits.take(7, TaskId(1)), Some(own("mine")));
@@ -126,7 +128,8 @@ mod tests {
         assert_eq!(waits.add(u64::MAX, TaskId(1), TagOf::Task), Err(MAX_WAITS));
         let mut waits = Waits::default();
         let tag = "x".repeat(1024);
-        let added = (0..).take_while(|request| waits.add(*request, TaskId(1), own(&tag)).is_ok()).count();
+        let added =
+            (0..).take_while(|request| waits.add(*request, TaskId(1), own(&tag)).is_ok()).count();
         assert_eq!(added, MAX_TAG_BYTES / tag.len());
         assert_eq!(waits.add(0, TaskId(1), own(&tag)), Err(added), "the older one is still there");
         assert!(waits.take(0, TaskId(1)).is_some());

@@ -56,7 +56,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// SIGKILL to all of its group, or to it through the pidfd: never to another process with the same number.
+    /// SIGKILL to all of its group, or to it through the pidfd: never to another process with the
+    /// same number.
     pub(crate) fn kill(&mut self) {
         self.seen.killed = true;
         if self.group.as_ref().is_some_and(Group::kill) {
@@ -95,7 +96,9 @@ impl Worker {
 
 fn trim_front(text: &mut String, max: usize) {
     if text.len() > max {
-        let cut = (text.len() - max..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        let cut = (text.len() - max..text.len())
+            .find(|i| text.is_char_boundary(*i))
+            .unwrap_or(text.len());
         text.drain(..cut);
     }
 }
@@ -240,7 +243,11 @@ mod tests {
             assert_eq!(places.find(7), Some(worker(generation)));
         }
         places.leave(worker(1));
-        assert_eq!(places.find(7), Some(worker(u32::MAX)), "who left before does not take it along");
+        assert_eq!(
+            places.find(7),
+            Some(worker(u32::MAX)),
+            "who left before does not take it along"
+        );
         places.leave(worker(u32::MAX));
         assert_eq!((places.find(7), places.find(6)), (None, None));
     }

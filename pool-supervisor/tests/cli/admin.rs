@@ -51,7 +51,10 @@ fn trust_line(trust: &str) -> Option<String> {
 #[test]
 fn status_says_when_the_code_is_not_trusted_and_what_weakens_that() {
     assert_eq!(trust_line(r#"{"value":"trusted","overridden":{}}"#), None);
-    assert_eq!(trust_line(r#"{"value":"untrusted","overridden":{}}"#).as_deref(), Some("trust      untrusted"));
+    assert_eq!(
+        trust_line(r#"{"value":"untrusted","overridden":{}}"#).as_deref(),
+        Some("trust      untrusted")
+    );
     assert_eq!(
         trust_line(r#"{"value":"untrusted","overridden":{"tenancy":"shared"}}"#).as_deref(),
         Some("trust      untrusted, overridden by tenancy = \"shared\""),
@@ -62,7 +65,8 @@ const WORKERS: &str = r#"[{"workerId":"w0.2","pid":4321,"lane":"js","state":"bus
 
 #[test]
 fn workers_are_a_table() {
-    let ask: fn(&ControlRequest<'_>) -> bool = |request| *request == ControlRequest::Workers { dead: false };
+    let ask: fn(&ControlRequest<'_>) -> bool =
+        |request| *request == ControlRequest::Workers { dead: false };
     answered(&["workers"], ask, WORKERS).expect(
         0,
         "WORKER   PID  LANE  STATE  TASKS    MEMORY      CPU    AGE  TASK  PROJECT\n\
@@ -74,7 +78,8 @@ fn workers_are_a_table() {
 
 #[test]
 fn dead_workers_come_with_their_verdict() {
-    let ask: fn(&ControlRequest<'_>) -> bool = |request| *request == ControlRequest::Workers { dead: true };
+    let ask: fn(&ControlRequest<'_>) -> bool =
+        |request| *request == ControlRequest::Workers { dead: true };
     let rows = r#"[{"workerId":"w0.1","pid":12,"lane":"js","time":"2026-01-31T12:00:00Z","tasks":5,"age":0.5,"verdict":{"cause":"killed-from-outside","evidence":"signal 9"}}]"#;
     answered(&["workers", "--dead"], ask, rows).expect(
         0,
@@ -97,20 +102,29 @@ fn projects_are_a_table() {
 
 #[test]
 fn a_task_shows_its_state_and_then_its_outcome() {
-    let ask: fn(&ControlRequest<'_>) -> bool = |request| *request == ControlRequest::Task { task: 33 };
+    let ask: fn(&ControlRequest<'_>) -> bool =
+        |request| *request == ControlRequest::Task { task: 33 };
     let state = r#"{"taskId":"11","state":"retrying","projectId":"p","attempts":2}"#;
-    answered(&["task", "11"], ask, state).expect(0, "task      11\nstate     retrying\nproject   p\nattempts  2\n");
+    answered(&["task", "11"], ask, state)
+        .expect(0, "task      11\nstate     retrying\nproject   p\nattempts  2\n");
     let outcome = r#"{"taskId":"11","status":"failed","error":{"code":"JS_EXCEPTION","message":"no"},"attempts":3,"workerId":"w3.17","receipt":{"queuedMs":0.2,"runMs":1.1,"cpuMs":0.9,"memoryBytes":4194304}}"#;
     answered(&["task", "11"], ask, outcome).expect(
         0,
-        "task      11\nstate     failed\nerror     JS_EXCEPTION: no\nattempts  3\nworker    w3.17\nqueued    0.20 ms\n\
+        "task      11\nstate     failed\nerror     JS_EXCEPTION: no\nattempts  3\nworker    \
+         w3.17\nqueued    0.20 ms\n\
          ran       1.10 ms\ncpu       0.90 ms\nmemory    4.0 MiB\n",
     );
     answered(&["task", "11", "--json"], ask, outcome).expect(0, &format!("{outcome}\n"));
     let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
-    let outcome = outcome.replace(r#""error":{"code":"JS_EXCEPTION","message":"no"}"#, &format!(r#""result":{deep}"#));
+    let outcome = outcome.replace(
+        r#""error":{"code":"JS_EXCEPTION","message":"no"}"#,
+        &format!(r#""result":{deep}"#),
+    );
     let shown = answered(&["task", "11"], ask, outcome.leak());
-    assert!(shown.code == Some(0) && shown.stdout.contains(&format!("result    {deep}\n")), "{shown:?}");
+    assert!(
+        shown.code == Some(0) && shown.stdout.contains(&format!("result    {deep}\n")),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -144,7 +158,9 @@ fn what_was_done_is_said() {
 
 #[test]
 fn a_refusal_is_the_supervisors_words_and_exit_code_1() {
-    for (args, code) in [(["cancel", "11"], RefusedCode::Unknown), (["task", "11"], RefusedCode::Expired)] {
+    for (args, code) in
+        [(["cancel", "11"], RefusedCode::Unknown), (["task", "11"], RefusedCode::Expired)]
+    {
         let fake = Fake::serving(move |peer| {
             let request = peer.request(|_| true);
             peer.refuse(request, code, "no task 11 is known");
@@ -158,16 +174,21 @@ fn a_refusal_is_the_supervisors_words_and_exit_code_1() {
 #[test]
 fn a_reply_of_another_shape_is_named_as_such() {
     let ended = answered(&["status"], |_| true, "{}");
-    ended.expect(125, "").says("failed to understand the supervisor's reply").says("different releases");
+    ended
+        .expect(125, "")
+        .says("failed to understand the supervisor's reply")
+        .says("different releases");
 }
 
-const EVENT: &str = r#"{"seq":8,"time":"2026-01-31T12:00:00Z","event":"worker-started","workerId":"w0.1"}"#;
+const EVENT: &str =
+    r#"{"seq":8,"time":"2026-01-31T12:00:00Z","event":"worker-started","workerId":"w0.1"}"#;
 
 #[test]
 fn events_are_listed_to_their_end() {
     let serve = |follow: bool| {
         Fake::serving(move |peer| {
-            let request = peer.request(|request| *request == ControlRequest::Events { since: Some(5), follow });
+            let request = peer
+                .request(|request| *request == ControlRequest::Events { since: Some(5), follow });
             peer.reply(request, r#"{"last":8,"lost":2}"#);
             peer.event(request, EVENT);
             peer.reply(request, r#"{"last":8,"lost":0}"#);
@@ -178,19 +199,22 @@ fn events_are_listed_to_their_end() {
     ended.expect(0, "     8 2026-01-31T12:00:00Z worker-started    worker=w0.1\n");
     ended.says("2 older events are no longer kept");
     let fake = serve(true);
-    poolctl(&fake.socket, &["events", "--since", "5", "--follow", "--json"]).expect(0, &format!("{EVENT}\n"));
+    poolctl(&fake.socket, &["events", "--since", "5", "--follow", "--json"])
+        .expect(0, &format!("{EVENT}\n"));
 }
 
 #[test]
 fn a_number_from_before_a_restart_is_told_and_all_that_is_kept_is_shown() {
     for follow in [false, true] {
         let fake = Fake::serving(move |peer| {
-            let earlier = peer.request(|request| *request == ControlRequest::Events { since: Some(900), follow });
+            let earlier = peer
+                .request(|request| *request == ControlRequest::Events { since: Some(900), follow });
             peer.reply(earlier, r#"{"last":8,"lost":0}"#);
             if !follow {
                 peer.reply(earlier, r#"{"last":8,"lost":0}"#);
             }
-            let request = peer.request(|request| *request == ControlRequest::Events { since: Some(0), follow });
+            let request = peer
+                .request(|request| *request == ControlRequest::Events { since: Some(0), follow });
             peer.reply(request, r#"{"last":8,"lost":0}"#);
             peer.event(earlier, EVENT);
             peer.event(request, EVENT);
@@ -214,7 +238,8 @@ fn the_last_events_are_those_before_the_newest_of_the_moment() {
             peer.reply(request, r#"{"last":8,"lost":0}"#);
             peer.reply(request, r#"{"last":8,"lost":0}"#);
             let since = Some(8_u64.saturating_sub(wanted));
-            let request = peer.request(|request| *request == ControlRequest::Events { since, follow });
+            let request =
+                peer.request(|request| *request == ControlRequest::Events { since, follow });
             peer.reply(request, &format!(r#"{{"last":9,"lost":{lost}}}"#));
             for seq in 8_u64.saturating_sub(wanted) + lost + 1..=9 {
                 peer.event(request, &numbered(seq));
@@ -222,8 +247,12 @@ fn the_last_events_are_those_before_the_newest_of_the_moment() {
             peer.reply(request, r#"{"last":9,"lost":0}"#);
         })
     };
-    let lines = |range: std::ops::RangeInclusive<u64>| range.map(|seq| numbered(seq) + "\n").collect::<String>();
-    for (wanted, lost, follow, shown) in [(2, 0, false, 7..=8), (2, 0, true, 7..=9), (60, 6, false, 7..=8)] {
+    let lines = |range: std::ops::RangeInclusive<u64>| {
+        range.map(|seq| numbered(seq) + "\n").collect::<String>()
+    };
+    for (wanted, lost, follow, shown) in
+        [(2, 0, false, 7..=8), (2, 0, true, 7..=9), (60, 6, false, 7..=8)]
+    {
         let fake = serve(wanted, lost, follow);
         let wanted = wanted.to_string();
         let mut args = vec!["events", "--last", &wanted, "--json"];

@@ -41,7 +41,10 @@ fn a_mistake_is_named_and_exits_with_2() {
         (&["submit", "--attempts", "0"], "1..=1000"),
         (&["events", "--last", "0"], "1..=65536"),
         (&["events", "--last", "65537"], "1..=65536"),
-        (&["events", "--last", "3", "--since", "3"], "'--last <N>' cannot be used with '--since <N>'"),
+        (
+            &["events", "--last", "3", "--since", "3"],
+            "'--last <N>' cannot be used with '--since <N>'",
+        ),
         (&["task", "../x"], "not a task id"),
         (&["limit", "p", "many"], "'many'"),
         (&["--socket", &long, "status"], "choose a shorter folder"),
@@ -70,7 +73,12 @@ fn a_context_that_is_no_object_is_named() {
 fn the_default_socket_is_named_when_nobody_listens() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
-    let output = command.env_clear().env("RUNTIME_DIRECTORY", folder.path()).arg("status").output().expect("poolctl");
+    let output = command
+        .env_clear()
+        .env("RUNTIME_DIRECTORY", folder.path())
+        .arg("status")
+        .output()
+        .expect("poolctl");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(125), "{stderr}");
     assert!(stderr.contains(folder.path().join("pool.sock").to_str().expect("text")), "{stderr}");

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::control::{
-    AcceptedHead, ControlRequest, HelloHead, OutcomeHead, Refusal, RefusedCode, RefusedHead, WelcomeHead,
+    AcceptedHead, ControlRequest, HelloHead, OutcomeHead, Refusal, RefusedCode, RefusedHead,
+    WelcomeHead,
 };
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::id::WorkerId;
@@ -41,7 +42,10 @@ impl Fake {
         Self::with_version(CURRENT, serve)
     }
 
-    pub(crate) fn with_version(version: u32, serve: impl FnOnce(&mut Peer) + Send + 'static) -> Self {
+    pub(crate) fn with_version(
+        version: u32,
+        serve: impl FnOnce(&mut Peer) + Send + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("pool.sock");
         let listener = UnixListener::bind(&socket).expect("a short path");
@@ -98,10 +102,13 @@ impl Peer {
         self.stream.set_read_timeout(Some(Duration::from_millis(60))).expect("not zero");
         let seen = self.stream.read(&mut [0]);
         self.stream.set_read_timeout(None).expect("none is allowed");
-        seen.is_err_and(|error| matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+        seen.is_err_and(|error| {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        })
     }
 
-    /// The next frame, which must be an administrative request that `wanted` accepts; gives its number.
+    /// The next frame, which must be an administrative request that `wanted` accepts; gives its
+    /// number.
     pub(crate) fn request(&mut self, wanted: impl FnOnce(&ControlRequest<'_>) -> bool) -> u64 {
         let frame = self.frame().expect("a request");
         assert_eq!(frame.kind, Kind::Control);

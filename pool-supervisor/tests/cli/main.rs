@@ -26,7 +26,12 @@ struct Ctl {
 fn start(socket: &Path, args: &[&str]) -> Ctl {
     let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
     command.env_clear().arg("--socket").arg(socket).args(args);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("poolctl");
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("poolctl");
     Ctl { child }
 }
 
@@ -59,7 +64,10 @@ impl Ctl {
         let started = Instant::now();
         let (finish, finished) = std::sync::mpsc::channel::<()>();
         let guard = std::thread::spawn(move || {
-            if finished.recv_timeout(fake::PATIENCE).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout) {
+            if finished
+                .recv_timeout(fake::PATIENCE)
+                .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         });
@@ -82,7 +90,12 @@ struct Ended {
 impl Ended {
     fn new(output: &Output, took: Duration) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr), took }
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            took,
+        }
     }
 
     #[track_caller]

@@ -31,7 +31,9 @@ fn the_exit_code_tells_how_the_task_ended() {
         let ended = poolctl(&fake.socket, &["run", "code", "1"]);
         match code {
             None => ended.expect(0, "{\"message\":\"because\"}\n"),
-            Some(code) => ended.expect(exit, "").says(&format!("poolctl: {}: because", code.name())),
+            Some(code) => {
+                ended.expect(exit, "").says(&format!("poolctl: {}: because", code.name()))
+            }
         };
     }
 }
@@ -49,13 +51,17 @@ fn json_prints_the_outcome_with_its_receipt() {
     let fake = ending(None, "42");
     poolctl(&fake.socket, &["run", "code", "1", "--json"]).expect(
         0,
-        "{\"taskId\":\"11\",\"status\":\"succeeded\",\"result\":42,\"attempts\":1,\"workerId\":\"w3.17\",\"receipt\":\
-         {\"queuedMs\":0.2,\"runMs\":1.1,\"cpuMs\":0.9,\"memoryBytes\":4194304}}\n",
+        "{\"taskId\":\"11\",\"status\":\"succeeded\",\"result\":42,\"attempts\":1,\
+         \"workerId\":\"w3.17\",\"receipt\":{\"queuedMs\":0.2,\"runMs\":1.1,\
+         \"cpuMs\":0.9,\"memoryBytes\":4194304}}\n",
     );
     let fake = ending(Some(ErrorCode::JsException), r#"{"name":"Error","message":"no"}"#);
     let ended = poolctl(&fake.socket, &["run", "code", "1", "--json"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""));
-    assert!(ended.stdout.contains(r#""error":{"code":"JS_EXCEPTION","name":"Error","message":"no"}"#), "{ended:?}");
+    assert!(
+        ended.stdout.contains(r#""error":{"code":"JS_EXCEPTION","name":"Error","message":"no"}"#),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -150,7 +156,9 @@ fn a_task_over_the_supervisors_limit_is_not_sent() {
     let fake = Fake::serving(|peer| assert!(peer.frame().is_none()));
     let long = "1".repeat(BODY_BYTES as usize + 1);
     let ended = poolctl(&fake.socket, &["run", "code", &long]);
-    ended.expect(125, "").says("INVALID_TASK: the task has a body of 4097 bytes; the supervisor accepts at most 4096");
+    ended.expect(125, "").says(
+        "INVALID_TASK: the task has a body of 4097 bytes; the supervisor accepts at most 4096",
+    );
     fake.finish();
 }
 
@@ -162,7 +170,12 @@ fn ctrl_c_cancels_the_task_and_waits_for_its_end() {
         sent.send(()).expect("the test waits");
         let cancel = peer.frame().expect("a cancel");
         assert_eq!((cancel.kind, cancel.id), (Kind::CancelSubmitted, task.id));
-        peer.end(task.id, Some(ErrorCode::Cancelled), r#"{"message":"cancelled by its client"}"#, "");
+        peer.end(
+            task.id,
+            Some(ErrorCode::Cancelled),
+            r#"{"message":"cancelled by its client"}"#,
+            "",
+        );
     });
     let ctl = start(&fake.socket, &["run", "code", "for(;;);"]);
     arrived.recv_timeout(crate::fake::PATIENCE).expect("a task");

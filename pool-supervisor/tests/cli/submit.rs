@@ -15,7 +15,10 @@ const TASK: &str = "{\"type\":\"execute-code\",\"code\":\"1\"}\n";
 
 /// Values of a field, line by line.
 fn field(lines: &str, name: &str) -> Vec<serde_json::Value> {
-    lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line)[name].clone()).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line)[name].clone())
+        .collect()
 }
 
 #[test]
@@ -67,23 +70,41 @@ fn a_line_that_is_no_task_is_rejected_by_its_number_and_the_others_go_on() {
             r#"{"type":"execute-code","code":"1","prioritiy":3}"#,
             Some("`prioritiy` is not known; did you mean `priority`?"),
         ),
-        (r#"{"type":"execute-code","code":"1","priority":11}"#, Some("field `priority` must be 0 to 10")),
+        (
+            r#"{"type":"execute-code","code":"1","priority":11}"#,
+            Some("field `priority` must be 0 to 10"),
+        ),
         (r#"{"type":"execute-code"}"#, Some("field `code` is missing")),
         ("[]", Some("the task must be a JSON object, not an array")),
-        (r#"{"type":"execute-code","code":"1"} trailing"#, Some("nothing more should be at column 36, not 't'")),
+        (
+            r#"{"type":"execute-code","code":"1"} trailing"#,
+            Some("nothing more should be at column 36, not 't'"),
+        ),
         (&long, Some("body of 5000 bytes; the supervisor accepts at most 4096")),
         (TASK.trim_end(), None),
     ];
     let input = lines.map(|(line, _)| line).join("\n");
     let ended = start(&fake.socket, &["submit", "-"]).feed(&input).end();
     assert_eq!(ended.code, Some(1));
-    for (index, (line, problem)) in lines.iter().enumerate().filter_map(|(i, (l, p))| p.map(|p| (i, (l, p)))) {
+    for (index, (line, problem)) in
+        lines.iter().enumerate().filter_map(|(i, (l, p))| p.map(|p| (i, (l, p))))
+    {
         ended.says(&format!("poolctl: line {}: ", index + 1)).says(problem);
-        let shown: Vec<_> = ended.stdout.lines().filter(|l| l.contains(&format!("\"line\":{},", index + 1))).collect();
+        let shown: Vec<_> = ended
+            .stdout
+            .lines()
+            .filter(|l| l.contains(&format!("\"line\":{},", index + 1)))
+            .collect();
         let [shown] = shown[..] else { panic!("{line}: {shown:?}") };
         let shown: serde_json::Value = serde_json::from_str(shown).expect("JSON");
-        assert_eq!((&shown["status"], &shown["error"]["code"]), (&"rejected".into(), &"INVALID_TASK".into()));
-        assert!(shown["error"]["message"].as_str().is_some_and(|message| message.contains(problem)), "{shown}");
+        assert_eq!(
+            (&shown["status"], &shown["error"]["code"]),
+            (&"rejected".into(), &"INVALID_TASK".into())
+        );
+        assert!(
+            shown["error"]["message"].as_str().is_some_and(|message| message.contains(problem)),
+            "{shown}"
+        );
     }
     assert_eq!(ended.stdout.lines().filter(|line| line.contains("\"succeeded\"")).count(), 2);
 }
@@ -138,17 +159,27 @@ fn without_waiting_it_prints_ids() {
             peer.accept(task.id, id);
         }
         let task = peer.task();
-        peer.end(task.id, Some(ErrorCode::ShuttingDown), r#"{"message":"the pool is stopping"}"#, "");
+        peer.end(
+            task.id,
+            Some(ErrorCode::ShuttingDown),
+            r#"{"message":"the pool is stopping"}"#,
+            "",
+        );
     });
-    let ended = start(&fake.socket, &["submit", "--no-wait"]).feed(&(TASK.repeat(3) + "bad\n")).end();
-    ended.expect(1, "11\n12\n").says("line 3: SHUTTING_DOWN: the pool is stopping").says("line 4: the task");
+    let ended =
+        start(&fake.socket, &["submit", "--no-wait"]).feed(&(TASK.repeat(3) + "bad\n")).end();
+    ended
+        .expect(1, "11\n12\n")
+        .says("line 3: SHUTTING_DOWN: the pool is stopping")
+        .says("line 4: the task");
 }
 
 #[test]
 fn a_full_queue_makes_it_slower_and_refuses_nothing() {
-    for (args, no_wait) in
-        [(&["submit", "--window", "3"][..], false), (&["submit", "--window", "3", "--no-wait"], true)]
-    {
+    for (args, no_wait) in [
+        (&["submit", "--window", "3"][..], false),
+        (&["submit", "--window", "3", "--no-wait"], true),
+    ] {
         let fake = Fake::serving(move |peer| {
             let end = |peer: &mut crate::fake::Peer, id| match no_wait {
                 true => peer.accept(id, 32 + id),
@@ -159,7 +190,8 @@ fn a_full_queue_makes_it_slower_and_refuses_nothing() {
             for (id, code) in [(2, ErrorCode::QueueFull), (3, ErrorCode::ProjectQuota)] {
                 peer.end(id, Some(code), r#"{"message":"2 tasks are waiting"}"#, "");
             }
-            // It comes again by itself, since others may have made room, and before every later line.
+            // It comes again by itself, since others may have made room, and before every later
+            // line.
             assert_eq!(peer.task().id, 2);
             peer.end(2, Some(ErrorCode::QueueFull), r#"{"message":"2 tasks are waiting"}"#, "");
             end(peer, 1);
@@ -228,7 +260,10 @@ fn a_refused_line_comes_back_with_its_tag() {
         r#"{"type":"execute-code","tag":7}"#,
     ];
     let ended = start(&fake.socket, &["submit"]).feed(&lines.join("\n")).end();
-    assert_eq!(field(&ended.stdout, "tag"), [Some("a"), Some("b"), Some("c"), None].map(serde_json::Value::from));
+    assert_eq!(
+        field(&ended.stdout, "tag"),
+        [Some("a"), Some("b"), Some("c"), None].map(serde_json::Value::from)
+    );
     let long = format!(r#"{{"type":"execute-code","code":"{}","tag":"long"}}"#, "1".repeat(5000));
     let fake = Fake::serving(|peer| assert!(peer.frame().is_none()));
     assert_eq!(field(&start(&fake.socket, &["submit"]).feed(&long).end().stdout, "tag"), ["long"]);
@@ -254,7 +289,11 @@ fn a_connection_that_breaks_says_how_many_tasks_are_outstanding() {
         peer.succeed(tasks[1].id, "2");
     });
     let ended = start(&fake.socket, &["submit", "--window", "5"]).feed(&TASK.repeat(5)).end();
-    assert_eq!((ended.code, field(&ended.stdout, "result")), (Some(125), vec![1.into(), 2.into()]), "{ended:?}");
+    assert_eq!(
+        (ended.code, field(&ended.stdout, "result")),
+        (Some(125), vec![1.into(), 2.into()]),
+        "{ended:?}"
+    );
     ended.says("closed the connection; 3 tasks are outstanding");
 }
 
@@ -278,7 +317,11 @@ fn a_refused_frame_ends_it_with_the_supervisors_words() {
         let task = peer.task();
         peer.refuse(task.id, RefusedCode::Malformed, "the head is malformed");
     });
-    start(&fake.socket, &["submit"]).feed(TASK).end().expect(1, "").says("poolctl: the head is malformed");
+    start(&fake.socket, &["submit"])
+        .feed(TASK)
+        .end()
+        .expect(1, "")
+        .says("poolctl: the head is malformed");
 }
 
 #[test]
@@ -353,7 +396,9 @@ fn an_input_that_cannot_be_read_is_named_and_nothing_is_tried() {
     poolctl(&nobody, &["submit", missing]).expect(2, "").says(missing);
     let fake = Fake::serving(|peer| assert!(peer.frame().is_none()));
     let directory = folder.path().to_str().expect("text");
-    poolctl(&fake.socket, &["submit", directory]).expect(2, "").says(&format!("{directory}: Is a directory"));
+    poolctl(&fake.socket, &["submit", directory])
+        .expect(2, "")
+        .says(&format!("{directory}: Is a directory"));
     fake.finish();
 }
 

@@ -28,15 +28,20 @@ fn terminal() -> (Stdio, JoinHandle<String>) {
 
 fn command(socket: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
-    command.env_clear().env("TERM", "xterm").arg("--socket").arg(socket).args(args).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("TERM", "xterm")
+        .arg("--socket")
+        .arg(socket)
+        .args(args)
+        .stdin(Stdio::null());
     command
 }
 
 fn workers() -> Fake {
     Fake::serving(|peer| {
         let request = peer.request(|_| true);
-        let row =
-            r#"[{"workerId":"w0.1","pid":1,"lane":"js","state":"idle","tasks":0,"memoryBytes":0,"cpuMs":0,"age":0}]"#;
+        let row = r#"[{"workerId":"w0.1","pid":1,"lane":"js","state":"idle","tasks":0,"memoryBytes":0,"cpuMs":0,"age":0}]"#;
         peer.reply(request, row);
     })
 }
@@ -69,10 +74,13 @@ fn a_terminal_gets_a_bar_and_a_summary() {
     });
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tasks.ndjson");
-    std::fs::write(&file, "{\"type\":\"execute-code\",\"code\":\"1\"}\n".repeat(4)).expect("written");
+    std::fs::write(&file, "{\"type\":\"execute-code\",\"code\":\"1\"}\n".repeat(4))
+        .expect("written");
     let (slave, screen) = terminal();
-    let mut command = command(&fake.socket, &["submit", "--window", "1", file.to_str().expect("text")]);
-    let output = command.stdout(Stdio::piped()).stderr(slave).spawn().expect("poolctl").wait_with_output();
+    let mut command =
+        command(&fake.socket, &["submit", "--window", "1", file.to_str().expect("text")]);
+    let output =
+        command.stdout(Stdio::piped()).stderr(slave).spawn().expect("poolctl").wait_with_output();
     drop(command);
     let shown = screen.join().expect("it only reads");
     assert_eq!(output.expect("poolctl").stdout.iter().filter(|byte| **byte == b'\n').count(), 4);

@@ -18,7 +18,8 @@ fn impatient() -> Api {
 fn over_unix(api: &Api, host: &str) -> Reply {
     let mut stream = UnixStream::connect(&api.socket).expect("connected");
     let request = format!(
-        "GET /api/process-pool/stats HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n"
+        "GET /api/process-pool/stats HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nConnection: \
+         close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("written");
     Reply::read(stream)
@@ -28,7 +29,11 @@ fn over_unix(api: &Api, host: &str) -> Reply {
 fn the_same_routes_are_on_a_unix_socket_that_only_its_owner_can_use() {
     let mut api = api();
     for host in ["localhost", "localhost:80", "pool.example", ""] {
-        assert_eq!(over_unix(&api, host).json()["load"], 0.5, "no web page gets here, so any name will do: {host:?}");
+        assert_eq!(
+            over_unix(&api, host).json()["load"],
+            0.5,
+            "no web page gets here, so any name will do: {host:?}"
+        );
     }
     let mode = std::fs::metadata(&api.socket).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -45,7 +50,10 @@ fn slow_headers_and_slow_bodies_time_out() {
     let slow = api.raw("GET /healthz HTTP/1.1\r\nHos");
     assert!([0, 408].contains(&slow.status), "{slow:?}");
     let host = api.addr;
-    let head = format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nContent-Length: 100\r\n\r\n");
+    let head = format!(
+        "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nContent-Length: \
+         100\r\n\r\n"
+    );
     let slow = api.raw(format!("{head}{{"));
     assert_eq!(slow.status, 408, "{slow:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -62,23 +70,37 @@ fn malformed_and_oversized_heads_are_4xx_and_nothing_else() {
     for (request, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
         (format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nBad Header: x\r\n\r\n"), 400),
-        (format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n", "x".repeat(20_000)), 431),
+        (
+            format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nX: {}\r\n\r\n", "x".repeat(20_000)),
+            431,
+        ),
         (format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n{}\r\n", "X: y\r\n".repeat(100)), 431),
         (format!("GET /{} HTTP/1.1\r\nHost: {host}\r\n\r\n", "x".repeat(70_000)), 431),
         (
             format!(
-                "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Transfer-Encoding: gzip, chunked\r\n\r\n{chunked}"
+                "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Transfer-Encoding: gzip, \
+                 chunked\r\n\r\n{chunked}"
             ),
             501,
         ),
-        (format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Transfer-Encoding: gzip\r\n\r\n{chunked}"), 400),
         (
             format!(
-                "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}"
+                "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Transfer-Encoding: \
+                 gzip\r\n\r\n{chunked}"
             ),
             400,
         ),
-        (format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Content-Length: -1\r\n\r\n"), 400),
+        (
+            format!(
+                "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Content-Length: \
+                 2\r\nContent-Length: 3\r\n\r\n{{}}"
+            ),
+            400,
+        ),
+        (
+            format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{key}Content-Length: -1\r\n\r\n"),
+            400,
+        ),
     ] {
         let mut stream = api.connect();
         // The other side may have refused and closed before all of it is written.
@@ -101,12 +123,19 @@ fn a_client_that_still_sends_gets_its_answer() {
     for (headers, status) in [
         (format!("X-API-Key: {KEY}\r\nContent-Length: {large}\r\n\r\n"), 413),
         (format!("X-API-Key: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"), 413),
-        (format!("X-API-Key: {KEY}\r\nContent-Encoding: gzip\r\nContent-Length: {large}\r\n\r\n"), 415),
+        (
+            format!(
+                "X-API-Key: {KEY}\r\nContent-Encoding: gzip\r\nContent-Length: {large}\r\n\r\n"
+            ),
+            415,
+        ),
         (format!("X-API-Key: wrong\r\nContent-Length: {large}\r\n\r\n"), 401),
         (format!("X-API-Key: wrong\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"), 401),
     ] {
         let mut stream = api.connect();
-        stream.write_all(format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{headers}").as_bytes()).expect("taken");
+        stream
+            .write_all(format!("POST /api/tasks HTTP/1.1\r\nHost: {host}\r\n{headers}").as_bytes())
+            .expect("taken");
         // More than the system holds: it is written only because the API goes on reading.
         stream.write_all(&vec![b'x'; large]).expect("taken to the end");
         let reply = Reply::read(stream);
@@ -122,7 +151,8 @@ fn a_request_whose_body_was_read_keeps_its_connection() {
     let host = api.addr;
     let task = "nonsense";
     let request = format!(
-        "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{task}",
+        "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nContent-Length: \
+         {}\r\n\r\n{task}",
         task.len()
     );
     let last = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -140,17 +170,18 @@ fn a_body_may_come_in_chunks_of_any_number_and_is_bounded_all_the_same() {
     let api = api();
     let host = api.addr;
     let chunked = |body: &str, size: usize| {
-        let chunks = body
-            .as_bytes()
-            .chunks(size)
-            .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).expect("ASCII")));
+        let chunks = body.as_bytes().chunks(size).map(|chunk| {
+            format!("{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).expect("ASCII"))
+        });
         let chunks: String = chunks.collect();
         api.raw(format!(
-            "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nTransfer-Encoding: chunked\r\n\
+            "POST /api/tasks HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\nTransfer-Encoding: \
+             chunked\r\n\
              Connection: close\r\n\r\n{chunks}0\r\n\r\n"
         ))
     };
-    let task = |length: usize| format!(r#"{{"type":"execute-code","code":"{}"}}"#, "x".repeat(length));
+    let task =
+        |length: usize| format!(r#"{{"type":"execute-code","code":"{}"}}"#, "x".repeat(length));
     for (length, size) in [(1, 1), (1, 1000), (1000, 7), (BODY_BYTES - 40, 4096)] {
         let reply = chunked(&task(length), size);
         assert_eq!(reply.status, 202, "{length} in chunks of {size}: {reply:?}");
@@ -227,12 +258,14 @@ fn a_subscriber_that_does_not_read_holds_up_nobody_and_goes_on_from_where_it_was
     let reader = std::thread::spawn(move || slow.until("event: scaled-up"));
     let asked = api.supervisor.wait_for_start("events Some(", |_| true);
     let (last, call) = asked.split_once(") ").expect("a number and a call");
-    let (last, call): (u64, u64) = (last.parse().expect("a number"), call.parse().expect("a number"));
+    let (last, call): (u64, u64) =
+        (last.parse().expect("a number"), call.parse().expect("a number"));
     assert!(last < 5999, "{last}");
     let next = format!(r#"{{"seq":{},"event":"scaled-up"}}"#, last + 1);
     api.supervisor.send(EVENT, call, next.as_bytes()).expect("sent");
     let lines = reader.join().expect("it came");
-    let numbers: Vec<u64> = lines.iter().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+    let numbers: Vec<u64> =
+        lines.iter().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
     assert_eq!(numbers, (4..=last + 1).collect::<Vec<_>>(), "no event is missing");
 }
 
@@ -240,7 +273,8 @@ fn a_subscriber_that_does_not_read_holds_up_nobody_and_goes_on_from_where_it_was
 fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let api = impatient();
     let mut stream = api.connect();
-    // The answer names the path, so that few of them fill the megabytes that the system keeps for a socket.
+    // The answer names the path, so that few of them fill the megabytes that the system keeps for a
+    // socket.
     let path = "x".repeat(4000);
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {KEY}\r\n\r\n", api.addr);
     let until = Instant::now() + Duration::from_secs(60);
@@ -249,7 +283,11 @@ fn a_client_that_does_not_read_its_answer_is_disconnected() {
     loop {
         match stream.write(request.as_bytes()) {
             Ok(_) => {}
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
             Err(_) => break,
         }
         assert!(Instant::now() < until, "the connection is still open");
@@ -268,7 +306,11 @@ fn an_address_that_is_taken_is_reported_to_the_caller() {
     };
     let taken = start(Some(api.addr), None).expect_err("taken");
     assert!(matches!(taken, HttpError::Listen { .. }), "{taken}");
-    assert!(taken.to_string().contains(&api.addr.to_string()) && taken.to_string().contains("http.listen"), "{taken}");
+    assert!(
+        taken.to_string().contains(&api.addr.to_string())
+            && taken.to_string().contains("http.listen"),
+        "{taken}"
+    );
     let taken = start(None, Some(api.socket.clone())).expect_err("taken");
     assert!(matches!(taken, HttpError::SocketTaken { .. }), "{taken}");
     let file = folder.path().join("file");

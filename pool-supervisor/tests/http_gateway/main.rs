@@ -1,4 +1,5 @@
-//! The HTTP API alone: real sockets on both sides, a scripted supervisor behind it, and a client that writes raw bytes.
+//! The HTTP API alone: real sockets on both sides, a scripted supervisor behind it, and a client
+//! that writes raw bytes.
 
 #![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 

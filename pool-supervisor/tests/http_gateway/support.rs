@@ -62,7 +62,8 @@ impl Api {
         let host = self.addr;
         let length = body.len();
         self.raw(format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: \
+             {length}\r\n{headers}\r\n{body}"
         ))
     }
 
@@ -140,7 +141,9 @@ impl Supervisor {
         let until = Instant::now() + SOON;
         loop {
             let seen = self.seen();
-            if let Some(rest) = seen.iter().filter_map(|seen| seen.strip_prefix(start)).find(|rest| is_meant(rest)) {
+            if let Some(rest) =
+                seen.iter().filter_map(|seen| seen.strip_prefix(start)).find(|rest| is_meant(rest))
+            {
                 return rest.to_owned();
             }
             assert!(Instant::now() < until, "{start} was not seen, but {seen:?}");
@@ -198,9 +201,16 @@ fn answer(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
         Kind::CancelSubmitted => {
             match waits.get(&frame.id) {
                 Some(task) if task & (3 << 32) == SLOW => {
-                    frame::put_plain(out, Kind::Reply, frame.id, br#"{"message":"no longer waiting"}"#);
+                    frame::put_plain(
+                        out,
+                        Kind::Reply,
+                        frame.id,
+                        br#"{"message":"no longer waiting"}"#,
+                    );
                 }
-                Some(task) if task & (3 << 32) == CLOSE => put_outcome(out, frame.id, *task, None, b"42"),
+                Some(task) if task & (3 << 32) == CLOSE => {
+                    put_outcome(out, frame.id, *task, None, b"42")
+                }
                 Some(_) | None => {}
             }
             format!("end {}", frame.id)
@@ -221,7 +231,10 @@ pub(crate) const LARGE_BYTES: usize = 4 << 20;
 fn submit(frame: &Frame, out: &mut Vec<u8>) -> String {
     let head: TaskHead<'_> = codec::decode("submit", &frame.head).expect("a task");
     assert!(head.check(frame.body.len()).is_ok());
-    assert_eq!((head.ack, head.want_outcome, head.on_disconnect), (true, false, OnDisconnect::Keep));
+    assert_eq!(
+        (head.ack, head.want_outcome, head.on_disconnect),
+        (true, false, OnDisconnect::Keep)
+    );
     let refusal = match head.project {
         "full" => Some(ErrorCode::QueueFull),
         "quota" => Some(ErrorCode::ProjectQuota),
@@ -239,7 +252,13 @@ fn submit(frame: &Frame, out: &mut Vec<u8>) -> String {
             "large" => LARGE,
             _ => 0,
         };
-        frame::put(out, Kind::Accepted, frame.id, &AcceptedHead { task: class + 1000 + frame.id }, b"");
+        frame::put(
+            out,
+            Kind::Accepted,
+            frame.id,
+            &AcceptedHead { task: class + 1000 + frame.id },
+            b"",
+        );
     }
     format!("submit {} {}", head.project, frame.id)
 }
@@ -289,7 +308,9 @@ fn control(frame: &Frame, waits: &mut Waits, out: &mut Vec<u8>) -> String {
             put_refused(out, frame.id, RefusedCode::Expired);
         }
         ControlRequest::Task { task: 5 } => {}
-        ControlRequest::Task { task } if task & (3 << 32) == SLOW => reply(r#"{"taskId":"s","state":"running"}"#),
+        ControlRequest::Task { task } if task & (3 << 32) == SLOW => {
+            reply(r#"{"taskId":"s","state":"running"}"#)
+        }
         ControlRequest::Wait { task } => {
             match task & (3 << 32) {
                 SLOW | CLOSE => {}
@@ -325,7 +346,9 @@ impl Events {
     pub(crate) fn open(api: &Api, headers: &str) -> Self {
         let mut stream = api.connect();
         let host = api.addr;
-        let request = format!("GET /api/events HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\n{headers}\r\n");
+        let request = format!(
+            "GET /api/events HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {KEY}\r\n{headers}\r\n"
+        );
         stream.write_all(request.as_bytes()).expect("written");
         Self { lines: BufReader::new(stream) }
     }
@@ -335,7 +358,8 @@ impl Events {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            let len = self.lines.read_line(&mut line).unwrap_or_else(|e| panic!("{e} after {lines:?}"));
+            let len =
+                self.lines.read_line(&mut line).unwrap_or_else(|e| panic!("{e} after {lines:?}"));
             assert!(len > 0, "the stream ended before {wanted:?}: {lines:?}");
             lines.push(line.trim_end().to_owned());
             if lines.last().is_some_and(|line| line == wanted) {

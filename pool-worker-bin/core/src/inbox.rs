@@ -1,7 +1,8 @@
 //! What the supervisor wants of this worker: tasks in their order, and second thoughts about them.
 //!
-//! Decides what each frame means for the waiting and the running task. Must not know sockets, threads or clocks: the
-//! answers are appended to a buffer that somebody else sends, and ending the running task is an order handed back.
+//! Decides what each frame means for the waiting and the running task. Must not know sockets,
+//! threads or clocks: the answers are appended to a buffer that somebody else sends, and ending the
+//! running task is an order handed back.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -137,7 +138,11 @@ impl Inbox {
     ///
     /// # Errors
     /// [`Violation`]: the connection is of no more use.
-    pub fn receive(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<Option<StopOrder>, Violation> {
+    pub fn receive(
+        &mut self,
+        frame: Frame,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<StopOrder>, Violation> {
         match frame.kind {
             Kind::Run => {
                 let job = Job::read(frame)?;
@@ -168,7 +173,8 @@ impl Inbox {
         }
     }
 
-    /// Answers even when it is too late for all of them: the supervisor counts on an answer per question.
+    /// Answers even when it is too late for all of them: the supervisor counts on an answer per
+    /// question.
     fn take_back(&mut self, wanted: &[(u64, u32)], out: &mut Vec<u8>) {
         let mut given = Vec::new();
         self.waiting.retain(|job| {
@@ -181,14 +187,20 @@ impl Inbox {
         put_returned(out, given);
     }
 
-    fn cancel(&mut self, task: (u64, u32), code: ErrorCode, out: &mut Vec<u8>) -> Option<StopOrder> {
+    fn cancel(
+        &mut self,
+        task: (u64, u32),
+        code: ErrorCode,
+        out: &mut Vec<u8>,
+    ) -> Option<StopOrder> {
         if let Some(at) = self.waiting.iter().position(|job| job.is(task)) {
             self.waiting.remove(at);
             put_unstarted(out, task, code);
             return None;
         }
         let running = self.running.as_ref().filter(|r| r.task == task)?;
-        let reason = if code == ErrorCode::Timeout { StopReason::Timeout } else { StopReason::Cancelled };
+        let reason =
+            if code == ErrorCode::Timeout { StopReason::Timeout } else { StopReason::Cancelled };
         Some(StopOrder { ticket: running.ticket, reason })
     }
 
@@ -285,7 +297,9 @@ mod tests {
     fn frames(bytes: &[u8]) -> Vec<Frame> {
         let mut buffer = BytesMut::from(bytes);
         let mut found = Vec::new();
-        while let Taken::Frame(frame) = frame::take(&mut buffer, FrameLimits { body_bytes: 1024 }).unwrap() {
+        while let Taken::Frame(frame) =
+            frame::take(&mut buffer, FrameLimits { body_bytes: 1024 }).unwrap()
+        {
             found.push(frame);
         }
         assert!(buffer.is_empty());
@@ -391,7 +405,10 @@ mod tests {
         assert_eq!(inbox.receive(cancel(2, 3, ErrorCode::Cancelled), &mut out).unwrap(), None);
         let done = frames(&out).remove(0);
         let head: DoneHead = codec::decode("test", &done.head).unwrap();
-        assert_eq!((done.id, head.attempt, head.code, head.spoiled), (2, 3, Some(ErrorCode::Cancelled), false));
+        assert_eq!(
+            (done.id, head.attempt, head.code, head.spoiled),
+            (2, 3, Some(ErrorCode::Cancelled), false)
+        );
         assert_eq!(head.result_len as usize, done.body.len());
         assert_eq!(inbox.begin(Instant::now()), None);
     }
@@ -415,7 +432,10 @@ mod tests {
         let mut inbox = inbox(&many);
         let mut out = Vec::new();
         assert!(matches!(inbox.receive(run(99, 1), &mut out), Err(Violation::TooMany)));
-        assert!(matches!(inbox.receive(plain(Kind::Setup), &mut out), Err(Violation::OutOfPlace(Kind::Setup))));
+        assert!(matches!(
+            inbox.receive(plain(Kind::Setup), &mut out),
+            Err(Violation::OutOfPlace(Kind::Setup))
+        ));
         assert!(matches!(inbox.receive(plain(Kind::Cancel), &mut out), Err(Violation::Head(_))));
     }
 }

@@ -1,8 +1,8 @@
 //! Which program with which arguments, environment and folder a task may start.
 //!
-//! A task names a program as the configuration does, by the absolute path it resolved to, or by that path's last part
-//! when only one program of the list has it. Nothing of a task is ever given to a shell: `command` is cut into words,
-//! and its first word is looked up like `program`.
+//! A task names a program as the configuration does, by the absolute path it resolved to, or by
+//! that path's last part when only one program of the list has it. Nothing of a task is ever given
+//! to a shell: `command` is cut into words, and its first word is looked up like `program`.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -46,7 +46,8 @@ pub struct BadPattern {
 pub struct Program {
     /// As it is listed.
     pub listed: AllowedProgram,
-    /// The listed file, if it was there when this process started. Held open, its number is not given to another file.
+    /// The listed file, if it was there when this process started. Held open, its number is not
+    /// given to another file.
     pub file: Option<OwnedFd>,
     args: Option<Regex>,
 }
@@ -94,9 +95,15 @@ impl Rules {
     /// [`BadPattern`], naming the program.
     pub fn new(setup: &ShellSetup) -> Result<Self, BadPattern> {
         let programs = setup.allow.iter().map(|listed| {
-            // INVARIANT: anchored outside a group, so that no alternative in the pattern escapes the anchors.
-            let args = listed.args.as_ref().map(|args| Regex::new(&format!(r"\A(?:{args})\z"))).transpose();
-            let args = args.map_err(|e| BadPattern { program: listed.program.clone(), reason: Box::new(e) })?;
+            // INVARIANT: anchored outside a group, so that no alternative in the pattern escapes
+            // the anchors.
+            let args = listed
+                .args
+                .as_ref()
+                .map(|args| Regex::new(&format!(r"\A(?:{args})\z")))
+                .transpose();
+            let args = args
+                .map_err(|e| BadPattern { program: listed.program.clone(), reason: Box::new(e) })?;
             Ok(Program { listed: listed.clone(), file: open_listed(listed).ok(), args })
         });
         Ok(Self {
@@ -144,7 +151,8 @@ impl Rules {
     }
 
     fn program(&self, name: &str) -> Result<&Program, Refusal> {
-        let exact = self.programs.iter().find(|p| p.listed.program == name || p.listed.resolved == name);
+        let exact =
+            self.programs.iter().find(|p| p.listed.program == name || p.listed.resolved == name);
         if let Some(program) = exact {
             return Ok(program);
         }
@@ -152,10 +160,15 @@ impl Rules {
         if name.contains('/') {
             return Err(denied("`shell.allow` does not list it"));
         }
-        let mut same = self.programs.iter().filter(|p| Path::new(&p.listed.program).file_name() == Some(name.as_ref()));
+        let mut same = self
+            .programs
+            .iter()
+            .filter(|p| Path::new(&p.listed.program).file_name() == Some(name.as_ref()));
         match (same.next(), same.next()) {
             (Some(program), None) => Ok(program),
-            (Some(_), Some(_)) => Err(denied("`shell.allow` lists several with this name, so name one by its path")),
+            (Some(_), Some(_)) => {
+                Err(denied("`shell.allow` lists several with this name, so name one by its path"))
+            }
             (None, _) => Err(denied("`shell.allow` does not list it")),
         }
     }
@@ -168,7 +181,9 @@ impl Rules {
         for (name, value) in given {
             let field = format!("env.{}", name.escape_default());
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(InvalidTask::new(&field, "is no name and value of a variable".into()).into());
+                return Err(
+                    InvalidTask::new(&field, "is no name and value of a variable".into()).into()
+                );
             }
             // A variable can make a program load or run another, or undo what a pattern forbids in
             // an argument (`MAKEFLAGS`, `ZIPOPT`), and no list of such names would ever be whole.
@@ -180,7 +195,9 @@ impl Rules {
                 Some("`shell.taskEnv` does not list it")
             };
             if let Some(why) = why {
-                return Err(Refusal::Denied(format!("field `{field}` is not for tasks to set: {why}")));
+                return Err(Refusal::Denied(format!(
+                    "field `{field}` is not for tasks to set: {why}"
+                )));
             }
             env.insert(name, value);
         }
@@ -193,11 +210,9 @@ impl Rules {
             return Ok(self.cwd.clone());
         };
         let root = self.cwd.canonicalize().unwrap_or_else(|_| self.cwd.clone());
-        let path = self
-            .cwd
-            .join(asked)
-            .canonicalize()
-            .map_err(|e| InvalidTask::new("cwd", format!("names {asked:?}, which cannot be entered: {e}")))?;
+        let path = self.cwd.join(asked).canonicalize().map_err(|e| {
+            InvalidTask::new("cwd", format!("names {asked:?}, which cannot be entered: {e}"))
+        })?;
         if !path.starts_with(&root) {
             let root = root.display();
             return Err(Refusal::Denied(format!(
@@ -205,7 +220,9 @@ impl Rules {
             )));
         }
         if !path.is_dir() {
-            return Err(InvalidTask::new("cwd", format!("names {asked:?}, which is no folder")).into());
+            return Err(
+                InvalidTask::new("cwd", format!("names {asked:?}, which is no folder")).into()
+            );
         }
         Ok(path)
     }
@@ -214,16 +231,21 @@ impl Rules {
 impl Program {
     fn check_arg(&self, at: usize, arg: &str) -> Result<(), Refusal> {
         if arg.contains('\0') {
-            return Err(InvalidTask::new(&format!("args[{at}]"), "must not hold a zero byte".into()).into());
+            return Err(InvalidTask::new(
+                &format!("args[{at}]"),
+                "must not hold a zero byte".into(),
+            )
+            .into());
         }
         let program = &self.listed.program;
         match &self.args {
-            None => {
-                Err(Refusal::Denied(format!("argument {arg:?} is not allowed: {program} is listed without a pattern")))
-            }
+            None => Err(Refusal::Denied(format!(
+                "argument {arg:?} is not allowed: {program} is listed without a pattern"
+            ))),
             Some(pattern) if pattern.is_match(arg) => Ok(()),
             Some(_) => Err(Refusal::Denied(format!(
-                "argument {arg:?} is not allowed: it does not match the pattern of {program} as a whole"
+                "argument {arg:?} is not allowed: it does not match the pattern of {program} as a \
+                 whole"
             ))),
         }
     }
@@ -245,12 +267,16 @@ fn names(listed: &str, variable: &str) -> bool {
 pub fn open_listed(listed: &AllowedProgram) -> Result<OwnedFd, Refusal> {
     let path = &listed.resolved;
     let denied = |why: String| Refusal::Denied(format!("program {path} is not allowed: {why}"));
-    let file = open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(|e| denied(format!("the listed file cannot be opened: {e}")))?;
-    let stat = fstat(&file).map_err(|e| denied(format!("the listed file cannot be looked at: {e}")))?;
+    let file =
+        open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| denied(format!("the listed file cannot be opened: {e}")))?;
+    let stat =
+        fstat(&file).map_err(|e| denied(format!("the listed file cannot be looked at: {e}")))?;
     let is_same = (stat.st_dev, stat.st_ino) == (listed.device, listed.inode);
     if !is_same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(denied("another file has been put in its place since the configuration was read".into()));
+        return Err(denied(
+            "another file has been put in its place since the configuration was read".into(),
+        ));
     }
     Ok(file)
 }
@@ -264,16 +290,23 @@ fn words(
         (Some(program), None) => Ok((program, args.unwrap_or_default())),
         (None, Some(command)) => {
             if args.is_some() {
-                return Err(InvalidTask::new("args", "goes with `program`, not with `command`".into()).into());
+                return Err(InvalidTask::new(
+                    "args",
+                    "goes with `program`, not with `command`".into(),
+                )
+                .into());
             }
-            let words =
-                shell_words::split(&command).map_err(|e| InvalidTask::new("command", format!("is not words: {e}")))?;
+            let words = shell_words::split(&command)
+                .map_err(|e| InvalidTask::new("command", format!("is not words: {e}")))?;
             let mut words = words.into_iter();
-            let program = words.next().ok_or_else(|| InvalidTask::new("command", "is empty".into()))?;
+            let program =
+                words.next().ok_or_else(|| InvalidTask::new("command", "is empty".into()))?;
             Ok((program, words.collect()))
         }
         (None, None) => Err(InvalidTask::new("program", "is missing (or `command`)".into()).into()),
-        (Some(_), Some(_)) => Err(InvalidTask::new("command", "replaces `program`: give one of them".into()).into()),
+        (Some(_), Some(_)) => {
+            Err(InvalidTask::new("command", "replaces `program`: give one of them".into()).into())
+        }
     }
 }
 
@@ -299,9 +332,19 @@ mod tests {
             allowed("/b/tool", Some("x")),
             allowed("/usr/bin/find", Some("[a-z]+|-name")),
         ];
-        let env = BTreeMap::from([("LANG".to_owned(), "C".to_owned()), ("PATH".to_owned(), "/bin".to_owned())]);
+        let env = BTreeMap::from([
+            ("LANG".to_owned(), "C".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ]);
         let task_env = vec!["NAME".to_owned(), "APP_*".to_owned()];
-        Rules::new(&ShellSetup { allow, env, task_env, cwd: Some("/usr".into()), ..ShellSetup::default() }).unwrap()
+        Rules::new(&ShellSetup {
+            allow,
+            env,
+            task_env,
+            cwd: Some("/usr".into()),
+            ..ShellSetup::default()
+        })
+        .unwrap()
     }
 
     fn data(json: &str) -> ShellData {
@@ -316,7 +359,9 @@ mod tests {
     fn a_program_is_known_by_its_listed_path_its_real_path_and_its_only_name() {
         let rules = rules();
         for name in ["/usr/bin/wc", "/real/usr/bin/wc", "wc"] {
-            let command = rules.command(data(&format!(r#"{{"program":"{name}","args":["-l","a.txt"]}}"#))).unwrap();
+            let command = rules
+                .command(data(&format!(r#"{{"program":"{name}","args":["-l","a.txt"]}}"#)))
+                .unwrap();
             assert_eq!(command.program.listed.program, "/usr/bin/wc");
             assert_eq!(command.args, ["-l", "a.txt"]);
         }
@@ -340,7 +385,10 @@ mod tests {
             assert!(matches!(refusal, Refusal::Denied(_)), "{text}: {refusal}");
         }
         for text in ["", "'open", "  "] {
-            assert!(matches!(refusal(&format!(r#"{{"command":"{text}"}}"#)), Refusal::Invalid(_)), "{text}");
+            assert!(
+                matches!(refusal(&format!(r#"{{"command":"{text}"}}"#)), Refusal::Invalid(_)),
+                "{text}"
+            );
         }
     }
 
@@ -354,7 +402,10 @@ mod tests {
             let refusal = refusal(&format!(r#"{{"program":"wc","args":["{option}"]}}"#));
             assert!(matches!(refusal, Refusal::Denied(_)), "{option}: {refusal}");
         }
-        assert!(matches!(refusal(r#"{"program":"find","args":["a","-exec"]}"#), Refusal::Denied(_)));
+        assert!(matches!(
+            refusal(r#"{"program":"find","args":["a","-exec"]}"#),
+            Refusal::Denied(_)
+        ));
         assert!(matches!(refusal(r#"{"program":"wc","args":["-l\n"]}"#), Refusal::Denied(_)));
         assert!(matches!(refusal(r#"{"program":"true","args":["x"]}"#), Refusal::Denied(_)));
         assert!(matches!(refusal(r#"{"program":"wc","args":["a\u0000"]}"#), Refusal::Invalid(_)));
@@ -379,9 +430,13 @@ mod tests {
             assert!(text.contains(&format!("`env.{name}`")) && text.ends_with(why), "{text}");
         }
         assert!(matches!(refusal(r#"{"program":"true","env":{"A=B":"x"}}"#), Refusal::Invalid(_)));
-        assert!(matches!(refusal(r#"{"program":"true","env":{"APP_=":"x"}}"#), Refusal::Invalid(_)));
+        assert!(matches!(
+            refusal(r#"{"program":"true","env":{"APP_=":"x"}}"#),
+            Refusal::Invalid(_)
+        ));
         let rules = rules();
-        let command = rules.command(data(r#"{"program":"true","env":{"NAME":"x","APP_B":"y"}}"#)).unwrap();
+        let command =
+            rules.command(data(r#"{"program":"true","env":{"NAME":"x","APP_B":"y"}}"#)).unwrap();
         let env: Vec<_> = command.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(env, ["APP_B=y", "LANG=C", "NAME=x", "PATH=/bin"]);
     }

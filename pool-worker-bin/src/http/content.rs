@@ -1,7 +1,8 @@
 //! A reply's body, decoded: `gzip`, `deflate`, `br` and `zstd`, one around the other if it must be.
 //!
-//! A coding is undone when the first byte is asked for, so a body that is empty is empty whatever the
-//! head says of it: to `HEAD`, with 204 and 304, and where a server says so without sending any.
+//! A coding is undone when the first byte is asked for, so a body that is empty is empty whatever
+//! the head says of it: to `HEAD`, with 204 and 304, and where a server says so without sending
+//! any.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -39,17 +40,27 @@ impl Coding {
 }
 
 /// The body as it was before it was coded. What is coded in a way that is not known here stays so.
-pub(super) fn decoded<'a>(headers: &HeaderMap, body: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn decoded<'a>(
+    headers: &HeaderMap,
+    body: impl Read + 'a,
+) -> io::Result<Box<dyn Read + 'a>> {
     let values = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let names = values.flat_map(|value| value.split(',')).map(str::trim);
-    let names: Vec<_> = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")).collect();
+    let names: Vec<_> =
+        names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")).collect();
     if names.len() > MOST {
-        return Err(io::Error::other(format!("it is coded {} times, at most {MOST} are undone", names.len())));
+        return Err(io::Error::other(format!(
+            "it is coded {} times, at most {MOST} are undone",
+            names.len()
+        )));
     }
     let mut body: Box<dyn Read + 'a> = Box::new(body);
     // The last was put on last.
     for coding in names.into_iter().rev().map_while(Coding::named) {
-        body = Box::new(Decoder { coding, state: State::Fresh(BufReader::with_capacity(BUFFER_BYTES, body)) });
+        body = Box::new(Decoder {
+            coding,
+            state: State::Fresh(BufReader::with_capacity(BUFFER_BYTES, body)),
+        });
     }
     Ok(body)
 }
@@ -124,7 +135,10 @@ impl Read for Inflate<'_> {
             let input = self.source.fill_buf()?;
             let is_end = input.is_empty();
             let (taken, given) = (self.state.total_in(), self.state.total_out());
-            let status = self.state.decompress(input, out, FlushDecompress::None).map_err(io::Error::other)?;
+            let status = self
+                .state
+                .decompress(input, out, FlushDecompress::None)
+                .map_err(io::Error::other)?;
             let taken = (self.state.total_in() - taken) as usize;
             let given = (self.state.total_out() - given) as usize;
             self.source.consume(taken);
@@ -209,12 +223,13 @@ mod tests {
     const TEXT: &[u8] = b"what was sent, what was sent, what was sent";
     /// `TEXT` by other implementations: `brotli` and `zstd`.
     const BROTLI: &[u8] = &[
-        0x1b, 0x2a, 0x00, 0xf8, 0x1d, 0x09, 0x36, 0x4e, 0x7c, 0x7d, 0xb8, 0x33, 0x54, 0xbb, 0xcd, 0xd1, 0xdd, 0x69,
-        0x10, 0x96, 0x30, 0xba, 0x19, 0x56, 0x86, 0x16, 0x4c, 0x85, 0x00, 0xf9, 0x97, 0xc9, 0x78, 0x00,
+        0x1b, 0x2a, 0x00, 0xf8, 0x1d, 0x09, 0x36, 0x4e, 0x7c, 0x7d, 0xb8, 0x33, 0x54, 0xbb, 0xcd,
+        0xd1, 0xdd, 0x69, 0x10, 0x96, 0x30, 0xba, 0x19, 0x56, 0x86, 0x16, 0x4c, 0x85, 0x00, 0xf9,
+        0x97, 0xc9, 0x78, 0x00,
     ];
     const ZSTD: &[u8] = &[
-        0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x68, 0xad, 0x00, 0x00, 0x78, 0x77, 0x68, 0x61, 0x74, 0x20, 0x77, 0x61, 0x73,
-        0x20, 0x73, 0x65, 0x6e, 0x74, 0x2c, 0x20, 0x01, 0x00, 0xc2, 0xcc, 0x3a,
+        0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x68, 0xad, 0x00, 0x00, 0x78, 0x77, 0x68, 0x61, 0x74, 0x20,
+        0x77, 0x61, 0x73, 0x20, 0x73, 0x65, 0x6e, 0x74, 0x2c, 0x20, 0x01, 0x00, 0xc2, 0xcc, 0x3a,
     ];
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -293,7 +308,12 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_or_is_something_else_is_an_error() {
-        let bodies = [("gzip", gzip(TEXT)), ("deflate", zlib()), ("br", BROTLI.to_vec()), ("zstd", ZSTD.to_vec())];
+        let bodies = [
+            ("gzip", gzip(TEXT)),
+            ("deflate", zlib()),
+            ("br", BROTLI.to_vec()),
+            ("zstd", ZSTD.to_vec()),
+        ];
         for (name, body) in bodies {
             assert!(read(&[name], &body[..body.len() / 2]).is_err(), "{name}: cut");
             assert!(read(&[name], b"<html>an error page</html>").is_err(), "{name}: no such thing");

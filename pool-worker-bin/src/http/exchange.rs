@@ -1,7 +1,7 @@
 //! One request and its reply, over a connection of its own to an address that was judged.
 //!
-//! Knows HTTP, TLS and nothing of rules. Whoever calls it waits: the runtime beneath is the caller's
-//! thread and ends with the reply.
+//! Knows HTTP, TLS and nothing of rules. Whoever calls it waits: the runtime beneath is the
+//! caller's thread and ends with the reply.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -26,7 +26,8 @@ use url::{Host, Url};
 /// Lines of a reply's head.
 const MAX_HEADERS: usize = 256;
 /// Who asks.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("process-pool/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("process-pool/", env!("CARGO_PKG_VERSION")));
 
 /// A request that has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,8 @@ pub(super) fn exchange(
     tls: Option<Arc<ClientConfig>>,
 ) -> Result<Answer, ExchangeError> {
     let message = message(request)?;
-    let runtime = Builder::new_current_thread().enable_io().build().map_err(|e| ExchangeError::failed(&e))?;
+    let runtime =
+        Builder::new_current_thread().enable_io().build().map_err(|e| ExchangeError::failed(&e))?;
     let response = runtime.block_on(async {
         let stream = connect(addresses).await.map_err(|e| ExchangeError::failed(&e))?;
         let Some(config) = tls else { return talk(stream, message).await };
@@ -106,7 +108,8 @@ fn message(request: &Request) -> Result<http::Request<Full<Bytes>>, ExchangeErro
         None => url.path().to_owned(),
     };
     let bad = |e: &dyn Error| ExchangeError::Url(e.to_string());
-    let mut message = http::Request::new(Full::new(Bytes::from(request.body.clone().unwrap_or_default())));
+    let mut message =
+        http::Request::new(Full::new(Bytes::from(request.body.clone().unwrap_or_default())));
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = target.parse().map_err(|e: http::uri::InvalidUri| bad(&e))?;
     let headers = message.headers_mut();
@@ -161,7 +164,10 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, ExchangeError> {
     }
 }
 
-async fn talk<S>(stream: S, message: http::Request<Full<Bytes>>) -> Result<Response<Incoming>, ExchangeError>
+async fn talk<S>(
+    stream: S,
+    message: http::Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, ExchangeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -176,11 +182,18 @@ where
 /// What helps against the most frequent trouble with certificates.
 fn untrusted(error: &io::Error) -> ExchangeError {
     let text = whole(error);
-    let unknown = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|inner| {
-        matches!(inner, rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))
-    });
+    let unknown = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| {
+            matches!(
+                inner,
+                rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)
+            )
+        });
     if unknown {
-        let advice = "no authority that this machine or `http.ca` trusts has signed its certificate";
+        let advice =
+            "no authority that this machine or `http.ca` trusts has signed its certificate";
         return ExchangeError::Failed(format!("{advice} ({text})"));
     }
     ExchangeError::Failed(text)

@@ -1,7 +1,9 @@
-//! `http-request`: one exchange, its redirects followed by hand, every address judged before it is dialled.
+//! `http-request`: one exchange, its redirects followed by hand, every address judged before it is
+//! dialled.
 //!
-//! Decides where a request may go and which reply is a result. Must not know the wire to the supervisor; how long it
-//! takes is the watch's business, who abandons the exchange with the whole process.
+//! Decides where a request may go and which reply is a result. Must not know the wire to the
+//! supervisor; how long it takes is the watch's business, who abandons the exchange with the whole
+//! process.
 
 mod content;
 mod exchange;
@@ -61,8 +63,11 @@ impl HttpFailure {
 
     /// With what the server answered, as much of it as an error may hold.
     fn replied(self, status: StatusCode, headers: Headers, data: Option<Data>) -> Self {
-        let mut failure = Self { status: Some(status.as_u16()), headers: Some(headers), data, ..self };
-        let fits = |failure: &Self| serde_json::to_vec(failure).is_ok_and(|json| json.len() <= MAX_ERROR_BYTES);
+        let mut failure =
+            Self { status: Some(status.as_u16()), headers: Some(headers), data, ..self };
+        let fits = |failure: &Self| {
+            serde_json::to_vec(failure).is_ok_and(|json| json.len() <= MAX_ERROR_BYTES)
+        };
         if !fits(&failure) {
             failure.data = None;
         }
@@ -89,7 +94,8 @@ impl From<Denied> for HttpFailure {
     }
 }
 
-/// What requests are sent with. It keeps no connection: the next task's name may resolve to another address.
+/// What requests are sent with. It keeps no connection: the next task's name may resolve to another
+/// address.
 #[derive(Debug)]
 pub(crate) struct Client {
     rules: Rules,
@@ -124,7 +130,10 @@ impl Client {
                 return self.judge(&request, answer);
             };
             if followed == request.max_redirects {
-                let message = format!("too many redirects: {followed} were followed, the last to {}", request.url);
+                let message = format!(
+                    "too many redirects: {followed} were followed, the last to {}",
+                    request.url
+                );
                 return Err(HttpFailure::new(ErrorCode::HttpError, message));
             }
             followed += 1;
@@ -143,7 +152,8 @@ impl Client {
 
     /// Where the URL leads: exactly the addresses that were judged.
     fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, HttpFailure> {
-        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        let (host, port) =
+            (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
         let mut addresses = match literal_address(host) {
             Some(ip) => vec![SocketAddr::new(ip, port)],
             None => (self.lookup)(host, port).map_err(|error| no_reply(url, &error.to_string()))?,
@@ -168,17 +178,25 @@ impl Client {
                 Capped::Whole(bytes) => reply::data(&headers, bytes, true),
                 Capped::More(bytes) => reply::data(&headers, bytes, false),
             });
-            let failure = HttpFailure::new(ErrorCode::HttpStatus, message).replied(status, shown, data);
+            let failure =
+                HttpFailure::new(ErrorCode::HttpStatus, message).replied(status, shown, data);
             return Err(HttpFailure { retry_after: asked_for(&headers), ..failure });
         }
         let max = request.max_response_bytes.min(self.result_bytes);
         match read(max) {
-            Ok(Capped::Whole(bytes)) => {
-                Ok(Reply { status: status.as_u16(), headers: shown, data: reply::data(&headers, bytes, true) })
-            }
+            Ok(Capped::Whole(bytes)) => Ok(Reply {
+                status: status.as_u16(),
+                headers: shown,
+                data: reply::data(&headers, bytes, true),
+            }),
             Ok(Capped::More(_)) => {
-                let limit = if max == request.max_response_bytes { "maxResponseBytes" } else { "limits.resultBytes" };
-                let message = format!("the reply is longer than {max} bytes once decompressed (`{limit}`)");
+                let limit = if max == request.max_response_bytes {
+                    "maxResponseBytes"
+                } else {
+                    "limits.resultBytes"
+                };
+                let message =
+                    format!("the reply is longer than {max} bytes once decompressed (`{limit}`)");
                 Err(HttpFailure::new(ErrorCode::OutputLimit, message).replied(status, shown, None))
             }
             Err(error) => {
@@ -194,7 +212,8 @@ impl Client {
 fn asked_for(headers: &HeaderMap) -> Duration {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let now = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-    let asked = text(RETRY_AFTER).and_then(|value| retry_after(value, now.unwrap_or_else(SystemTime::now)));
+    let asked =
+        text(RETRY_AFTER).and_then(|value| retry_after(value, now.unwrap_or_else(SystemTime::now)));
     asked.unwrap_or_default()
 }
 
@@ -319,6 +338,9 @@ mod tests {
         });
         assert_eq!(fetch(&client, "http://rebind.example/").unwrap().status, 200);
         assert_eq!(ASKED.load(Ordering::SeqCst), 1);
-        assert_eq!(fetch(&client, "http://rebind.example/").unwrap_err().code, ErrorCode::UrlDenied);
+        assert_eq!(
+            fetch(&client, "http://rebind.example/").unwrap_err().code,
+            ErrorCode::UrlDenied
+        );
     }
 }

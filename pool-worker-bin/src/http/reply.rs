@@ -62,7 +62,8 @@ pub(super) fn headers(map: &HeaderMap) -> Headers {
 
 /// What is no UTF-8 is Latin-1, which has a character for every byte.
 fn header_text(value: &[u8]) -> String {
-    std::str::from_utf8(value).map_or_else(|_| value.iter().copied().map(char::from).collect(), str::to_owned)
+    std::str::from_utf8(value)
+        .map_or_else(|_| value.iter().copied().map(char::from).collect(), str::to_owned)
 }
 
 /// The body of a reply. `is_whole`: whether none of it was cut off.
@@ -78,7 +79,8 @@ pub(super) fn data(map: &HeaderMap, body: Vec<u8>, is_whole: bool) -> Data {
     // Some servers begin with a byte order mark.
     let json = text.trim_start_matches('\u{feff}');
     let json = if json.trim().is_empty() { "null" } else { json };
-    let checked = serde_json::from_str::<&RawValue>(json).ok().and_then(|json| one_line(json.get()));
+    let checked =
+        serde_json::from_str::<&RawValue>(json).ok().and_then(|json| one_line(json.get()));
     match checked.map(RawValue::from_string) {
         Some(Ok(value)) => Data::Json(value),
         _ => Data::Other(Shown::Text(text)),
@@ -95,7 +97,10 @@ struct Kind {
 
 impl Kind {
     fn of(map: &HeaderMap) -> Self {
-        let value = map.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes())).unwrap_or_default();
+        let value = map
+            .get(CONTENT_TYPE)
+            .map(|v| String::from_utf8_lossy(v.as_bytes()))
+            .unwrap_or_default();
         let mut parts = value.split(';').map(str::trim);
         let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
         let mut parameters = parts.filter_map(|part| part.split_once('='));
@@ -105,17 +110,20 @@ impl Kind {
     }
 
     fn is_json(&self) -> bool {
-        self.essence == "application/json" || self.essence == "text/json" || self.essence.ends_with("+json")
+        self.essence == "application/json"
+            || self.essence == "text/json"
+            || self.essence.ends_with("+json")
     }
 
     fn is_text(&self) -> bool {
         self.essence.starts_with("text/") || self.is_json() || self.essence.ends_with("xml")
     }
 
-    /// A text in the encoding that the body begins with, else in the one that the reply names, else in UTF-8. Bytes that are
-    /// none in it stay bytes.
+    /// A text in the encoding that the body begins with, else in the one that the reply names, else
+    /// in UTF-8. Bytes that are none in it stay bytes.
     fn text(&self, body: Vec<u8>, is_whole: bool) -> Shown {
-        let marked = Encoding::for_bom(&body).map(|(encoding, _)| encoding).filter(|_| self.is_text());
+        let marked =
+            Encoding::for_bom(&body).map(|(encoding, _)| encoding).filter(|_| self.is_text());
         match marked.or(self.encoding) {
             Some(encoding) if encoding != UTF_8 => match encoding.decode_with_bom_removal(&body) {
                 (text, false) => Shown::Text(text.into_owned()),
@@ -127,10 +135,11 @@ impl Kind {
     }
 }
 
-/// Takes the white space out between the tokens of what is JSON: a result is one line. Nothing when it is nested too deeply. Numbers
-/// keep their digits, which reading them into a double would cost.
+/// Takes the white space out between the tokens of what is JSON: a result is one line. Nothing when
+/// it is nested too deeply. Numbers keep their digits, which reading them into a double would cost.
 fn one_line(json: &str) -> Option<String> {
-    let (mut out, mut depth, mut in_string, mut escaped) = (String::with_capacity(json.len()), 0usize, false, false);
+    let (mut out, mut depth, mut in_string, mut escaped) =
+        (String::with_capacity(json.len()), 0usize, false, false);
     for c in json.chars() {
         if in_string {
             in_string = escaped || c != '"';
@@ -183,7 +192,8 @@ mod tests {
 
     #[test]
     fn json_is_parsed_text_is_text_and_the_rest_is_base64() {
-        let json = "{ \"a\" :\n [1, 2.50, 123456789012345678901234567890],\r\n\"b c\\\"\\\\\": \" x \" }";
+        let json =
+            "{ \"a\" :\n [1, 2.50, 123456789012345678901234567890],\r\n\"b c\\\"\\\\\": \" x \" }";
         let line = r#"{"a":[1,2.50,123456789012345678901234567890],"b c\"\\":" x "}"#;
         assert_eq!(shown("application/json; charset=utf-8", json.as_bytes()), line);
         assert_eq!(shown("application/problem+json", b"[ ]"), "[]");
@@ -203,8 +213,16 @@ mod tests {
         for (kind, body, expected) in [
             ("text/html; charset=iso-8859-1", b"gr\xfc\xdf \x80".to_vec(), "\"grüß €\""),
             ("TEXT/HTML;Charset=\"Latin1\"", b"\xfc".to_vec(), "\"ü\""),
-            ("text/plain; format=flowed; charset=Shift_JIS", b"\x83e\x83X\x83g".to_vec(), "\"テスト\""),
-            ("application/json; charset=windows-1252", b"{\"a\": \"\xfc\"}".to_vec(), "{\"a\":\"ü\"}"),
+            (
+                "text/plain; format=flowed; charset=Shift_JIS",
+                b"\x83e\x83X\x83g".to_vec(),
+                "\"テスト\"",
+            ),
+            (
+                "application/json; charset=windows-1252",
+                b"{\"a\": \"\xfc\"}".to_vec(),
+                "{\"a\":\"ü\"}",
+            ),
             ("text/plain; charset=utf-16le", utf16("ü"), "\"ü\""),
             ("text/plain", marked("ü"), "\"ü\""),
             ("application/xml", marked("<a/>"), "\"<a/>\""),
@@ -236,21 +254,35 @@ mod tests {
     #[test]
     fn repeated_headers_are_joined_and_cookies_are_listed() {
         let mut map = HeaderMap::new();
-        for (name, value) in [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "a=1, 2"), ("set-cookie", "b=3")] {
-            map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        for (name, value) in
+            [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "a=1, 2"), ("set-cookie", "b=3")]
+        {
+            map.append(
+                http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
         }
         let text = serde_json::to_string(&headers(&map)).unwrap();
         assert_eq!(text, r#"{"set-cookie":["a=1, 2","b=3"],"x-a":"1, 2"}"#);
-        for (value, shown) in [(&b"gr\xfc\xdf"[..], r#"{"x":"grüß"}"#), ("grüß".as_bytes(), r#"{"x":"grüß"}"#)] {
-            let map = HeaderMap::from_iter([(http::HeaderName::from_static("x"), value.try_into().unwrap())]);
+        for (value, shown) in
+            [(&b"gr\xfc\xdf"[..], r#"{"x":"grüß"}"#), ("grüß".as_bytes(), r#"{"x":"grüß"}"#)]
+        {
+            let map = HeaderMap::from_iter([(
+                http::HeaderName::from_static("x"),
+                value.try_into().unwrap(),
+            )]);
             assert_eq!(serde_json::to_string(&headers(&map)).unwrap(), shown);
         }
     }
 
     #[test]
     fn a_body_is_read_no_further_than_its_cap() {
-        assert!(matches!(read_capped(&b"12345"[..], 5), Ok(Capped::Whole(bytes)) if bytes == b"12345"));
-        assert!(matches!(read_capped(&b"123456"[..], 5), Ok(Capped::More(bytes)) if bytes == b"12345"));
+        assert!(
+            matches!(read_capped(&b"12345"[..], 5), Ok(Capped::Whole(bytes)) if bytes == b"12345")
+        );
+        assert!(
+            matches!(read_capped(&b"123456"[..], 5), Ok(Capped::More(bytes)) if bytes == b"12345")
+        );
         assert!(matches!(read_capped(std::io::repeat(0), 5), Ok(Capped::More(_))));
     }
 }

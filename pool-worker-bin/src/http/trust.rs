@@ -1,7 +1,7 @@
 //! Whose certificates are believed: the machine's authorities, and those of `http.ca`.
 //!
-//! The machine's store is read at the first request that needs it: most workers send none, and reading
-//! it takes as long as starting the process. A machine that has no store gets Mozilla's.
+//! The machine's store is read at the first request that needs it: most workers send none, and
+//! reading it takes as long as starting the process. A machine that has no store gets Mozilla's.
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,7 +29,9 @@ impl Trust {
         let own = own.map_err(|e| BadAuthority(e.to_string()))?;
         let mut roots = RootCertStore::empty();
         // What the machine has and cannot be used is nobody's fault; what somebody has named is.
-        own.iter().try_for_each(|own| roots.add(own.clone())).map_err(|e| BadAuthority(e.to_string()))?;
+        own.iter()
+            .try_for_each(|own| roots.add(own.clone()))
+            .map_err(|e| BadAuthority(e.to_string()))?;
         Ok(Self { own, config: OnceLock::new() })
     }
 
@@ -40,7 +42,8 @@ impl Trust {
     fn build(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         // What cannot be read of it is not trusted; that is said when it is missed.
-        let (found, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let (found, _) =
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if found == 0 {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }

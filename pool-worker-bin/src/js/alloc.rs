@@ -1,8 +1,9 @@
 //! Memory of array buffers, which V8's heap limit does not count.
 //!
-//! Owns the count of live bytes and refuses what would exceed the limit, or the running task's own; V8 then collects garbage, asks once more, and
-//! throws a `RangeError`. Resizable buffers and WebAssembly memories are not taken from here: they are mapped by V8
-//! itself. `memory` watches them; a flag bounds each of the latter, and the process's `RLIMIT_DATA` all.
+//! Owns the count of live bytes and refuses what would exceed the limit, or the running task's own;
+//! V8 then collects garbage, asks once more, and throws a `RangeError`. Resizable buffers and
+//! WebAssembly memories are not taken from here: they are mapped by V8 itself. `memory` watches
+//! them; a flag bounds each of the latter, and the process's `RLIMIT_DATA` all.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ffi::c_void;
@@ -61,9 +62,12 @@ static VTABLE: v8::RustAllocatorVtable<BufferBudget> =
 
 /// An allocator for one isolate that counts into the budget.
 pub(super) fn allocator(budget: Arc<BufferBudget>) -> v8::UniqueRef<v8::Allocator> {
-    #[expect(unsafe_code, reason = "V8 takes a custom allocator as a handle and a table of functions")]
-    // SAFETY: the handle is a counted reference that `drop_budget` gives back; the table is static and its functions
-    // match the handle's type.
+    #[expect(
+        unsafe_code,
+        reason = "V8 takes a custom allocator as a handle and a table of functions"
+    )]
+    // SAFETY: the handle is a counted reference that `drop_budget` gives back; the table is static
+    // and its functions match the handle's type.
     unsafe {
         v8::new_rust_allocator(Arc::into_raw(budget), &VTABLE)
     }

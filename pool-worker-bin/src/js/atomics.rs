@@ -57,7 +57,9 @@ impl Waiters {
 /// Puts our functions in the place of V8's.
 pub(super) fn install(scope: &mut v8::PinScope<'_, '_>, global: v8::Local<'_, v8::Object>) {
     let name = key(scope, "Atomics");
-    let atomics = global.get(scope, name.into()).and_then(|atomics| v8::Local::<v8::Object>::try_from(atomics).ok());
+    let atomics = global
+        .get(scope, name.into())
+        .and_then(|atomics| v8::Local::<v8::Object>::try_from(atomics).ok());
     let atomics = atomics.expect("a new context has all of the language's objects");
     for (name, length, callback) in functions() {
         define_function(scope, atomics, name, length, callback);
@@ -106,7 +108,8 @@ fn element<'s>(
     }
     // Runs the task's `valueOf`.
     let index = index.integer_value(scope)?;
-    let Some(index) = u32::try_from(index).ok().filter(|index| (*index as usize) < view.length()) else {
+    let Some(index) = u32::try_from(index).ok().filter(|index| (*index as usize) < view.length())
+    else {
         throw_range_error(scope, "the index is outside of the array");
         return None;
     };
@@ -152,15 +155,20 @@ fn answer<'s>(
     let resolver = v8::PromiseResolver::new(scope)?;
     let promise = resolver.get_promise(scope);
     let resolver = v8::Global::new(scope, resolver);
-    let timer = (timeout_ms <= MAX_WAIT_MS)
-        .then(|| host.timers.borrow_mut().add(What::settle(resolver.clone(), TIMED_OUT), timeout_ms));
+    let timer = (timeout_ms <= MAX_WAIT_MS).then(|| {
+        host.timers.borrow_mut().add(What::settle(resolver.clone(), TIMED_OUT), timeout_ms)
+    });
     let view = v8::Global::new(scope, element.view);
     host.waiters.borrow_mut().0.push(Waiter { place: element.place, _view: view, resolver, timer });
     result(scope, true, promise.into())
 }
 
 /// As the array would store it.
-fn number(scope: &mut v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>, is_long: bool) -> Option<i64> {
+fn number(
+    scope: &mut v8::PinScope<'_, '_>,
+    value: v8::Local<'_, v8::Value>,
+    is_long: bool,
+) -> Option<i64> {
     if is_long {
         return value.to_big_int(scope).map(|value| value.i64_value().0);
     }

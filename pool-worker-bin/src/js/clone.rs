@@ -12,13 +12,27 @@ const CODE: i32 = 25;
 struct Delegate;
 
 impl v8::ValueSerializerImpl for Delegate {
-    fn throw_data_clone_error<'s>(&self, scope: &mut v8::PinScope<'s, '_>, message: v8::Local<'s, v8::String>) {
+    fn throw_data_clone_error<'s>(
+        &self,
+        scope: &mut v8::PinScope<'s, '_>,
+        message: v8::Local<'s, v8::String>,
+    ) {
         let error = v8::Exception::error(scope, message);
         if let Ok(object) = v8::Local::<v8::Object>::try_from(error) {
             let (name, value) = (key(scope, "name"), text(scope, NAME));
-            object.define_own_property(scope, name.into(), value.into(), v8::PropertyAttribute::DONT_ENUM);
+            object.define_own_property(
+                scope,
+                name.into(),
+                value.into(),
+                v8::PropertyAttribute::DONT_ENUM,
+            );
             let (name, value) = (key(scope, "code"), v8::Integer::new(scope, CODE));
-            object.define_own_property(scope, name.into(), value.into(), v8::PropertyAttribute::DONT_ENUM);
+            object.define_own_property(
+                scope,
+                name.into(),
+                value.into(),
+                v8::PropertyAttribute::DONT_ENUM,
+            );
         }
         scope.throw_exception(error);
     }
@@ -55,16 +69,22 @@ pub(super) fn structured_clone<'s>(
     };
     match read {
         Some(copy) => rv.set(copy),
-        // What was just serialized can be read back, unless there is no room for it, which V8 says in vague words.
+        // What was just serialized can be read back, unless there is no room for it, which V8 says
+        // in vague words.
         None => throw_range_error(scope, "there is no room for the clone"),
     }
 }
 
-/// What a Boolean object holds. The crate cannot ask it, and its `valueOf` is the user's; the serializer's tag tells.
-pub(super) fn boolean_in(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> bool {
+/// What a Boolean object holds. The crate cannot ask it, and its `valueOf` is the user's; the
+/// serializer's tag tells.
+pub(super) fn boolean_in(
+    scope: &mut v8::PinScope<'_, '_>,
+    object: v8::Local<'_, v8::Object>,
+) -> bool {
     const TRUE_OBJECT: u8 = b'y';
     let context = scope.get_current_context();
     let serializer = v8::ValueSerializer::new(scope, Box::new(Delegate));
     let object = v8::Local::new(scope, object);
-    serializer.write_value(context, object.into()) == Some(true) && serializer.release().last() == Some(&TRUE_OBJECT)
+    serializer.write_value(context, object.into()) == Some(true)
+        && serializer.release().last() == Some(&TRUE_OBJECT)
 }

@@ -1,7 +1,8 @@
 //! From source text to something that can be run: scripts, function bodies, function expressions.
 //!
-//! Decides how a task's code is meant. Source is never pasted into other source unchecked: wherever a wrapper is needed,
-//! a second parse proves that the text cannot close the wrapper and go on outside of it.
+//! Decides how a task's code is meant. Source is never pasted into other source unchecked: wherever
+//! a wrapper is needed, a second parse proves that the text cannot close the wrapper and go on
+//! outside of it.
 
 mod kept;
 pub(super) mod strict;
@@ -37,9 +38,9 @@ struct Rejection {
     offset: i32,
 }
 
-/// A context in which no code of a task ever runs, only the parser: it tells whether a text is the body of an async
-/// function by itself. V8's `AsyncFunction` constructor makes that check, and wants code generation allowed.
-/// It also tells which functions a script declares.
+/// A context in which no code of a task ever runs, only the parser: it tells whether a text is the
+/// body of an async function by itself. V8's `AsyncFunction` constructor makes that check, and
+/// wants code generation allowed. It also tells which functions a script declares.
 pub(super) struct BodyChecker {
     context: v8::Global<v8::Context>,
     constructor: v8::Global<v8::Function>,
@@ -124,7 +125,8 @@ impl BodyChecker {
     }
 }
 
-/// Compiles the code of a task. `keep_scope`: the context is kept, so that `const` at the top must not stay behind.
+/// Compiles the code of a task. `keep_scope`: the context is kept, so that `const` at the top must
+/// not stay behind.
 pub(super) fn compile_code<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     checker: &mut Option<BodyChecker>,
@@ -160,7 +162,8 @@ pub(super) fn compile_code<'s>(
     }
     match compile_body(scope, text) {
         Ok(body) => Ok(Compiled::Body(body)),
-        // The parse that came further knows more: a script with `return` fails at the `return`, whatever else is wrong.
+        // The parse that came further knows more: a script with `return` fails at the `return`,
+        // whatever else is wrong.
         Err(rejection) if rejection.offset > best.offset => Err(rejection.trouble),
         Err(_) => Err(best.trouble),
     }
@@ -204,7 +207,9 @@ pub(super) fn as_function<'s>(
 ) -> Result<v8::Local<'s, v8::Function>, Trouble> {
     v8::Local::<v8::Function>::try_from(value).map_err(|_| {
         let what = value.type_of(scope).to_rust_string_lossy(scope);
-        let message = format!("fn must be the source of a function, but it evaluates to a value of type {what}");
+        let message = format!(
+            "fn must be the source of a function, but it evaluates to a value of type {what}"
+        );
         JsFailure::new(FailureKind::InvalidTask, "TypeError", message).into()
     })
 }
@@ -228,7 +233,19 @@ pub(super) fn origin<'s>(
     let options = v8::PrimitiveArray::new(scope, 1);
     options.set(scope, 0, project.into());
     let options = Some(options.into());
-    v8::ScriptOrigin::new(scope, name, -wrapped_lines, column, false, -1, None, false, false, is_module, options)
+    v8::ScriptOrigin::new(
+        scope,
+        name,
+        -wrapped_lines,
+        column,
+        false,
+        -1,
+        None,
+        false,
+        false,
+        is_module,
+        options,
+    )
 }
 
 /// The source as a string of V8's.
@@ -236,11 +253,13 @@ pub(super) fn source_text<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     source: &str,
 ) -> Result<v8::Local<'s, v8::String>, Trouble> {
-    v8::String::new(scope, source)
-        .ok_or_else(|| JsFailure::new(FailureKind::InvalidTask, "RangeError", "the source is too long").into())
+    v8::String::new(scope, source).ok_or_else(|| {
+        JsFailure::new(FailureKind::InvalidTask, "RangeError", "the source is too long").into()
+    })
 }
 
-/// Compiles inside a `TryCatch` and says why it failed. `prefix`: characters of ours before the user's first.
+/// Compiles inside a `TryCatch` and says why it failed. `prefix`: characters of ours before the
+/// user's first.
 fn attempt<'s, 'i, T>(
     scope: &mut v8::PinScope<'s, 'i>,
     prefix: i32,
@@ -309,7 +328,8 @@ fn body_of<'s>(
     })
 }
 
-/// The code as the body of an async function. V8 cannot parse that as such, so it is wrapped, and checked.
+/// The code as the body of an async function. V8 cannot parse that as such, so it is wrapped, and
+/// checked.
 fn async_body<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     checker: &mut Option<BodyChecker>,
@@ -318,14 +338,19 @@ fn async_body<'s>(
     const HEAD: &str = "(async function () {\n";
     let out_of_luck = || Rejection { trouble: Trouble::Thrown, offset: i32::MAX };
     let origin = origin(scope, SCRIPT_NAME, 1, false);
-    let wrapped = v8::String::new(scope, &format!("{HEAD}{source}\n}})")).ok_or_else(out_of_luck)?;
+    let wrapped =
+        v8::String::new(scope, &format!("{HEAD}{source}\n}})")).ok_or_else(out_of_luck)?;
     let prefix = i32::try_from(HEAD.len()).expect("the head is short");
-    let script = attempt(scope, prefix, |scope| v8::Script::compile(scope, wrapped, Some(&origin)))?;
+    let script =
+        attempt(scope, prefix, |scope| v8::Script::compile(scope, wrapped, Some(&origin)))?;
     if checker.is_none() {
         *checker = BodyChecker::new(scope);
     }
     checker.as_ref().ok_or_else(out_of_luck)?.accepts(scope, source)?;
-    script.run(scope).and_then(|function| v8::Local::<v8::Function>::try_from(function).ok()).ok_or_else(out_of_luck)
+    script
+        .run(scope)
+        .and_then(|function| v8::Local::<v8::Function>::try_from(function).ok())
+        .ok_or_else(out_of_luck)
 }
 
 /// Whether the text, read as a module, awaits at its top.
@@ -338,21 +363,24 @@ fn has_top_level_await(scope: &mut v8::PinScope<'_, '_>, text: v8::Local<'_, v8:
         .is_ok_and(|module| module.has_top_level_await())
 }
 
-/// The text as one expression with something of ours around it. Were it to close the bracket it stands in, it would have to match two kinds of bracket.
+/// The text as one expression with something of ours around it. Were it to close the bracket it
+/// stands in, it would have to match two kinds of bracket.
 fn as_expression<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     Around { directive, head, tail }: Around,
     source: &str,
 ) -> Result<v8::Local<'s, v8::Script>, Rejection> {
     let unread = |trouble| Rejection { trouble, offset: 0 };
-    let round = source_text(scope, &format!("{directive}{head}(\n{source}\n){tail}")).map_err(unread)?;
+    let round =
+        source_text(scope, &format!("{directive}{head}(\n{source}\n){tail}")).map_err(unread)?;
     let square = source_text(scope, &format!("{directive}[\n{source}\n]")).map_err(unread)?;
     let script = compile_script(scope, round, 1)?;
     compile_script(scope, square, 1)?;
     Ok(script)
 }
 
-/// `add(a, b) {…}` and `async *all() {…}` with the word `function` put in; `None` for anything else.
+/// `add(a, b) {…}` and `async *all() {…}` with the word `function` put in; `None` for anything
+/// else.
 fn method_as_function(source: &str) -> Option<String> {
     let (is_async, rest) = match source.strip_prefix("async") {
         Some(rest) if rest.starts_with(|char: char| char.is_whitespace() || char == '*') => {
@@ -361,9 +389,11 @@ fn method_as_function(source: &str) -> Option<String> {
         _ => ("", source),
     };
     let (star, rest) = rest.strip_prefix('*').map_or(("", rest), |rest| ("*", rest.trim_start()));
-    let name_end = rest.find(|char: char| !(char.is_alphanumeric() || char == '_' || char == '$'))?;
+    let name_end =
+        rest.find(|char: char| !(char.is_alphanumeric() || char == '_' || char == '$'))?;
     let is_call_like = name_end > 0 && rest[name_end..].trim_start().starts_with('(');
-    (is_call_like && &rest[..name_end] != "function").then(|| format!("{is_async}function{star} {rest}"))
+    (is_call_like && &rest[..name_end] != "function")
+        .then(|| format!("{is_async}function{star} {rest}"))
 }
 
 #[cfg(test)]

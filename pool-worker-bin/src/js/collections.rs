@@ -76,8 +76,8 @@ impl Collections {
         self.taken.set(taken);
     }
 
-    /// What the task pays for that has just run, or the last ones that did, where so many bytes have
-    /// ever been allocated.
+    /// What the task pays for that has just run, or the last ones that did, where so many bytes
+    /// have ever been allocated.
     pub(super) fn pay(&self, allocated: u64) -> Duration {
         let mut price = self.price.get();
         if self.taken.get() > price.taken {

@@ -1,7 +1,7 @@
 //! `console`: lines of text that leave the engine as they are written.
 //!
-//! Owns the running task's log and its cap. Decides how arguments become a line; must not run code of the user's while
-//! doing so.
+//! Owns the running task's log and its cap. Decides how arguments become a line; must not run code
+//! of the user's while doing so.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -261,7 +261,8 @@ fn emit(scope: &mut v8::PinScope<'_, '_>, level: LogLevel, mut text: String) {
     log.write(level, &text);
 }
 
-/// The arguments as one line: `%` directives of the first one if it is a string, the rest separated by blanks.
+/// The arguments as one line: `%` directives of the first one if it is a string, the rest separated
+/// by blanks.
 fn format<'s>(scope: &mut v8::PinScope<'s, '_>, args: &Args<'s>, first: i32) -> String {
     let mut text = String::new();
     let mut next = first;
@@ -286,7 +287,13 @@ fn format<'s>(scope: &mut v8::PinScope<'s, '_>, args: &Args<'s>, first: i32) -> 
     text
 }
 
-fn expand<'s>(scope: &mut v8::PinScope<'s, '_>, template: &str, args: &Args<'s>, next: &mut i32, text: &mut String) {
+fn expand<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    template: &str,
+    args: &Args<'s>,
+    next: &mut i32,
+    text: &mut String,
+) {
     let mut chars = template.chars().peekable();
     while let Some(char) = chars.next() {
         if char != '%' {
@@ -298,7 +305,9 @@ fn expand<'s>(scope: &mut v8::PinScope<'s, '_>, template: &str, args: &Args<'s>,
                 text.push('%');
                 chars.next();
             }
-            Some(directive @ ('s' | 'd' | 'i' | 'f' | 'j' | 'o' | 'O' | 'c')) if *next < args.length() => {
+            Some(directive @ ('s' | 'd' | 'i' | 'f' | 'j' | 'o' | 'O' | 'c'))
+                if *next < args.length() =>
+            {
                 chars.next();
                 let value = args.get(*next);
                 *next += 1;

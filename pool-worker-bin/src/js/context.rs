@@ -2,8 +2,8 @@
 //!
 //! Owns the context made ahead for the next fresh task, the warm contexts of projects, least
 //! recently used first out, and the frozen one. How many warm ones there may be follows from the
-//! memory that they may take; the engine, which measures it, has them go earlier.
-//! Decides what is in a global object; a snapshot carries the result. No two contexts share an object, a microtask
+//! memory that they may take; the engine, which measures it, has them go earlier. Decides what is
+//! in a global object; a snapshot carries the result. No two contexts share an object, a microtask
 //! queue or a security token.
 
 use std::cell::{Cell, RefCell};
@@ -64,7 +64,8 @@ pub(super) struct Realms {
 }
 
 impl RealmState {
-    /// Gives the context another microtask queue, so that what is left in this one never runs. No task may be running.
+    /// Gives the context another microtask queue, so that what is left in this one never runs. No
+    /// task may be running.
     pub(super) fn forget_microtasks(&self, isolate: &mut v8::Isolate) {
         let queue = v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit);
         {
@@ -189,8 +190,8 @@ impl Realms {
         self.last = None;
     }
 
-    /// The context that all tasks of this realm share, made for the first of them. `None` only if V8 is out of memory or
-    /// is being told to stop.
+    /// The context that all tasks of this realm share, made for the first of them. `None` only if
+    /// V8 is out of memory or is being told to stop.
     pub(super) fn frozen(&mut self, isolate: &mut v8::Isolate) -> Option<Rc<RealmState>> {
         self.frozen_with(isolate, |_, _| {})
     }
@@ -224,7 +225,10 @@ impl Realms {
         let queue = v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit);
         let context = {
             v8::scope!(let scope, isolate);
-            let options = v8::ContextOptions { microtask_queue: Some(queue_pointer(&queue)), ..Default::default() };
+            let options = v8::ContextOptions {
+                microtask_queue: Some(queue_pointer(&queue)),
+                ..Default::default()
+            };
             let context = v8::Context::new(scope, options);
             let scope = &mut v8::ContextScope::new(scope, context);
             let token = v8::Integer::new(scope, self.made);
@@ -264,13 +268,17 @@ fn delete(scope: &mut v8::PinScope<'_, '_>, holder: v8::Local<'_, v8::Object>, n
     holder.delete(scope, name.into());
 }
 
-/// The address that V8 wants to know a queue by. The handle owns the queue, and the realm owns the handle.
+/// The address that V8 wants to know a queue by. The handle owns the queue, and the realm owns the
+/// handle.
 fn queue_pointer(queue: &v8::MicrotaskQueueHandle) -> *mut v8::MicrotaskQueue {
     std::ptr::from_ref::<v8::MicrotaskQueue>(queue).cast_mut()
 }
 
 /// Puts our functions into a new context's global object.
-pub(super) fn install_globals(scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) {
+pub(super) fn install_globals(
+    scope: &mut v8::PinScope<'_, '_>,
+    context: v8::Local<'_, v8::Context>,
+) {
     let global = context.global(scope);
     for (name, callback) in globals() {
         define_function(scope, global, name, 0, callback);
@@ -281,10 +289,16 @@ pub(super) fn install_globals(scope: &mut v8::PinScope<'_, '_>, context: v8::Loc
         define_function(scope, console, name, 0, callback);
     }
     let name = key(scope, "console");
-    global.define_own_property(scope, name.into(), console.into(), v8::PropertyAttribute::DONT_ENUM);
+    global.define_own_property(
+        scope,
+        name.into(),
+        console.into(),
+        v8::PropertyAttribute::DONT_ENUM,
+    );
 }
 
-/// Addresses of everything native that a context can refer to: a snapshot stores positions in this list.
+/// Addresses of everything native that a context can refer to: a snapshot stores positions in this
+/// list.
 pub(super) fn external_references() -> Vec<v8::ExternalReference> {
     let atomics = atomics::functions().into_iter().map(|(name, _, function)| (name, function));
     let functions = globals().into_iter().chain(console::functions()).chain(atomics);
@@ -319,7 +333,12 @@ pub(super) fn define_function(
         .build(scope)
         .expect("a new context has room for its own functions");
     function.set_name(name);
-    target.define_own_property(scope, name.into(), function.into(), v8::PropertyAttribute::DONT_ENUM);
+    target.define_own_property(
+        scope,
+        name.into(),
+        function.into(),
+        v8::PropertyAttribute::DONT_ENUM,
+    );
 }
 
 /// Connects the isolate with what contexts need while they run.
@@ -333,6 +352,9 @@ pub(super) fn prepare_isolate(isolate: &mut v8::Isolate, rules: RealmRules) {
 }
 
 #[expect(unsafe_code, reason = "called by V8")]
-unsafe extern "C" fn refuse_wasm(_context: v8::Local<'_, v8::Context>, _source: v8::Local<'_, v8::String>) -> bool {
+unsafe extern "C" fn refuse_wasm(
+    _context: v8::Local<'_, v8::Context>,
+    _source: v8::Local<'_, v8::String>,
+) -> bool {
     false
 }

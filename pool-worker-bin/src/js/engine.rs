@@ -1,7 +1,8 @@
 //! The engine: one isolate, and the order in which things happen around a task.
 //!
-//! Owns the isolate and everything that points into it. Decides which realm a task gets, what an ending means, and
-//! whether the engine may be used again. One engine per thread; it stays on the thread that made it.
+//! Owns the isolate and everything that points into it. Decides which realm a task gets, what an
+//! ending means, and whether the engine may be used again. One engine per thread; it stays on the
+//! thread that made it.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -44,8 +45,8 @@ const FEW_TASKS: usize = 4;
 /// What a warm context takes up that has run a small function.
 const CONTEXT_BYTES: usize = 192 << 10;
 
-/// Room for compiled code. V8 maps it writable at once, so that all of it counts against `RLIMIT_DATA`; its own default
-/// is twice as much.
+/// Room for compiled code. V8 maps it writable at once, so that all of it counts against
+/// `RLIMIT_DATA`; its own default is twice as much.
 const CODE_RANGE_BYTES: usize = 64 << 20;
 
 /// Settings of an engine.
@@ -101,8 +102,8 @@ impl Default for EngineConfig {
 }
 
 /// One isolate and its realms.
-// INVARIANT: fields are dropped from first to last; the isolate must go after everything that points into it, and before
-// what it points to.
+// INVARIANT: fields are dropped from first to last; the isolate must go after everything that
+// points into it, and before what it points to.
 pub struct Engine {
     pub(super) realms: Realms,
     checker: Option<BodyChecker>,
@@ -153,7 +154,8 @@ impl Engine {
             params = params.snapshot_blob(snapshot);
         }
         let mut isolate = v8::Isolate::new(params);
-        // The machine's time zone is looked for now, and not with the first date: by then its files may be out of reach.
+        // The machine's time zone is looked for now, and not with the first date: by then its files
+        // may be out of reach.
         isolate.date_time_configuration_change_notification(v8::TimeZoneDetection::Redetect);
         let watch = Arc::new(Watch::new(isolate.thread_safe_handle()));
         let host = Rc::new(Host {
@@ -187,7 +189,8 @@ impl Engine {
         );
         // Seven eighths of what may be kept are for contexts as such, the rest is for what they
         // hold.
-        let most_warm = (config.kept_limit_bytes / 8 * 7 / CONTEXT_BYTES).min(config.max_warm_projects);
+        let most_warm =
+            (config.kept_limit_bytes / 8 * 7 / CONTEXT_BYTES).min(config.max_warm_projects);
         Self {
             realms: Realms::new(rules, most_warm),
             checker: None,
@@ -222,8 +225,8 @@ impl Engine {
         self.has_snapshot
     }
 
-    /// Whether a heap limit was ever reached. The engine's has been raised for it, and the heap has grown, so take another
-    /// process.
+    /// Whether a heap limit was ever reached. The engine's has been raised for it, and the heap has
+    /// grown, so take another process.
     #[must_use]
     pub fn must_be_replaced(&self) -> bool {
         self.memory.reached().is_some()
@@ -326,7 +329,9 @@ impl Engine {
             return;
         }
         let platform = v8::V8::get_current_platform();
-        while !self.watch.stopped() && v8::Platform::pump_message_loop(&platform, &self.isolate, false) {
+        while !self.watch.stopped()
+            && v8::Platform::pump_message_loop(&platform, &self.isolate, false)
+        {
             self.has_pumped = true;
         }
     }
@@ -360,7 +365,8 @@ impl Engine {
         let context = v8::Local::new(scope, &realm.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         v8::tc_scope!(let scope, scope);
-        let bench = Bench { host: &self.host, checker: &mut self.checker, result_limit: self.result_limit };
+        let bench =
+            Bench { host: &self.host, checker: &mut self.checker, result_limit: self.result_limit };
         let result = perform(scope, bench, realm, task.realm, &task.work);
         match result {
             Err(Trouble::Thrown) if !self.watch.stopped() && !scope.has_terminated() => {
@@ -396,13 +402,20 @@ impl Engine {
         }
         match ending.stop {
             Some(reason) => terminated(reason),
-            None => {
-                JsFailure::new(FailureKind::Exception, "Error", "the engine gave neither a result nor an exception")
-            }
+            None => JsFailure::new(
+                FailureKind::Exception,
+                "Error",
+                "the engine gave neither a result nor an exception",
+            ),
         }
     }
 
-    fn outcome(&mut self, result: Result<Vec<u8>, JsFailure>, ran: Duration, collected: Duration) -> JsOutcome {
+    fn outcome(
+        &mut self,
+        result: Result<Vec<u8>, JsFailure>,
+        ran: Duration,
+        collected: Duration,
+    ) -> JsOutcome {
         self.tasks_since_reading += 1;
         self.ran_since_reading += ran;
         let contexts = self.realms.warm_count();
@@ -489,7 +502,9 @@ impl Engine {
 
 /// Whether a task may have left its warm context in a state nobody expects.
 fn leaves_doubt(result: &Result<Vec<u8>, JsFailure>) -> bool {
-    result.as_ref().is_err_and(|failure| is_cut_short(failure.kind) || failure.kind == FailureKind::PromiseNeverSettled)
+    result.as_ref().is_err_and(|failure| {
+        is_cut_short(failure.kind) || failure.kind == FailureKind::PromiseNeverSettled
+    })
 }
 
 /// Whether the task ended in the middle of anything.

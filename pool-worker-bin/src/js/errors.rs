@@ -1,8 +1,9 @@
 //! Errors of JavaScript as bounded text, read without running a line of the user's code.
 //!
-//! A thrown value is hostile: it may be `null`, a proxy, an object whose `message` is a getter that never returns, and
-//! `Error.prepareStackTrace` is the user's too. So names and messages are read from data properties only, and the stack
-//! is put together from the frames that V8 captured, never from the `stack` property.
+//! A thrown value is hostile: it may be `null`, a proxy, an object whose `message` is a getter that
+//! never returns, and `Error.prepareStackTrace` is the user's too. So names and messages are read
+//! from data properties only, and the stack is put together from the frames that V8 captured, never
+//! from the `stack` property.
 
 use super::frozen;
 use super::held;
@@ -33,7 +34,8 @@ const MAX_PROTOTYPES: usize = 16;
 /// Why a step of a task has no value.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// V8 has an exception pending, or is being terminated; whoever holds the `TryCatch` knows more.
+    /// V8 has an exception pending, or is being terminated; whoever holds the `TryCatch` knows
+    /// more.
     Thrown,
     /// The task has failed in a way that is already described.
     Failed(Box<JsFailure>),
@@ -46,7 +48,11 @@ impl From<JsFailure> for Trouble {
 }
 
 /// At most `max` bytes of the string.
-pub(super) fn bounded(scope: &mut v8::PinScope<'_, '_>, string: v8::Local<'_, v8::String>, max: usize) -> String {
+pub(super) fn bounded(
+    scope: &mut v8::PinScope<'_, '_>,
+    string: v8::Local<'_, v8::String>,
+    max: usize,
+) -> String {
     let length = string.length();
     if length > MAX_READ_CHARS {
         return format!("(a string of {length} characters)");
@@ -56,7 +62,9 @@ pub(super) fn bounded(scope: &mut v8::PinScope<'_, '_>, string: v8::Local<'_, v8
         v8::ValueViewData::OneByte(bytes) => {
             bytes.iter().take(max + 1).map(|byte| char::from(*byte)).collect::<String>()
         }
-        v8::ValueViewData::TwoByte(units) => String::from_utf16_lossy(&units[..units.len().min(max + 1)]),
+        v8::ValueViewData::TwoByte(units) => {
+            String::from_utf16_lossy(&units[..units.len().min(max + 1)])
+        }
     };
     truncate(&mut text, max);
     text
@@ -74,8 +82,8 @@ pub(super) fn truncate(text: &mut String, max: usize) {
     }
 }
 
-/// An own data property, read without side effects; `None` for accessors and proxies too. An accessor by which the frozen
-/// realm lets a property be overridden counts as data.
+/// An own data property, read without side effects; `None` for accessors and proxies too. An
+/// accessor by which the frozen realm lets a property be overridden counts as data.
 pub(super) fn own_data<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
@@ -87,7 +95,8 @@ pub(super) fn own_data<'s>(
     let descriptor = object.get_own_property_descriptor(scope, name)?;
     let descriptor = v8::Local::<v8::Object>::try_from(descriptor).ok()?;
     let value = key(scope, "value");
-    // Without this check an accessor's descriptor would be looked up on `Object.prototype`, which is the user's.
+    // Without this check an accessor's descriptor would be looked up on `Object.prototype`, which
+    // is the user's.
     if descriptor.has_own_property(scope, value.into())? {
         return descriptor.get(scope, value.into());
     }
@@ -159,9 +168,14 @@ pub(super) fn describe_syntax(
     failure
 }
 
-fn add_location(scope: &mut v8::PinScope<'_, '_>, failure: &mut JsFailure, message: v8::Local<'_, v8::Message>) {
+fn add_location(
+    scope: &mut v8::PinScope<'_, '_>,
+    failure: &mut JsFailure,
+    message: v8::Local<'_, v8::Message>,
+) {
     if let Some(place) = location(scope, message) {
-        failure.stack = Some(format!("{}\n    at {place}", header(&failure.name, &failure.message)));
+        failure.stack =
+            Some(format!("{}\n    at {place}", header(&failure.name, &failure.message)));
         if !failure.message.ends_with(')') || !failure.message.contains(&place) {
             failure.message = format!("{} ({place})", failure.message);
         }
@@ -169,7 +183,10 @@ fn add_location(scope: &mut v8::PinScope<'_, '_>, failure: &mut JsFailure, messa
 }
 
 /// `task.js:1:7`
-fn location(scope: &mut v8::PinScope<'_, '_>, message: v8::Local<'_, v8::Message>) -> Option<String> {
+fn location(
+    scope: &mut v8::PinScope<'_, '_>,
+    message: v8::Local<'_, v8::Message>,
+) -> Option<String> {
     let name = message.get_script_resource_name(scope)?;
     let name = v8::Local::<v8::String>::try_from(name).ok()?;
     let name = bounded(scope, name, MAX_FRAME_NAME_BYTES);
@@ -177,7 +194,10 @@ fn location(scope: &mut v8::PinScope<'_, '_>, message: v8::Local<'_, v8::Message
     Some(format!("{name}:{line}:{}", message.get_start_column() + 1))
 }
 
-pub(super) fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::Value>) -> (String, String) {
+pub(super) fn name_and_message(
+    scope: &mut v8::PinScope<'_, '_>,
+    thrown: v8::Local<'_, v8::Value>,
+) -> (String, String) {
     let thrown = v8::Local::new(scope, thrown);
     if let Ok(object) = v8::Local::<v8::Object>::try_from(thrown)
         && !thrown.is_proxy()
@@ -188,7 +208,8 @@ pub(super) fn name_and_message(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Loc
                 .map(|name| bounded(scope, name, MAX_NAME_BYTES))
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| "Error".to_owned());
-            let mut message = message.map(|text| bounded(scope, text, MAX_MESSAGE_BYTES)).unwrap_or_default();
+            let mut message =
+                message.map(|text| bounded(scope, text, MAX_MESSAGE_BYTES)).unwrap_or_default();
             if message == NO_CODE && thrown.is_native_error() {
                 message.push_str(WHAT_ALLOWS_CODE);
             }
@@ -209,7 +230,10 @@ pub(super) fn header(name: &str, message: &str) -> String {
 }
 
 /// An error's name and message in one short line.
-pub(super) fn short_text(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, v8::Value>) -> String {
+pub(super) fn short_text(
+    scope: &mut v8::PinScope<'_, '_>,
+    error: v8::Local<'_, v8::Value>,
+) -> String {
     let (name, message) = name_and_message(scope, error);
     let mut text = header(&name, &message);
     truncate(&mut text, MAX_SHORT_BYTES);
@@ -217,7 +241,10 @@ pub(super) fn short_text(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, 
 }
 
 /// An error's stack as text, for the console.
-pub(super) fn error_text(scope: &mut v8::PinScope<'_, '_>, error: v8::Local<'_, v8::Value>) -> String {
+pub(super) fn error_text(
+    scope: &mut v8::PinScope<'_, '_>,
+    error: v8::Local<'_, v8::Value>,
+) -> String {
     let (name, message) = name_and_message(scope, error);
     let header = header(&name, &message);
     stack_of(scope, error, None, &header).unwrap_or(header)
@@ -275,14 +302,19 @@ pub(super) fn write_frames(
     written
 }
 
-/// Under this private key an error carries the kind of failure it stands for, where that is not an exception.
+/// Under this private key an error carries the kind of failure it stands for, where that is not an
+/// exception.
 fn mark_key<'s>(scope: &v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Private> {
     let name = key(scope, "pool.failureKind");
     v8::Private::for_api(scope, Some(name))
 }
 
-/// The failure as an exception for JavaScript. Should the task let it through, it becomes the same failure again.
-pub(super) fn to_exception<'s>(scope: &mut v8::PinScope<'s, '_>, failure: &JsFailure) -> v8::Local<'s, v8::Value> {
+/// The failure as an exception for JavaScript. Should the task let it through, it becomes the same
+/// failure again.
+pub(super) fn to_exception<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    failure: &JsFailure,
+) -> v8::Local<'s, v8::Value> {
     let message = text(scope, &failure.message);
     let error = match failure.name.as_str() {
         "SyntaxError" => v8::Exception::syntax_error(scope, message),
@@ -310,7 +342,10 @@ pub(super) fn to_exception<'s>(scope: &mut v8::PinScope<'s, '_>, failure: &JsFai
     error
 }
 
-fn marked_kind(scope: &mut v8::PinScope<'_, '_>, thrown: v8::Local<'_, v8::Value>) -> Option<FailureKind> {
+fn marked_kind(
+    scope: &mut v8::PinScope<'_, '_>,
+    thrown: v8::Local<'_, v8::Value>,
+) -> Option<FailureKind> {
     if !thrown.is_native_error() {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Text inside a JSON string.
 
-/// Characters judged together. Long runs without a special one are by far the most of most texts, and judging a block
-/// without a branch per character lets the compiler use vectors.
+/// Characters judged together. Long runs without a special one are by far the most of most texts,
+/// and judging a block without a branch per character lets the compiler use vectors.
 const BLOCK: usize = 64;
 /// Characters judged and then copied: the copy finds them in the first cache.
 const SEGMENT: usize = 1024;
@@ -31,7 +31,9 @@ pub(super) fn write_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
         let run = plain_run(segment, is_plain);
         out.extend_from_slice(&segment[..run]);
         rest = &rest[run..];
-        let Some((byte, after)) = rest.split_first().filter(|_| run < segment.len()) else { continue };
+        let Some((byte, after)) = rest.split_first().filter(|_| run < segment.len()) else {
+            continue;
+        };
         if *byte >= 0x80 {
             out.extend_from_slice(&[0xC0 | (byte >> 6), 0x80 | (byte & 0x3F)]);
         } else {
@@ -41,7 +43,8 @@ pub(super) fn write_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Appends UTF-16 text as the inside of a JSON string; a lone surrogate is escaped, as `JSON.stringify` does.
+/// Appends UTF-16 text as the inside of a JSON string; a lone surrogate is escaped, as
+/// `JSON.stringify` does.
 pub(super) fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
     out.reserve(units.len() + 2);
     let mut rest = units;
@@ -55,7 +58,9 @@ pub(super) fn write_utf16(out: &mut Vec<u8>, units: &[u16]) {
                 Ok(char) if char >= ' ' && char != '"' && char != '\\' => {
                     out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
                 }
-                Ok(char) => write_escape(out, u16::try_from(u32::from(char)).expect("these are ASCII")),
+                Ok(char) => {
+                    write_escape(out, u16::try_from(u32::from(char)).expect("these are ASCII"))
+                }
                 Err(lone) => write_escape(out, lone.unpaired_surrogate()),
             }
         }
@@ -109,7 +114,8 @@ mod tests {
         let length = SEGMENT + 2 * BLOCK + 5;
         for special in ['"', '\\', '\n', '\u{7f}', '\u{e9}', 'ß'] {
             for at in (0..2 * BLOCK).chain(SEGMENT - 2..length) {
-                let text: String = (0..length).map(|i| if i == at { special } else { 'x' }).collect();
+                let text: String =
+                    (0..length).map(|i| if i == at { special } else { 'x' }).collect();
                 let wanted = serde_json::to_string(&text).expect("a string is JSON");
                 let mut narrow = vec![b'"'];
                 let latin1: Vec<u8> = text.chars().map(|char| char as u8).collect();

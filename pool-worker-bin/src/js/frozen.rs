@@ -1,9 +1,11 @@
-//! The frozen realm: one context that the tasks of all projects share, in which none can leave anything behind.
+//! The frozen realm: one context that the tasks of all projects share, in which none can leave
+//! anything behind.
 //!
-//! Decides what makes it so. What a task does not make itself is frozen before the first one; what has a state that
-//! cannot be frozen is taken away; code is compiled once, but run anew for each task, in scopes of its own, so that no
-//! function object, no variable and no top level is met by two tasks. A function that is kept is one of ours: strict and
-//! without a name, so that nothing which runs inside of it can take hold of it.
+//! Decides what makes it so. What a task does not make itself is frozen before the first one; what
+//! has a state that cannot be frozen is taken away; code is compiled once, but run anew for each
+//! task, in scopes of its own, so that no function object, no variable and no top level is met by
+//! two tasks. A function that is kept is one of ours: strict and without a name, so that nothing
+//! which runs inside of it can take hold of it.
 
 use super::cache::SourceCache;
 use super::code;
@@ -69,8 +71,12 @@ enum Kept {
     Maker(v8::Global<v8::Function>),
 }
 
-/// Makes the current context the frozen one; `None` only if V8 is out of memory or is being told to stop.
-pub(super) fn freeze(scope: &mut v8::PinScope<'_, '_>, context: v8::Local<'_, v8::Context>) -> Option<()> {
+/// Makes the current context the frozen one; `None` only if V8 is out of memory or is being told to
+/// stop.
+pub(super) fn freeze(
+    scope: &mut v8::PinScope<'_, '_>,
+    context: v8::Local<'_, v8::Context>,
+) -> Option<()> {
     let global = context.global(scope);
     // INVARIANT: always off, because V8 then asks us, and `evaluated` is how code gets in.
     context.set_allow_generation_from_strings(false);
@@ -136,7 +142,8 @@ pub(super) fn value_behind<'s>(
     getter.get_private(scope, mark).filter(|value| !value.is_undefined())
 }
 
-/// A date's text in this realm, where V8 cannot read the method for it without running a getter. `None` elsewhere.
+/// A date's text in this realm, where V8 cannot read the method for it without running a getter.
+/// `None` elsewhere.
 pub(super) fn date_text<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     date: v8::Local<'_, v8::Date>,
@@ -147,7 +154,9 @@ pub(super) fn date_text<'s>(
     let (name, get) = (key(scope, "toString"), key(scope, "get"));
     let descriptor = prototype.get_own_property_descriptor(scope, name.into())?;
     let descriptor = v8::Local::<v8::Object>::try_from(descriptor).ok()?;
-    let getter = descriptor.has_own_property(scope, get.into())?.then(|| descriptor.get(scope, get.into()))??;
+    let getter = descriptor
+        .has_own_property(scope, get.into())?
+        .then(|| descriptor.get(scope, get.into()))??;
     let method = value_behind(scope, v8::Local::<v8::Function>::try_from(getter).ok()?)?;
     let method = v8::Local::<v8::Function>::try_from(method).ok()?;
     v8::Local::<v8::String>::try_from(method.call(scope, date.into(), &[])?).ok()
@@ -163,22 +172,34 @@ pub(super) fn run<'s>(
     match *work {
         Work::Code { source, context_json } => run_code(scope, bench, realm, source, context_json),
         Work::Function { source, args_json } => {
-            let known = realm.known.borrow_mut().functions.get(&bench.host.project.borrow(), source).cloned();
+            let known = realm
+                .known
+                .borrow_mut()
+                .functions
+                .get(&bench.host.project.borrow(), source)
+                .cloned();
             let maker = match known {
                 Some(maker) => maker,
                 None => {
                     let maker = strict::compile_function(scope, source)?;
-                    realm.known.borrow_mut().functions.insert(&bench.host.project.borrow(), source, maker.clone());
+                    realm.known.borrow_mut().functions.insert(
+                        &bench.host.project.borrow(),
+                        source,
+                        maker.clone(),
+                    );
                     maker
                 }
             };
             let receiver = v8::undefined(scope).into();
-            let function = v8::Local::new(scope, maker).call(scope, receiver, &[]).ok_or(Trouble::Thrown)?;
+            let function =
+                v8::Local::new(scope, maker).call(scope, receiver, &[]).ok_or(Trouble::Thrown)?;
             let function = code::as_function(scope, function)?;
             call(scope, function, receiver, args_json)
         }
         Work::Module { .. } => Err(invalid(
-            "realm must not be `frozen` for a module, which keeps what it holds; use `fresh` or `warm`".to_owned(),
+            "realm must not be `frozen` for a module, which keeps what it holds; use `fresh` or \
+             `warm`"
+                .to_owned(),
         )),
     }
 }
@@ -190,7 +211,8 @@ fn run_code<'s>(
     source: &str,
     context_json: &[u8],
 ) -> Result<v8::Local<'s, v8::Value>, Trouble> {
-    let (names, values) = if context_json.is_empty() { Default::default() } else { variables(scope, context_json)? };
+    let (names, values) =
+        if context_json.is_empty() { Default::default() } else { variables(scope, context_json)? };
     let project = bench.host.project.borrow();
     let with_names = (!names.is_empty()).then(|| format!("{names}\n{source}"));
     let known = {
@@ -258,13 +280,16 @@ fn start<'s>(
         Kept::Script(evaluator, text) => {
             *host.evaluated.borrow_mut() = Some(text.clone());
             let value = v8::Local::new(scope, evaluator).call(scope, receiver, values);
-            // INVARIANT: it is there no longer when a task could call `eval`; V8 may have had no stack left to come to ours.
+            // INVARIANT: it is there no longer when a task could call `eval`; V8 may have had no
+            // stack left to come to ours.
             host.evaluated.borrow_mut().take();
             value
         }
         Kept::Body(body) => v8::Local::new(scope, body).call(scope, receiver, &[]),
         Kept::Maker(maker) => {
-            let body = v8::Local::new(scope, maker).call(scope, receiver, values).ok_or(Trouble::Thrown)?;
+            let body = v8::Local::new(scope, maker)
+                .call(scope, receiver, values)
+                .ok_or(Trouble::Thrown)?;
             code::as_function(scope, body)?.call(scope, receiver, &[])
         }
     };
@@ -289,7 +314,8 @@ fn variables<'s>(scope: &mut v8::PinScope<'s, '_>, json: &[u8]) -> Result<Variab
         let name = key.to_rust_string_lossy(scope);
         if !strict::is_variable(&name) {
             return Err(invalid(format!(
-                "context has the key {name:?}, which cannot be the name of a variable; in the realm `frozen` each must"
+                "context has the key {name:?}, which cannot be the name of a variable; in the \
+                 realm `frozen` each must"
             )));
         }
         if index > 0 {

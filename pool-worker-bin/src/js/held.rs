@@ -30,7 +30,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn held_by(&mut self, scope: &mut v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>, depth: u32) -> Held {
+    fn held_by(
+        &mut self,
+        scope: &mut v8::PinScope<'_, '_>,
+        value: v8::Local<'_, v8::Value>,
+        depth: u32,
+    ) -> Held {
         v8::scope!(let scope, scope);
         let value = v8::Local::new(scope, value);
         let Ok(object) = v8::Local::<v8::Object>::try_from(value) else {
@@ -65,7 +70,8 @@ impl Reader {
         let mut errors = Vec::new();
         for index in 0..list.length() {
             let name = key(scope, &index.to_string());
-            let value = own_data(scope, list.into(), name.into()).unwrap_or_else(|| v8::undefined(scope).into());
+            let value = own_data(scope, list.into(), name.into())
+                .unwrap_or_else(|| v8::undefined(scope).into());
             let Some(error) = self.error(scope, value, depth) else {
                 let message = format!("… and {} more", list.length() - index);
                 errors.push(HeldError { name: None, message, stack: None, held: Held::default() });
@@ -89,7 +95,8 @@ impl Reader {
         self.room -= 1;
         let (name, mut message) = errors::name_and_message(scope, value);
         let is_error = value.is_native_error();
-        let mut stack = is_error.then(|| errors::stack_of(scope, value, None, &errors::header(&name, &message)));
+        let mut stack = is_error
+            .then(|| errors::stack_of(scope, value, None, &errors::header(&name, &message)));
         errors::truncate(&mut message, MAX_MESSAGE_BYTES);
         if let Some(Some(stack)) = &mut stack {
             errors::truncate(stack, MAX_STACK_BYTES);
@@ -99,7 +106,10 @@ impl Reader {
     }
 }
 
-fn code_of(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> Option<HeldCode> {
+fn code_of(
+    scope: &mut v8::PinScope<'_, '_>,
+    object: v8::Local<'_, v8::Object>,
+) -> Option<HeldCode> {
     let object = v8::Local::new(scope, object);
     let code = data(scope, object, "code")?;
     if let Ok(text) = v8::Local::<v8::String>::try_from(code) {

@@ -1,7 +1,9 @@
-//! What native functions find when JavaScript calls them: the running task's timers, log, and modules.
+//! What native functions find when JavaScript calls them: the running task's timers, log, and
+//! modules.
 //!
-//! Owned by the engine and reachable through a slot of the isolate. A context never outlives its turn: whatever calls a
-//! native function does so inside the running task, so there is one task's state here and not one per context.
+//! Owned by the engine and reachable through a slot of the isolate. A context never outlives its
+//! turn: whatever calls a native function does so inside the running task, so there is one task's
+//! state here and not one per context.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
@@ -70,7 +72,9 @@ impl Host {
 
 /// The host of the isolate that the scope belongs to.
 pub(super) fn host(isolate: &v8::Isolate) -> Rc<Host> {
-    Rc::clone(isolate.get_slot::<Rc<Host>>().expect("the engine sets its host before any context exists"))
+    Rc::clone(
+        isolate.get_slot::<Rc<Host>>().expect("the engine sets its host before any context exists"),
+    )
 }
 
 /// A V8 string; text that V8 has no room for, which only a text near 512 MiB is, becomes empty.
@@ -98,8 +102,8 @@ pub(super) fn throw_range_error(scope: &mut v8::PinScope<'_, '_>, message: &str)
     scope.throw_exception(error);
 }
 
-/// Runs a step of a callback whose caller takes nothing for "has thrown", and makes that so: V8 dies of it otherwise. Never
-/// throws over a termination, which JavaScript could then catch.
+/// Runs a step of a callback whose caller takes nothing for "has thrown", and makes that so: V8
+/// dies of it otherwise. Never throws over a termination, which JavaScript could then catch.
 pub(super) fn or_thrown<'s, 'i, T>(
     scope: &mut v8::PinScope<'s, 'i>,
     otherwise: &str,

@@ -1,7 +1,7 @@
 //! Values as text for people: what `console.log` and error messages show.
 //!
-//! Runs nothing of the user's: own data properties only, `[Getter]` for accessors, `[Proxy]` for proxies. Bounded in
-//! depth, entries and bytes, because the value may be anything.
+//! Runs nothing of the user's: own data properties only, `[Getter]` for accessors, `[Proxy]` for
+//! proxies. Bounded in depth, entries and bytes, because the value may be anything.
 
 use std::fmt::Write as _;
 
@@ -167,7 +167,9 @@ impl Inspector {
             let name = key(scope, &index.to_string());
             entries.push(match own_data(scope, object, name.into()) {
                 Some(value) => self.value(scope, value, inside),
-                None if object.has_own_property(scope, name.into()) == Some(true) => "[Getter]".to_owned(),
+                None if object.has_own_property(scope, name.into()) == Some(true) => {
+                    "[Getter]".to_owned()
+                }
                 None => "<empty>".to_owned(),
             });
         }
@@ -184,7 +186,8 @@ impl Inspector {
         let count = flat.length() / 2;
         let mut entries = Vec::new();
         for pair in 0..count.min(MAX_ENTRIES) {
-            let (Some(name), Some(value)) = (flat.get_index(scope, 2 * pair), flat.get_index(scope, 2 * pair + 1))
+            let (Some(name), Some(value)) =
+                (flat.get_index(scope, 2 * pair), flat.get_index(scope, 2 * pair + 1))
             else {
                 break;
             };
@@ -213,7 +216,9 @@ impl Inspector {
         };
         let mut entries = Vec::new();
         for index in 0..names.length().min(MAX_ENTRIES) {
-            let name = names.get_index(scope, index).and_then(|name| v8::Local::<v8::String>::try_from(name).ok());
+            let name = names
+                .get_index(scope, index)
+                .and_then(|name| v8::Local::<v8::String>::try_from(name).ok());
             let Some(name) = name.filter(|_| self.room > 0) else {
                 break;
             };
@@ -222,8 +227,8 @@ impl Inspector {
                 None => "[Getter]".to_owned(),
             };
             let name = bounded(scope, name, MAX_NAME_BYTES);
-            let plain =
-                !name.is_empty() && name.chars().all(|char| char.is_alphanumeric() || char == '_' || char == '$');
+            let plain = !name.is_empty()
+                && name.chars().all(|char| char.is_alphanumeric() || char == '_' || char == '$');
             let name = if plain { name } else { quote(&name) };
             entries.push(format!("{name}: {value}"));
         }
@@ -272,7 +277,10 @@ fn function_text(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Obj
 }
 
 /// Name of the object's class; `None` for an object without prototype.
-fn class_name(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> Option<String> {
+fn class_name(
+    scope: &mut v8::PinScope<'_, '_>,
+    object: v8::Local<'_, v8::Object>,
+) -> Option<String> {
     if object.get_prototype(scope)?.is_null() {
         return None;
     }

@@ -13,8 +13,13 @@ const MAX_PROTOTYPES: usize = 16;
 const MAX_TAG_BYTES: usize = 64;
 
 /// Names that the language gives to kinds which V8 has no question for. Others have a common part.
-const TAGS: &[&str] =
-    &["AsyncDisposableStack", "DisposableStack", "FinalizationRegistry", "Iterator Helper", "WeakRef"];
+const TAGS: &[&str] = &[
+    "AsyncDisposableStack",
+    "DisposableStack",
+    "FinalizationRegistry",
+    "Iterator Helper",
+    "WeakRef",
+];
 
 /// What the object is, if JSON has no form for it whatever properties it has.
 pub(super) fn not_json(
@@ -86,7 +91,10 @@ pub(super) fn kind_of_empty(
     None
 }
 
-fn above<'s>(scope: &mut v8::PinScope<'s, '_>, object: v8::Local<'_, v8::Object>) -> Option<v8::Local<'s, v8::Object>> {
+fn above<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'_, v8::Object>,
+) -> Option<v8::Local<'s, v8::Object>> {
     if object.is_proxy() {
         return None;
     }
@@ -94,7 +102,10 @@ fn above<'s>(scope: &mut v8::PinScope<'s, '_>, object: v8::Local<'_, v8::Object>
 }
 
 fn is_kind(tag: &str) -> bool {
-    tag.starts_with("Intl.") || tag.starts_with("WebAssembly.") || tag.ends_with(" Iterator") || TAGS.contains(&tag)
+    tag.starts_with("Intl.")
+        || tag.starts_with("WebAssembly.")
+        || tag.ends_with(" Iterator")
+        || TAGS.contains(&tag)
 }
 
 fn with_article(name: &str) -> String {
@@ -108,7 +119,13 @@ mod tests {
 
     #[test]
     fn the_languages_kinds_are_told_from_a_tasks_own() {
-        for tag in ["Array Iterator", "RegExp String Iterator", "Intl.Collator", "WebAssembly.Memory", "WeakRef"] {
+        for tag in [
+            "Array Iterator",
+            "RegExp String Iterator",
+            "Intl.Collator",
+            "WebAssembly.Memory",
+            "WeakRef",
+        ] {
             assert!(is_kind(tag), "{tag}");
         }
         for tag in ["Point", "Iterator", "Math", "JSON", "Module"] {

@@ -217,7 +217,8 @@ mod tests {
             }
             assert_eq!(table.len(), list.len(), "step {step}");
         }
-        let order: Vec<u32> = std::iter::from_fn(|| table.pop_oldest()).map(|(key, _)| key).collect();
+        let order: Vec<u32> =
+            std::iter::from_fn(|| table.pop_oldest()).map(|(key, _)| key).collect();
         assert_eq!(order, list);
     }
 }

@@ -1,13 +1,13 @@
 //! Memory of the running task: the engine's heap limit, and the task's own, which may be lower.
 //!
 //! V8 has one heap limit, fixed when the isolate is made; [`MemoryGuard`] answers when it is
-//! reached. A task's limit
-//! is watched instead: each collection, and the watching thread now and then, asks whether more is in use than the task
-//! may have; if so, a full collection tells what is garbage, and only what is left ends the task. Between two such looks
-//! a task can go beyond its limit, for the few milliseconds that takes, never beyond V8's. Buffers
-//! and WebAssembly memories that are mapped by V8 itself are watched in the same way, against the
-//! limit of all. What V8 does not count at all, such as shared buffers that grow, is watched by what
-//! the process has left: at its wall V8 finds no page for a collection, and dies.
+//! reached. A task's limit is watched instead: each collection, and the watching thread now and
+//! then, asks whether more is in use than the task may have; if so, a full collection tells what is
+//! garbage, and only what is left ends the task. Between two such looks a task can go beyond its
+//! limit, for the few milliseconds that takes, never beyond V8's. Buffers and WebAssembly memories
+//! that are mapped by V8 itself are watched in the same way, against the limit of all. What V8 does
+//! not count at all, such as shared buffers that grow, is watched by what the process has left: at
+//! its wall V8 finds no page for a collection, and dies.
 //!
 //! Nobody pays for what others left. Between tasks there may be `kept_limit` bytes alive, on the
 //! heap and in buffers, for warm contexts above all; V8's limit is higher by that, and a task's
@@ -15,9 +15,10 @@
 //! tasks, and if it is alive the engine lets contexts go.
 //!
 //! What a task keeps is what the heap holds more than at its start. The heap may hold garbage then,
-//! which would be a gift to the task. To clean it before each task would cost small ones more
-//! than they take themselves; so it is cleaned at the first look after the task has allocated [`SLACK_SHARE`] of its
-//! limit, and what the task holds by then, or the garbage if that was less, remains a gift.
+//! which would be a gift to the task. To clean it before each task would cost small ones more than
+//! they take themselves; so it is cleaned at the first look after the task has allocated
+//! [`SLACK_SHARE`] of its limit, and what the task holds by then, or the garbage if that was less,
+//! remains a gift.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -67,7 +68,9 @@ impl Reached {
             Kept::Outside => "array buffers and WebAssembly memories reached their",
             Kept::Process => {
                 let left = mebibytes(self.limit.saturating_sub(self.used));
-                return format!("the worker's process had only {left} left of the memory that it may take");
+                return format!(
+                    "the worker's process had only {left} left of the memory that it may take"
+                );
             }
         };
         format!("{what} limit of {} with {} in use", mebibytes(self.limit), mebibytes(self.used))
@@ -108,7 +111,8 @@ impl TaskLimit {
 
     /// Bytes the task has allocated, garbage included.
     fn allocated(&self, heap: &v8::HeapStatistics) -> usize {
-        usize::try_from(heap.total_allocated_bytes().saturating_sub(self.began_at)).unwrap_or(usize::MAX)
+        usize::try_from(heap.total_allocated_bytes().saturating_sub(self.began_at))
+            .unwrap_or(usize::MAX)
     }
 
     /// What may be too much, garbage included.
@@ -164,7 +168,8 @@ pub(super) struct MemoryGuard {
     kept_limit: usize,
     task: Cell<Option<TaskLimit>>,
     before: Cell<Before>,
-    /// About what was alive on the heap between tasks when it was cleaned last; less if less was in use since.
+    /// About what was alive on the heap between tasks when it was cleaned last; less if less was in
+    /// use since.
     floor: Cell<usize>,
     /// With more than this in use between tasks the heap is cleaned.
     untidy_above: Cell<usize>,
@@ -287,8 +292,8 @@ impl MemoryGuard {
         self.before.get().kept() < self.kept_limit / 2
     }
 
-    /// How many of so many parts of what is kept have to go, as if they were equal, so that an eighth
-    /// of what may be kept is free: room for others before the next collection.
+    /// How many of so many parts of what is kept have to go, as if they were equal, so that an
+    /// eighth of what may be kept is free: room for others before the next collection.
     pub(super) fn parts_too_many(&self, parts: usize) -> usize {
         let kept = self.before.get().kept();
         let too_much = kept.saturating_sub(self.kept_limit / 8 * 7);
@@ -306,8 +311,8 @@ impl MemoryGuard {
     /// of code that is new each time would fill the heap, and end a task that is not to blame. What
     /// is kept on purpose is not collected over and over.
     ///
-    /// One collection takes about a millisecond for each megabyte that is alive, and mostly suffices.
-    /// All that the engine can do takes two to seven of them.
+    /// One collection takes about a millisecond for each megabyte that is alive, and mostly
+    /// suffices. All that the engine can do takes two to seven of them.
     pub(super) fn collect(&self, isolate: &mut v8::Isolate) -> bool {
         isolate.memory_pressure_notification(v8::MemoryPressureLevel::Critical);
         let heap = isolate.get_heap_statistics();
@@ -336,7 +341,10 @@ impl MemoryGuard {
     fn lower(&self, isolate: &mut v8::Isolate, limit: usize) {
         self.raised.set(Raised::No);
         isolate.remove_near_heap_limit_callback(near_heap_limit, limit);
-        isolate.add_near_heap_limit_callback(near_heap_limit, std::ptr::from_ref(self).cast_mut().cast::<c_void>());
+        isolate.add_near_heap_limit_callback(
+            near_heap_limit,
+            std::ptr::from_ref(self).cast_mut().cast::<c_void>(),
+        );
     }
 
     /// Collects because of the running task, which has to answer for it.
@@ -402,7 +410,8 @@ impl MemoryGuard {
         let Some(task) = self.task.get() else {
             return;
         };
-        let (base, bytes) = (task.buffers_base.min(self.kept_limit), task.bytes.min(self.buffers.limit()));
+        let (base, bytes) =
+            (task.buffers_base.min(self.kept_limit), task.bytes.min(self.buffers.limit()));
         let limit = base.saturating_add(bytes);
         if outside_of_heap(isolate) <= limit || self.watch.stopped() {
             return;
@@ -452,11 +461,17 @@ fn raw_isolate(isolate: &v8::Isolate) -> v8::UnsafeRawIsolatePtr {
 /// task does not die of the same shortage,
 /// and the task is told to end. An array that doubles needs that much for one step.
 #[expect(unsafe_code, reason = "called by V8 with the pointer registered in `attach`")]
-unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, _initial_limit: usize) -> usize {
+unsafe extern "C" fn near_heap_limit(
+    data: *mut c_void,
+    current_limit: usize,
+    _initial_limit: usize,
+) -> usize {
     // SAFETY: the guard outlives the isolate, and is used on this thread alone.
     let guard = unsafe { &*data.cast::<MemoryGuard>() };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
-    let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }.get_heap_statistics().used_heap_size();
+    let used = unsafe { v8::Isolate::from_raw_isolate_ptr(guard.isolate) }
+        .get_heap_statistics()
+        .used_heap_size();
     let is_full = used >= current_limit / 4 * 3;
     match guard.raised.get() {
         Raised::No if !is_full => {
@@ -471,7 +486,8 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current_limit: usize, _i
     current_limit + guard.heap_limit
 }
 
-/// V8 has collected garbage. That leaves some, so nothing is decided here; and nothing can be collected here.
+/// V8 has collected garbage. That leaves some, so nothing is decided here; and nothing can be
+/// collected here.
 #[expect(unsafe_code, reason = "called by V8 with the pointer registered in `attach`")]
 unsafe extern "C" fn after_collection(
     isolate: v8::UnsafeRawIsolatePtr,
@@ -485,12 +501,15 @@ unsafe extern "C" fn after_collection(
         return;
     };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
-    if task.is_doubtful(&unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) }.get_heap_statistics()) {
+    if task
+        .is_doubtful(&unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) }.get_heap_statistics())
+    {
         guard.watch.ask_about_memory();
     }
 }
 
-/// V8 has come to a point of the task's code where it can be interrupted, and a collection is allowed.
+/// V8 has come to a point of the task's code where it can be interrupted, and a collection is
+/// allowed.
 #[expect(unsafe_code, reason = "called by V8")]
 pub(super) unsafe extern "C" fn interrupt(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c_void) {
     // SAFETY: V8 calls on the isolate's thread, from inside it.

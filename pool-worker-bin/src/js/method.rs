@@ -1,7 +1,7 @@
 //! Methods that a value may bring along: `toJSON`, `then`.
 //!
-//! Decides which count. One that sits on `Object.prototype` or `Array.prototype` was planted there and means every object
-//! of the realm, so it is passed over; JavaScript itself would call it.
+//! Decides which count. One that sits on `Object.prototype` or `Array.prototype` was planted there
+//! and means every object of the realm, so it is passed over; JavaScript itself would call it.
 
 use super::errors::Trouble;
 
@@ -30,19 +30,31 @@ pub(super) fn method<'s>(
     }
 }
 
-/// Whether the name stands on `Object.prototype` or `Array.prototype`, where nothing of that name belongs.
-pub(super) fn is_any_planted(scope: &mut v8::PinScope<'_, '_>, name: v8::Local<'_, v8::String>) -> bool {
+/// Whether the name stands on `Object.prototype` or `Array.prototype`, where nothing of that name
+/// belongs.
+pub(super) fn is_any_planted(
+    scope: &mut v8::PinScope<'_, '_>,
+    name: v8::Local<'_, v8::String>,
+) -> bool {
     v8::scope!(let scope, scope);
     shared_prototypes(scope).is_none_or(|prototypes| {
-        prototypes.iter().any(|prototype| prototype.has_own_property(scope, name.into()) != Some(false))
+        prototypes
+            .iter()
+            .any(|prototype| prototype.has_own_property(scope, name.into()) != Some(false))
     })
 }
 
-/// The realm's own `Object.prototype` and `Array.prototype`, whatever the globals of these names are by now.
-fn shared_prototypes<'s>(scope: &mut v8::PinScope<'s, '_>) -> Option<[v8::Local<'s, v8::Object>; 2]> {
+/// The realm's own `Object.prototype` and `Array.prototype`, whatever the globals of these names
+/// are by now.
+fn shared_prototypes<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+) -> Option<[v8::Local<'s, v8::Object>; 2]> {
     let plain = v8::Object::new(scope).get_prototype(scope)?;
     let array = v8::Array::new(scope, 0).get_prototype(scope)?;
-    Some([v8::Local::<v8::Object>::try_from(plain).ok()?, v8::Local::<v8::Object>::try_from(array).ok()?])
+    Some([
+        v8::Local::<v8::Object>::try_from(plain).ok()?,
+        v8::Local::<v8::Object>::try_from(array).ok()?,
+    ])
 }
 
 fn is_planted<'s>(
@@ -65,7 +77,9 @@ fn is_planted<'s>(
         if holder.has_own_property(scope, name.into()) != Some(false) {
             return false;
         }
-        let above = holder.get_prototype(scope).and_then(|above| v8::Local::<v8::Object>::try_from(above).ok());
+        let above = holder
+            .get_prototype(scope)
+            .and_then(|above| v8::Local::<v8::Object>::try_from(above).ok());
         match above {
             Some(above) => holder = above,
             None => return false,

@@ -1,6 +1,7 @@
 //! Numbers as JavaScript prints them, for JSON and for the console.
 
-/// Appends the number as `JSON.stringify` would: the shortest digits that read back as the same number.
+/// Appends the number as `JSON.stringify` would: the shortest digits that read back as the same
+/// number.
 pub(super) fn write(out: &mut Vec<u8>, value: f64) {
     use std::io::Write as _;
     #[expect(

@@ -109,12 +109,14 @@ pub(super) fn call<'s>(
         return function.call(scope, receiver, &[text.into()]).ok_or(Trouble::Thrown);
     }
     let args = parse_json(scope, args_json, "args")?;
-    let args = v8::Local::<v8::Array>::try_from(args).map_err(|_| invalid("args must be a JSON array".to_owned()))?;
+    let args = v8::Local::<v8::Array>::try_from(args)
+        .map_err(|_| invalid("args must be a JSON array".to_owned()))?;
     // V8 passes arguments on its stack; an array that is too long for it would crash the engine.
     const MAX_ARGS: u32 = 1000;
     if args.length() > MAX_ARGS {
         return Err(invalid(format!(
-            "args has {} elements; a function takes {MAX_ARGS} at most, so pass a long list as one argument",
+            "args has {} elements; a function takes {MAX_ARGS} at most, so pass a long list as one \
+             argument",
             args.length()
         )));
     }
@@ -125,8 +127,8 @@ pub(super) fn call<'s>(
     function.call(scope, receiver, &values).ok_or(Trouble::Thrown)
 }
 
-/// The text of a JSON array that holds one string and nothing to unescape: what a large argument mostly is. V8's parser would
-/// copy it once more and look at each character by itself.
+/// The text of a JSON array that holds one string and nothing to unescape: what a large argument
+/// mostly is. V8's parser would copy it once more and look at each character by itself.
 fn lone_text(args_json: &[u8]) -> Option<&[u8]> {
     let text = args_json.strip_prefix(b"[\"")?.strip_suffix(b"\"]")?;
     is_all_plain(text).then_some(text)

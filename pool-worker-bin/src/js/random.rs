@@ -1,7 +1,8 @@
-//! `Math.random` of the frozen realm: bits from the system, of which no task can tell how many another one took.
+//! `Math.random` of the frozen realm: bits from the system, of which no task can tell how many
+//! another one took.
 //!
-//! V8's own generator belongs to its context: it would tell a task how often others have called it, and which numbers
-//! they got.
+//! V8's own generator belongs to its context: it would tell a task how often others have called it,
+//! and which numbers they got.
 
 use super::host::host;
 

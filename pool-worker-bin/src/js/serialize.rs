@@ -29,7 +29,8 @@ pub(super) fn serialize<'s>(
 ) -> Result<Vec<u8>, Trouble> {
     let to_json = key(scope, "toJSON");
     let is_polluted = is_any_planted(scope, to_json);
-    let mut writer = Writer { out: Vec::with_capacity(64), limit, watch, nodes: 0, to_json, is_polluted };
+    let mut writer =
+        Writer { out: Vec::with_capacity(64), limit, watch, nodes: 0, to_json, is_polluted };
     if value.is_undefined() {
         writer.out.extend_from_slice(b"null");
     } else {
@@ -150,7 +151,8 @@ impl Writer<'_> {
                 if self.primitive(scope, replaced, spot)? {
                     return Ok(());
                 }
-                let object = v8::Local::<v8::Object>::try_from(replaced).expect("the rest are objects");
+                let object =
+                    v8::Local::<v8::Object>::try_from(replaced).expect("the rest are objects");
                 self.object(scope, object, spot)
             }
             None => Err(refuse(scope, "a BigInt", spot)),
@@ -212,7 +214,11 @@ impl Writer<'_> {
         self.check_size()
     }
 
-    fn properties(&mut self, scope: &mut v8::PinScope<'_, '_>, level: &Level<'_>) -> Result<(), Trouble> {
+    fn properties(
+        &mut self,
+        scope: &mut v8::PinScope<'_, '_>,
+        level: &Level<'_>,
+    ) -> Result<(), Trouble> {
         let names = v8::GetPropertyNamesArgs {
             mode: v8::KeyCollectionMode::OwnOnly,
             property_filter: v8::PropertyFilter::ONLY_ENUMERABLE | v8::PropertyFilter::SKIP_SYMBOLS,
@@ -238,7 +244,8 @@ impl Writer<'_> {
                 self.out.push(b',');
             }
             first = false;
-            let text = v8::Local::<v8::String>::try_from(name).expect("keys were asked for as strings");
+            let text =
+                v8::Local::<v8::String>::try_from(name).expect("keys were asked for as strings");
             self.string(scope, text)?;
             self.out.push(b':');
             let spot = Spot { key: Key::Name(name), inside: Some(level) };
@@ -253,7 +260,8 @@ impl Writer<'_> {
         scope: &mut v8::PinScope<'s, '_>,
         string: v8::Local<'s, v8::String>,
     ) -> Result<(), Trouble> {
-        // Before looking inside: flattening a string that is too long anyway could exhaust the heap.
+        // Before looking inside: flattening a string that is too long anyway could exhaust the
+        // heap.
         if string.length() > self.limit.saturating_sub(self.out.len()) {
             return Err(self.too_large());
         }
@@ -308,7 +316,10 @@ fn is_proxied_array(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::
     false
 }
 
-fn proxied_length(scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> Option<u32> {
+fn proxied_length(
+    scope: &mut v8::PinScope<'_, '_>,
+    object: v8::Local<'_, v8::Object>,
+) -> Option<u32> {
     let name = key(scope, "length");
     let length = object.get(scope, name.into())?.number_value(scope)?;
     #[expect(

@@ -1,7 +1,7 @@
 //! Waiting for a task's promise: microtasks, timers, nothing else.
 //!
-//! Decides when a promise can never settle: it is pending, no microtask is left and no timer is set. There is no other
-//! source of events in a realm.
+//! Decides when a promise can never settle: it is pending, no microtask is left and no timer is
+//! set. There is no other source of events in a realm.
 
 use std::time::Instant;
 
@@ -45,7 +45,9 @@ pub(super) fn wait(
         if promise.state() != v8::PromiseState::Pending {
             return Ok(());
         }
-        if host.pump && v8::Platform::pump_message_loop(&v8::V8::get_current_platform(), scope, false) {
+        if host.pump
+            && v8::Platform::pump_message_loop(&v8::V8::get_current_platform(), scope, false)
+        {
             continue;
         }
         let Some(due) = host.timers.borrow_mut().next_due() else {

@@ -1,13 +1,15 @@
 //! The startup snapshot: a context with its globals in place, as bytes that every worker maps.
 //!
-//! Decides whether given bytes may be handed to V8, which trusts a snapshot blindly and crashes on a bad one: length,
-//! V8 version and a checksum must fit. A snapshot is not a security boundary: whoever can write the file owns the worker.
+//! Decides whether given bytes may be handed to V8, which trusts a snapshot blindly and crashes on
+//! a bad one: length, V8 version and a checksum must fit. A snapshot is not a security boundary:
+//! whoever can write the file owns the worker.
 
 use std::borrow::Cow;
 
 use super::{context, platform};
 
-/// Length of the trailer: checksum of everything before, then a magic word that changes when our globals do.
+/// Length of the trailer: checksum of everything before, then a magic word that changes when our
+/// globals do.
 const TRAILER_BYTES: usize = 16;
 
 const MAGIC: &[u8; 8] = b"poolsnp2";
@@ -20,8 +22,8 @@ const MIN_BLOB_BYTES: usize = 4096;
 #[error("failed to make a startup snapshot: V8 gave no data; start without one")]
 pub struct SnapshotError;
 
-/// Makes the snapshot, in a process of its own: all isolates of a process share V8's read-only objects, so none can come
-/// from another snapshot than the first did.
+/// Makes the snapshot, in a process of its own: all isolates of a process share V8's read-only
+/// objects, so none can come from another snapshot than the first did.
 ///
 /// # Errors
 ///
@@ -49,7 +51,9 @@ pub fn create() -> Result<Vec<u8>, SnapshotError> {
 pub(super) fn accept(bytes: Cow<'static, [u8]>) -> Option<v8::StartupData> {
     let end = bytes.len().checked_sub(TRAILER_BYTES)?;
     let (blob, trailer) = bytes.split_at(end);
-    let fits = blob.len() >= MIN_BLOB_BYTES && trailer[8..] == *MAGIC && trailer[..8] == checksum(blob).to_le_bytes();
+    let fits = blob.len() >= MIN_BLOB_BYTES
+        && trailer[8..] == *MAGIC
+        && trailer[..8] == checksum(blob).to_le_bytes();
     if !fits {
         return None;
     }

@@ -1,6 +1,7 @@
 //! Where in a result a value sits, for messages.
 //!
-//! Kept as a chain on the stack while the result is written, and made into text only when something is wrong.
+//! Kept as a chain on the stack while the result is written, and made into text only when something
+//! is wrong.
 
 use super::errors;
 

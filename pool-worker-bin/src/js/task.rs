@@ -44,7 +44,8 @@ pub enum Work<'a> {
 /// One task as the engine sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct JsTask<'a> {
-    /// Names this run towards [`super::EngineHandle::terminate`]; larger than that of every task before it, and not 0.
+    /// Names this run towards [`super::EngineHandle::terminate`]; larger than that of every task
+    /// before it, and not 0.
     pub ticket: u64,
     /// Owner of the warm context.
     pub project: &'a str,
@@ -52,10 +53,11 @@ pub struct JsTask<'a> {
     pub realm: Realm,
     /// What to run.
     pub work: Work<'a>,
-    /// What the task may keep on the heap and, besides, in array buffers, over what was there before it. Nothing, or what
-    /// is not below the engine's limits, for those alone.
+    /// What the task may keep on the heap and, besides, in array buffers, over what was there
+    /// before it. Nothing, or what is not below the engine's limits, for those alone.
     pub memory_limit_bytes: Option<usize>,
-    /// Whether the outcome carries the log lines; the sink given to the engine gets them either way.
+    /// Whether the outcome carries the log lines; the sink given to the engine gets them either
+    /// way.
     pub capture_logs: bool,
 }
 
@@ -68,7 +70,8 @@ pub struct JsOutcome {
     pub logs: Vec<LogLine>,
     /// Whether lines were dropped because the task's log was full.
     pub logs_truncated: bool,
-    /// Live bytes of the V8 heap and of array buffers, when the task ended. Taken now and then for very short tasks.
+    /// Live bytes of the V8 heap and of array buffers, when the task ended. Taken now and then for
+    /// very short tasks.
     pub memory_bytes: u64,
     /// Time that the task spent waiting for its own timers.
     pub waited: Duration,
@@ -138,7 +141,8 @@ pub enum FailureKind {
     OutputLimit,
     /// Ended from outside.
     Terminated(StopReason),
-    /// The task's own fields make no sense to the engine: `fn` is not a function, `args` is not an array.
+    /// The task's own fields make no sense to the engine: `fn` is not a function, `args` is not an
+    /// array.
     InvalidTask,
 }
 

@@ -1,7 +1,8 @@
 //! `setTimeout`, `setInterval` and their `clear` functions: a heap of deadlines per task; and
 //! `queueMicrotask`.
 //!
-//! Owns the pending timers of the running task; all go when it ends. Must not wait: the loop in `settle` does.
+//! Owns the pending timers of the running task; all go when it ends. Must not wait: the loop in
+//! `settle` does.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -235,7 +236,8 @@ fn run_microtask<'s>(
     _rv: v8::ReturnValue<'s, v8::Value>,
 ) {
     let host = host(scope);
-    let callback = v8::Local::<v8::Function>::try_from(args.data()).expect("it was made with a function");
+    let callback =
+        v8::Local::<v8::Function>::try_from(args.data()).expect("it was made with a function");
     if host.uncaught.borrow().is_some() {
         return;
     }

@@ -1,8 +1,9 @@
 //! Ending a running task from another thread, and never the one after it.
 //!
-//! Owns the answer to "which task runs now, and has somebody asked for its end". Every order names a ticket; begin, end
-//! and orders take the same lock, so an order either meets its task or comes to nothing. `terminate_execution` is a
-//! flag of the isolate that would outlive the task, so it is taken back under that lock when the task ends.
+//! Owns the answer to "which task runs now, and has somebody asked for its end". Every order names
+//! a ticket; begin, end and orders take the same lock, so an order either meets its task or comes
+//! to nothing. `terminate_execution` is a flag of the isolate that would outlive the task, so it is
+//! taken back under that lock when the task ends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +27,12 @@ impl EngineHandle {
         Self { watch }
     }
 
-    /// Ends the task with this ticket. If it has not begun, it will end as soon as it begins. Returns false when there
-    /// is nothing to end: the task is over, or was told before.
-    #[expect(clippy::must_use_candidate, reason = "asking is enough; the task's outcome tells what came of it")]
+    /// Ends the task with this ticket. If it has not begun, it will end as soon as it begins.
+    /// Returns false when there is nothing to end: the task is over, or was told before.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "asking is enough; the task's outcome tells what came of it"
+    )]
     pub fn terminate(&self, ticket: u64, reason: StopReason) -> bool {
         self.watch.order(ticket, reason)
     }
@@ -76,7 +80,13 @@ struct State {
 impl Watch {
     pub(super) fn new(isolate: v8::IsolateHandle) -> Self {
         Self {
-            state: Mutex::new(State { running: 0, begun: 0, stop: None, early: BTreeMap::new(), isolate }),
+            state: Mutex::new(State {
+                running: 0,
+                begun: 0,
+                stop: None,
+                early: BTreeMap::new(),
+                isolate,
+            }),
             wake: Condvar::new(),
             heap_exceeded: AtomicBool::new(false),
             memory_asked: AtomicBool::new(false),
@@ -127,8 +137,10 @@ impl Watch {
     pub(super) fn end(&self) -> Ending {
         let mut state = self.lock();
         state.running = 0;
-        let ending =
-            Ending { stop: state.stop.take(), heap_exceeded: self.heap_exceeded.swap(false, Ordering::Relaxed) };
+        let ending = Ending {
+            stop: state.stop.take(),
+            heap_exceeded: self.heap_exceeded.swap(false, Ordering::Relaxed),
+        };
         if ending.stop.is_some() || ending.heap_exceeded {
             state.isolate.cancel_terminate_execution();
         }
@@ -157,8 +169,8 @@ impl Watch {
         }
     }
 
-    /// Asks V8 for an interrupt that looks at memory. One that comes after the task finds another one, or none, and a
-    /// look does no harm.
+    /// Asks V8 for an interrupt that looks at memory. One that comes after the task finds another
+    /// one, or none, and a look does no harm.
     pub(super) fn ask_about_memory(&self) {
         if !self.memory_asked.swap(true, Ordering::Relaxed) {
             self.lock().isolate.request_interrupt(memory::interrupt, std::ptr::null_mut());
@@ -170,7 +182,8 @@ impl Watch {
         self.memory_asked.store(false, Ordering::Relaxed);
     }
 
-    /// The task is to end because of its memory. Called on the engine's own thread, from inside V8. False if the task has been told before.
+    /// The task is to end because of its memory. Called on the engine's own thread, from inside V8.
+    /// False if the task has been told before.
     pub(super) fn heap_exceeded(&self) -> bool {
         let is_first = !self.heap_exceeded.swap(true, Ordering::Relaxed);
         if is_first {

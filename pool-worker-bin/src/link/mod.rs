@@ -1,11 +1,12 @@
 //! The socket to the supervisor, shared by the thread that runs tasks and the one that watches it.
 //!
-//! Owns the socket, what has been read from it and what is to be written to it. The running thread reads while it is
-//! idle; the watching thread reads while a task runs, so that a cancel is seen. Neither wakes the other for a task: a tiny
-//! task costs two locks nobody else wants, and its result goes out with those of its neighbours.
+//! Owns the socket, what has been read from it and what is to be written to it. The running thread
+//! reads while it is idle; the watching thread reads while a task runs, so that a cancel is seen.
+//! Neither wakes the other for a task: a tiny task costs two locks nobody else wants, and its
+//! result goes out with those of its neighbours.
 //!
-//! INVARIANT: locks are taken in the order reader, inbox, outbox; and a frame is handed to the inbox under the reader's
-//! lock, so that frames keep their order whoever reads them.
+//! INVARIANT: locks are taken in the order reader, inbox, outbox; and a frame is handed to the
+//! inbox under the reader's lock, so that frames keep their order whoever reads them.
 
 mod outbox;
 mod reader;
@@ -31,9 +32,11 @@ pub(crate) use watch::{EndTask, Watch};
 use outbox::Outbox;
 use rhythm::MOMENT;
 
-/// Streamed console lines are sent when this much has come together; before that, with the watch's next look.
+/// Streamed console lines are sent when this much has come together; before that, with the watch's
+/// next look.
 const LOG_BYTES: usize = 16 * 1024;
-/// How often the dying engine tries for the outbox, yielding in between: whoever holds it never waits while holding it.
+/// How often the dying engine tries for the outbox, yielding in between: whoever holds it never
+/// waits while holding it.
 const LAST_TRIES: u32 = 10_000;
 
 /// Why the connection is of no more use.
@@ -120,8 +123,9 @@ impl Link {
         Ok(outbox.flush(self.socket())?)
     }
 
-    /// The next task with its ticket; nothing when there will be none. The task before it is over. Waits if it must, and
-    /// calls `spare_time` before, when everything has been sent, and after each while that it used the processor for waiting.
+    /// The next task with its ticket; nothing when there will be none. The task before it is over.
+    /// Waits if it must, and calls `spare_time` before, when everything has been sent, and after
+    /// each while that it used the processor for waiting.
     pub(crate) fn next(
         &self,
         rhythm: &mut Rhythm,
@@ -133,7 +137,8 @@ impl Link {
         }
         let mut reader = lock(&self.reader);
         loop {
-            // INVARIANT: asked again under the reader's lock: what the watch read in between would otherwise be waited for.
+            // INVARIANT: asked again under the reader's lock: what the watch read in between would
+            // otherwise be waited for.
             {
                 let mut inbox = lock(&self.inbox);
                 if let Some(next) = inbox.begin(Instant::now()) {
@@ -147,7 +152,9 @@ impl Link {
             if !self.receive(&mut reader, false)?.came {
                 spare_time();
                 let began = Instant::now();
-                if !(rhythm.is_brisk() && self.look_for_a_moment(&mut reader, began, &mut spare_time)?) {
+                if !(rhythm.is_brisk()
+                    && self.look_for_a_moment(&mut reader, began, &mut spare_time)?)
+                {
                     self.receive(&mut reader, true)?;
                 }
                 rhythm.waited(began.elapsed());
@@ -236,9 +243,9 @@ impl Link {
         }
     }
 
-    /// Sends what is ready and then a frame that says why the process is about to die. Called in the middle of a task, by
-    /// a signal's handler even: allocates nothing, takes no lock that it could wait for in vain, and rather says nothing
-    /// than something garbled.
+    /// Sends what is ready and then a frame that says why the process is about to die. Called in
+    /// the middle of a task, by a signal's handler even: allocates nothing, takes no lock that it
+    /// could wait for in vain, and rather says nothing than something garbled.
     pub(crate) fn last_words(&self, frame: &[u8]) {
         for _ in 0..LAST_TRIES {
             match self.outbox.try_lock() {
@@ -262,8 +269,9 @@ impl Link {
         }
     }
 
-    /// The watch's look at the socket: reads what came unless the other thread reads, and sends what is ready. Nothing when
-    /// the connection is of no more use: then there will be no more tasks, and the running thread learns why.
+    /// The watch's look at the socket: reads what came unless the other thread reads, and sends
+    /// what is ready. Nothing when the connection is of no more use: then there will be no more
+    /// tasks, and the running thread learns why.
     fn look(&self, beat: Option<&HeartbeatHead>) -> Option<Look> {
         let stop = match self.reader.try_lock() {
             Ok(mut reader) => match self.receive(&mut reader, false) {

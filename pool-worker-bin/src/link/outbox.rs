@@ -1,6 +1,7 @@
 //! What goes to the supervisor: collected, and sent in one write for many results.
 //!
-//! Owns the send buffer. Whoever holds it may send; a write that was cut short is finished before anything else goes.
+//! Owns the send buffer. Whoever holds it may send; a write that was cut short is finished before
+//! anything else goes.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -88,7 +89,8 @@ impl Outbox {
     /// Sends what goes without waiting.
     pub(crate) fn flush_some(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         while self.sent < self.buffer.len() {
-            match send(socket, &self.buffer[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(socket, &self.buffer[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
                 Ok(n) => self.sent += n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
@@ -158,9 +160,13 @@ mod tests {
         let mut outbox = Outbox::default();
         let start = Instant::now();
         outbox.put_done(ours.as_fd(), 1, &head(1), [b"1", b""], start).unwrap();
-        outbox.put_done(ours.as_fd(), 2, &head(1), [b"2", b""], start + Duration::from_micros(50)).unwrap();
+        outbox
+            .put_done(ours.as_fd(), 2, &head(1), [b"2", b""], start + Duration::from_micros(50))
+            .unwrap();
         assert!(arrived(&theirs).is_empty());
-        outbox.put_done(ours.as_fd(), 3, &head(1), [b"3", b""], start + Duration::from_micros(200)).unwrap();
+        outbox
+            .put_done(ours.as_fd(), 3, &head(1), [b"3", b""], start + Duration::from_micros(200))
+            .unwrap();
         assert!(!arrived(&theirs).is_empty());
         assert!(outbox.buffer().is_empty());
     }

@@ -53,14 +53,20 @@ impl Reader {
     }
 
     /// Receives once. False when nothing was there and it should not wait.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, wait: bool) -> Result<bool, ReadError> {
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        wait: bool,
+    ) -> Result<bool, ReadError> {
         let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
             let received = match self.buffer.room() {
                 Some(room) => recv(socket, spare_capacity(room), flags).map(|(n, _)| n),
-                None => recv(socket, &mut self.chunk[..CHUNK_BYTES.min(self.buffer.piece())], flags)
-                    .map(|(n, _)| n)
-                    .inspect(|n| self.buffer.push(&self.chunk[..*n])),
+                None => {
+                    recv(socket, &mut self.chunk[..CHUNK_BYTES.min(self.buffer.piece())], flags)
+                        .map(|(n, _)| n)
+                        .inspect(|n| self.buffer.push(&self.chunk[..*n]))
+                }
             };
             match received {
                 Ok(0) | Err(Errno::CONNRESET) => return Err(ReadError::Closed),

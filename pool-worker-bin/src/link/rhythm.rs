@@ -1,14 +1,16 @@
 //! Whether the next task is worth a moment of looking for it before the thread sleeps.
 //!
-//! A client that waits for each result before it submits the next task keeps one worker busy in short turns. Each time the
-//! worker sleeps, its processor does too, and waking both costs more than the task: one in flight takes 66 µs that way, and
-//! 27 µs when the worker looks at its socket until the next task is there, which even costs less processor time. So it
-//! looks for a moment, as long as that is what happened last: one task came, within a moment. Where several come at once nothing is
-//! gained, and with one processor there is nobody who could send meanwhile.
+//! A client that waits for each result before it submits the next task keeps one worker busy in
+//! short turns. Each time the worker sleeps, its processor does too, and waking both costs more
+//! than the task: one in flight takes 66 µs that way, and 27 µs when the worker looks at its socket
+//! until the next task is there, which even costs less processor time. So it looks for a moment, as
+//! long as that is what happened last: one task came, within a moment. Where several come at once
+//! nothing is gained, and with one processor there is nobody who could send meanwhile.
 
 use std::time::Duration;
 
-/// A processor's sleep pays off from about here, which is also what Linux's own polling before a sleep takes as its measure.
+/// A processor's sleep pays off from about here, which is also what Linux's own polling before a
+/// sleep takes as its measure.
 pub(super) const MOMENT: Duration = Duration::from_micros(50);
 
 /// How tasks have come lately.

@@ -1,8 +1,10 @@
-//! The watching thread: heartbeats, deadlines, CPU budgets, and the supervisor's words while a task runs.
+//! The watching thread: heartbeats, deadlines, CPU budgets, and the supervisor's words while a task
+//! runs.
 //!
-//! Decides when a running task has used up its time. Must not run tasks, nor be woken for each of them: while tasks run
-//! it looks every few milliseconds, and when none has run for a while it sleeps until the next heartbeat or until the
-//! running thread, which then finds it asleep, wakes it.
+//! Decides when a running task has used up its time. Must not run tasks, nor be woken for each of
+//! them: while tasks run it looks every few milliseconds, and when none has run for a while it
+//! sleeps until the next heartbeat or until the running thread, which then finds it asleep, wakes
+//! it.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +21,8 @@ use super::{Link, Running, StopOrder, StopReason};
 use crate::clock::{ThreadClock, process_cpu};
 use crate::lockdown::{self, CpuWall};
 
-/// Between two looks while tasks run: a cancel is seen this late, a short task's result behind a long one goes out so late.
+/// Between two looks while tasks run: a cancel is seen this late, a short task's result behind a
+/// long one goes out so late.
 const LOOK: Duration = Duration::from_millis(5);
 /// Without a task for this long, it sleeps.
 const DROWSY: Duration = Duration::from_millis(50);
@@ -117,8 +120,9 @@ impl<E: EndTask> Watch<E> {
         })
     }
 
-    /// Starts the thread, which does nothing before the gate is opened: threads cannot be started any more when all is locked down,
-    /// and the first frame on the link must not be a heartbeat. It ends with the process.
+    /// Starts the thread, which does nothing before the gate is opened: threads cannot be started
+    /// any more when all is locked down, and the first frame on the link must not be a heartbeat.
+    /// It ends with the process.
     pub(crate) fn start(self) -> io::Result<Gate> {
         let link = Arc::clone(&self.link);
         let ((gate, opened), (here, arrived)) = (channel(), channel());
@@ -127,8 +131,10 @@ impl<E: EndTask> Watch<E> {
             Gate::wait(&opened);
             self.run();
         };
-        let thread = thread::Builder::new().name("watch".into()).stack_size(256 * 1024).spawn(run)?;
-        // INVARIANT: waited for: a beginning thread gives itself a name and a stack for signals, by calls that are taken away next.
+        let thread =
+            thread::Builder::new().name("watch".into()).stack_size(256 * 1024).spawn(run)?;
+        // INVARIANT: waited for: a beginning thread gives itself a name and a stack for signals, by
+        // calls that are taken away next.
         arrived.recv().expect("a panic ends the process");
         link.watch_thread.set(thread.thread().clone()).expect("there is one watch");
         Ok(Gate(gate))
@@ -153,7 +159,8 @@ impl<E: EndTask> Watch<E> {
                 self.last_busy = now;
             }
             // Read at each look, also while nothing runs: see `Reading::base_of`.
-            let reading = Reading { at: now, cpu: self.clock.map_or(Duration::ZERO, ThreadClock::now) };
+            let reading =
+                Reading { at: now, cpu: self.clock.map_or(Duration::ZERO, ThreadClock::now) };
             let judged = running.map_or(LOOK, |running| self.judge(&running, reading));
             self.last = reading;
             if now.duration_since(self.last_busy) < DROWSY {
@@ -167,7 +174,8 @@ impl<E: EndTask> Watch<E> {
     /// Sleeps until the next heartbeat or until there is a task.
     fn sleep(&mut self, now: Instant) {
         self.link.watch_asleep.store(true, Ordering::SeqCst);
-        // INVARIANT: asked after the flag is up: a task that came before is seen here, one that comes later wakes.
+        // INVARIANT: asked after the flag is up: a task that came before is seen here, one that
+        // comes later wakes.
         if !self.link.is_busy() {
             thread::park_timeout(self.next_beat.saturating_duration_since(now));
         }
@@ -225,7 +233,8 @@ impl<E: EndTask> Watch<E> {
         Some(pages * self.page_bytes)
     }
 
-    /// Nobody will read what this worker does: it ends, and if the running task does not let it, it dies.
+    /// Nobody will read what this worker does: it ends, and if the running task does not let it, it
+    /// dies.
     #[expect(clippy::disallowed_methods, reason = "nothing is left to wait for but the end")]
     fn orphaned(self) {
         if let Some(running) = self.link.running().0 {
@@ -237,10 +246,11 @@ impl<E: EndTask> Watch<E> {
 }
 
 impl Reading {
-    /// The clock at the beginning of a task that is seen `first` by now, and had not begun at this reading: or later, never
-    /// earlier. The clock cannot be read for each task. But until the task began, the thread used no more CPU time than
-    /// passed, so the rest is the task's. Where this thread was kept waiting, the task may get that much more; it is not
-    /// ended for CPU time that it has not used.
+    /// The clock at the beginning of a task that is seen `first` by now, and had not begun at this
+    /// reading: or later, never earlier. The clock cannot be read for each task. But until the task
+    /// began, the thread used no more CPU time than passed, so the rest is the task's. Where this
+    /// thread was kept waiting, the task may get that much more; it is not ended for CPU time that
+    /// it has not used.
     fn base_of(self, started: Instant, first: Self) -> Duration {
         let before = started.saturating_duration_since(self.at);
         first.cpu.min(self.cpu + before)
@@ -259,11 +269,15 @@ mod tests {
     #[test]
     fn a_task_is_charged_with_what_is_surely_its_own() {
         let zero = Instant::now();
-        let reading = |at, cpu| Reading { at: zero + Duration::from_millis(at), cpu: Duration::from_millis(cpu) };
+        let reading = |at, cpu| Reading {
+            at: zero + Duration::from_millis(at),
+            cpu: Duration::from_millis(cpu),
+        };
         let used = |last: Reading, started, first: Reading| {
             (first.cpu - last.base_of(zero + Duration::from_millis(started), first)).as_millis()
         };
-        // The thread was busy all the time: the task began 2 ms after the last look, and runs for 3.
+        // The thread was busy all the time: the task began 2 ms after the last look, and runs for
+        // 3.
         assert_eq!(used(reading(100, 50), 102, reading(105, 55)), 3);
         // This thread was kept waiting, and the task's as well: it has run for 38 ms of 90.
         assert_eq!(used(reading(100, 50), 101, reading(191, 89)), 38);

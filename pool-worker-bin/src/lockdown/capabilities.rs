@@ -1,12 +1,15 @@
 //! Root's rights, given up one by one.
 //!
-//! Most workers have none: they belong to an ordinary user. One that is root, of the machine or of its own namespace, keeps what
-//! the lane has use for, and nothing that it starts can have more.
+//! Most workers have none: they belong to an ordinary user. One that is root, of the machine or of
+//! its own namespace, keeps what the lane has use for, and nothing that it starts can have more.
 
 use pool_protocol::worker::Lane;
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
+};
 
-/// What programs that root starts may need in the files and processes of other users. Nothing of the network but low ports, nothing of the kernel.
+/// What programs that root starts may need in the files and processes of other users. Nothing of
+/// the network but low ports, nothing of the kernel.
 const FOR_PROGRAMS: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -36,10 +39,15 @@ pub(super) fn drop_for(lane: Lane) -> Result<(), String> {
     set_capabilities(None, left).map_err(|e| format!("capset: {e}"))?;
     let now = capabilities(None).map_err(|e| format!("capget: {e}"))?;
     let over = (now.effective | now.permitted | now.inheritable) - keep;
-    if over.is_empty() { Ok(()) } else { Err(format!("the kernel has left {:#x} of them", over.bits())) }
+    if over.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the kernel has left {:#x} of them", over.bits()))
+    }
 }
 
-/// What a program that root starts gets at the most. By number, so that those that this build has no name for go too.
+/// What a program that root starts gets at the most. By number, so that those that this build has
+/// no name for go too.
 fn bound(keep: CapabilitySet) -> Result<(), String> {
     for number in 0..u64::BITS {
         #[expect(unsafe_code, reason = "prctl on a capability by number")]
@@ -53,7 +61,10 @@ fn bound(keep: CapabilitySet) -> Result<(), String> {
                 || libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) == 0
         };
         if !dropped {
-            return Err(format!("prctl(PR_CAPBSET_DROP, {number}): {}", std::io::Error::last_os_error()));
+            return Err(format!(
+                "prctl(PR_CAPBSET_DROP, {number}): {}",
+                std::io::Error::last_os_error()
+            ));
         }
     }
     Ok(())

@@ -1,18 +1,19 @@
 //! Landlock: which files may be read, written and executed, whoever the user is.
 //!
-//! Decides what belongs to a system that programs need in order to start. What a task's programs work on is for the configuration to
-//! name. JavaScript needs nothing but its module folders.
+//! Decides what belongs to a system that programs need in order to start. What a task's programs
+//! work on is for the configuration to name. JavaScript needs nothing but its module folders.
 //!
-//! Rules are tied to files, not to names: a file that is replaced after the worker's start is another file, and not allowed. That is
-//! what is wanted of programs; of a `resolv.conf` it means that a new one is read by workers that start later.
+//! Rules are tied to files, not to names: a file that is replaced after the worker's start is
+//! another file, and not allowed. That is what is wanted of programs; of a `resolv.conf` it means
+//! that a new one is read by workers that start later.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use pool_protocol::worker::Setup;
 
@@ -20,11 +21,13 @@ use super::programs;
 
 /// What this build knows of; less on an older kernel.
 const KNOWN: ABI = ABI::V7;
-/// From this version on the rules cover truncation, without which a file that may not be written can still be emptied.
+/// From this version on the rules cover truncation, without which a file that may not be written
+/// can still be emptied.
 const WHOLE: i32 = 3;
 
-/// Of the system, to be read by programs: libraries, their data, and what the C library looks up. No folder of programs: whoever may read one
-/// may run what is in it through the dynamic loader, which has to be executable.
+/// Of the system, to be read by programs: libraries, their data, and what the C library looks up.
+/// No folder of programs: whoever may read one may run what is in it through the dynamic loader,
+/// which has to be executable.
 const READ: [&str; 53] = [
     // Shared libraries, and the data that programs come with.
     "/lib",
@@ -57,7 +60,8 @@ const READ: [&str; 53] = [
     "/etc/services",
     "/etc/protocols",
     "/etc/networks",
-    // What /etc/resolv.conf is a link to: the folders, since the file is replaced whenever the network changes.
+    // What /etc/resolv.conf is a link to: the folders, since the file is replaced whenever the
+    // network changes.
     "/run/systemd/resolve",
     "/run/resolvconf",
     "/run/NetworkManager",
@@ -96,7 +100,8 @@ const READ: [&str; 53] = [
 /// Devices without a state: to be read and written.
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Leaves nothing to open but the module folders, nothing to connect to and nobody to signal. Of this thread and those it starts.
+/// Leaves nothing to open but the module folders, nothing to connect to and nobody to signal. Of
+/// this thread and those it starts.
 pub(super) fn for_javascript(module_roots: &[String]) -> Result<(), String> {
     let mut rules = ruleset(AccessNet::from_all(KNOWN))?;
     for root in module_roots {
@@ -106,8 +111,8 @@ pub(super) fn for_javascript(module_roots: &[String]) -> Result<(), String> {
     enforce(rules, 1)
 }
 
-/// Leaves the programs of the list, what they need of the system, and what the configuration names. Of the network, everything: the
-/// lane's requests need it.
+/// Leaves the programs of the list, what they need of the system, and what the configuration names.
+/// Of the network, everything: the lane's requests need it.
 pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
     let mut rules = ruleset(BitFlags::EMPTY)?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -117,7 +122,9 @@ pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
     READ.iter().for_each(|path| add(Path::new(*path), read));
     let authorities = authorities();
     authorities.iter().for_each(|path| add(path, read));
-    DEVICES.iter().for_each(|path| add(Path::new(*path), read | AccessFs::WriteFile | AccessFs::IoctlDev));
+    DEVICES
+        .iter()
+        .for_each(|path| add(Path::new(*path), read | AccessFs::WriteFile | AccessFs::IoctlDev));
     // What may be executed may not be written, unless the configuration names it twice.
     setup.isolation.readable.iter().for_each(|path| add(Path::new(path), read | AccessFs::Execute));
     setup.isolation.writable.iter().for_each(|path| add(Path::new(path), writing()));
@@ -131,7 +138,8 @@ pub(super) fn for_programs(setup: &Setup) -> Result<(), String> {
 
 /// Where the machine's authorities are, if this process's environment says so.
 fn authorities() -> Vec<PathBuf> {
-    let places = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| std::env::var_os(name).unwrap_or_default());
+    let places =
+        ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| std::env::var_os(name).unwrap_or_default());
     places.iter().flat_map(std::env::split_paths).filter(|path| path.is_absolute()).collect()
 }
 
@@ -144,19 +152,26 @@ pub(super) fn for_one_program() -> Option<OwnedFd> {
 
 /// Everything but executing and making device files.
 fn writing() -> BitFlags<AccessFs> {
-    AccessFs::from_all(KNOWN) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)
+    AccessFs::from_all(KNOWN)
+        & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)
 }
 
-/// Handles every right to files, and those to the network; forbids to reach processes outside by signals and abstract sockets.
+/// Handles every right to files, and those to the network; forbids to reach processes outside by
+/// signals and abstract sockets.
 fn ruleset(net: BitFlags<AccessNet>) -> Result<RulesetCreated, String> {
     let rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
     let rules = rules.handle_access(AccessFs::from_all(KNOWN)).map_err(|e| e.to_string())?;
-    let rules = if net.is_empty() { Ok(rules) } else { rules.handle_access(net) }.map_err(|e| e.to_string())?;
+    let rules = if net.is_empty() { Ok(rules) } else { rules.handle_access(net) }
+        .map_err(|e| e.to_string())?;
     rules.scope(Scope::from_all(KNOWN)).and_then(Ruleset::create).map_err(|e| e.to_string())
 }
 
 /// What does not exist gets no rule.
-fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, String> {
     let Ok(metadata) = path.metadata() else {
         return Ok(rules);
     };
@@ -172,7 +187,8 @@ fn enforce(rules: RulesetCreated, least: i32) -> Result<(), String> {
     let version = version();
     if status.ruleset == RulesetStatus::NotEnforced || version < 1 {
         return Err(if version < 0 {
-            "the kernel has no Landlock, or it is not among the security modules of its command line (`lsm=`)"
+            "the kernel has no Landlock, or it is not among the security modules of its command \
+             line (`lsm=`)"
                 .to_owned()
         } else {
             "the kernel enforces none of the rules".to_owned()
@@ -180,7 +196,8 @@ fn enforce(rules: RulesetCreated, least: i32) -> Result<(), String> {
     }
     if version < least {
         return Err(format!(
-            "the kernel's Landlock is version {version}; from {least} on (Linux 6.2) it covers truncation"
+            "the kernel's Landlock is version {version}; from {least} on (Linux 6.2) it covers \
+             truncation"
         ));
     }
     Ok(())
@@ -191,6 +208,8 @@ fn version() -> i32 {
     const VERSION: u32 = 1;
     #[expect(unsafe_code, reason = "the crate keeps the kernel's version to itself")]
     // SAFETY: with this flag the call reads no memory.
-    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
+    };
     i32::try_from(version).unwrap_or(-1)
 }

@@ -8,9 +8,11 @@ use rlimit::{INFINITY, Resource, setrlimit};
 
 use crate::clock::process_cpu;
 
-/// Writable private memory of an idle engine, rounded up (72 MB were measured), and of this program's own buffers.
+/// Writable private memory of an idle engine, rounded up (72 MB were measured), and of this
+/// program's own buffers.
 const ENGINE_BYTES: u64 = 96 << 20;
-/// Seconds that `RLIMIT_CPU` leaves a task beyond its budget: the engine is asked first, the kernel counts whole seconds.
+/// Seconds that `RLIMIT_CPU` leaves a task beyond its budget: the engine is asked first, the kernel
+/// counts whole seconds.
 const CPU_WALL_SECS: u64 = 2;
 
 /// Private memory that a process for JavaScript may take.
@@ -22,7 +24,10 @@ pub(crate) fn data_bytes(setup: &Setup) -> u64 {
 pub(super) fn set(setup: &Setup) -> io::Result<()> {
     setrlimit(Resource::CORE, 0, 0)?;
     // Each program of the list is held open.
-    let files = setup.open_files.saturating_add(setup.shell.allow.len() as u64).min(Resource::NOFILE.get_hard()?);
+    let files = setup
+        .open_files
+        .saturating_add(setup.shell.allow.len() as u64)
+        .min(Resource::NOFILE.get_hard()?);
     setrlimit(Resource::NOFILE, files, files)?;
     if setup.lane == Lane::Js {
         setrlimit(Resource::FSIZE, 0, 0)?;
@@ -34,8 +39,8 @@ pub(super) fn set(setup: &Setup) -> io::Result<()> {
 
 /// `RLIMIT_CPU`, the wall behind a task's budget.
 ///
-/// The limit counts the process's whole life. So it is moved along: far enough behind each task that is seen running,
-/// and never closer than the next one may need.
+/// The limit counts the process's whole life. So it is moved along: far enough behind each task
+/// that is seen running, and never closer than the next one may need.
 #[derive(Debug)]
 pub(crate) struct CpuWall {
     /// Where it stands; nothing where tasks use the CPU in other processes.
@@ -61,7 +66,8 @@ impl CpuWall {
         let secs = process_cpu().saturating_add(budget).as_secs().saturating_add(CPU_WALL_SECS);
         if secs != stands {
             self.secs = Some(secs);
-            // Cannot fail for a soft limit below an unlimited hard one; where the hard one is lower, it is the wall.
+            // Cannot fail for a soft limit below an unlimited hard one; where the hard one is
+            // lower, it is the wall.
             let _ = setrlimit(Resource::CPU, secs, INFINITY);
         }
     }

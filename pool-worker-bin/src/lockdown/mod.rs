@@ -1,12 +1,15 @@
 //! What the process gives up, in order, and when.
 //!
-//! 1. [`at_birth`], before anything is read: the ties to whoever started it, but descriptors 0 to 3.
-//! 2. [`before_threads`], when the setup is known, the engine is up and everything is open that will ever be: resources, and
-//!    every way to files, other processes and rights. The process has one thread: most of it holds for the thread that asks for it.
-//! 3. [`before_tasks`], when the second thread waits: system calls, of both threads; last, since what has been done so far needs more
-//!    of them than what comes.
+//! 1. [`at_birth`], before anything is read: the ties to whoever started it, but descriptors 0 to
+//!    3.
+//! 2. [`before_threads`], when the setup is known, the engine is up and everything is open that
+//!    will ever be: resources, and every way to files, other processes and rights. The process has
+//!    one thread: most of it holds for the thread that asks for it.
+//! 3. [`before_tasks`], when the second thread waits: system calls, of both threads; last, since
+//!    what has been done so far needs more of them than what comes.
 //!
-//! Says what is on and why the rest is not; decides nothing about it but that `strict` ends here when something is missing.
+//! Says what is on and why the rest is not; decides nothing about it but that `strict` ends here
+//! when something is missing.
 
 mod capabilities;
 mod landlock;
@@ -30,11 +33,13 @@ use rustix::process::{DumpableBehavior, Signal};
 pub(crate) use limits::{CpuWall, data_bytes};
 pub(crate) use namespaces::is_init;
 
-/// The first thing the process does. False when the parent is dead already: then nobody waits for this worker.
+/// The first thing the process does. False when the parent is dead already: then nobody waits for
+/// this worker.
 pub(crate) fn at_birth(parent: Option<u32>) -> io::Result<bool> {
     die_with_parent(true)?;
-    // INVARIANT: asked after the signal is ordered: a parent that died in between is not missed. In a process namespace of its own it has
-    // no parent that it could name; there a dead one is noticed by its end of the socket, which nobody else holds.
+    // INVARIANT: asked after the signal is ordered: a parent that died in between is not missed. In
+    // a process namespace of its own it has no parent that it could name; there a dead one is
+    // noticed by its end of the socket, which nobody else holds.
     let is_alive = match (parent, rustix::process::getppid()) {
         (Some(pid), Some(now)) => now.as_raw_nonzero().get().cast_unsigned() == pid,
         (Some(_), None) | (None, _) => true,
@@ -47,22 +52,25 @@ pub(crate) fn at_birth(parent: Option<u32>) -> io::Result<bool> {
 
 /// Whether the kernel kills this process when its parent dies.
 ///
-/// While a program runs it must not, where the program's descendants would live on: they are this process's to kill first, and it notices
-/// by the closed socket that the supervisor is gone.
+/// While a program runs it must not, where the program's descendants would live on: they are this
+/// process's to kill first, and it notices by the closed socket that the supervisor is gone.
 pub(crate) fn die_with_parent(on: bool) -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(on.then_some(Signal::KILL))?)
 }
 
-/// What keeps a program from signalling its own worker. Nothing where the kernel cannot, or nothing is
-/// asked for.
+/// What keeps a program from signalling its own worker. Nothing where the kernel cannot, or nothing
+/// is asked for.
 pub(crate) fn apart(level: Level) -> Option<OwnedFd> {
     if level == Level::Off { None } else { landlock::for_one_program() }
 }
 
-/// Puts it on this process, which is about to become a program. Nothing but a system call: it is made
-/// between `fork` and `execve`.
+/// Puts it on this process, which is about to become a program. Nothing but a system call: it is
+/// made between `fork` and `execve`.
 pub(crate) fn keep_apart(apart: RawFd) -> io::Result<()> {
-    #[expect(unsafe_code, reason = "the crate wants to own the rules, which are put on every program")]
+    #[expect(
+        unsafe_code,
+        reason = "the crate wants to own the rules, which are put on every program"
+    )]
     // SAFETY: a number, of whatever descriptor, and a call that reads no memory.
     let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, apart, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -81,7 +89,8 @@ pub(crate) fn end_at_once() -> ! {
 
 fn close_from(first: u32) -> io::Result<()> {
     #[expect(unsafe_code, reason = "closing descriptors by number")]
-    // SAFETY: nothing in this process owns a descriptor from this number on: it has opened none yet.
+    // SAFETY: nothing in this process owns a descriptor from this number on: it has opened none
+    // yet.
     let result = unsafe { libc::close_range(first, u32::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -89,7 +98,9 @@ fn close_from(first: u32) -> io::Result<()> {
 /// Whoever started this process may have blocked or ignored signals; a worker wants the defaults.
 fn reset_signals() -> io::Result<()> {
     use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-    for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGPIPE)) {
+    for number in Signal::iterator()
+        .filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGPIPE))
+    {
         #[expect(unsafe_code, reason = "setting a signal's action")]
         // SAFETY: the default action runs no code of this process.
         unsafe { signal(number, SigHandler::SigDfl) }?;
@@ -126,7 +137,8 @@ impl Confined {
             format!("{layer} ({reason})")
         });
         bail!(
-            "failed to confine the worker as isolation \"strict\" promises; missing: {}; allow it on this machine, or set isolation to \
+            "failed to confine the worker as isolation \"strict\" promises; missing: {}; allow it \
+             on this machine, or set isolation to \
              \"standard\" to go on with what there is",
             reasons.collect::<Vec<_>>().join(", ")
         )
@@ -135,7 +147,8 @@ impl Confined {
 
 /// All but the system calls. To be called by the only thread.
 pub(crate) fn before_threads(setup: &Setup) -> anyhow::Result<Confined> {
-    let mut confined = Confined { layers: LayerSet::of(&[Layer::Descriptors]), ..Confined::default() };
+    let mut confined =
+        Confined { layers: LayerSet::of(&[Layer::Descriptors]), ..Confined::default() };
     limits::set(setup).context("failed to limit the process's resources")?;
     confined.layers.insert(Layer::ResourceLimits);
     if setup.isolation.level == Level::Off {
@@ -145,10 +158,13 @@ pub(crate) fn before_threads(setup: &Setup) -> anyhow::Result<Confined> {
         return Ok(confined);
     }
     match setup.lane {
-        Lane::Js => namespaces::enter(setup.isolation.namespaced, &setup.js.module_roots, &mut confined),
+        Lane::Js => {
+            namespaces::enter(setup.isolation.namespaced, &setup.js.module_roots, &mut confined)
+        }
         Lane::Io => own_processes(setup, &mut confined),
     }
-    let no_new_privs = rustix::thread::set_no_new_privs(true).map_err(|e| format!("prctl(PR_SET_NO_NEW_PRIVS): {e}"));
+    let no_new_privs = rustix::thread::set_no_new_privs(true)
+        .map_err(|e| format!("prctl(PR_SET_NO_NEW_PRIVS): {e}"));
     confined.note(Layer::NoNewPrivs, no_new_privs);
     confined.note(Layer::Capabilities, capabilities::drop_for(setup.lane));
     // INVARIANT: after the namespaces, whose maps lie in a folder that this gives to root.

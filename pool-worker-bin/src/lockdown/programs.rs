@@ -1,8 +1,9 @@
-//! Which files the kernel executes when it starts the programs of the list: they themselves, the interpreters that scripts name in
-//! their first line, and the loaders that ELF files name.
+//! Which files the kernel executes when it starts the programs of the list: they themselves, the
+//! interpreters that scripts name in their first line, and the loaders that ELF files name.
 //!
-//! Decides what is executable beneath Landlock. Reads the files' beginnings; what they do later is not looked into: a program that
-//! starts others needs them on the list, or their folder among `shell.readable`.
+//! Decides what is executable beneath Landlock. Reads the files' beginnings; what they do later is
+//! not looked into: a program that starts others needs them on the list, or their folder among
+//! `shell.readable`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -53,11 +54,18 @@ fn needs(path: &Path, search: &str) -> Vec<PathBuf> {
 fn script(interpreter: PathBuf, argument: &OsStr, search: &str) -> Vec<PathBuf> {
     let mut needs = vec![];
     if interpreter.file_name() == Some(OsStr::new("env")) {
-        let words = argument.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let words =
+            argument.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let mut words = words.map(OsStr::from_bytes);
-        let is_option = |word: &&OsStr| word.as_bytes().starts_with(b"-") || word.as_bytes().contains(&b'=');
+        let is_option =
+            |word: &&OsStr| word.as_bytes().starts_with(b"-") || word.as_bytes().contains(&b'=');
         if let Some(name) = words.find(|word| !is_option(word)) {
-            needs.extend(search.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file()));
+            needs.extend(
+                search
+                    .split(':')
+                    .map(|folder| Path::new(folder).join(name))
+                    .find(|path| path.is_file()),
+            );
         }
     }
     needs.push(interpreter);
@@ -110,7 +118,13 @@ mod tests {
     fn what_is_no_program_needs_nothing_and_a_circle_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("odd");
-        for text in [&b""[..], b"#!", b"#! \n", b"\x7fELF\x02", b"\x7fELF\x02\xff\xff\xff\xff\xff\xff\xff\xff"] {
+        for text in [
+            &b""[..],
+            b"#!",
+            b"#! \n",
+            b"\x7fELF\x02",
+            b"\x7fELF\x02\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
             fs::write(&path, [text, &[0xff; 80][..]].concat()).unwrap();
             executables(&shell(&[&path], folder.path()));
         }

@@ -1,5 +1,5 @@
-//! What a worker finds in its file system: for JavaScript an empty root with the module folders, read-only; for programs a
-//! `/proc` of their own processes.
+//! What a worker finds in its file system: for JavaScript an empty root with the module folders,
+//! read-only; for programs a `/proc` of their own processes.
 //!
 //! All of it happens in a mount namespace that this process has for itself.
 
@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-/// Where the new root is put together. It is there on every Linux, and nobody needs what it hides from here on.
+/// Where the new root is put together. It is there on every Linux, and nobody needs what it hides
+/// from here on.
 const SITE: &str = "/proc";
 
 const NOTHING: Option<&str> = None;
@@ -25,13 +26,16 @@ pub(super) fn replace(module_roots: &[String]) -> Result<(), String> {
     let levels: usize = folders.iter().map(|f| f.components().count()).sum();
     let options = format!("size=4k,nr_inodes={},mode=755", levels + 2);
     let locked = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tmpfs"), SITE, Some("tmpfs"), locked, Some(&*options)).map_err(said("mount(tmpfs)"))?;
+    mount(Some("tmpfs"), SITE, Some("tmpfs"), locked, Some(&*options))
+        .map_err(said("mount(tmpfs)"))?;
     for folder in &folders {
-        let place = Path::new(SITE).join(folder.strip_prefix("/").expect("real paths are absolute"));
+        let place =
+            Path::new(SITE).join(folder.strip_prefix("/").expect("real paths are absolute"));
         fs::create_dir_all(&place).map_err(|e| format!("mkdir({}): {e}", place.display()))?;
         mount(Some(&**folder), &*place, NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)
             .map_err(|e| format!("bind mount of {}: {}", folder.display(), super::errno(e)))?;
-        read_only(&place).map_err(|e| format!("mount_setattr({}, read-only): {e}", folder.display()))?;
+        read_only(&place)
+            .map_err(|e| format!("mount_setattr({}, read-only): {e}", folder.display()))?;
     }
     // The new root over the old one, and the old one away: no folder is needed to put it into.
     chdir(SITE).map_err(said("chdir to the new root"))?;
@@ -42,10 +46,11 @@ pub(super) fn replace(module_roots: &[String]) -> Result<(), String> {
     mount(NOTHING, "/", NOTHING, flags, NOTHING).map_err(said("remount of the new root, read-only"))
 }
 
-/// The module folders by their real paths, without those that lie in another. One that does not exist is left out: a worker that starts
-/// later finds it.
+/// The module folders by their real paths, without those that lie in another. One that does not
+/// exist is left out: a worker that starts later finds it.
 fn folders(module_roots: &[String]) -> Result<Vec<PathBuf>, String> {
-    let mut folders: Vec<PathBuf> = module_roots.iter().filter_map(|root| fs::canonicalize(root).ok()).collect();
+    let mut folders: Vec<PathBuf> =
+        module_roots.iter().filter_map(|root| fs::canonicalize(root).ok()).collect();
     folders.sort();
     folders.dedup_by(|later, earlier| later.starts_with(&*earlier));
     match folders.iter().find(|f| f.components().all(|c| c == Component::RootDir)) {
@@ -54,7 +59,8 @@ fn folders(module_roots: &[String]) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// For programs in a process namespace of their own: a `/proc` that shows it. Nothing to do where the supervisor has mounted one.
+/// For programs in a process namespace of their own: a `/proc` that shows it. Nothing to do where
+/// the supervisor has mounted one.
 pub(super) fn own_proc() -> Result<(), String> {
     if proc_is_own()? {
         return Ok(());
@@ -64,7 +70,11 @@ pub(super) fn own_proc() -> Result<(), String> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, NOTHING)
         .map_err(|e| format!("mount of a fresh /proc: {}", super::errno(e)))?;
-    if proc_is_own()? { Ok(()) } else { Err("a fresh /proc does not show this process as number 1".to_owned()) }
+    if proc_is_own()? {
+        Ok(())
+    } else {
+        Err("a fresh /proc does not show this process as number 1".to_owned())
+    }
 }
 
 /// Puts nothing in the place of each of these files. The mount namespace is this process's own.
@@ -89,11 +99,15 @@ fn keep_to_ourselves() -> Result<(), String> {
         .map_err(|e| format!("mount(/, private): {}", super::errno(e)))
 }
 
-/// A mount and all below it. A remount would change one, and would have to repeat the flags that a user namespace may not clear.
+/// A mount and all below it. A remount would change one, and would have to repeat the flags that a
+/// user namespace may not clear.
 fn read_only(place: &Path) -> io::Result<()> {
     let path = CString::new(place.as_os_str().as_bytes())?;
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
+        attr_set: libc::MOUNT_ATTR_RDONLY
+            | libc::MOUNT_ATTR_NOSUID
+            | libc::MOUNT_ATTR_NODEV
+            | libc::MOUNT_ATTR_NOEXEC,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,

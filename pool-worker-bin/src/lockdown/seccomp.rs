@@ -1,15 +1,18 @@
-//! Filters of system calls: how a lane's lists become programs of the kernel, and what the kernel makes of several.
+//! Filters of system calls: how a lane's lists become programs of the kernel, and what the kernel
+//! makes of several.
 //!
-//! Each program has one answer for what it lists. They are stacked, and of their answers the kernel takes the strictest: to kill goes before
-//! to refuse, to refuse before to allow; of two errors the one of the program that came last. Stacking costs the calls that matter nothing:
-//! what every program allows whatever its arguments, Linux notes in a table when they are installed, and runs none of them.
+//! Each program has one answer for what it lists. They are stacked, and of their answers the kernel
+//! takes the strictest: to kill goes before to refuse, to refuse before to allow; of two errors the
+//! one of the program that came last. Stacking costs the calls that matter nothing: what every
+//! program allows whatever its arguments, Linux notes in a table when they are installed, and runs
+//! none of them.
 
 use std::collections::BTreeMap;
 
 use pool_protocol::worker::{Lane, Setup};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter_all_threads, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter_all_threads, sock_filter,
 };
 
 use super::{seccomp_io, seccomp_js};
@@ -23,7 +26,8 @@ macro_rules! calls {
 }
 pub(super) use calls;
 
-/// What neither lane has any use for: the parts of the kernel that most ways out of a sandbox lead through.
+/// What neither lane has any use for: the parts of the kernel that most ways out of a sandbox lead
+/// through.
 pub(super) const NOBODYS: &[Call] = calls![
     // Debugging: others' memory and registers, their descriptors.
     SYS_ptrace,
@@ -40,7 +44,8 @@ pub(super) const NOBODYS: &[Call] = calls![
     SYS_kexec_file_load,
     // Faults that wait: the favourite tool of exploits of the kernel.
     SYS_userfaultfd,
-    // Another view of files and processes. What a namespace's root may do is much, and little tested.
+    // Another view of files and processes. What a namespace's root may do is much, and little
+    // tested.
     SYS_mount,
     SYS_umount2,
     SYS_pivot_root,
@@ -84,7 +89,8 @@ pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 /// Programs in the order in which they are installed.
 pub(super) type Stack = Vec<BpfProgram>;
 
-/// Puts the lane's filter on every thread of this process. Nothing can be installed after it in the JavaScript lane.
+/// Puts the lane's filter on every thread of this process. Nothing can be installed after it in the
+/// JavaScript lane.
 pub(super) fn install(setup: &Setup) -> Result<(), String> {
     let stack = match setup.lane {
         Lane::Js => seccomp_js::stack(std::process::id(), !setup.js.module_roots.is_empty()),
@@ -113,15 +119,18 @@ pub(super) fn when(conditions: &[SeccompCondition]) -> SeccompRule {
 
 /// An argument of 32 bits, such as a descriptor, a signal, flags.
 pub(super) fn arg(index: u8, is: SeccompCmpOp, value: u32) -> SeccompCondition {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, is, u64::from(value)).expect("a call has six arguments")
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, is, u64::from(value))
+        .expect("a call has six arguments")
 }
 
 /// An argument of 64 bits, such as an address.
 pub(super) fn wide_arg(index: u8, is: SeccompCmpOp, value: u64) -> SeccompCondition {
-    SeccompCondition::new(index, SeccompCmpArgLen::Qword, is, value).expect("a call has six arguments")
+    SeccompCondition::new(index, SeccompCmpArgLen::Qword, is, value)
+        .expect("a call has six arguments")
 }
 
-/// A program with one answer for what is listed and one for the rest. Calls of another architecture's convention die.
+/// A program with one answer for what is listed and one for the rest. Calls of another
+/// architecture's convention die.
 pub(super) fn program(
     rules: Rules,
     listed: SeccompAction,
@@ -132,8 +141,8 @@ pub(super) fn program(
     Ok(without_x32(program))
 }
 
-/// On x86-64 there is a second set of numbers for the same calls, told apart by one bit: no list names them, so that a list of what is
-/// forbidden would let all of them through.
+/// On x86-64 there is a second set of numbers for the same calls, told apart by one bit: no list
+/// names them, so that a list of what is forbidden would let all of them through.
 fn without_x32(program: BpfProgram) -> BpfProgram {
     const X32: u32 = 0x4000_0000;
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -182,13 +191,18 @@ pub(super) mod tests {
         for (i, arg) in args.iter().enumerate() {
             data[16 + 8 * i..24 + 8 * i].copy_from_slice(&arg.to_ne_bytes());
         }
-        // From the last installed to the first; a later one's answer stands unless an earlier one's is stricter.
+        // From the last installed to the first; a later one's answer stands unless an earlier one's
+        // is stricter.
         let order = |answer: u32| (answer & libc::SECCOMP_RET_ACTION_FULL).cast_signed();
         let answers = stack.iter().rev().map(|program| run(program, &data));
-        let strictest = answers.reduce(|best, next| if order(next) < order(best) { next } else { best }).unwrap();
+        let strictest = answers
+            .reduce(|best, next| if order(next) < order(best) { next } else { best })
+            .unwrap();
         match strictest & libc::SECCOMP_RET_ACTION_FULL {
             libc::SECCOMP_RET_ALLOW => Answer::Allow,
-            libc::SECCOMP_RET_ERRNO => Answer::Errno((strictest & libc::SECCOMP_RET_DATA).cast_signed()),
+            libc::SECCOMP_RET_ERRNO => {
+                Answer::Errno((strictest & libc::SECCOMP_RET_DATA).cast_signed())
+            }
             libc::SECCOMP_RET_TRAP => Answer::Trap,
             libc::SECCOMP_RET_KILL_PROCESS => Answer::Kill,
             other => panic!("{other:#x}"),
@@ -224,7 +238,8 @@ pub(super) mod tests {
     #[test]
     fn other_conventions_die_in_every_program() {
         let io = seccomp_io::stack(&seccomp_io::Surroundings::default()).unwrap();
-        for stack in [seccomp_js::stack(1, false).unwrap(), seccomp_js::stack(1, true).unwrap(), io] {
+        for stack in [seccomp_js::stack(1, false).unwrap(), seccomp_js::stack(1, true).unwrap(), io]
+        {
             let futex = libc::SYS_futex as u32;
             assert_eq!(answer_on(ARCH, &stack, futex, &[]), Answer::Allow);
             assert_eq!(answer_on(0x4000_0003, &stack, futex, &[]), Answer::Kill, "the 32-bit one");

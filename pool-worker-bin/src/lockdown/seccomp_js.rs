@@ -1,13 +1,16 @@
-//! The JavaScript lane's system calls: what an engine needs that has everything open already, and nothing else.
+//! The JavaScript lane's system calls: what an engine needs that has everything open already, and
+//! nothing else.
 //!
-//! Four lists. What is allowed; what libc tries first and does without when the kernel does not know it; what is refused as if it
-//! were a matter of rights; and what nobody calls by mistake, which ends the process with the call's name as its last words. All
-//! other calls are refused with `EPERM`.
+//! Four lists. What is allowed; what libc tries first and does without when the kernel does not
+//! know it; what is refused as if it were a matter of rights; and what nobody calls by mistake,
+//! which ends the process with the call's name as its last words. All other calls are refused with
+//! `EPERM`.
 
 use seccompiler::{BackendError, SeccompAction, SeccompCmpOp};
 
 use super::seccomp::{
-    Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, name, program, whatever_the_arguments, when, wide_arg,
+    Call, NOBODYS, NOBODYS_ONCE, Rules, Stack, arg, calls, name, program, whatever_the_arguments,
+    when, wide_arg,
 };
 
 /// With any arguments. The calls of a busy worker come first, for whoever reads.
@@ -24,7 +27,8 @@ const ALLOWED: &[Call] = calls![
     SYS_madvise,
     SYS_mremap,
     SYS_brk,
-    // Deadlines, CPU budgets, `Date.now`: in user space where the machine has a clock for that, else calls.
+    // Deadlines, CPU budgets, `Date.now`: in user space where the machine has a clock for that,
+    // else calls.
     SYS_clock_gettime,
     SYS_clock_getres,
     SYS_gettimeofday,
@@ -76,7 +80,8 @@ const ALLOWED_ONCE: &[Call] = calls![SYS_time,];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_ONCE: &[Call] = &[];
 
-/// As on a kernel that does not have them: the C library then takes the older way, which another list answers.
+/// As on a kernel that does not have them: the C library then takes the older way, which another
+/// list answers.
 const UNKNOWN: &[Call] = calls![
     SYS_clone3,
     SYS_openat2,
@@ -125,8 +130,8 @@ const REFUSED: &[Call] = calls![
     SYS_prlimit64,
     // Memory that is a file's.
     SYS_mmap,
-    // What a process may change about itself, and be told: libraries ask for this and that. Both are needed to put the sandbox on, so
-    // that this list comes last.
+    // What a process may change about itself, and be told: libraries ask for this and that. Both
+    // are needed to put the sandbox on, so that this list comes last.
     SYS_prctl,
     SYS_seccomp,
 ];
@@ -204,13 +209,17 @@ pub(super) fn stack(own_pid: u32, modules: bool) -> Result<Stack, BackendError> 
     if !modules {
         unknown.extend(whatever_the_arguments(calls![SYS_statx,]));
     }
-    // What is let through by its arguments is on the first list with the right ones, and on this one with all others.
+    // What is let through by its arguments is on the first list with the right ones, and on this
+    // one with all others.
     let mut no_right = whatever_the_arguments(REFUSED);
     no_right.extend(whatever_the_arguments(REFUSED_ONCE));
     no_right.extend(all_but_allowed(own_pid, modules));
     let mut deadly = whatever_the_arguments(always_deadly());
     // Whoever handles SIGSYS survives what the list is for.
-    deadly.insert(libc::SYS_rt_sigaction, vec![when(&[arg(0, SeccompCmpOp::Eq, libc::SIGSYS.unsigned_abs())])]);
+    deadly.insert(
+        libc::SYS_rt_sigaction,
+        vec![when(&[arg(0, SeccompCmpOp::Eq, libc::SIGSYS.unsigned_abs())])],
+    );
     Ok(vec![
         program(allowed(own_pid, modules), SeccompAction::Allow, errno(libc::EPERM))?,
         refused(unknown, libc::ENOSYS)?,
@@ -227,7 +236,8 @@ fn allowed(own_pid: u32, modules: bool) -> Rules {
     rules.extend(whatever_the_arguments(calls![SYS_seccomp, SYS_prctl,]));
     // The engine's memory is nobody's file.
     rules.insert(libc::SYS_mmap, vec![when(&[arg(4, SeccompCmpOp::Eq, u32::MAX)])]);
-    // The watch's own end when nobody listens; `abort` and handlers raise signals in their own thread.
+    // The watch's own end when nobody listens; `abort` and handlers raise signals in their own
+    // thread.
     rules.insert(libc::SYS_kill, vec![when(&[arg(0, SeccompCmpOp::Eq, own_pid)])]);
     rules.insert(libc::SYS_tgkill, vec![when(&[arg(0, SeccompCmpOp::Eq, own_pid)])]);
     // The CPU wall moves along with the tasks; and any limit of one's own may be read.
@@ -240,21 +250,31 @@ fn allowed(own_pid: u32, modules: bool) -> Rules {
         ],
     );
     // `abort` gives its signal the default action back.
-    rules.insert(libc::SYS_rt_sigaction, vec![when(&[arg(0, SeccompCmpOp::Eq, libc::SIGABRT.unsigned_abs())])]);
+    rules.insert(
+        libc::SYS_rt_sigaction,
+        vec![when(&[arg(0, SeccompCmpOp::Eq, libc::SIGABRT.unsigned_abs())])],
+    );
     if modules {
         rules.extend(whatever_the_arguments(FOR_MODULES));
         rules.extend(whatever_the_arguments(FOR_MODULES_ONCE));
-        rules.insert(libc::SYS_openat, vec![when(&[arg(2, SeccompCmpOp::MaskedEq(u64::from(WRITING)), 0)])]);
+        rules.insert(
+            libc::SYS_openat,
+            vec![when(&[arg(2, SeccompCmpOp::MaskedEq(u64::from(WRITING)), 0)])],
+        );
     }
     rules
 }
 
 /// Flags that make `openat` do more than to read what is there.
-const WRITING: u32 =
-    (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY))
-        .unsigned_abs();
+const WRITING: u32 = (libc::O_ACCMODE
+    | libc::O_CREAT
+    | libc::O_TRUNC
+    | libc::O_APPEND
+    | (libc::O_TMPFILE & !libc::O_DIRECTORY))
+    .unsigned_abs();
 
-/// The opposite of the rules of [`allowed`], so that what is meant by its arguments is refused with all others.
+/// The opposite of the rules of [`allowed`], so that what is meant by its arguments is refused with
+/// all others.
 fn all_but_allowed(own_pid: u32, modules: bool) -> Rules {
     use SeccompCmpOp::{MaskedEq, Ne};
     let mut rules = Rules::new();
@@ -286,9 +306,14 @@ mod tests {
         for (number, name) in ALLOWED {
             assert_eq!(answer(&stack, *number, &[]), Allow, "{name}");
         }
-        for number in
-            [libc::SYS_io_setup, libc::SYS_shmget, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_clone, 9999]
-        {
+        for number in [
+            libc::SYS_io_setup,
+            libc::SYS_shmget,
+            libc::SYS_sendmsg,
+            libc::SYS_recvmsg,
+            libc::SYS_clone,
+            9999,
+        ] {
             assert_eq!(answer(&stack, number, &[]), Errno(libc::EPERM), "{number}");
         }
     }
@@ -302,7 +327,10 @@ mod tests {
             }
             assert_eq!(answer(&stack, libc::SYS_rt_sigaction, &[libc::SIGSYS as u64]), Trap);
             assert_eq!(answer(&stack, libc::SYS_rt_sigaction, &[libc::SIGABRT as u64]), Allow);
-            assert_eq!(answer(&stack, libc::SYS_rt_sigaction, &[libc::SIGSEGV as u64]), Errno(libc::EPERM));
+            assert_eq!(
+                answer(&stack, libc::SYS_rt_sigaction, &[libc::SIGSEGV as u64]),
+                Errno(libc::EPERM)
+            );
         }
         assert!(deadly().any(|call| call == (libc::SYS_execve, "execve")));
     }
@@ -310,9 +338,14 @@ mod tests {
     #[test]
     fn files_and_sockets_are_a_matter_of_rights() {
         let stack = stack(OWN, false).unwrap();
-        for number in
-            [libc::SYS_openat, libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_prctl, libc::SYS_seccomp]
-        {
+        for number in [
+            libc::SYS_openat,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_prctl,
+            libc::SYS_seccomp,
+        ] {
             assert_eq!(answer(&stack, number, &[]), Errno(libc::EACCES), "{number}");
         }
         for number in [libc::SYS_clone3, libc::SYS_statx, libc::SYS_openat2] {
@@ -328,11 +361,14 @@ mod tests {
     fn only_itself_may_be_signalled_and_only_its_own_limit_moved() {
         let stack = stack(OWN, false).unwrap();
         let everybody = u64::MAX;
-        for (pid, said) in [(u64::from(OWN), Allow), (1, Errno(libc::EACCES)), (everybody, Errno(libc::EACCES))] {
+        for (pid, said) in
+            [(u64::from(OWN), Allow), (1, Errno(libc::EACCES)), (everybody, Errno(libc::EACCES))]
+        {
             assert_eq!(answer(&stack, libc::SYS_kill, &[pid, 9]), said);
             assert_eq!(answer(&stack, libc::SYS_tgkill, &[pid, pid, 9]), said);
         }
-        let (cpu, data, there) = (u64::from(libc::RLIMIT_CPU), u64::from(libc::RLIMIT_DATA), 0x7fff_0000_1000);
+        let (cpu, data, there) =
+            (u64::from(libc::RLIMIT_CPU), u64::from(libc::RLIMIT_DATA), 0x7fff_0000_1000);
         for (args, said) in [
             ([0, cpu, there, 0], Allow),
             ([0, data, 0, there], Allow),
@@ -350,7 +386,14 @@ mod tests {
         let open = |flags: i32| answer(&stack, libc::SYS_openat, &[u64::MAX, 0, flags as u64]);
         assert_eq!(open(libc::O_RDONLY | libc::O_CLOEXEC), Allow);
         assert_eq!(open(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NONBLOCK), Allow);
-        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE, libc::O_APPEND] {
+        for flags in [
+            libc::O_WRONLY,
+            libc::O_RDWR,
+            libc::O_CREAT,
+            libc::O_TRUNC,
+            libc::O_TMPFILE,
+            libc::O_APPEND,
+        ] {
             assert_eq!(open(flags), Errno(libc::EACCES), "{flags:#o}");
         }
         assert_eq!(answer(&stack, libc::SYS_statx, &[]), Allow);

@@ -31,9 +31,11 @@ struct Plain {
 
 /// The attacks of this kind; nothing for the others.
 pub(super) fn plain(attack: Attack, supervisor: u32) -> Option<ProbeReport> {
-    let Plain { what, number, args: [a, b, c, d, e, f], also } = described(attack, i64::from(supervisor))?;
-    // SAFETY: every pointer is null and every descriptor is none, so that the kernel reads and writes no memory of this
-    // process; what the calls would change without an address is named in `described`, and is this process's alone.
+    let Plain { what, number, args: [a, b, c, d, e, f], also } =
+        described(attack, i64::from(supervisor))?;
+    // SAFETY: every pointer is null and every descriptor is none, so that the kernel reads and
+    // writes no memory of this process; what the calls would change without an address is named in
+    // `described`, and is this process's alone.
     let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     Some(judge(&what, Errno::result(answer), also))
 }
@@ -45,17 +47,22 @@ fn described(attack: Attack, supervisor: i64) -> Option<Plain> {
     Some(match attack {
         // With nothing to set it only asks whether it could.
         Attack::SetClock => plain("settimeofday(NULL)", libc::SYS_settimeofday, [0; 6]),
-        Attack::SignalSupervisor => {
-            at_supervisor(format!("kill({supervisor}, 0)"), libc::SYS_kill, [supervisor, 0, 0, 0, 0, 0])
-        }
+        Attack::SignalSupervisor => at_supervisor(
+            format!("kill({supervisor}, 0)"),
+            libc::SYS_kill,
+            [supervisor, 0, 0, 0, 0, 0],
+        ),
         Attack::SignalThread => {
             let args = [supervisor, supervisor, 0, 0, 0, 0];
             at_supervisor(format!("tgkill({supervisor}, 0)"), libc::SYS_tgkill, args)
         }
-        Attack::PidfdSupervisor => {
-            at_supervisor(format!("pidfd_open({supervisor})"), libc::SYS_pidfd_open, [supervisor, 0, 0, 0, 0, 0])
-        }
-        // Of a process that it does not trace, which the kernel says only after it has agreed to look.
+        Attack::PidfdSupervisor => at_supervisor(
+            format!("pidfd_open({supervisor})"),
+            libc::SYS_pidfd_open,
+            [supervisor, 0, 0, 0, 0, 0],
+        ),
+        // Of a process that it does not trace, which the kernel says only after it has agreed to
+        // look.
         Attack::Ptrace => {
             let args = [i64::from(libc::PTRACE_PEEKDATA), supervisor, 0, 0, 0, 0];
             plain("ptrace(PTRACE_PEEKDATA)", libc::SYS_ptrace, args)
@@ -75,25 +82,39 @@ fn described(attack: Attack, supervisor: i64) -> Option<Plain> {
         }
         Attack::RescheduleSupervisor => {
             let args = [supervisor, i64::from(libc::SCHED_IDLE), 0, 0, 0, 0];
-            at_supervisor(format!("sched_setscheduler({supervisor})"), libc::SYS_sched_setscheduler, args)
+            at_supervisor(
+                format!("sched_setscheduler({supervisor})"),
+                libc::SYS_sched_setscheduler,
+                args,
+            )
         }
         Attack::PinSupervisor => {
             let args = [supervisor, 8, 0, 0, 0, 0];
-            at_supervisor(format!("sched_setaffinity({supervisor})"), libc::SYS_sched_setaffinity, args)
+            at_supervisor(
+                format!("sched_setaffinity({supervisor})"),
+                libc::SYS_sched_setaffinity,
+                args,
+            )
         }
         Attack::Execve => plain("execve(NULL)", libc::SYS_execve, [0; 6]),
         Attack::Execveat => plain("execveat(NULL)", libc::SYS_execveat, [HERE, 0, 0, 0, 0, 0]),
         Attack::Bpf => plain("bpf(BPF_PROG_LOAD)", libc::SYS_bpf, [5, 0, 0, 0, 0, 0]),
         Attack::Mount => plain("mount(NULL)", libc::SYS_mount, [0; 6]),
-        Attack::UnshareUser => {
-            plain("unshare(CLONE_NEWUSER)", libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER), 0, 0, 0, 0, 0])
-        }
+        Attack::UnshareUser => plain(
+            "unshare(CLONE_NEWUSER)",
+            libc::SYS_unshare,
+            [i64::from(libc::CLONE_NEWUSER), 0, 0, 0, 0, 0],
+        ),
         Attack::Setns => plain("setns(-1)", libc::SYS_setns, [-1, 0, 0, 0, 0, 0]),
         // KEYCTL_GET_KEYRING_ID of KEY_SPEC_USER_KEYRING, without making one.
-        Attack::Keyctl => plain("keyctl(KEYCTL_GET_KEYRING_ID)", libc::SYS_keyctl, [0, -4, 0, 0, 0, 0]),
+        Attack::Keyctl => {
+            plain("keyctl(KEYCTL_GET_KEYRING_ID)", libc::SYS_keyctl, [0, -4, 0, 0, 0, 0])
+        }
         Attack::IoUring => plain("io_uring_setup(1)", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
         // Without this flag no segments would mean: forget the kernel that is loaded.
-        Attack::Kexec => plain("kexec_load", libc::SYS_kexec_load, [0, 0, 0, KEXEC_UNKNOWN_FLAG, 0, 0]),
+        Attack::Kexec => {
+            plain("kexec_load", libc::SYS_kexec_load, [0, 0, 0, KEXEC_UNKNOWN_FLAG, 0, 0])
+        }
         Attack::InitModule => plain("init_module(NULL)", libc::SYS_init_module, [0; 6]),
         // A descriptor that nothing is registered with. 1: faults of the user's own only.
         Attack::Userfaultfd => plain("userfaultfd", libc::SYS_userfaultfd, [1, 0, 0, 0, 0, 0]),
@@ -104,7 +125,12 @@ fn described(attack: Attack, supervisor: i64) -> Option<Plain> {
         Attack::MessageQueue => {
             let key = i64::from(message_queue(u32::try_from(supervisor).ok()?));
             let args = [key, 0, 0, 0, 0, 0];
-            Plain { what: format!("msgget({key:#x})"), number: libc::SYS_msgget, args, also: &[Errno::ENOENT] }
+            Plain {
+                what: format!("msgget({key:#x})"),
+                number: libc::SYS_msgget,
+                args,
+                also: &[Errno::ENOENT],
+            }
         }
         Attack::X32Call => plain("getpid by its x32 number", X32_BIT | libc::SYS_getpid, [0; 6]),
         _ => return None,
@@ -126,15 +152,19 @@ pub(super) fn memfd_exec() -> ProbeReport {
         Err(_) => return judge("memfd_create", Errno::result(made), &[]),
     };
     let path = c"".as_ptr();
-    // SAFETY: the path is a string that ends; the lists may be null, and an empty file is never run.
-    let answer = unsafe { libc::syscall(libc::SYS_execveat, file.as_raw_fd(), path, 0, 0, libc::AT_EMPTY_PATH) };
+    // SAFETY: the path is a string that ends; the lists may be null, and an empty file is never
+    // run.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_execveat, file.as_raw_fd(), path, 0, 0, libc::AT_EMPTY_PATH)
+    };
     judge("execveat(memfd)", Errno::result(answer), &[])
 }
 
-/// A counter of this process's own time, outside of the kernel: what the strictest ordinary setting still allows.
+/// A counter of this process's own time, outside of the kernel: what the strictest ordinary setting
+/// still allows.
 pub(super) fn perf_event() -> ProbeReport {
-    // `perf_event_attr` of the first version: type 1 (software), its size, config 0 (CPU clock), and the bits 5 and 6
-    // (neither the kernel nor a hypervisor).
+    // `perf_event_attr` of the first version: type 1 (software), its size, config 0 (CPU clock),
+    // and the bits 5 and 6 (neither the kernel nor a hypervisor).
     let mut attr = [0u64; 8];
     attr[0] = 1 | (64 << 32);
     attr[5] = (1 << 5) | (1 << 6);
@@ -160,7 +190,8 @@ pub(super) fn i386() -> ProbeReport {
 
 extern "C" fn nothing(_signal: c_int) {}
 
-/// A forbidden call whose signal is caught: it must not have been done, whatever the process does afterwards.
+/// A forbidden call whose signal is caught: it must not have been done, whatever the process does
+/// afterwards.
 pub(super) fn handle_sigsys() -> anyhow::Result<ProbeReport> {
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing.

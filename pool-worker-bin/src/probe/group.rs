@@ -1,4 +1,5 @@
-//! Attacks on the control group around the process. But for the first, they are made only where the group's limit is on.
+//! Attacks on the control group around the process. But for the first, they are made only where the
+//! group's limit is on.
 #![expect(unsafe_code, reason = "memory that no allocator of this process counts")]
 
 use std::fs::OpenOptions;
@@ -27,8 +28,13 @@ const BURN: Duration = Duration::from_millis(1500);
 
 /// Writing its own number (0) to the root's list of members would move it there.
 pub(super) fn leave() -> ProbeReport {
-    let answer = OpenOptions::new().write(true).open(ROOT).and_then(|mut file| file.write_all(b"0"));
-    judge(&format!("write({ROOT:?})"), answer.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::EROFS])
+    let answer =
+        OpenOptions::new().write(true).open(ROOT).and_then(|mut file| file.write_all(b"0"));
+    judge(
+        &format!("write({ROOT:?})"),
+        answer.map_err(|e| errno(&e)),
+        &[Errno::ENOENT, Errno::EROFS],
+    )
 }
 
 /// Shared memory is not private data, so that `RLIMIT_DATA` does not count it; the group does.
@@ -42,7 +48,8 @@ pub(super) fn fill_memory(setup: &Setup) -> anyhow::Result<ProbeReport> {
         return Ok(judge("mmap(MAP_SHARED)", Err::<(), _>(Errno::last()), &[Errno::ENOMEM]));
     }
     for at in (0..bound).step_by(PIECE_BYTES) {
-        // SAFETY: a piece of the mapping just made, which is as long as the bound rounded up to pages.
+        // SAFETY: a piece of the mapping just made, which is as long as the bound rounded up to
+        // pages.
         unsafe { start.cast::<u8>().add(at).write_bytes(1, PIECE_BYTES.min(bound - at)) };
     }
     Ok(succeeded(format!("{} MiB of shared memory were filled", bound >> 20)))

@@ -1,5 +1,8 @@
 //! Attacks on what the process has and may: descriptors, limits, rights.
-#![expect(unsafe_code, reason = "asking the kernel about this very process, as no safe wrapper does")]
+#![expect(
+    unsafe_code,
+    reason = "asking the kernel about this very process, as no safe wrapper does"
+)]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -64,10 +67,17 @@ pub(super) fn open_files(setup: &Setup) -> anyhow::Result<ProbeReport> {
             Err(error) => break error,
         }
         if held.len() as u64 > soft {
-            return Ok(succeeded(format!("{} more were opened under a limit of {soft}", held.len())));
+            return Ok(succeeded(format!(
+                "{} more were opened under a limit of {soft}",
+                held.len()
+            )));
         }
     };
-    Ok(judge(&format!("{} more under a limit of {soft}", held.len()), Err::<(), _>(answer), &[Errno::EMFILE]))
+    Ok(judge(
+        &format!("{} more under a limit of {soft}", held.len()),
+        Err::<(), _>(answer),
+        &[Errno::EMFILE],
+    ))
 }
 
 pub(super) fn limit_above_zero(resource: Resource) -> anyhow::Result<ProbeReport> {
@@ -89,11 +99,23 @@ pub(super) fn data_limit() -> anyhow::Result<ProbeReport> {
     let mut answer = Ok(());
     while mapped.len() * MAPPED_BYTES <= usize::try_from(soft)? && answer.is_ok() {
         // SAFETY: new memory at an address of the kernel's choice, never touched.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), MAPPED_BYTES, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                MAPPED_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
         if start == libc::MAP_FAILED { answer = Err(Errno::last()) } else { mapped.push(start) }
     }
-    let what = format!("{} MiB more under a limit of {} MiB", (mapped.len() * MAPPED_BYTES) >> 20, soft >> 20);
+    let what = format!(
+        "{} MiB more under a limit of {} MiB",
+        (mapped.len() * MAPPED_BYTES) >> 20,
+        soft >> 20
+    );
     for start in mapped {
         // SAFETY: mapped above, and nobody knows of it.
         unsafe { libc::munmap(start, MAPPED_BYTES) };
@@ -132,7 +154,8 @@ pub(super) fn be_dumped() -> anyhow::Result<ProbeReport> {
     })
 }
 
-/// `capget` and `capset` of version 3: which process, then two halves of effective, permitted, inheritable.
+/// `capget` and `capset` of version 3: which process, then two halves of effective, permitted,
+/// inheritable.
 #[repr(C)]
 struct CapHeader {
     version: u32,
@@ -174,7 +197,8 @@ pub(super) fn regain_capability() -> ProbeReport {
 }
 
 pub(super) fn become_another() -> ProbeReport {
-    // SAFETY: numbers only. The system call itself: the library's function would change the other threads too.
+    // SAFETY: numbers only. The system call itself: the library's function would change the other
+    // threads too.
     let answer = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
     // EINVAL: its namespace knows no such user.
     judge("setresuid(nobody)", Errno::result(answer), &[Errno::EINVAL])
@@ -183,5 +207,9 @@ pub(super) fn become_another() -> ProbeReport {
 pub(super) fn raise_limits() -> anyhow::Result<ProbeReport> {
     let (soft, hard) = rlimit::getrlimit(Resource::NOFILE)?;
     let answer = rlimit::setrlimit(Resource::NOFILE, soft, hard.saturating_add(1));
-    Ok(judge(&format!("RLIMIT_NOFILE from {hard} to {}", hard + 1), answer.map_err(|e| errno(&e)), &[]))
+    Ok(judge(
+        &format!("RLIMIT_NOFILE from {hard} to {}", hard + 1),
+        answer.map_err(|e| errno(&e)),
+        &[],
+    ))
 }

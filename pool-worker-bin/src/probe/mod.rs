@@ -1,9 +1,10 @@
 //! One attack on this process's own confinement, instead of tasks.
 //!
-//! Owns what each attack of [`Attack`] does. The process is confined exactly as for tasks and attacks on the thread that
-//! would run them. It must do no harm where it succeeds: signals have number 0, arguments are such that the kernel has to
-//! refuse in the end, and what is gained is gained by a process that exits. That an attack is to be made is said in the
-//! setup, which comes from the supervisor before anything else: no task can ask for one.
+//! Owns what each attack of [`Attack`] does. The process is confined exactly as for tasks and
+//! attacks on the thread that would run them. It must do no harm where it succeeds: signals have
+//! number 0, arguments are such that the kernel has to refuse in the end, and what is gained is
+//! gained by a process that exits. That an attack is to be made is said in the setup, which comes
+//! from the supervisor before anything else: no task can ask for one.
 
 mod calls;
 mod group;
@@ -32,7 +33,8 @@ pub(crate) struct Probe<'a> {
 /// The attack that the setup orders, if it does.
 pub(crate) fn ordered(setup: &Setup) -> anyhow::Result<Option<Probe<'_>>> {
     let Some(order) = &setup.probe else { return Ok(None) };
-    let attack = Attack::by_name(&order.attack).with_context(|| format!("failed to probe: no attack is {order:?}"))?;
+    let attack = Attack::by_name(&order.attack)
+        .with_context(|| format!("failed to probe: no attack is {order:?}"))?;
     if attack.layer(setup.lane).is_none() || !attack.exists_here() {
         bail!("failed to probe: {attack} is no attack on a worker of this lane or machine");
     }
@@ -40,7 +42,8 @@ pub(crate) fn ordered(setup: &Setup) -> anyhow::Result<Option<Probe<'_>>> {
 }
 
 impl Probe<'_> {
-    /// To be called when everything but the filter of system calls is on: attacks what lies beneath it.
+    /// To be called when everything but the filter of system calls is on: attacks what lies beneath
+    /// it.
     pub(crate) fn before_the_filter(&mut self) -> anyhow::Result<()> {
         if self.attack.is_beneath_the_filter(self.setup.lane) {
             self.report = Some(self.make()?);
@@ -48,7 +51,8 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// To be called where tasks would be served: attacks, and says what came of it if the process lives to tell.
+    /// To be called where tasks would be served: attacks, and says what came of it if the process
+    /// lives to tell.
     pub(crate) fn run(mut self, link: &Link) -> anyhow::Result<Result<(), LinkError>> {
         let report = match self.report.take() {
             Some(report) => report,
@@ -59,7 +63,8 @@ impl Probe<'_> {
     }
 
     fn make(&self) -> anyhow::Result<ProbeReport> {
-        make(self.attack, self.order, self.setup).with_context(|| format!("failed to probe by {}", self.attack))
+        make(self.attack, self.order, self.setup)
+            .with_context(|| format!("failed to probe by {}", self.attack))
     }
 }
 
@@ -102,9 +107,10 @@ fn make(attack: Attack, order: &ProbeSetup, setup: &Setup) -> anyhow::Result<Pro
         PerfEvent => calls::perf_event(),
         I386Call => calls::i386(),
         HandleSigsys => calls::handle_sigsys()?,
-        SetClock | SignalSupervisor | SignalThread | PidfdSupervisor | MessageQueue | Execve | Execveat | Ptrace
-        | ProcessVmReadv | PrlimitSupervisor | ReniceSupervisor | RescheduleSupervisor | PinSupervisor | Bpf
-        | Mount | UnshareUser | Setns | Keyctl | IoUring | Kexec | InitModule | Userfaultfd | Openat2 | SocketInet
-        | SocketUnix | X32Call => calls::plain(attack, order.supervisor).context("not a plain call")?,
+        SetClock | SignalSupervisor | SignalThread | PidfdSupervisor | MessageQueue | Execve
+        | Execveat | Ptrace | ProcessVmReadv | PrlimitSupervisor | ReniceSupervisor
+        | RescheduleSupervisor | PinSupervisor | Bpf | Mount | UnshareUser | Setns | Keyctl
+        | IoUring | Kexec | InitModule | Userfaultfd | Openat2 | SocketInet | SocketUnix
+        | X32Call => calls::plain(attack, order.supervisor).context("not a plain call")?,
     })
 }

@@ -33,9 +33,11 @@ pub(super) fn open(path: &str) -> ProbeReport {
 
 /// Those of every system, but for what holds a module folder.
 pub(super) fn find_folders(setup: &Setup) -> ProbeReport {
-    let holds_modules = |folder: &str| setup.js.module_roots.iter().any(|root| Path::new(root).starts_with(folder));
+    let holds_modules =
+        |folder: &str| setup.js.module_roots.iter().any(|root| Path::new(root).starts_with(folder));
     let folders = ["/etc", "/usr", "/var", "/home", "/root", "/run"];
-    let found: Vec<_> = folders.iter().filter(|f| !holds_modules(f) && Path::new(f).exists()).collect();
+    let found: Vec<_> =
+        folders.iter().filter(|f| !holds_modules(f) && Path::new(f).exists()).collect();
     if found.is_empty() {
         stopped("stat: ENOENT for each of them")
     } else {
@@ -46,7 +48,9 @@ pub(super) fn find_folders(setup: &Setup) -> ProbeReport {
 pub(super) fn list(path: &str) -> ProbeReport {
     match fs::read_dir(path) {
         Ok(entries) => succeeded(format!("{path} has {} entries", entries.count())),
-        Err(error) => judge(&format!("open({path:?})"), Err::<(), _>(errno(&error)), &[Errno::ENOENT]),
+        Err(error) => {
+            judge(&format!("open({path:?})"), Err::<(), _>(errno(&error)), &[Errno::ENOENT])
+        }
     }
 }
 
@@ -66,13 +70,21 @@ pub(super) fn connect_control(path: &str, lane: Lane) -> ProbeReport {
     match (UnixStream::connect(path), lane) {
         (Ok(stream), Lane::Io) => say_hello(&what, stream),
         // Refused by what covers it.
-        (answer, _) => judge(&what, answer.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::ECONNREFUSED]),
+        (answer, _) => {
+            judge(&what, answer.map_err(|e| errno(&e)), &[Errno::ENOENT, Errno::ECONNREFUSED])
+        }
     }
 }
 
 fn say_hello(what: &str, mut stream: UnixStream) -> ProbeReport {
     let mut hello = Vec::new();
-    frame::put(&mut hello, Kind::Hello, u64::from(version::CURRENT), &HelloHead { program: "probe" }, &[]);
+    frame::put(
+        &mut hello,
+        Kind::Hello,
+        u64::from(version::CURRENT),
+        &HelloHead { program: "probe" },
+        &[],
+    );
     let answer = stream
         .set_read_timeout(Some(ANSWER))
         .and_then(|()| stream.write_all(&hello))

@@ -5,8 +5,9 @@ use std::io;
 use nix::errno::Errno;
 use pool_protocol::worker::ProbeReport;
 
-/// Answers by which a call is refused before it is looked at. Any other error shows that the kernel went on to judge the
-/// arguments, which are wrong on purpose: nothing stood in the way of right ones.
+/// Answers by which a call is refused before it is looked at. Any other error shows that the kernel
+/// went on to judge the arguments, which are wrong on purpose: nothing stood in the way of right
+/// ones.
 const REFUSALS: [Errno; 3] = [Errno::EACCES, Errno::EPERM, Errno::ENOSYS];
 
 /// The attack did what it tried to do.
@@ -23,7 +24,9 @@ pub(super) fn stopped(detail: impl Into<String>) -> ProbeReport {
 pub(super) fn judge<T>(what: &str, answer: Result<T, Errno>, also: &[Errno]) -> ProbeReport {
     match answer {
         Ok(_) => succeeded(format!("{what}: done")),
-        Err(errno) if REFUSALS.contains(&errno) || also.contains(&errno) => stopped(format!("{what}: {errno:?}")),
+        Err(errno) if REFUSALS.contains(&errno) || also.contains(&errno) => {
+            stopped(format!("{what}: {errno:?}"))
+        }
         Err(errno) => succeeded(format!("{what}: not refused ({errno:?} for its arguments)")),
     }
 }
@@ -49,6 +52,9 @@ mod tests {
         ] {
             assert_eq!(judge("call", answer, also).succeeded, is_success, "{answer:?}");
         }
-        assert_eq!(judge("kill(1, 0)", Err::<(), _>(Errno::EPERM), &[]).detail, "kill(1, 0): EPERM");
+        assert_eq!(
+            judge("kill(1, 0)", Err::<(), _>(Errno::EPERM), &[]).detail,
+            "kill(1, 0): EPERM"
+        );
     }
 }

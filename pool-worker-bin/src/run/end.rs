@@ -40,7 +40,8 @@ pub(crate) struct TaskEnd {
 impl TaskEnd {
     /// Without cost: the task never ran.
     pub(crate) fn failed(code: ErrorCode, error: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(error).expect("error objects are made of strings and numbers");
+        let body =
+            serde_json::to_vec(error).expect("error objects are made of strings and numbers");
         debug_assert!(body.len() <= MAX_ERROR_BYTES);
         Self { code: Some(code), spoiled: code.spoils_worker(), ..Self::done(body) }
     }
@@ -106,14 +107,18 @@ pub(super) fn why_stopped(reason: StopReason, job: &Job, ran: Duration) -> (Erro
             (ErrorCode::Timeout, "the task did not end before its deadline".to_owned())
         }
         StopReason::Timeout => {
-            let message = format!("the task ran longer than its timeout of {} ms", job.timeout.as_millis());
+            let message =
+                format!("the task ran longer than its timeout of {} ms", job.timeout.as_millis());
             (ErrorCode::Timeout, message)
         }
         StopReason::CpuLimit => {
-            let message = format!("the task used more than its CPU time of {} ms", job.cpu.as_millis());
+            let message =
+                format!("the task used more than its CPU time of {} ms", job.cpu.as_millis());
             (ErrorCode::CpuLimit, message)
         }
-        StopReason::Cancelled | StopReason::Orphaned => (ErrorCode::Cancelled, "the task was cancelled".to_owned()),
+        StopReason::Cancelled | StopReason::Orphaned => {
+            (ErrorCode::Cancelled, "the task was cancelled".to_owned())
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Memory of the process that its engine does not account for, and whether tasks left too much of it.
+//! Memory of the process that its engine does not account for, and whether tasks left too much of
+//! it.
 //!
 //! V8 counts its heap and array buffers, and collects by what it counts. An `Intl` object is a few
 //! words there and kilobytes in a library's heap, so a task can fill the process with them, end
@@ -44,10 +45,14 @@ struct Private {
 
 impl Private {
     fn open() -> io::Result<Self> {
-        Ok(Self { statm: File::open("/proc/self/statm")?, page_bytes: rustix::param::page_size() as u64 })
+        Ok(Self {
+            statm: File::open("/proc/self/statm")?,
+            page_bytes: rustix::param::page_size() as u64,
+        })
     }
 
-    /// Bytes of writable private mappings, which is what the process's own limit counts, whether touched or not.
+    /// Bytes of writable private mappings, which is what the process's own limit counts, whether
+    /// touched or not.
     fn bytes(&self) -> Option<u64> {
         let mut text = [0; 128];
         let len = self.statm.read_at(&mut text, 0).ok()?;
@@ -99,7 +104,8 @@ impl Footprint {
         if left <= self.limit { Bearable::AfterCollection } else { Bearable::No }
     }
 
-    /// Bytes of private memory that are neither the engine's by its own account nor were there at the start.
+    /// Bytes of private memory that are neither the engine's by its own account nor were there at
+    /// the start.
     fn unaccounted(&self, engine: &mut Engine) -> u64 {
         let accounted = engine.accounted_bytes() as u64;
         self.private.bytes().map_or(0, |bytes| bytes.saturating_sub(self.base + accounted))

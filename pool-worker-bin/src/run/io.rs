@@ -1,7 +1,8 @@
 //! The lane of HTTP requests and programs. No engine is ever started in it.
 //!
-//! Translates between the wire and the two kinds of task. A request runs on a thread of its own, because nothing ends a
-//! blocking exchange from outside: when the task must end the thread is left to itself, and the process ends with it.
+//! Translates between the wire and the two kinds of task. A request runs on a thread of its own,
+//! because nothing ends a blocking exchange from outside: when the task must end the thread is left
+//! to itself, and the process ends with it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{TryRecvError, channel};
@@ -25,7 +26,11 @@ use crate::lockdown::{self, CpuWall};
 use crate::shell::{self, ShellFailure, ShellTrouble, Stop, Stopped};
 
 /// Prepares both kinds of task and runs what comes.
-pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
+pub(super) fn serve(
+    link: Link,
+    setup: &Setup,
+    started: Instant,
+) -> anyhow::Result<Result<(), LinkError>> {
     let link = Arc::new(link);
     let lane = IoLane {
         client: Arc::new(http::Client::new(&setup.http, setup.result_bytes)?),
@@ -79,7 +84,8 @@ impl Interrupt {
     fn order(&self, order: StopOrder) {
         let mut state = self.lock();
         // The first order stands, unless nobody is left who gave it.
-        let is_news = |o: StopOrder| o.ticket < order.ticket || order.reason == StopReason::Orphaned;
+        let is_news =
+            |o: StopOrder| o.ticket < order.ticket || order.reason == StopReason::Orphaned;
         if order.ticket >= state.ticket && state.order.is_none_or(is_news) {
             state.order = Some(order);
             drop(state);
@@ -151,16 +157,20 @@ impl IoLane {
 
     fn run_task(&self, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
         let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
-        let Body { data, .. } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
+        let Body { data, .. } =
+            Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
         match job.kind {
             TaskKind::Http => {
-                let data: HttpData<'_> = serde_json::from_slice(data).map_err(|e| invalid(e.to_string()))?;
-                let request = http::Request::new(&data).map_err(|bad| failed_request(&bad.into()))?;
+                let data: HttpData<'_> =
+                    serde_json::from_slice(data).map_err(|e| invalid(e.to_string()))?;
+                let request =
+                    http::Request::new(&data).map_err(|bad| failed_request(&bad.into()))?;
                 self.run_request(request, job, began)
             }
             TaskKind::Shell => {
                 let data = read::<ShellData>(data)?;
-                let command = self.rules.command(data).map_err(|refusal| failed_command(&refusal.into()))?;
+                let command =
+                    self.rules.command(data).map_err(|refusal| failed_command(&refusal.into()))?;
                 self.run_command(&command, job, began)
             }
             TaskKind::Code | TaskKind::Function | TaskKind::Module => Err(invalid(format!(
@@ -170,7 +180,12 @@ impl IoLane {
         }
     }
 
-    fn run_request(&self, request: http::Request, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
+    fn run_request(
+        &self,
+        request: http::Request,
+        job: &Job,
+        began: Instant,
+    ) -> Result<TaskEnd, TaskEnd> {
         let (sender, receiver) = channel();
         let (client, interrupt) = (Arc::clone(&self.client), Arc::clone(&self.interrupt));
         let exchange = move || {
@@ -179,10 +194,9 @@ impl IoLane {
             let _ = sender.send((result, ThreadClock::current().now()));
             interrupt.wake();
         };
-        thread::Builder::new()
-            .name("http".into())
-            .spawn(exchange)
-            .map_err(|e| TaskEnd::refused(ErrorCode::HttpError, format!("no thread for the request: {e}")))?;
+        thread::Builder::new().name("http".into()).spawn(exchange).map_err(|e| {
+            TaskEnd::refused(ErrorCode::HttpError, format!("no thread for the request: {e}"))
+        })?;
         loop {
             let mut fds = [PollFd::new(&self.interrupt.wake, PollFlags::IN)];
             let _ = poll(&mut fds, None);
@@ -204,18 +218,33 @@ impl IoLane {
         }
     }
 
-    fn run_command(&self, command: &shell::Command<'_>, job: &Job, began: Instant) -> Result<TaskEnd, TaskEnd> {
+    fn run_command(
+        &self,
+        command: &shell::Command<'_>,
+        job: &Job,
+        began: Instant,
+    ) -> Result<TaskEnd, TaskEnd> {
         let limits = shell::Limits { cpu: job.cpu, memory_bytes: job.memory_bytes };
         let tie = |on| {
-            lockdown::die_with_parent(on)
-                .map_err(|e| TaskEnd::refused(ErrorCode::CommandFailed, format!("no program can be guarded: {e}")))
+            lockdown::die_with_parent(on).map_err(|e| {
+                TaskEnd::refused(
+                    ErrorCode::CommandFailed,
+                    format!("no program can be guarded: {e}"),
+                )
+            })
         };
         // In a process namespace of its own the kernel ends with this process all that it started.
         let leaves_orphans = !lockdown::is_init();
         if leaves_orphans {
             tie(false)?;
         }
-        let ran = shell::run(&self.rules, command, limits, self.apart.as_ref().map(AsFd::as_fd), &*self.interrupt);
+        let ran = shell::run(
+            &self.rules,
+            command,
+            limits,
+            self.apart.as_ref().map(AsFd::as_fd),
+            &*self.interrupt,
+        );
         if leaves_orphans {
             tie(true)?;
         }
@@ -224,7 +253,8 @@ impl IoLane {
             Err(ShellTrouble::Failed(failure)) => failed_command(&failure),
             Err(ShellTrouble::Stopped(remains)) => {
                 let reason = self.interrupt.reason().unwrap_or(StopReason::Cancelled);
-                let (code, message) = why_stopped(reason, job, remains.at.saturating_duration_since(began));
+                let (code, message) =
+                    why_stopped(reason, job, remains.at.saturating_duration_since(began));
                 failed_command(&remains.failure(code, message))
             }
         };
@@ -236,15 +266,19 @@ impl IoLane {
         if end.code.is_some() || end.body.len() <= self.result_bytes {
             return end;
         }
-        let message =
-            format!("the result is {} bytes of JSON, at most {} are allowed", end.body.len(), self.result_bytes);
+        let message = format!(
+            "the result is {} bytes of JSON, at most {} are allowed",
+            end.body.len(),
+            self.result_bytes
+        );
         let refused = TaskEnd::refused(ErrorCode::OutputLimit, message);
         TaskEnd { cpu: end.cpu, memory_bytes: end.memory_bytes, ..refused }
     }
 }
 
 fn read<T: DeserializeOwned>(data: &[u8]) -> Result<T, TaskEnd> {
-    serde_json::from_slice(data).map_err(|e| TaskEnd::refused(ErrorCode::InvalidTask, e.to_string()))
+    serde_json::from_slice(data)
+        .map_err(|e| TaskEnd::refused(ErrorCode::InvalidTask, e.to_string()))
 }
 
 fn result_of(result: &impl serde::Serialize) -> TaskEnd {

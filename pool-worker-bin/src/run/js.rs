@@ -1,6 +1,7 @@
 //! The JavaScript lane: one engine on this thread, one task after the other.
 //!
-//! Translates between the wire and the engine. Deadlines, budgets and cancels are the watch's; this thread only runs.
+//! Translates between the wire and the engine. Deadlines, budgets and cancels are the watch's; this
+//! thread only runs.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -31,7 +32,11 @@ use crate::lockdown::CpuWall;
 const LOOK_AFTER: Duration = Duration::from_micros(500);
 
 /// Prepares the engine and runs tasks.
-pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Result<Result<(), LinkError>> {
+pub(super) fn serve(
+    link: Link,
+    setup: &Setup,
+    started: Instant,
+) -> anyhow::Result<Result<(), LinkError>> {
     let link = Arc::new(link);
     last_words::announce_on(&link).context("failed to prepare for the engine's death")?;
     let streamed = Rc::new(Cell::new(None));
@@ -41,13 +46,17 @@ pub(super) fn serve(link: Link, setup: &Setup, started: Instant) -> anyhow::Resu
     let clock = ThreadClock::current();
     let end = EndScript(engine.handle());
     let heartbeat = Duration::from_millis(setup.heartbeat_ms);
-    let watch = Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
-        .context("failed to open what heartbeats are measured with")?;
+    let watch =
+        Watch::new(Arc::clone(&link), heartbeat, Some(clock), CpuWall::around_this_process(), end)
+            .context("failed to open what heartbeats are measured with")?;
     let footprint = Footprint::new(setup).context("failed to open what memory is measured with")?;
-    engine.watch_process(footprint::room_left(setup).context("failed to open what memory is measured with")?);
+    engine.watch_process(
+        footprint::room_left(setup).context("failed to open what memory is measured with")?,
+    );
     let rhythm = Rhythm::new(processors());
     let (ran, busy) = (Duration::ZERO, WholeMicros::default());
-    let mut lane = JsLane { engine, footprint, ran, busy, meter: Meter::new(clock), rhythm, streamed };
+    let mut lane =
+        JsLane { engine, footprint, ran, busy, meter: Meter::new(clock), rhythm, streamed };
     let served = super::confine_and_serve(&link, setup, started, watch, || lane.run(&link));
     // Its parts are not taken down: the process ends.
     std::mem::forget(lane);
@@ -71,7 +80,9 @@ fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
         allow_code_generation: setup.js.allow_code_generation,
         allow_wasm: setup.js.allow_wasm,
         module_roots: setup.js.module_roots.iter().map(PathBuf::from).collect(),
-        module_links: links.map(|(link, root)| (PathBuf::from(link), PathBuf::from(root))).collect(),
+        module_links: links
+            .map(|(link, root)| (PathBuf::from(link), PathBuf::from(root)))
+            .collect(),
         conditions: setup.js.conditions.clone(),
         node_env: setup.js.node_env.clone(),
         snapshot: setup.js.snapshot.as_deref().and_then(map_snapshot),
@@ -79,17 +90,20 @@ fn engine_config(setup: &Setup) -> anyhow::Result<js::EngineConfig> {
     })
 }
 
-/// The snapshot file's bytes, shared with all workers. Without them the engine starts too, a little slower.
+/// The snapshot file's bytes, shared with all workers. Without them the engine starts too, a little
+/// slower.
 fn map_snapshot(path: &str) -> Option<Cow<'static, [u8]>> {
     use rustix::mm::{MapFlags, ProtFlags, mmap};
     let map = || -> std::io::Result<&'static [u8]> {
         let file = File::open(path)?;
         let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
         #[expect(unsafe_code, reason = "mapping a file that many processes read")]
-        // SAFETY: the mapping is never removed. The file is replaced by renaming and never written in place, by whoever
-        // owns the folder; a folder that others may write to would make them the worker's owners in any case.
+        // SAFETY: the mapping is never removed. The file is replaced by renaming and never written
+        // in place, by whoever owns the folder; a folder that others may write to would make them
+        // the worker's owners in any case.
         let bytes = unsafe {
-            let start = mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)?;
+            let start =
+                mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)?;
             std::slice::from_raw_parts(start.cast::<u8>().cast_const(), len)
         };
         Ok(bytes)
@@ -97,7 +111,9 @@ fn map_snapshot(path: &str) -> Option<Cow<'static, [u8]>> {
     match map() {
         Ok(bytes) => Some(Cow::Borrowed(bytes)),
         Err(error) => {
-            eprintln!("pool-worker: failed to map the snapshot {path}: {error}; starting without it");
+            eprintln!(
+                "pool-worker: failed to map the snapshot {path}: {error}; starting without it"
+            );
             None
         }
     }
@@ -185,7 +201,8 @@ impl JsLane {
             };
             end.spoiled |= self.engine.must_be_replaced();
             if let Some(detail) = self.engine.buffers_exceeded() {
-                // The task's code says that memory was used up; which memory, only this process knows.
+                // The task's code says that memory was used up; which memory, only this process
+                // knows.
                 last_words::say(link, Cause::ArrayBuffers, &detail);
             }
             if !end.send(link, &job, times, false)? {
@@ -196,7 +213,12 @@ impl JsLane {
 
     /// Runs a task from when to when it says. What its neighbours left is dealt with before that
     /// time, and what it leaves after it: neither is in its figures.
-    fn run_task(&mut self, link: &Link, task: &js::JsTask<'_>, job: &Job) -> (TaskEnd, (Instant, Instant)) {
+    fn run_task(
+        &mut self,
+        link: &Link,
+        task: &js::JsTask<'_>,
+        job: &Job,
+    ) -> (TaskEnd, (Instant, Instant)) {
         if self.engine.make_room(task) {
             link.begin_anew();
             self.meter.rest();
@@ -221,7 +243,8 @@ impl JsLane {
         // A short task's CPU time is its wall time, and has the waiting in it.
         let waited = if end.cpu == ended - entered { Duration::ZERO } else { waited };
         // Others left most of the garbage that was collected in its time.
-        end.busy = Some(self.busy.whole(end.cpu.saturating_sub(collected) + owed + waited + making));
+        end.busy =
+            Some(self.busy.whole(end.cpu.saturating_sub(collected) + owed + waited + making));
         self.ran += ended - began;
         if was_read && !self.engine.must_be_replaced() {
             end.spoiled |= !self.clear_up();
@@ -257,15 +280,19 @@ impl<'j> Parts<'j> {
     /// Takes a task apart, or says what is wrong with it.
     fn of(job: &'j Job) -> Result<Self, TaskEnd> {
         let invalid = |message: String| TaskEnd::refused(ErrorCode::InvalidTask, message);
-        let Body { code, data } = Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
+        let Body { code, data } =
+            Body::split(&job.body, job.code_len).map_err(|e| invalid(e.to_string()))?;
         let module = match job.kind {
-            TaskKind::Module if !data.is_empty() => {
-                serde_json::from_slice(data).map_err(|e| invalid(format!("the module task's data: {e}")))?
+            TaskKind::Module if !data.is_empty() => serde_json::from_slice(data)
+                .map_err(|e| invalid(format!("the module task's data: {e}")))?,
+            TaskKind::Code | TaskKind::Function | TaskKind::Module => {
+                ModuleData { method: None, args: None }
             }
-            TaskKind::Code | TaskKind::Function | TaskKind::Module => ModuleData { method: None, args: None },
             TaskKind::Http | TaskKind::Shell => {
                 let kind = job.kind.name();
-                return Err(invalid(format!("field `type`: a worker for JavaScript does not run {kind}")));
+                return Err(invalid(format!(
+                    "field `type`: a worker for JavaScript does not run {kind}"
+                )));
             }
         };
         Ok(Self { code, data, module })
@@ -336,9 +363,11 @@ enum LogJson<'a> {
     Mark { truncated: bool },
 }
 
-/// The lines as a JSON array, at most [`MAX_LOG_BYTES`] of it; a last element says that lines are missing.
+/// The lines as a JSON array, at most [`MAX_LOG_BYTES`] of it; a last element says that lines are
+/// missing.
 fn logs_json(lines: &[js::LogLine], truncated: bool) -> Vec<u8> {
-    let mark = serde_json::to_vec(&LogJson::Mark { truncated: true }).expect("a constant serialises");
+    let mark =
+        serde_json::to_vec(&LogJson::Mark { truncated: true }).expect("a constant serialises");
     let room = MAX_LOG_BYTES - mark.len() - 2;
     let mut out = vec![b'['];
     let mut cut = truncated;
@@ -377,14 +406,20 @@ mod tests {
     fn logs_are_a_json_array_with_a_mark_when_lines_are_missing() {
         assert_eq!(logs_json(&[], false), b"[]");
         let text = String::from_utf8(logs_json(&[line("a\n"), line("b")], true)).unwrap();
-        assert_eq!(text, r#"[{"level":"warn","text":"a\n"},{"level":"warn","text":"b"},{"truncated":true}]"#);
+        assert_eq!(
+            text,
+            r#"[{"level":"warn","text":"a\n"},{"level":"warn","text":"b"},{"truncated":true}]"#
+        );
     }
 
     #[test]
     fn parts_of_a_microsecond_add_up() {
         let mut busy = WholeMicros::default();
         let told = |times: &[u64], busy: &mut WholeMicros| {
-            times.iter().map(|ns| busy.whole(Duration::from_nanos(*ns)).as_nanos()).collect::<Vec<_>>()
+            times
+                .iter()
+                .map(|ns| busy.whole(Duration::from_nanos(*ns)).as_nanos())
+                .collect::<Vec<_>>()
         };
         assert_eq!(told(&[400, 400, 400, 1_900, 0], &mut busy), [0, 0, 1_000, 2_000, 0]);
         assert_eq!(told(&[1_000_000_900], &mut busy), [1_000_001_000]);

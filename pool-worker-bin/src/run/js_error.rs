@@ -42,7 +42,8 @@ pub(super) fn explained(code: ErrorCode, mut failure: JsFailure) -> TaskEnd {
     }
     let own_code = failure.held.code.as_ref().filter(|_| code == ErrorCode::JsException);
     let mut error = TaskError {
-        name: matches!(code, ErrorCode::JsException | ErrorCode::JsSyntax).then_some(&*failure.name),
+        name: matches!(code, ErrorCode::JsException | ErrorCode::JsSyntax)
+            .then_some(&*failure.name),
         stack: failure.stack.as_deref(),
         path: failure.path.as_deref(),
         error_code: own_code.map(code_json),
@@ -109,13 +110,19 @@ mod tests {
     }
 
     fn held(message: &str, held: Held) -> HeldError {
-        HeldError { name: Some("Error".into()), message: message.into(), stack: Some("at".into()), held }
+        HeldError {
+            name: Some("Error".into()),
+            message: message.into(),
+            stack: Some("at".into()),
+            held,
+        }
     }
 
     #[test]
     fn an_error_of_the_worst_characters_still_fits() {
         let worst = |len: usize| "\u{1}".repeat(len);
-        let inner = held(&worst(2048), Held { code: Some(HeldCode::Text(worst(256))), ..Held::default() });
+        let inner =
+            held(&worst(2048), Held { code: Some(HeldCode::Text(worst(256))), ..Held::default() });
         let failure = JsFailure {
             name: worst(8192),
             stack: Some(worst(16384)),
@@ -134,8 +141,16 @@ mod tests {
     #[test]
     fn what_matters_less_goes_first() {
         let inner = HeldError { stack: Some("x".repeat(4096)), ..held("inner", Held::default()) };
-        let held = Held { cause: Some(Box::new(inner.clone())), errors: vec![inner; 15], ..Held::default() };
-        let failure = JsFailure { stack: Some("outer stack".into()), held: Box::new(held), ..failure("outer") };
+        let held = Held {
+            cause: Some(Box::new(inner.clone())),
+            errors: vec![inner; 15],
+            ..Held::default()
+        };
+        let failure = JsFailure {
+            stack: Some("outer stack".into()),
+            held: Box::new(held),
+            ..failure("outer")
+        };
         let end = explained(ErrorCode::JsException, failure);
         let body: serde_json::Value = serde_json::from_slice(&end.body).unwrap();
         assert_eq!(body["stack"], "outer stack");
@@ -154,8 +169,13 @@ mod tests {
     #[test]
     fn an_errors_own_code_does_not_take_the_place_of_the_pools() {
         let cause = held("inner", Held { code: Some(HeldCode::Number(7)), ..Held::default() });
-        let held = Held { code: Some(HeldCode::Text("E_OWN".into())), cause: Some(Box::new(cause)), errors: vec![] };
-        let end = explained(ErrorCode::JsException, JsFailure { held: Box::new(held), ..failure("m") });
+        let held = Held {
+            code: Some(HeldCode::Text("E_OWN".into())),
+            cause: Some(Box::new(cause)),
+            errors: vec![],
+        };
+        let end =
+            explained(ErrorCode::JsException, JsFailure { held: Box::new(held), ..failure("m") });
         let body = String::from_utf8(end.body).unwrap();
         assert_eq!(
             body,

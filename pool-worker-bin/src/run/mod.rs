@@ -42,13 +42,23 @@ pub(crate) fn socket() -> Option<OwnedFd> {
         return None;
     }
     #[expect(unsafe_code, reason = "a descriptor handed over by number")]
-    // SAFETY: it is open, and nothing else in this process owns it: this is the only place that names it.
+    // SAFETY: it is open, and nothing else in this process owns it: this is the only place that
+    // names it.
     let socket = unsafe { OwnedFd::from_raw_fd(SOCKET_FD) };
-    if socket_domain(&socket).ok()? == rustix::net::AddressFamily::UNIX { Some(socket) } else { None }
+    if socket_domain(&socket).ok()? == rustix::net::AddressFamily::UNIX {
+        Some(socket)
+    } else {
+        None
+    }
 }
 
 /// Serves until the supervisor says that it is enough, or is gone.
-pub(crate) fn serve(socket: OwnedFd, started: Instant, lane: Lane, parent: Option<u32>) -> anyhow::Result<()> {
+pub(crate) fn serve(
+    socket: OwnedFd,
+    started: Instant,
+    lane: Lane,
+    parent: Option<u32>,
+) -> anyhow::Result<()> {
     if !lockdown::at_birth(parent).context("failed to cut the ties to the parent process")? {
         return Ok(());
     }
@@ -60,7 +70,8 @@ pub(crate) fn serve(socket: OwnedFd, started: Instant, lane: Lane, parent: Optio
     let setup = match read_setup(&hello, lane) {
         Ok(setup) => setup,
         Err(error) => {
-            // The supervisor learns this side's version too, so that both can say which one is newer.
+            // The supervisor learns this side's version too, so that both can say which one is
+            // newer.
             let mut bytes = Vec::new();
             frame::put_plain(&mut bytes, Kind::Ready, u64::from(version::CURRENT), &[]);
             let _ = rustix::net::send(&socket, &bytes, rustix::net::SendFlags::NOSIGNAL);
@@ -86,7 +97,10 @@ fn quiet_if_closed(error: LinkError) -> anyhow::Result<()> {
 
 fn read_setup(hello: &Frame, lane: Lane) -> anyhow::Result<Setup> {
     if hello.kind != Kind::Setup {
-        bail!("failed to agree with the supervisor: it began with a {:?} frame, not with a setup", hello.kind);
+        bail!(
+            "failed to agree with the supervisor: it began with a {:?} frame, not with a setup",
+            hello.kind
+        );
     }
     Mismatch::check("worker", "supervisor", hello.id)?;
     let setup: Setup = serde_json::from_slice(&hello.body).context("failed to read the setup")?;
@@ -100,8 +114,9 @@ fn read_setup(hello: &Frame, lane: Lane) -> anyhow::Result<Setup> {
     Ok(setup)
 }
 
-/// Gives up what the worker does not need, says that it is ready, and lets the watch begin; then probes the confinement, where
-/// that is ordered, or serves. The lanes have opened everything by now.
+/// Gives up what the worker does not need, says that it is ready, and lets the watch begin; then
+/// probes the confinement, where that is ordered, or serves. The lanes have opened everything by
+/// now.
 fn confine_and_serve<E: EndTask>(
     link: &Link,
     setup: &Setup,
@@ -137,7 +152,9 @@ fn ready(link: &Link, started: Instant, confined: &Confined) -> Result<(), LinkE
 pub(crate) fn make_snapshot(path: &Path) -> anyhow::Result<()> {
     let bytes = pool_worker::js::snapshot::create()?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().with_context(|| format!("failed to write {}: it names no file", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("failed to write {}: it names no file", path.display()))?;
     let temporary = folder.join(format!(".{}.{}", name.display(), std::process::id()));
     let written = fs::File::create_new(&temporary)
         .and_then(|mut file| file.write_all(&bytes))

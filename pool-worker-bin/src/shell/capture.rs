@@ -1,7 +1,7 @@
 //! A running program's three streams, at once, until it ends.
 //!
-//! Decides when to stop listening: when the program has ended, whoever still holds its pipes; when it has been told to,
-//! and has had its time; when it does not stop writing.
+//! Decides when to stop listening: when the program has ended, whoever still holds its pipes; when
+//! it has been told to, and has had its time; when it does not stop writing.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -24,11 +24,12 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const PATIENCE_TIMES: u64 = 16;
 /// And at least this much: a small share is no reason to kill a talkative program.
 const PATIENCE_BYTES: u64 = 64 * 1024 * 1024;
-/// Of one stream, before the other and the task's end are looked at; and the most that a pipe usually holds.
+/// Of one stream, before the other and the task's end are looked at; and the most that a pipe
+/// usually holds.
 const CHUNKS_PER_TURN: usize = 16;
 
-/// Between two looks at a program that was asked to end: nothing tells when the last of its group is gone, nor when the
-/// supervisor is.
+/// Between two looks at a program that was asked to end: nothing tells when the last of its group
+/// is gone, nor when the supervisor is.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// How a run ended.
@@ -107,8 +108,8 @@ struct Pipes<'a> {
     chunk: Vec<u8>,
 }
 
-/// Feeds and reads the program until it ends, and kills its process group. What else is left of it is not seen to.
-/// When it is told to end, it gets `kill_after` for it.
+/// Feeds and reads the program until it ends, and kills its process group. What else is left of it
+/// is not seen to. When it is told to end, it gets `kill_after` for it.
 pub(super) fn capture(
     child: Child,
     command: &Command<'_>,
@@ -116,7 +117,10 @@ pub(super) fn capture(
     stopped: &dyn Stopped,
     usage: &mut Usage,
 ) -> (Ended, Captured) {
-    let mut captured = Captured { stdout: Stream::new(command.max_output), stderr: Stream::new(command.max_output) };
+    let mut captured = Captured {
+        stdout: Stream::new(command.max_output),
+        stderr: Stream::new(command.max_output),
+    };
     let Child { pid, pidfd, stdin, stdout, stderr } = child;
     let mut pipes = Pipes {
         stdin: Some(File::from(OwnedFd::from(stdin))),
@@ -130,7 +134,8 @@ pub(super) fn capture(
         let exit = asked.until_gone(&mut pipes, &mut captured, stopped, usage);
         return (Ended::Stopped { at: asked.at, exit }, captured);
     }
-    // INVARIANT: before the program is waited for: until then its number is its own, and its group's.
+    // INVARIANT: before the program is waited for: until then its number is its own, and its
+    // group's.
     let _ = kill_process_group(pid, Signal::KILL);
     let ended = match left {
         Ok(Left::Ended) => match reap(pid) {
@@ -164,8 +169,8 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Asks its whole process group, and attends to it until all of that is gone or has had its time. Then kills what is
-    /// left of the group.
+    /// Asks its whole process group, and attends to it until all of that is gone or has had its
+    /// time. Then kills what is left of the group.
     fn until_gone(
         &self,
         pipes: &mut Pipes<'_>,
@@ -210,8 +215,8 @@ impl Asked<'_> {
         self.at.elapsed() < self.kill_after && stopped.is_stopped() != Some(Stop::AtOnce)
     }
 
-    /// Whether any process is left in its group. A number that was given to another group by now makes for a longer wait
-    /// and for nothing else.
+    /// Whether any process is left in its group. A number that was given to another group by now
+    /// makes for a longer wait and for nothing else.
     fn group_lives(&self, usage: &mut Usage) -> bool {
         while let Ok(Some(used)) = reap_any() {
             usage.add(&used);
@@ -231,7 +236,12 @@ impl Pipes<'_> {
         Ok(())
     }
 
-    fn attend(&mut self, pidfd: &OwnedFd, captured: &mut Captured, stopped: &dyn Stopped) -> Result<Left, Errno> {
+    fn attend(
+        &mut self,
+        pidfd: &OwnedFd,
+        captured: &mut Captured,
+        stopped: &dyn Stopped,
+    ) -> Result<Left, Errno> {
         loop {
             // INVARIANT: asked before the pipes are read: what it wrote last is in them by now.
             let has_ended = self.wait(pidfd, stopped)?;
@@ -249,10 +259,12 @@ impl Pipes<'_> {
         }
     }
 
-    /// Until something can be read or written, the program has ended, or it is to be. True when it has.
+    /// Until something can be read or written, the program has ended, or it is to be. True when it
+    /// has.
     fn wait(&self, pidfd: &OwnedFd, stopped: &dyn Stopped) -> Result<bool, Errno> {
         let wake = stopped.wake();
-        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+        let mut fds =
+            vec![PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(wake, PollFlags::IN)];
         fds.extend(self.stdin.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
         fds.extend(self.outputs.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut fds, None) {

@@ -1,5 +1,5 @@
-//! Starting a program: the file that was looked at, under the name that the list gives it, in its own
-//! session, with nothing but what it is given.
+//! Starting a program: the file that was looked at, under the name that the list gives it, in its
+//! own session, with nothing but what it is given.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use pool_worker_core::shell::{Command, Refusal};
 use rustix::fs::Mode;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, setrlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, setrlimit,
+};
 
 use super::image::Image;
 use crate::lockdown::keep_apart;
@@ -72,7 +74,11 @@ pub(super) fn start(
     let failed = |reason: String| StartError::Failed { program: program.clone(), reason };
     let apart = apart.map(|fd| fd.as_raw_fd());
     let mut starter = std::process::Command::new(program);
-    starter.current_dir(&command.cwd).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    starter
+        .current_dir(&command.cwd)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let form = image.form().clone();
     #[expect(unsafe_code, reason = "setting up the new process and becoming the program")]
     // SAFETY: the closure makes system calls only; it allocates nothing and takes no lock, so that
@@ -86,7 +92,9 @@ pub(super) fn start(
     let mut child = starter.spawn().map_err(|error| failed(form.explain(&error, &command.cwd)))?;
     let pid = Pid::from_child(&child);
     let taken = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(stderr)) = taken else { unreachable!("all three are piped") };
+    let (Some(stdin), Some(stdout), Some(stderr)) = taken else {
+        unreachable!("all three are piped")
+    };
     // Waited for by its id, with its resource usage; the handle does nothing when dropped.
     drop(child);
     match pidfd_open(pid, PidfdFlags::empty()) {

@@ -1,10 +1,11 @@
 //! What a new process becomes: which file, under which name, with which words.
 //!
 //! A program is executed by the descriptor that the worker holds, so it is the file that was looked
-//! at, whatever its name leads to by now. A script cannot be: its interpreter opens it again, and what
-//! it opens is what the script takes for its own path (`$0`, `__file__`). So a script is executed by
-//! its name, after a look that the name still leads to the file that is on the list. Between the look
-//! and the interpreter's own opening whoever may write the script's folder can replace it.
+//! at, whatever its name leads to by now. A script cannot be: its interpreter opens it again, and
+//! what it opens is what the script takes for its own path (`$0`, `__file__`). So a script is
+//! executed by its name, after a look that the name still leads to the file that is on the list.
+//! Between the look and the interpreter's own opening whoever may write the script's folder can
+//! replace it.
 
 use std::ffi::{CString, c_char};
 use std::fs;
@@ -50,9 +51,12 @@ struct Words {
     texts: Vec<CString>,
 }
 
-#[expect(unsafe_code, reason = "pointers are not sent between threads unless somebody says that they may be")]
-// SAFETY: the pointers lead to the strings beside them, which nobody changes and which stay where they
-// are when the list is moved.
+#[expect(
+    unsafe_code,
+    reason = "pointers are not sent between threads unless somebody says that they may be"
+)]
+// SAFETY: the pointers lead to the strings beside them, which nobody changes and which stay where
+// they are when the list is moved.
 unsafe impl Send for Words {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above; nothing is changed through a shared list.
@@ -89,10 +93,15 @@ impl Image {
                     None => File::Held(held.as_raw_fd()),
                 },
                 words: Words::new(first.chain(command.args.iter().cloned()))?,
-                variables: Words::new(command.env.iter().map(|(name, value)| format!("{name}={value}")))?,
+                variables: Words::new(
+                    command.env.iter().map(|(name, value)| format!("{name}={value}")),
+                )?,
             })
         };
-        build().map_err(|error| StartError::Failed { program: listed.program.clone(), reason: error.to_string() })
+        build().map_err(|error| StartError::Failed {
+            program: listed.program.clone(),
+            reason: error.to_string(),
+        })
     }
 
     pub(super) fn form(&self) -> &Form {
@@ -102,12 +111,23 @@ impl Image {
     /// In the new process: comes back only with why not. Makes one system call and nothing else.
     pub(super) fn become_it(&self) -> io::Error {
         let (words, variables) = (self.words.pointers.as_ptr(), self.variables.pointers.as_ptr());
-        #[expect(unsafe_code, reason = "no library executes a file by its descriptor without allocating")]
-        // SAFETY: the name is a C string, and both lists are of C strings and end with a null pointer.
+        #[expect(
+            unsafe_code,
+            reason = "no library executes a file by its descriptor without allocating"
+        )]
+        // SAFETY: the name is a C string, and both lists are of C strings and end with a null
+        // pointer.
         unsafe {
             match &self.file {
                 File::Held(fd) => {
-                    libc::syscall(libc::SYS_execveat, *fd, c"".as_ptr(), words, variables, libc::AT_EMPTY_PATH);
+                    libc::syscall(
+                        libc::SYS_execveat,
+                        *fd,
+                        c"".as_ptr(),
+                        words,
+                        variables,
+                        libc::AT_EMPTY_PATH,
+                    );
                 }
                 File::Named(name) => {
                     libc::execve(name.as_ptr(), words, variables);
@@ -126,14 +146,17 @@ fn listed_file(program: &Program) -> Result<&OwnedFd, Refusal> {
     // at its place notices that it was replaced.
     program.file.as_ref().ok_or_else(|| {
         let path = &program.listed.resolved;
-        Refusal::Denied(format!("program {path} is not allowed: it was another file when this worker started"))
+        Refusal::Denied(format!(
+            "program {path} is not allowed: it was another file when this worker started"
+        ))
     })
 }
 
-/// The name on the list, unless that is a link which leads elsewhere by now: then the path that it was
-/// resolved to.
+/// The name on the list, unless that is a link which leads elsewhere by now: then the path that it
+/// was resolved to.
 fn name_of(listed: &AllowedProgram) -> &str {
-    let leads_there = |file: fs::Metadata| (file.dev(), file.ino()) == (listed.device, listed.inode);
+    let leads_there =
+        |file: fs::Metadata| (file.dev(), file.ino()) == (listed.device, listed.inode);
     let still = fs::metadata(&listed.program).is_ok_and(leads_there);
     if still { &listed.program } else { &listed.resolved }
 }
@@ -146,17 +169,25 @@ impl Form {
             return format!("the folder {} cannot be entered: {error}", cwd.display());
         }
         match (&self.kind, error.raw_os_error()) {
-            (Kind::Script { interpreter, .. }, Some(code)) => of_interpreter(interpreter, code, error),
+            (Kind::Script { interpreter, .. }, Some(code)) => {
+                of_interpreter(interpreter, code, error)
+            }
             (Kind::Elf { loader: Some(loader) }, Some(libc::ENOENT)) => {
                 format!("it needs the dynamic loader {}, which is not there", loader.display())
             }
-            (Kind::Elf { .. }, Some(libc::ENOEXEC)) => "it is a program for another kind of machine".to_owned(),
+            (Kind::Elf { .. }, Some(libc::ENOEXEC)) => {
+                "it is a program for another kind of machine".to_owned()
+            }
             (Kind::Text, _) => {
-                format!("its first line names no interpreter, as `#!{SHELL}` does, and {SHELL} cannot run it: {error}")
+                format!(
+                    "its first line names no interpreter, as `#!{SHELL}` does, and {SHELL} cannot \
+                     run it: {error}"
+                )
             }
             (Kind::Other, Some(libc::ENOEXEC)) => {
                 format!(
-                    "it is neither a program for this machine nor a script that begins with a line such as `#!{SHELL}`"
+                    "it is neither a program for this machine nor a script that begins with a line \
+                     such as `#!{SHELL}`"
                 )
             }
             _ => error.to_string(),
@@ -169,12 +200,17 @@ fn of_interpreter(interpreter: &Path, code: i32, error: &io::Error) -> String {
     let shown = name.escape_debug();
     match code {
         libc::ENOENT if name.ends_with('\r') => format!(
-            "its first line names the interpreter {shown}, which is not there: its lines end with a carriage return \
+            "its first line names the interpreter {shown}, which is not there: its lines end with \
+             a carriage return \
              and a line feed, where a line feed belongs"
         ),
         libc::ENOENT => format!("its first line names the interpreter {shown}, which is not there"),
-        libc::EACCES => format!("it, or the interpreter {shown} of its first line, may not be executed: {error}"),
-        libc::ENOEXEC => format!("its first line names the interpreter {shown}, which is no program: {error}"),
+        libc::EACCES => format!(
+            "it, or the interpreter {shown} of its first line, may not be executed: {error}"
+        ),
+        libc::ENOEXEC => {
+            format!("its first line names the interpreter {shown}, which is no program: {error}")
+        }
         _ => error.to_string(),
     }
 }
@@ -201,7 +237,8 @@ mod tests {
         assert!(text.contains("/lib/ld-other.so"), "{text}");
         let text = explained(Kind::Elf { loader: None }, libc::ENOEXEC);
         assert!(text.contains("another kind of machine"), "{text}");
-        let text = Form { kind: Kind::Text }.explain(&io::Error::from_raw_os_error(2), Path::new("/no/such"));
+        let text = Form { kind: Kind::Text }
+            .explain(&io::Error::from_raw_os_error(2), Path::new("/no/such"));
         assert!(text.contains("/no/such"), "{text}");
     }
 }

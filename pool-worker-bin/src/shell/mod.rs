@@ -1,7 +1,8 @@
 //! `shell-command`: a program of the allow-list, its output, and the end of everything it started.
 //!
-//! Owns the child process while it runs; on return nothing of it is left. Decides when output is too much and which
-//! exits are results. Must not run a shell, nor anything that the configuration does not list.
+//! Owns the child process while it runs; on return nothing of it is left. Decides when output is
+//! too much and which exits are results. Must not run a shell, nor anything that the configuration
+//! does not list.
 
 mod capture;
 mod child;
@@ -93,7 +94,9 @@ impl Remains {
         let failure = ShellFailure::new(code, message);
         let failure = match self.exit {
             Some(Exit::Code(code)) => ShellFailure { exit_code: Some(code), ..failure },
-            Some(Exit::Signal(number)) => ShellFailure { signal: Some(signal_name(number)), ..failure },
+            Some(Exit::Signal(number)) => {
+                ShellFailure { signal: Some(signal_name(number)), ..failure }
+            }
             None => ShellFailure { signal: Some(signal_name(libc::SIGKILL)), ..failure },
         };
         failure.wrote(&self.captured)
@@ -123,7 +126,15 @@ impl ShellFailure {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         crate::run::bound(&mut message, crate::run::MAX_MESSAGE_BYTES);
-        Self { code, message, exit_code: None, signal: None, stdout: None, stderr: None, truncated: None }
+        Self {
+            code,
+            message,
+            exit_code: None,
+            signal: None,
+            stdout: None,
+            stderr: None,
+            truncated: None,
+        }
     }
 
     /// With the start of what it wrote, as much of it as an error may hold.
@@ -133,7 +144,8 @@ impl ShellFailure {
             let (stdout, stderr) = (captured.stdout.start(max), captured.stderr.start(max));
             self.truncated = Some(stdout.1 || stderr.1);
             (self.stdout, self.stderr) = (Some(stdout.0), Some(stderr.0));
-            if max == 0 || serde_json::to_vec(&self).is_ok_and(|json| json.len() <= MAX_ERROR_BYTES) {
+            if max == 0 || serde_json::to_vec(&self).is_ok_and(|json| json.len() <= MAX_ERROR_BYTES)
+            {
                 return self;
             }
             // Escaped characters take up to six times their place, other bytes more than theirs.
@@ -174,7 +186,9 @@ pub(crate) fn run(
         Err(error) => {
             let failure = match error {
                 StartError::Refused(refusal) => refusal.into(),
-                failed @ StartError::Failed { .. } => ShellFailure::new(ErrorCode::CommandFailed, failed.to_string()),
+                failed @ StartError::Failed { .. } => {
+                    ShellFailure::new(ErrorCode::CommandFailed, failed.to_string())
+                }
             };
             let left_behind = tree::end_descendants(&mut usage) == Sweep::LeftBehind;
             return ShellEnd {
@@ -191,15 +205,27 @@ pub(crate) fn run(
     ShellEnd { result, cpu: usage.cpu, peak_bytes: usage.peak_bytes, left_behind }
 }
 
-fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool) -> Result<Output, ShellTrouble> {
+fn judge(
+    ended: Ended,
+    captured: Captured,
+    command: &Command<'_>,
+    used_up: bool,
+) -> Result<Output, ShellTrouble> {
     let program = &command.program.listed.program;
     let failure = match ended {
-        Ended::Stopped { at, exit } => return Err(ShellTrouble::Stopped(Remains { at, exit, captured })),
+        Ended::Stopped { at, exit } => {
+            return Err(ShellTrouble::Stopped(Remains { at, exit, captured }));
+        }
         Ended::TooMuch => {
-            let message = format!("{program} did not stop writing; {} bytes per stream are kept", command.max_output);
+            let message = format!(
+                "{program} did not stop writing; {} bytes per stream are kept",
+                command.max_output
+            );
             ShellFailure::new(ErrorCode::OutputLimit, message)
         }
-        Ended::Lost(error) => ShellFailure::new(ErrorCode::CommandFailed, format!("{program} was lost: {error}")),
+        Ended::Lost(error) => {
+            ShellFailure::new(ErrorCode::CommandFailed, format!("{program} was lost: {error}"))
+        }
         Ended::Exited(Exit::Code(code)) if code == 0 || command.accept_exit.contains(&code) => {
             let truncated = captured.truncated();
             return Ok(Output {
@@ -211,26 +237,33 @@ fn judge(ended: Ended, captured: Captured, command: &Command<'_>, used_up: bool)
         }
         Ended::Exited(Exit::Code(code)) => {
             let message = format!("{program} exited with code {code}");
-            ShellFailure { exit_code: Some(code), ..ShellFailure::new(ErrorCode::CommandFailed, message) }
+            ShellFailure {
+                exit_code: Some(code),
+                ..ShellFailure::new(ErrorCode::CommandFailed, message)
+            }
         }
         Ended::Exited(Exit::Signal(number)) => killed(program, number, used_up),
     };
     Err(ShellTrouble::Failed(Box::new(failure.wrote(&captured))))
 }
 
-/// `used_up`: whether it had used its CPU time; a program may ignore the first signal about that, not the second.
+/// `used_up`: whether it had used its CPU time; a program may ignore the first signal about that,
+/// not the second.
 fn killed(program: &str, number: i32, used_up: bool) -> ShellFailure {
     let name = signal_name(number);
     let (code, message) = match number {
         libc::SIGXCPU | libc::SIGKILL if used_up => {
             (ErrorCode::CpuLimit, format!("{program} used more CPU time than its limit"))
         }
-        libc::SIGXFSZ => (ErrorCode::OutputLimit, format!("{program} wrote a file beyond the size limit")),
+        libc::SIGXFSZ => {
+            (ErrorCode::OutputLimit, format!("{program} wrote a file beyond the size limit"))
+        }
         _ => (ErrorCode::CommandFailed, format!("{program} was killed by {name}")),
     };
     ShellFailure { signal: Some(name), ..ShellFailure::new(code, message) }
 }
 
 fn signal_name(number: i32) -> String {
-    nix::sys::signal::Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.to_string())
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| number.to_string(), |signal| signal.to_string())
 }

@@ -47,8 +47,9 @@ fn wait(pid: i32) -> Result<Option<(Exit, Usage)>, Errno> {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     #[expect(unsafe_code, reason = "only wait4 gives an ended child's resource usage")]
     // SAFETY: both pointers are to locals that live through the call; zeroes are a valid rusage.
-    let (result, usage) =
-        unsafe { (libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()), usage.assume_init()) };
+    let (result, usage) = unsafe {
+        (libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()), usage.assume_init())
+    };
     if result < 0 {
         let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
         return Err(Errno::from_raw_os_error(code));
@@ -62,7 +63,10 @@ fn wait(pid: i32) -> Result<Option<(Exit, Usage)>, Errno> {
         Exit::Code(libc::WEXITSTATUS(status))
     };
     let kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
-    let usage = Usage { cpu: time(usage.ru_utime) + time(usage.ru_stime), peak_bytes: kib.saturating_mul(1024) };
+    let usage = Usage {
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        peak_bytes: kib.saturating_mul(1024),
+    };
     Ok(Some((exit, usage)))
 }
 

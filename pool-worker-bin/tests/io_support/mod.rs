@@ -28,8 +28,8 @@ use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Realm, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead, ReadyHead, RunHead, Setup,
-    ShellSetup, TaskList,
+    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead, ReadyHead,
+    RunHead, Setup, ShellSetup, TaskList,
 };
 
 /// No test waits longer for anything.
@@ -67,7 +67,10 @@ impl Ended {
 
     /// The code and message of a task that must have failed.
     pub fn failure(&self) -> (ErrorCode, String) {
-        let code = self.head.code.unwrap_or_else(|| panic!("succeeded: {}", String::from_utf8_lossy(&self.body)));
+        let code = self
+            .head
+            .code
+            .unwrap_or_else(|| panic!("succeeded: {}", String::from_utf8_lossy(&self.body)));
         (code, self.json()["message"].as_str().expect("an error has a message").to_owned())
     }
 }
@@ -82,7 +85,12 @@ pub fn setup(lane: Lane) -> Setup {
         open_files: 64,
         memory_bytes: 64 << 20,
         js: JsSetup::default(),
-        shell: ShellSetup { file_bytes: 1 << 20, kill_after_ms: 2000, umask: 0o077, ..ShellSetup::default() },
+        shell: ShellSetup {
+            file_bytes: 1 << 20,
+            kill_after_ms: 2000,
+            umask: 0o077,
+            ..ShellSetup::default()
+        },
         http: HttpSetup::default(),
         isolation: IsolationSetup {
             level: Level::Standard,
@@ -140,8 +148,12 @@ fn spawn_with(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, St
     command(args, socket, variables).spawn().expect("the worker was built with this test")
 }
 
-/// Namespaces for what is started, with a process outside of them that waits for it and ends like it.
-#[expect(unsafe_code, reason = "a process between this one and the worker, which can be the first of a namespace")]
+/// Namespaces for what is started, with a process outside of them that waits for it and ends like
+/// it.
+#[expect(
+    unsafe_code,
+    reason = "a process between this one and the worker, which can be the first of a namespace"
+)]
 fn as_init(command: &mut Command) {
     // SAFETY: as below; nothing is allocated after the fork.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
@@ -196,10 +208,12 @@ fn command(args: &[&str], socket: Option<&UnixStream>, variables: &[(&str, Strin
     if let Some(socket) = socket {
         let fd = socket.as_raw_fd();
         #[expect(unsafe_code, reason = "the worker wants its socket under number 3")]
-        // SAFETY: dup2 and fcntl are safe after a fork, and the socket is open until the child has started.
+        // SAFETY: dup2 and fcntl are safe after a fork, and the socket is open until the child has
+        // started.
         unsafe {
             command.pre_exec(move || {
-                let result = if fd == 3 { libc::fcntl(3, libc::F_SETFD, 0) } else { libc::dup2(fd, 3) };
+                let result =
+                    if fd == 3 { libc::fcntl(3, libc::F_SETFD, 0) } else { libc::dup2(fd, 3) };
                 if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             });
         }
@@ -236,8 +250,9 @@ impl Worker {
         worker
     }
 
-    /// Starts a worker as the root of its own user namespace and the first process of its own process namespace, and shakes hands. Nothing
-    /// where the machine does not allow such namespaces. Its end is told by a process in between, in the same way.
+    /// Starts a worker as the root of its own user namespace and the first process of its own
+    /// process namespace, and shakes hands. Nothing where the machine does not allow such
+    /// namespaces. Its end is told by a process in between, in the same way.
     pub fn start_as_init(setup: &Setup) -> Option<Self> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let args = ["--lane", setup.lane.name(), "--parent", &std::process::id().to_string()];
@@ -318,14 +333,17 @@ impl Worker {
             if let Taken::Frame(frame) = frame::take(&mut self.buffer, limits).unwrap() {
                 return Some(frame);
             }
-            let left = end.checked_duration_since(Instant::now()).expect("the worker says something in time");
+            let left = end
+                .checked_duration_since(Instant::now())
+                .expect("the worker says something in time");
             self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
             let mut chunk = [0; 64 * 1024];
             match self.socket.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                // A read with a timeout is not begun again by the kernel when the process was stopped in between.
+                // A read with a timeout is not begun again by the kernel when the process was
+                // stopped in between.
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("failed to read from the worker in time: {error}"),
             }
@@ -346,7 +364,8 @@ impl Worker {
     }
 
     pub fn next(&mut self) -> Frame {
-        self.next_or_end().unwrap_or_else(|| panic!("the worker closed its end; it says: {}", self.stderr()))
+        self.next_or_end()
+            .unwrap_or_else(|| panic!("the worker closed its end; it says: {}", self.stderr()))
     }
 
     pub fn done(&mut self) -> Ended {

@@ -34,8 +34,11 @@ pub fn shell_setup() -> Setup {
     ];
     // The scripts start whatever a test needs.
     setup.isolation.readable = vec!["/usr".into(), "/bin".into()];
-    setup.shell.env =
-        [("LANG".to_owned(), "C.UTF-8".to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into();
+    setup.shell.env = [
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
+    ]
+    .into();
     setup.shell.task_env = vec!["NAME".into()];
     setup
 }

@@ -94,7 +94,8 @@ pub fn read_request(stream: &TcpStream) -> Option<Seen> {
 }
 
 pub fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 /// A worker that may reach these servers.

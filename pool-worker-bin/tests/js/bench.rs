@@ -1,4 +1,5 @@
-//! What a known function saves, in processor time of this thread, which a busy machine does not add to.
+//! What a known function saves, in processor time of this thread, which a busy machine does not add
+//! to.
 
 use std::time::Duration;
 
@@ -42,5 +43,8 @@ fn call_with_sum(bench: &mut Bench, ticket: u64, source: &str) {
 
 fn cpu_time() -> Duration {
     let spent = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).expect("below a second"))
+    Duration::new(
+        spent.tv_sec.unsigned_abs(),
+        u32::try_from(spent.tv_nsec).expect("below a second"),
+    )
 }

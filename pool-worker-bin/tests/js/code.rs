@@ -140,7 +140,8 @@ fn sandboxed_code_sees_no_file_network_process_or_environment() {
         let result = bench.code(&format!("typeof {name}"));
         assert_eq!(result.as_deref(), Ok("\"undefined\""), "{name}");
     }
-    let result = bench.code("return Object.getOwnPropertyNames(globalThis).filter(k => /^[a-z]/.test(k)).sort()");
+    let result = bench
+        .code("return Object.getOwnPropertyNames(globalThis).filter(k => /^[a-z]/.test(k)).sort()");
     assert_eq!(
         result.as_deref(),
         Ok(concat!(
@@ -162,7 +163,11 @@ fn code_generation_from_strings_is_off_unless_allowed() {
     }
     let result = bench.code("setTimeout('1', 1)");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "TypeError");
-    assert_eq!(bench.code("eval(7) + eval([1, 2]).length").as_deref(), Ok("9"), "nothing is generated");
+    assert_eq!(
+        bench.code("eval(7) + eval([1, 2]).length").as_deref(),
+        Ok("9"),
+        "nothing is generated"
+    );
     let mut allowed = Bench::with(|config| config.allow_code_generation = true);
     assert_eq!(allowed.code("eval('1+1') + new Function('return 1')()").as_deref(), Ok("3"));
 }

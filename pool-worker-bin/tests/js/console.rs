@@ -6,11 +6,13 @@ use crate::support::Bench;
 
 fn lines(code: &str) -> Vec<(LogLevel, String)> {
     let mut bench = Bench::new();
-    let outcome = bench.run("default", Realm::Fresh, Work::Code { source: code, context_json: b"" });
+    let outcome =
+        bench.run("default", Realm::Fresh, Work::Code { source: code, context_json: b"" });
     outcome.result.expect("the code is fine");
     assert!(!outcome.logs_truncated);
     let lines: Vec<_> = outcome.logs.into_iter().map(|line| (line.level, line.text)).collect();
-    let seen: Vec<_> = bench.seen.take().into_iter().map(|(_, level, text)| (level, text)).collect();
+    let seen: Vec<_> =
+        bench.seen.take().into_iter().map(|(_, level, text)| (level, text)).collect();
     assert_eq!(lines, seen, "captured and streamed lines are the same");
     lines
 }
@@ -24,12 +26,20 @@ fn shows(expression: &str, text: &str) {
 fn each_function_has_its_level() {
     use LogLevel::{Debug, Error, Info, Log, Warn};
     let lines = lines(
-        "console.debug(1); console.log(2); console.info(3); console.warn(4); console.error(5); console.assert(true, 6); console.assert(false, 'seven', 8)",
+        "console.debug(1); console.log(2); console.info(3); console.warn(4); console.error(5); \
+         console.assert(true, 6); console.assert(false, 'seven', 8)",
     );
     let lines: Vec<_> = lines.iter().map(|(level, text)| (*level, text.as_str())).collect();
     assert_eq!(
         lines,
-        [(Debug, "1"), (Log, "2"), (Info, "3"), (Warn, "4"), (Error, "5"), (Error, "Assertion failed: seven 8")]
+        [
+            (Debug, "1"),
+            (Log, "2"),
+            (Info, "3"),
+            (Warn, "4"),
+            (Error, "5"),
+            (Error, "Assertion failed: seven 8")
+        ]
     );
 }
 
@@ -37,21 +47,33 @@ fn each_function_has_its_level() {
 fn values_are_shown_for_people() {
     shows("'a', 1, true, null, undefined", "a 1 true null undefined");
     shows("", "");
-    shows("{a: 1, b: 'x', c: [1, 2, {d: null}], 'e f': -0}", "{ a: 1, b: 'x', c: [ 1, 2, { d: null } ], 'e f': -0 }");
+    shows(
+        "{a: 1, b: 'x', c: [1, 2, {d: null}], 'e f': -0}",
+        "{ a: 1, b: 'x', c: [ 1, 2, { d: null } ], 'e f': -0 }",
+    );
     shows(
         "[], {}, [, 1], () => 1, function f() {}, class A {}",
         "[] {} [ <empty>, 1 ] [Function (anonymous)] [Function: f] [Function: A]",
     );
     shows("10n, Symbol('s'), NaN, -Infinity, 1e21", "10n Symbol(s) NaN -Infinity 1e+21");
-    shows("new Map([['a', {b: 1}]]), new Set([1, 'two'])", "Map(1) { 'a' => { b: 1 } } Set(2) { 1, 'two' }");
+    shows(
+        "new Map([['a', {b: 1}]]), new Set([1, 'two'])",
+        "Map(1) { 'a' => { b: 1 } } Set(2) { 1, 'two' }",
+    );
     shows(
         "new Uint8Array(3), new ArrayBuffer(8), /x+/g",
         "Uint8Array(3) [ 0, 0, 0 ] ArrayBuffer { byteLength: 8 } /x+/",
     );
-    shows("new (class Point { x = 1 }), Object.create(null)", "Point { x: 1 } [Object: null prototype] {}");
+    shows(
+        "new (class Point { x = 1 }), Object.create(null)",
+        "Point { x: 1 } [Object: null prototype] {}",
+    );
     shows("Promise.resolve(1), new Promise(() => {})", "Promise { 1 } Promise { <pending> }");
     shows("{a: {b: {c: {d: 1}}}}", "{ a: { b: { c: [Object] } } }");
-    shows("'%s is %d or %i %j %% %z', 'x', 1.5, 1.5, {a: 1}, 'rest'", "x is 1.5 or 1 { a: 1 } % %z rest");
+    shows(
+        "'%s is %d or %i %j %% %z', 'x', 1.5, 1.5, {a: 1}, 'rest'",
+        "x is 1.5 or 1 { a: 1 } % %z rest",
+    );
 }
 
 #[test]
@@ -60,7 +82,8 @@ fn showing_runs_nothing_of_the_users() {
     shows("new Proxy({}, {get() { throw 1 }, ownKeys() { throw 1 }})", "[Proxy]");
     shows("(() => { const a = {}; a.self = a; return a })()", "{ self: [Circular] }");
     let lines = lines(
-        "Object.prototype.toString = Array.prototype.join = Error.prepareStackTrace = () => { throw 1 }; const e = new TypeError('m'); console.log(e, [1])",
+        "Object.prototype.toString = Array.prototype.join = Error.prepareStackTrace = () => { \
+         throw 1 }; const e = new TypeError('m'); console.log(e, [1])",
     );
     assert_eq!(lines.len(), 1);
     assert!(lines[0].1.starts_with("TypeError: m\n    at task.js:1:"), "{lines:?}");
@@ -70,7 +93,9 @@ fn showing_runs_nothing_of_the_users() {
 #[test]
 fn groups_counters_and_clocks_work() {
     let lines = lines(
-        "console.group('g'); console.log('in\\nside'); console.groupEnd(); console.count(); console.count(); console.count('x'); console.time('t'); console.timeEnd('t'); console.timeEnd('t')",
+        "console.group('g'); console.log('in\\nside'); console.groupEnd(); console.count(); \
+         console.count(); console.count('x'); console.time('t'); console.timeEnd('t'); \
+         console.timeEnd('t')",
     );
     let lines: Vec<_> = lines.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(lines[..5], ["g", "  in\n  side", "default: 1", "default: 2", "x: 1"]);
@@ -87,8 +112,10 @@ fn a_gigabyte_of_output_is_truncated_with_a_mark() {
     assert!(outcome.logs_truncated);
     assert_eq!(outcome.logs.len(), 257);
     assert!(outcome.logs[256].text.contains("truncated"), "{:?}", outcome.logs[256]);
-    let huge = "console.log('y'.repeat(2 ** 29 - 24)); console.log('z'.repeat(1e5)); console.log('after')";
-    let outcome = bench.run("default", Realm::Fresh, Work::Code { source: huge, context_json: b"" });
+    let huge =
+        "console.log('y'.repeat(2 ** 29 - 24)); console.log('z'.repeat(1e5)); console.log('after')";
+    let outcome =
+        bench.run("default", Realm::Fresh, Work::Code { source: huge, context_json: b"" });
     outcome.result.expect("the code is fine");
     assert_eq!(outcome.logs[0].text, "(a string of 536870888 characters)");
     assert!(outcome.logs[1].text.len() < 70_000);

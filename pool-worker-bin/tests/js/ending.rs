@@ -33,7 +33,8 @@ fn whatever_loops_is_ended_and_the_next_task_is_untouched() {
         "let x = 3n; for (;;) x = x ** 3n % (10n ** 10000n) + 7n",
         "const p = new Proxy({}, {get: () => { for(;;); }}); `${p}`",
         "Object.defineProperty(globalThis, 'await', {get() { for(;;); }}); globalThis.await",
-        "throw {get message() { for(;;); }, get stack() { for(;;); }, toString() { for(;;); }}; for(;;);",
+        "throw {get message() { for(;;); }, get stack() { for(;;); }, toString() { for(;;); }}; \
+         for(;;);",
     ] {
         if code.starts_with("throw") {
             // Reading the error runs none of it, so it ends by itself.
@@ -91,7 +92,8 @@ fn an_order_that_races_with_the_end_never_hits_the_next_task() {
     // On a busy machine the other thread may not even have begun after 4,000 rounds.
     for round in (0..4_000_000).take_while(|round| *round < 4000 || !hit()) {
         let odd = bench.next_ticket() % 2 == 1;
-        let result = bench.function("() => { let n = 0; for (let i = 0; i < 2000; i++) n += i; return n }", "");
+        let result = bench
+            .function("() => { let n = 0; for (let i = 0; i < 2000; i++) n += i; return n }", "");
         match result {
             Ok(json) => assert_eq!(json, "1999000"),
             Err(failure) => {
@@ -140,13 +142,15 @@ fn a_warm_context_in_which_a_task_was_ended_is_not_used_again() {
 fn a_clean_up_callback_never_runs_in_another_tasks_time() {
     let mut bench = Bench::new();
     let result = bench.function(
-        "() => { globalThis.r = new FinalizationRegistry(() => { for(;;); }); for (let i = 0; i < 1000; i++) r.register({}, i); return 1 }",
+        "() => { globalThis.r = new FinalizationRegistry(() => { for(;;); }); for (let i = 0; i < \
+         1000; i++) r.register({}, i); return 1 }",
         "",
     );
     assert_eq!(result.as_deref(), Ok("1"));
     // Enough garbage for several collections.
     let result = bench.function(
-        "async () => { for (let i = 0; i < 200; i++) { new Array(1e5).fill(i); await new Promise(done => setTimeout(done, 1)) } return 2 }",
+        "async () => { for (let i = 0; i < 200; i++) { new Array(1e5).fill(i); await new \
+         Promise(done => setTimeout(done, 1)) } return 2 }",
         "",
     );
     assert_eq!(result.as_deref(), Ok("2"));

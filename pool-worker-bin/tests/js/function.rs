@@ -22,7 +22,10 @@ fn a_function_of_any_form_is_called_with_args_and_awaited() {
         let result = bench.function(source, "[40, 2]");
         assert_eq!(result.as_deref(), Ok("42"), "{source}");
     }
-    assert_eq!(bench.function("() => arguments.length", "[]").map_err(|f| f.name), Err("ReferenceError".to_owned()));
+    assert_eq!(
+        bench.function("() => arguments.length", "[]").map_err(|f| f.name),
+        Err("ReferenceError".to_owned())
+    );
     assert_eq!(bench.function("function () { return arguments.length }", "").as_deref(), Ok("0"));
 }
 
@@ -47,11 +50,27 @@ fn what_is_not_one_function_expression_is_refused() {
 fn a_lone_text_arrives_as_it_was_sent_whatever_is_in_it() {
     let mut bench = Bench::new();
     let long = "long ".repeat(1000);
-    for text in ["", "x", "two words", "\u{7f}", "a\"b", "back\\slash", "line\nbreak", "é", "語", "😀", "\",\"", &long]
-    {
+    for text in [
+        "",
+        "x",
+        "two words",
+        "\u{7f}",
+        "a\"b",
+        "back\\slash",
+        "line\nbreak",
+        "é",
+        "語",
+        "😀",
+        "\",\"",
+        &long,
+    ] {
         let args = serde_json::json!([text]).to_string();
         let sent = serde_json::json!(text).to_string();
-        assert_eq!(bench.function("(...all) => all.length === 1 && all[0]", &args), Ok(sent), "{args}");
+        assert_eq!(
+            bench.function("(...all) => all.length === 1 && all[0]", &args),
+            Ok(sent),
+            "{args}"
+        );
     }
     assert_eq!(bench.function("(...all) => all.length", r#"["a","b"]"#).as_deref(), Ok("2"));
     for args in ["[\"\n\"]", "[\"\\\"]", "[\"a\"b\"]", "[\"]", "[\"a\",]"] {
@@ -72,7 +91,10 @@ fn a_function_that_throws_or_rejects_fails_with_its_error() {
         let result = bench.function(source, "[]");
         let failure = assert_kind(&result, FailureKind::Exception);
         assert_eq!((failure.name.as_str(), failure.message.as_str()), ("TypeError", "no"));
-        assert!(failure.stack.as_deref().is_some_and(|stack| stack.contains("task.js:1:")), "{failure:?}");
+        assert!(
+            failure.stack.as_deref().is_some_and(|stack| stack.contains("task.js:1:")),
+            "{failure:?}"
+        );
     }
 }
 
@@ -91,7 +113,9 @@ fn warm_state_stays_within_a_project_and_never_crosses() {
 fn the_least_recently_used_project_loses_its_context() {
     let mut bench = Bench::with(|config| config.max_warm_projects = 2);
     let count = "() => globalThis.count = (globalThis.count ?? 0) + 1";
-    for (project, expected) in [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("a", "3"), ("b", "1")] {
+    for (project, expected) in
+        [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("a", "3"), ("b", "1")]
+    {
         assert_eq!(bench.function_of(project, count, "").as_deref(), Ok(expected), "{project}");
     }
 }
@@ -137,11 +161,14 @@ fn contexts_are_kept_by_the_memory_that_they_hold() {
 fn the_same_warm_code_can_run_again() {
     let mut bench = Bench::new();
     for _ in 0..3 {
-        let result = bench.warm_code("a", "'use strict'; const x = 20; class Y {} function z() {} x + 22");
+        let result =
+            bench.warm_code("a", "'use strict'; const x = 20; class Y {} function z() {} x + 22");
         assert_eq!(result.as_deref(), Ok("42"));
     }
     assert_eq!(
-        bench.warm_code("a", "'use strict'; (function () { return this === undefined })()").as_deref(),
+        bench
+            .warm_code("a", "'use strict'; (function () { return this === undefined })()")
+            .as_deref(),
         Ok("true")
     );
 }

@@ -20,13 +20,17 @@ fn deep_recursion_is_a_range_error() {
             "const o = {toString() { return `${this}` }}; `${o}`",
             "let a = []; for (let i = 0; i < 1e5; i++) a = [a]; a.flat(Infinity).length",
             "let a = []; for (let i = 0; i < 1e5; i++) a = [a]; String(a)",
-            "const e = new Error(); let c = e; for (let i = 0; i < 1e5; i++) c = new Error('x', {cause: c}); (function f() { f(c) })()",
+            "const e = new Error(); let c = e; for (let i = 0; i < 1e5; i++) c = new Error('x', \
+             {cause: c}); (function f() { f(c) })()",
             "class A { constructor() { new A() } } new A()",
         ] {
             // Where V8 needs no stack for it, it may also work.
             if let Err(failure) = bench.code(code) {
                 assert_eq!(failure.kind, FailureKind::Exception, "{code}: {failure:?}");
-                assert!(matches!(failure.name.as_str(), "RangeError" | "SyntaxError"), "{code}: {failure:?}");
+                assert!(
+                    matches!(failure.name.as_str(), "RangeError" | "SyntaxError"),
+                    "{code}: {failure:?}"
+                );
             }
         }
         let source = "[".repeat(200_000) + &"]".repeat(200_000);
@@ -35,9 +39,14 @@ fn deep_recursion_is_a_range_error() {
         assert!(result.is_err());
         let args = format!("[{}]", "[".repeat(500_000) + &"]".repeat(500_000));
         let result = bench.function("x => 1", &args);
-        assert!(result.is_ok() || result.is_err_and(|failure| failure.kind == FailureKind::InvalidTask));
+        assert!(
+            result.is_ok() || result.is_err_and(|failure| failure.kind == FailureKind::InvalidTask)
+        );
         let recursing_log = "(function f() { console.log({a: [1]}); f() })()";
-        assert_eq!(assert_kind(&bench.code(recursing_log), FailureKind::Exception).name, "RangeError");
+        assert_eq!(
+            assert_kind(&bench.code(recursing_log), FailureKind::Exception).name,
+            "RangeError"
+        );
         assert_eq!(bench.code("'alive'").as_deref(), Ok("\"alive\""));
     });
 }
@@ -47,16 +56,20 @@ fn pollution_of_prototypes_changes_neither_the_result_nor_the_next_task() {
     let pollution = "
         const boom = () => { throw new Error('polluted') };
         for (const proto of [Object.prototype, Array.prototype]) {
-            for (const name of ['toJSON', 'then', 'get', 'set', 'value', 'message', 'name', 'stack', 'enumerable'])
-                Object.defineProperty(proto, name, {__proto__: null, get: () => boom, set() {}, configurable: true});
+            for (const name of ['toJSON', 'then', 'get', 'set', 'value', 'message', 'name', \
+            'stack', 'enumerable'])
+                Object.defineProperty(proto, name, {__proto__: null, get: () => boom, set() {}, \
+                configurable: true});
         }
         for (const name of ['then', 'catch', 'finally', 'constructor'])
-            Object.defineProperty(Promise.prototype, name, {__proto__: null, value: boom, configurable: true});
+            Object.defineProperty(Promise.prototype, name, {__proto__: null, value: boom, \
+            configurable: true});
         Array.prototype[Symbol.iterator] = String.prototype[Symbol.iterator] = boom;
         Array.prototype.push = Array.prototype.map = Array.prototype.join = boom;
         JSON.stringify = JSON.parse = boom; Object.keys = Reflect.ownKeys = boom;
         Function.prototype.call = Function.prototype.apply = boom;
-        globalThis.Promise = globalThis.Array = globalThis.Object = globalThis.Error = globalThis.JSON = boom;
+        globalThis.Promise = globalThis.Array = globalThis.Object = globalThis.Error = \
+        globalThis.JSON = boom;
         Symbol.prototype[Symbol.toPrimitive] = boom;
         console.log = boom; globalThis.setTimeout = boom;
     ";
@@ -68,10 +81,15 @@ fn pollution_of_prototypes_changes_neither_the_result_nor_the_next_task() {
     }
     let result = bench.code(&format!("{pollution} throw new RangeError('mine')"));
     assert_eq!(assert_kind(&result, FailureKind::Exception).message, "mine");
-    let clean = "return [typeof [].toJSON, typeof ({}).then, JSON.stringify([...'ab']), await Promise.resolve(1)]";
+    let clean = "return [typeof [].toJSON, typeof ({}).then, JSON.stringify([...'ab']), await \
+        Promise.resolve(1)]";
     assert_eq!(bench.code(clean).as_deref(), Ok(r#"["undefined","undefined","[\"a\",\"b\"]",1]"#));
     let result = bench.function_of("p", "x => ({x})", "[[1, 2]]");
-    assert_eq!(result.as_deref(), Ok(r#"{"x":[1,2]}"#), "a polluted warm context still runs functions");
+    assert_eq!(
+        result.as_deref(),
+        Ok(r#"{"x":[1,2]}"#),
+        "a polluted warm context still runs functions"
+    );
 }
 
 #[test]
@@ -85,24 +103,49 @@ fn whatever_is_thrown_becomes_bounded_text() {
         ("throw Symbol('s')", "Error", "Symbol(s)"),
         ("throw {a: 1}", "Error", "{ a: 1 }"),
         ("throw {name: 'Custom', message: 'like an error'}", "Custom", "like an error"),
-        ("throw new Proxy(new Error('x'), {get() { for(;;); }, getPrototypeOf() { for(;;); }})", "Error", "[Proxy]"),
-        ("throw {get message() { for(;;); }}", "Error", "{ message: [Getter] }"),
-        ("class MyError extends Error { name = 'MyError' }; throw new MyError('m')", "MyError", "m"),
         (
-            "const e = new Error('m'); Object.setPrototypeOf(e, new Proxy({}, {get() { for(;;); }})); throw e",
+            "throw new Proxy(new Error('x'), {get() { for(;;); }, getPrototypeOf() { for(;;); }})",
+            "Error",
+            "[Proxy]",
+        ),
+        ("throw {get message() { for(;;); }}", "Error", "{ message: [Getter] }"),
+        (
+            "class MyError extends Error { name = 'MyError' }; throw new MyError('m')",
+            "MyError",
+            "m",
+        ),
+        (
+            "const e = new Error('m'); Object.setPrototypeOf(e, new Proxy({}, {get() { for(;;); \
+             }})); throw e",
             "Error",
             "m",
         ),
-        ("const e = new Error('m'); Object.defineProperty(e, 'message', {get() { for(;;); }}); throw e", "Error", ""),
-        ("const e = new Error('m'); Object.defineProperty(e, 'stack', {get() { for(;;); }}); throw e", "Error", "m"),
-        ("Error.prepareStackTrace = () => { for(;;); }; throw new TypeError('hooked')", "TypeError", "hooked"),
         (
-            "Error.prepareStackTrace = () => { for(;;); }; await Promise.reject(new TypeError('hooked'))",
+            "const e = new Error('m'); Object.defineProperty(e, 'message', {get() { for(;;); }}); \
+             throw e",
+            "Error",
+            "",
+        ),
+        (
+            "const e = new Error('m'); Object.defineProperty(e, 'stack', {get() { for(;;); }}); \
+             throw e",
+            "Error",
+            "m",
+        ),
+        (
+            "Error.prepareStackTrace = () => { for(;;); }; throw new TypeError('hooked')",
             "TypeError",
             "hooked",
         ),
         (
-            "Error.stackTraceLimit = Infinity; (function f(n) { if (n) f(n - 1); else throw new Error('deep') })(500)",
+            "Error.prepareStackTrace = () => { for(;;); }; await Promise.reject(new \
+             TypeError('hooked'))",
+            "TypeError",
+            "hooked",
+        ),
+        (
+            "Error.stackTraceLimit = Infinity; (function f(n) { if (n) f(n - 1); else throw new \
+             Error('deep') })(500)",
             "Error",
             "deep",
         ),
@@ -146,16 +189,20 @@ fn array_buffer_bombs_are_range_errors_and_their_memory_comes_back() {
 
 #[test]
 fn atomics_wait_is_a_type_error() {
-    let result = Bench::new().code("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)");
+    let result =
+        Bench::new().code("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "TypeError");
 }
 
 #[test]
 fn web_assembly_exists_only_where_allowed() {
     // An empty module, and one whose memory grows by a page on each call.
-    let compile =
-        "WebAssembly.compile(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])).then(m => m instanceof WebAssembly.Module)";
-    assert_eq!(assert_kind(&Bench::new().code(compile), FailureKind::Exception).name, "ReferenceError");
+    let compile = "WebAssembly.compile(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])).then(m => m \
+        instanceof WebAssembly.Module)";
+    assert_eq!(
+        assert_kind(&Bench::new().code(compile), FailureKind::Exception).name,
+        "ReferenceError"
+    );
     let mut allowed = Bench::with(|config| config.allow_wasm = true);
     assert_eq!(allowed.code(compile).as_deref(), Ok("true"));
     assert_eq!(allowed.code("typeof FinalizationRegistry").as_deref(), Ok("\"undefined\""));
@@ -172,7 +219,10 @@ fn contexts_are_collected() {
         let outcome = bench.run(
             "default",
             pool_worker::js::Realm::Fresh,
-            pool_worker::js::Work::Code { source: "globalThis.x = new Array(1000).fill(1); 1", context_json: b"" },
+            pool_worker::js::Work::Code {
+                source: "globalThis.x = new Array(1000).fill(1); 1",
+                context_json: b"",
+            },
         );
         assert!(outcome.result.is_ok(), "round {round}: {:?}", outcome.result);
         largest = largest.max(outcome.memory_bytes);
@@ -183,6 +233,8 @@ fn contexts_are_collected() {
 
 #[test]
 fn locale_data_is_there() {
-    let code = "return [new Intl.NumberFormat('de-DE').format(1234.5), 'é'.normalize('NFD').length, /\\p{Lu}/u.test('Ä'), new Date(0).toLocaleDateString('en-GB', {timeZone: 'Asia/Tokyo', month: 'long'})]";
+    let code = "return [new Intl.NumberFormat('de-DE').format(1234.5), \
+        'é'.normalize('NFD').length, /\\p{Lu}/u.test('Ä'), new Date(0).toLocaleDateString('en-GB', \
+        {timeZone: 'Asia/Tokyo', month: 'long'})]";
     assert_eq!(Bench::new().code(code).as_deref(), Ok(r#"["1.234,5",2,true,"January"]"#));
 }

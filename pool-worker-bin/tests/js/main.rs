@@ -1,4 +1,5 @@
-//! The JavaScript engine of the worker, against the contract's sentences. Each test makes its own engine.
+//! The JavaScript engine of the worker, against the contract's sentences. Each test makes its own
+//! engine.
 
 #![expect(clippy::disallowed_methods, reason = "real processes and sockets take real time")]
 

@@ -10,10 +10,15 @@ fn es_modules_are_called_by_default_export_and_by_name() {
     let mut project = Project::new(&[
         (
             "lib/stats.mjs",
-            "import { sum } from './sum.js';\nexport const mean = (xs) => sum(xs) / xs.length;\nexport default async (xs) => sum(xs);",
+            "import { sum } from './sum.js';\nexport const mean = (xs) => sum(xs) / \
+             xs.length;\nexport default async (xs) => sum(xs);",
         ),
         ("lib/sum.js", "export function sum(xs) { return xs.reduce((a, b) => a + b, 0) }"),
-        ("service.mjs", "class Service { base = 40; add(n) { return this.base + n } }\nexport default new Service();"),
+        (
+            "service.mjs",
+            "class Service { base = 40; add(n) { return this.base + n } }\nexport default new \
+             Service();",
+        ),
     ]);
     project.gives("lib/stats.mjs", None, "[[1, 2, 3]]", "6");
     project.gives("lib/stats.mjs", Some("mean"), "[[1, 2, 3]]", "2");
@@ -30,7 +35,8 @@ fn common_js_is_called_by_module_exports_and_by_name() {
         ("main.cjs", "module.exports = (a) => a * 2; module.exports.triple = (a) => a * 3;"),
         (
             "named.js",
-            "const { base } = require('./base'); exports.add = (a) => a + base; exports.here = () => [__filename, __dirname].map(p => p.split('/').pop());",
+            "const { base } = require('./base'); exports.add = (a) => a + base; exports.here = () \
+             => [__filename, __dirname].map(p => p.split('/').pop());",
         ),
         ("base/index.js", "exports.base = require('../data.json').base;"),
         ("data.json", "{\"base\": 40, \"list\": [1, 2]}"),
@@ -53,7 +59,10 @@ fn a_js_file_is_what_its_package_says_or_else_what_its_syntax_is() {
         ("esm/a.js", "export default () => typeof require;"),
         ("cjs/package.json", "{\"type\": \"commonjs\"}"),
         ("cjs/a.js", "module.exports = () => typeof require;"),
-        ("open/esm.js", "import './other.js'; export default () => import.meta.filename.split('/').pop();"),
+        (
+            "open/esm.js",
+            "import './other.js'; export default () => import.meta.filename.split('/').pop();",
+        ),
         ("open/other.js", "export {};"),
         ("open/cjs.js", "with ({ a: 1 }) { module.exports = () => 'sloppy' }"),
         ("open/await.js", "const x = await Promise.resolve(3); export default () => x;"),
@@ -70,11 +79,14 @@ fn packages_come_from_a_node_modules_folder_inside_a_root() {
     let mut project = Project::new(&[
         (
             "task.mjs",
-            "import plain from 'plain'; import { cond } from '@scope/cond'; import sub from '@scope/cond/sub/deep'; import self from './nested/inner.mjs';\nexport default () => [plain(), cond, sub, self];",
+            "import plain from 'plain'; import { cond } from '@scope/cond'; import sub from \
+             '@scope/cond/sub/deep'; import self from './nested/inner.mjs';\nexport default () => \
+             [plain(), cond, sub, self];",
         ),
         (
             "task.cjs",
-            "module.exports = () => [require('plain')(), require('@scope/cond').cond, require('noindex/lib/x')];",
+            "module.exports = () => [require('plain')(), require('@scope/cond').cond, \
+             require('noindex/lib/x')];",
         ),
         ("nested/inner.mjs", "import plain from 'plain'; export default plain();"),
         ("nested/node_modules/plain/index.js", "module.exports = () => 'inner';"),
@@ -103,7 +115,9 @@ fn a_common_js_module_has_default_and_named_exports_for_an_es_module() {
     let mut project = Project::new(&[
         (
             "a.mjs",
-            "import whole, { one, two } from './b.cjs'; import data, { x } from './c.json'; import { default as fn } from './f.cjs'; export default () => [whole.one, one, two(), data.x, x, fn()];",
+            "import whole, { one, two } from './b.cjs'; import data, { x } from './c.json'; import \
+             { default as fn } from './f.cjs'; export default () => [whole.one, one, two(), \
+             data.x, x, fn()];",
         ),
         ("b.cjs", "exports.one = 1; exports.two = () => 2;"),
         ("c.json", "{\"x\": 3}"),
@@ -115,13 +129,22 @@ fn a_common_js_module_has_default_and_named_exports_for_an_es_module() {
 #[test]
 fn cycles_work_as_in_node() {
     let mut project = Project::new(&[
-        ("a.mjs", "import { b } from './b.mjs'; export const a = () => 'a' + b(); export default () => a();"),
+        (
+            "a.mjs",
+            "import { b } from './b.mjs'; export const a = () => 'a' + b(); export default () => \
+             a();",
+        ),
         ("b.mjs", "import { a } from './a.mjs'; export const b = () => typeof a;"),
         (
             "x.cjs",
-            "exports.early = 1; const y = require('./y.cjs'); exports.late = 2; module.exports.run = () => [y.seen, y.now()];",
+            "exports.early = 1; const y = require('./y.cjs'); exports.late = 2; module.exports.run \
+             = () => [y.seen, y.now()];",
         ),
-        ("y.cjs", "const x = require('./x.cjs'); exports.seen = Object.keys(x); exports.now = () => x.late;"),
+        (
+            "y.cjs",
+            "const x = require('./x.cjs'); exports.seen = Object.keys(x); exports.now = () => \
+             x.late;",
+        ),
     ]);
     project.gives("a.mjs", None, "", "\"afunction\"");
     project.gives("x.cjs", Some("run"), "", r#"[["early"],2]"#);
@@ -132,7 +155,9 @@ fn top_level_await_and_dynamic_import_work_in_modules() {
     let mut project = Project::new(&[
         (
             "a.mjs",
-            "import { slow } from './slow.mjs'; const lazy = await import('./lazy.cjs'); export default async () => [slow, lazy.name, (await import('./slow.mjs')).slow, (await import('./data.json')).default];",
+            "import { slow } from './slow.mjs'; const lazy = await import('./lazy.cjs'); export \
+             default async () => [slow, lazy.name, (await import('./slow.mjs')).slow, (await \
+             import('./data.json')).default];",
         ),
         ("slow.mjs", "await new Promise(done => setTimeout(done, 5)); export const slow = 'slow';"),
         ("lazy.cjs", "exports.name = 'lazy';"),
@@ -140,7 +165,8 @@ fn top_level_await_and_dynamic_import_work_in_modules() {
         ("from.cjs", "module.exports = async () => (await import('./slow.mjs')).slow;"),
         (
             "bad.mjs",
-            "export default async () => { try { await import('/etc/hostname') } catch (e) { return e.code } };",
+            "export default async () => { try { await import('/etc/hostname') } catch (e) { return \
+             e.code } };",
         ),
         ("never.mjs", "await new Promise(() => {}); export default () => 1;"),
         ("throws.mjs", "await null; throw new TypeError('at load'); "),
@@ -173,7 +199,8 @@ fn what_does_not_exist_is_module_not_found() {
         ("b.cjs", "module.exports = () => require('nowhere');"),
         (
             "c.cjs",
-            "let found = true; try { require('optional') } catch (e) { found = e.code } module.exports = () => found;",
+            "let found = true; try { require('optional') } catch (e) { found = e.code } \
+             module.exports = () => found;",
         ),
         ("empty/readme.txt", ""),
     ]);
@@ -191,7 +218,10 @@ fn nothing_outside_of_the_roots_can_be_loaded() {
     let mut project = Project::new(&[
         ("rel.mjs", "import '../../../../../etc/passwd'; export default () => 1;"),
         ("abs.cjs", "module.exports = () => require('/etc/passwd');"),
-        ("node_modules/evil/package.json", r#"{"main": "../../../../../../etc/passwd", "name": "evil"}"#),
+        (
+            "node_modules/evil/package.json",
+            r#"{"main": "../../../../../../etc/passwd", "name": "evil"}"#,
+        ),
         ("node_modules/evil2/package.json", r#"{"exports": "./../../../../etc/passwd"}"#),
         ("evil.cjs", "module.exports = () => require('evil');"),
         ("evil2.cjs", "module.exports = () => require('evil2');"),
@@ -200,8 +230,10 @@ fn nothing_outside_of_the_roots_can_be_loaded() {
         ("native.cjs", "module.exports = () => require('./addon.node');"),
         ("addon.node", ""),
     ]);
-    std::os::unix::fs::symlink(&secret, project.folder.path().join("link.mjs")).expect("links can be made");
-    std::os::unix::fs::symlink(outside.path(), project.folder.path().join("dir")).expect("links can be made");
+    std::os::unix::fs::symlink(&secret, project.folder.path().join("link.mjs"))
+        .expect("links can be made");
+    std::os::unix::fs::symlink(outside.path(), project.folder.path().join("dir"))
+        .expect("links can be made");
     let secret = secret.to_str().expect("the path is text").to_owned();
     for path in [
         "../secret.mjs",
@@ -236,9 +268,12 @@ fn modules_of_node_itself_are_denied_by_name_unless_a_package_replaces_them() {
         ("events.cjs", "module.exports = () => require('events');"),
         ("node_modules/events/index.js", "module.exports = 'a package';"),
     ]);
-    for (path, name) in
-        [("fs.cjs", "'fs'"), ("prefixed.mjs", "'node:child_process'"), ("subpath.mjs", "'fs/promises'"), ("fs", "'fs'")]
-    {
+    for (path, name) in [
+        ("fs.cjs", "'fs'"),
+        ("prefixed.mjs", "'node:child_process'"),
+        ("subpath.mjs", "'fs/promises'"),
+        ("fs", "'fs'"),
+    ] {
         let result = project.call(path, None, "");
         let failure = assert_kind(&result, FailureKind::ModuleDenied);
         assert!(failure.message.contains(name), "{failure:?}");
@@ -291,7 +326,8 @@ fn a_module_that_does_not_parse_names_the_place() {
 
 #[test]
 fn a_warm_module_is_loaded_once_and_a_fresh_one_each_time() {
-    let mut project = Project::new(&[("count.mjs", "let count = 0; export default () => ++count;")]);
+    let mut project =
+        Project::new(&[("count.mjs", "let count = 0; export default () => ++count;")]);
     for expected in ["1", "2", "3"] {
         let result = project.call_in(Realm::Warm, "count.mjs", None, "");
         assert_eq!(result.as_deref(), Ok(expected));
@@ -302,7 +338,8 @@ fn a_warm_module_is_loaded_once_and_a_fresh_one_each_time() {
 
 #[test]
 fn a_warm_module_that_failed_to_load_is_tried_again() {
-    let mut project = Project::new(&[("a.mjs", "import { b } from './b.mjs'; export default () => b;")]);
+    let mut project =
+        Project::new(&[("a.mjs", "import { b } from './b.mjs'; export default () => b;")]);
     assert_kind(&project.call_in(Realm::Warm, "a.mjs", None, ""), FailureKind::ModuleNotFound);
     write(project.folder.path(), "b.mjs", "export const b = 0; throw new Error('not yet');");
     assert_kind(&project.call_in(Realm::Warm, "a.mjs", None, ""), FailureKind::Exception);
@@ -315,7 +352,11 @@ fn a_warm_module_that_failed_to_load_is_tried_again() {
 fn module_code_has_the_same_rules_as_other_code() {
     let mut project = Project::new(&[
         ("eval.cjs", "module.exports = () => eval('1');"),
-        ("globals.mjs", "export default () => [typeof process, typeof require, typeof WebAssembly, typeof global];"),
+        (
+            "globals.mjs",
+            "export default () => [typeof process, typeof require, typeof WebAssembly, typeof \
+             global];",
+        ),
     ]);
     let result = project.call("eval.cjs", None, "");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "EvalError");
@@ -329,13 +370,15 @@ fn a_stack_shows_the_modules_file() {
         ("b.cjs", "exports.fail = function fail() {\n  throw new Error('deep');\n};"),
     ]);
     let result = project.call("a.mjs", None, "");
-    let stack = assert_kind(&result, FailureKind::Exception).stack.clone().expect("errors have a stack");
+    let stack =
+        assert_kind(&result, FailureKind::Exception).stack.clone().expect("errors have a stack");
     assert!(stack.contains("b.cjs:2:9)") && stack.contains("a.mjs:2:"), "{stack}");
 }
 
 #[test]
 fn packages_that_look_for_the_global_object_in_the_old_way_load() {
-    let find = "var root = typeof global == 'object' && global || typeof self == 'object' && self || Function('return this')();";
+    let find = "var root = typeof global == 'object' && global || typeof self == 'object' && self \
+        || Function('return this')();";
     let mut project = Project::new(&[
         ("old.cjs", &format!("{find} module.exports = () => root === globalThis;")),
         ("old.mjs", &format!("{find} export default () => root === globalThis;")),
@@ -343,7 +386,10 @@ fn packages_that_look_for_the_global_object_in_the_old_way_load() {
     ]);
     project.gives("old.cjs", None, "", "true");
     project.gives("old.mjs", None, "", "true");
-    assert_eq!(assert_kind(&project.call("other.cjs", None, ""), FailureKind::Exception).name, "EvalError");
+    assert_eq!(
+        assert_kind(&project.call("other.cjs", None, ""), FailureKind::Exception).name,
+        "EvalError"
+    );
     let result = project.bench.code("Function('return this')()");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "EvalError");
 }
@@ -351,14 +397,25 @@ fn packages_that_look_for_the_global_object_in_the_old_way_load() {
 #[test]
 fn a_module_that_others_have_loaded_before_can_be_called_itself() {
     let mut project = Project::new(&[
-        ("main.mjs", "import './part.mjs'; import './part.cjs'; import './data.json'; export default () => 1;"),
+        (
+            "main.mjs",
+            "import './part.mjs'; import './part.cjs'; import './data.json'; export default () => \
+             1;",
+        ),
         ("part.mjs", "globalThis.times = (globalThis.times ?? 0) + 1; export default () => times;"),
-        ("part.cjs", "globalThis.common = (globalThis.common ?? 0) + 1; module.exports = () => common;"),
+        (
+            "part.cjs",
+            "globalThis.common = (globalThis.common ?? 0) + 1; module.exports = () => common;",
+        ),
         ("data.json", "[1]"),
     ]);
-    for (path, json) in
-        [("main.mjs", "1"), ("part.mjs", "1"), ("part.cjs", "1"), ("data.json", "[1]"), ("main.mjs", "1")]
-    {
+    for (path, json) in [
+        ("main.mjs", "1"),
+        ("part.mjs", "1"),
+        ("part.cjs", "1"),
+        ("data.json", "[1]"),
+        ("main.mjs", "1"),
+    ] {
         let result = project.call_in(Realm::Warm, path, None, "");
         assert_eq!(result.as_deref(), Ok(json), "{path}");
     }
@@ -370,6 +427,9 @@ fn what_looks_like_a_package_but_is_a_way_out_is_not_found() {
     for name in ["@../x", "a/../../x", "%2e%2e/x", "a\\\\..\\\\b", "@/x", "a\\u0000b"] {
         let result = project.call("x.cjs", None, &format!("[\"{name}\"]"));
         let failure = result.expect_err("there is no such package");
-        assert!(matches!(failure.kind, FailureKind::ModuleNotFound | FailureKind::ModuleDenied), "{name}: {failure:?}");
+        assert!(
+            matches!(failure.kind, FailureKind::ModuleNotFound | FailureKind::ModuleDenied),
+            "{name}: {failure:?}"
+        );
     }
 }

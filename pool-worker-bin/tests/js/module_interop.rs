@@ -11,17 +11,36 @@ fn required_es_modules_are_marked_for_babel_and_typescript() {
         (
             "main.cjs",
             "const wrap = e => e && e.__esModule ? e : { default: e };
-            module.exports = () => [wrap(require('./d.mjs')).default, require('./d.mjs').x, require('./d.mjs') === require('./d.mjs'), Object.keys(require('./d.mjs')), require('./d.mjs')[Symbol.toStringTag]];",
+            module.exports = () => [wrap(require('./d.mjs')).default, require('./d.mjs').x, \
+            require('./d.mjs') === require('./d.mjs'), Object.keys(require('./d.mjs')), \
+            require('./d.mjs')[Symbol.toStringTag]];",
         ),
         ("d.mjs", "export default 'd'; export let x = 1; export const up = () => { x++ };"),
-        ("names.cjs", "module.exports = () => ['__esModule' in require('./n.mjs'), require('./own.mjs').__esModule];"),
+        (
+            "names.cjs",
+            "module.exports = () => ['__esModule' in require('./n.mjs'), \
+            require('./own.mjs').__esModule];",
+        ),
         ("n.mjs", "export const n = 1;"),
         ("own.mjs", "export default 1; export const __esModule = 'own';"),
-        ("live.cjs", "const m = require('./d.mjs'); module.exports = () => { m.up(); return m.x };"),
+        (
+            "live.cjs",
+            "const m = require('./d.mjs'); module.exports = () => { m.up(); return m.x \
+            };",
+        ),
         ("whole.cjs", "module.exports = () => [require('./whole.mjs'), require('./whole.mjs')()];"),
-        ("whole.mjs", "const f = () => 'called'; f.toJSON = () => 'function'; export { f as 'module.exports' }; export default 'not this';"),
+        (
+            "whole.mjs",
+            "const f = () => 'called'; f.toJSON = () => 'function'; export { f as \
+            'module.exports' }; export default 'not this';",
+        ),
     ]);
-    project.gives("main.cjs", None, "", r#"["d",1,true,["__esModule","default","up","x"],"Module"]"#);
+    project.gives(
+        "main.cjs",
+        None,
+        "",
+        r#"["d",1,true,["__esModule","default","up","x"],"Module"]"#,
+    );
     project.gives("names.cjs", None, "", r#"[false,"own"]"#);
     project.gives("live.cjs", None, "", "2");
     project.gives("whole.cjs", None, "", r#"["function","called"]"#);
@@ -35,7 +54,9 @@ fn the_default_of_a_common_js_module_is_its_exports() {
         ("data.cjs", "module.exports = 5;"),
         (
             "m.mjs",
-            "import f, { 'module.exports' as g } from './f.cjs'; import own, { 'module.exports' as all } from './own.cjs'; export default () => [f === g, own === all, own.default(), Object.keys(own)]",
+            "import f, { 'module.exports' as g } from './f.cjs'; import own, { 'module.exports' as \
+             all } from './own.cjs'; export default () => [f === g, own === all, own.default(), \
+             Object.keys(own)]",
         ),
     ]);
     project.gives("f.cjs", Some("default"), "", "4");
@@ -50,21 +71,29 @@ fn names_of_common_js_are_found_as_in_node_and_where_an_import_asks_for_them() {
         ("ns.mjs", "import * as ns from './all.cjs'; export default () => Object.keys(ns).sort()"),
         (
             "all.cjs",
-            "exports.a = 1; module.exports.b = 2; Object.defineProperty(exports, 'c', { enumerable: true, value: 3 }); __exportStar(require('./more.cjs'), exports); function __exportStar(m, e) { Object.assign(e, m) }",
+            "exports.a = 1; module.exports.b = 2; Object.defineProperty(exports, 'c', { \
+             enumerable: true, value: 3 }); __exportStar(require('./more.cjs'), exports); function \
+             __exportStar(m, e) { Object.assign(e, m) }",
         ),
         ("more.cjs", "exports.d = 4; exports.default = 5;"),
-        ("hidden.cjs", "const names = ['x', 'y']; for (const name of names) exports[name] = () => name;"),
+        (
+            "hidden.cjs",
+            "const names = ['x', 'y']; for (const name of names) exports[name] = () => name;",
+        ),
         (
             "asks.mjs",
-            "import { x, y as z } from './hidden.cjs'; export { x as again } from './hidden.cjs'; export default () => [x(), z()]",
+            "import { x, y as z } from './hidden.cjs'; export { x as again } from './hidden.cjs'; \
+             export default () => [x(), z()]",
         ),
         (
             "later.mjs",
-            "import first from './hidden.cjs'; export default async () => [first.x(), await (await import('./asks.mjs')).default()]",
+            "import first from './hidden.cjs'; export default async () => [first.x(), await (await \
+             import('./asks.mjs')).default()]",
         ),
         (
             "umd.cjs",
-            "(function (root, factory) { module.exports = factory() })(this, () => ({ chunk: () => 'chunk' }));",
+            "(function (root, factory) { module.exports = factory() })(this, () => ({ chunk: () => \
+             'chunk' }));",
         ),
         ("umd.mjs", "import { chunk } from './umd.cjs'; export default chunk"),
         ("no.mjs", "import { nope } from './hidden.cjs'; export default () => 1"),
@@ -87,17 +116,23 @@ fn getters_of_common_js_exports_run_when_somebody_asks() {
     let mut project = Project::new(&[
         (
             "m.mjs",
-            "import lazy from './lazy.cjs'; import * as ns from './lazy.cjs'; export default () => { const before = globalThis.log ?? []; lazy.heavy; return [before, log, Object.keys(ns)] }",
+            "import lazy from './lazy.cjs'; import * as ns from './lazy.cjs'; export default () => \
+             { const before = globalThis.log ?? []; lazy.heavy; return [before, log, \
+             Object.keys(ns)] }",
         ),
         (
             "lazy.cjs",
-            "const put = name => { (globalThis.log ??= []).push(name); return name }; for (const name of ['heavy', 'gone']) Object.defineProperty(exports, name, { enumerable: true, get: () => put(name) });",
+            "const put = name => { (globalThis.log ??= []).push(name); return name }; for (const \
+             name of ['heavy', 'gone']) Object.defineProperty(exports, name, { enumerable: true, \
+             get: () => put(name) });",
         ),
         // What compilers write for a re-export is read, and may throw.
         ("ts.mjs", "import { one, two } from './ts.cjs'; export default () => [one, two ?? null]"),
         (
             "ts.cjs",
-            "Object.defineProperty(exports, 'one', { enumerable: true, get: function () { return m.one; } }); Object.defineProperty(exports, 'two', { enumerable: true, get: function () { return n.two; } }); const m = { one: 1 }; let n;",
+            "Object.defineProperty(exports, 'one', { enumerable: true, get: function () { return \
+             m.one; } }); Object.defineProperty(exports, 'two', { enumerable: true, get: function \
+             () { return n.two; } }); const m = { one: 1 }; let n;",
         ),
     ]);
     project.gives("m.mjs", None, "", r#"[[],["heavy"],["default","module.exports"]]"#);
@@ -109,15 +144,19 @@ fn import_attributes_must_fit_the_module() {
     let mut project = Project::new(&[
         (
             "get.mjs",
-            "export default async (path, type) => { try { const m = await import(path, { with: { type } }); return Object.keys(m) } catch (e) { return [e.name, e.code, typeof ran] } }",
+            "export default async (path, type) => { try { const m = await import(path, { with: { \
+             type } }); return Object.keys(m) } catch (e) { return [e.name, e.code, typeof ran] } \
+             }",
         ),
         (
             "other.mjs",
-            "export default async () => { try { await import('./evil.js', { with: { lang: 'x' } }) } catch (e) { return [e.name, e.code, typeof ran] } }",
+            "export default async () => { try { await import('./evil.js', { with: { lang: 'x' } }) \
+             } catch (e) { return [e.name, e.code, typeof ran] } }",
         ),
         (
             "plain.mjs",
-            "import { x } from './d.json'; import d from './d.json' with { type: 'json' }; import all from './d.json'; export default () => [x, d.x, d === all]",
+            "import { x } from './d.json'; import d from './d.json' with { type: 'json' }; import \
+             all from './d.json'; export default () => [x, d.x, d === all]",
         ),
         ("evil.js", "globalThis.ran = true; export default 1;"),
         ("evil.json", "globalThis.ran = true"),
@@ -146,7 +185,11 @@ fn import_attributes_must_fit_the_module() {
         ("key.mjs", "SyntaxError"),
         ("named.mjs", "SyntaxError"),
     ] {
-        assert_eq!(assert_kind(&project.call(path, None, ""), FailureKind::Syntax).name, name, "{path}");
+        assert_eq!(
+            assert_kind(&project.call(path, None, ""), FailureKind::Syntax).name,
+            name,
+            "{path}"
+        );
     }
 }
 
@@ -163,7 +206,8 @@ fn a_missing_or_ambiguous_export_is_an_error_of_the_source() {
         ("deep.mjs", "import './gone.mjs'; export default () => 1"),
         (
             "caught.mjs",
-            "export default () => import('./gone.mjs').catch(e => [e instanceof SyntaxError, e.message.includes('nope')])",
+            "export default () => import('./gone.mjs').catch(e => [e instanceof SyntaxError, \
+             e.message.includes('nope')])",
         ),
         ("thrown.mjs", "throw new SyntaxError('of the task')"),
     ]);
@@ -176,7 +220,10 @@ fn a_missing_or_ambiguous_export_is_an_error_of_the_source() {
     ] {
         let result = project.call(path, None, "");
         let failure = assert_kind(&result, FailureKind::Syntax);
-        assert!(failure.name == "SyntaxError" && failure.message.contains(place), "{path}: {failure:?}");
+        assert!(
+            failure.name == "SyntaxError" && failure.message.contains(place),
+            "{path}: {failure:?}"
+        );
     }
     project.gives("caught.mjs", None, "", "[true,true]");
     assert_kind(&project.call("thrown.mjs", None, ""), FailureKind::Exception);
@@ -188,34 +235,52 @@ fn require_has_a_cache_and_a_main_module() {
         ("count.cjs", "globalThis.n = (globalThis.n ?? 0) + 1; module.exports = n;"),
         (
             "cache.cjs",
-            "const id = require.resolve('./count.cjs'); module.exports = () => { const seen = [require('./count.cjs'), require('./count.cjs'), id in require.cache, require.cache[id].exports]; delete require.cache[id]; seen.push(require('./count.cjs')); require.cache[id].exports = 'mock'; seen.push(require('./count.cjs')); return seen };",
+            "const id = require.resolve('./count.cjs'); module.exports = () => { const seen = \
+             [require('./count.cjs'), require('./count.cjs'), id in require.cache, \
+             require.cache[id].exports]; delete require.cache[id]; \
+             seen.push(require('./count.cjs')); require.cache[id].exports = 'mock'; \
+             seen.push(require('./count.cjs')); return seen };",
         ),
         (
             "shared.cjs",
-            "module.exports = () => [require.cache === require('./part.cjs').cache, Object.keys(require.cache).map(f => f.split('/').pop())];",
+            "module.exports = () => [require.cache === require('./part.cjs').cache, \
+             Object.keys(require.cache).map(f => f.split('/').pop())];",
         ),
-        ("part.cjs", "exports.cache = require.cache; exports.main = require.main; exports.module = module;"),
+        (
+            "part.cjs",
+            "exports.cache = require.cache; exports.main = require.main; exports.module = module;",
+        ),
         (
             "main.cjs",
-            "const part = require('./part.cjs'); module.exports = () => [require.main === module, part.main === module, part.module.parent === module, module.parent, module.id, part.module.id === part.module.filename, part.module.loaded, part.module.path === __dirname, this === module.exports];",
+            "const part = require('./part.cjs'); module.exports = () => [require.main === module, \
+             part.main === module, part.module.parent === module, module.parent, module.id, \
+             part.module.id === part.module.filename, part.module.loaded, part.module.path === \
+             __dirname, this === module.exports];",
         ),
         (
             "main.mjs",
-            "import { main, module as part } from './part.cjs'; export default () => [main ?? null, part.parent ?? null, part.loaded];",
+            "import { main, module as part } from './part.cjs'; export default () => [main ?? \
+             null, part.parent ?? null, part.loaded];",
         ),
         ("cjs.cjs", "module.exports = () => [Object.keys(module), typeof module.require];"),
         ("json.cjs", "require('./d.json').x = 2; module.exports = () => require('./d.json').x;"),
         ("d.json", "{\"x\": 1}"),
         (
             "args.cjs",
-            "module.exports = () => [5, undefined, '', {}].map(a => { try { require(a) } catch (e) { return e.code } });",
+            "module.exports = () => [5, undefined, '', {}].map(a => { try { require(a) } catch (e) \
+             { return e.code } });",
         ),
     ]);
     project.gives("cache.cjs", None, "", r#"[1,1,true,1,2,"mock"]"#);
     project.gives("shared.cjs", None, "", r#"[true,["shared.cjs","part.cjs"]]"#);
     project.gives("main.cjs", None, "", "[true,true,true,null,\".\",true,true,true,false]");
     project.gives("main.mjs", None, "", "[null,null,true]");
-    project.gives("cjs.cjs", None, "", r#"[["id","path","exports","filename","loaded"],"function"]"#);
+    project.gives(
+        "cjs.cjs",
+        None,
+        "",
+        r#"[["id","path","exports","filename","loaded"],"function"]"#,
+    );
     project.gives("json.cjs", None, "", "2");
     project.gives(
         "args.cjs",
@@ -228,13 +293,19 @@ fn require_has_a_cache_and_a_main_module() {
 #[test]
 fn too_deep_a_chain_says_that_the_stack_is_used_up() {
     on_large_stack(|| {
-        let mut project = Project::new(&[("main.cjs", "module.exports = () => require('./0.js');")]);
-        for (kind, text) in
-            [("js", "module.exports = require('./NEXT.js') + 1;"), ("mjs", "export default 1; import './NEXT.mjs';")]
-        {
+        let mut project =
+            Project::new(&[("main.cjs", "module.exports = () => require('./0.js');")]);
+        for (kind, text) in [
+            ("js", "module.exports = require('./NEXT.js') + 1;"),
+            ("mjs", "export default 1; import './NEXT.mjs';"),
+        ] {
             for index in 0..1200 {
                 let name = format!("{index}.{kind}");
-                crate::project::write(project.folder.path(), &name, &text.replace("NEXT", &(index + 1).to_string()));
+                crate::project::write(
+                    project.folder.path(),
+                    &name,
+                    &text.replace("NEXT", &(index + 1).to_string()),
+                );
             }
         }
         crate::project::write(project.folder.path(), "1200.js", "module.exports = 0;");
@@ -243,10 +314,15 @@ fn too_deep_a_chain_says_that_the_stack_is_used_up() {
         let failure = assert_kind(&result, FailureKind::Exception);
         assert!(failure.message.starts_with("Maximum call stack size exceeded"), "{failure:?}");
         // The engine goes on, and a chain of imports may be this long.
-        crate::project::write(project.folder.path(), "ok.mjs", "import './0.mjs'; export default () => 'ok'");
+        crate::project::write(
+            project.folder.path(),
+            "ok.mjs",
+            "import './0.mjs'; export default () => 'ok'",
+        );
         let result = project.call("ok.mjs", None, "");
         assert!(
-            result.as_deref() == Ok("\"ok\"") || result.as_ref().is_err_and(|f| f.name == "RangeError"),
+            result.as_deref() == Ok("\"ok\"")
+                || result.as_ref().is_err_and(|f| f.name == "RangeError"),
             "{result:?}"
         );
     });
@@ -257,11 +333,13 @@ fn a_module_that_failed_once_is_read_again_by_whoever_asks_again() {
     let mut project = Project::new(&[
         (
             "main.cjs",
-            "const again = () => { try { return require('./flaky.cjs') } catch (e) { return e.message } }; module.exports = () => [again(), again(), again()];",
+            "const again = () => { try { return require('./flaky.cjs') } catch (e) { return \
+             e.message } }; module.exports = () => [again(), again(), again()];",
         ),
         (
             "flaky.cjs",
-            "globalThis.n = (globalThis.n ?? 0) + 1; if (n < 3) throw new Error('try ' + n); module.exports = 'done';",
+            "globalThis.n = (globalThis.n ?? 0) + 1; if (n < 3) throw new Error('try ' + n); \
+             module.exports = 'done';",
         ),
     ]);
     let result = project.call_in(Realm::Warm, "main.cjs", None, "");

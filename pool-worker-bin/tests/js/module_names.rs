@@ -12,30 +12,40 @@ fn what_an_import_names_is_a_url() {
     let mut project = Project::new(&[
         (
             "x.mjs",
-            "globalThis.runs = (globalThis.runs ?? 0) + 1; export default { url: import.meta.url.split('/').pop(), file: import.meta.filename.split('/').pop() };",
+            "globalThis.runs = (globalThis.runs ?? 0) + 1; export default { url: \
+             import.meta.url.split('/').pop(), file: import.meta.filename.split('/').pop() };",
         ),
         ("a b%.mjs", "export default 'blank';"),
         ("q?.mjs", "export default 'mark';"),
         ("é.mjs", "export default 'letter';"),
         (
             "query.mjs",
-            "import a from './x.mjs?v=1'; import b from './x.mjs?v=2#f'; import c from './x.mjs'; import d from './x.mjs?v=1'; export default () => [a, b, c, a === d, runs]",
+            "import a from './x.mjs?v=1'; import b from './x.mjs?v=2#f'; import c from './x.mjs'; \
+             import d from './x.mjs?v=1'; export default () => [a, b, c, a === d, runs]",
         ),
         (
             "escaped.mjs",
-            "import a from './a%20b%25.mjs'; import b from './q%3F.mjs'; import c from './%C3%A9.mjs'; import d from './é.mjs'; import e from './%78.mjs'; export default () => [a, b, c, d, e.file]",
+            "import a from './a%20b%25.mjs'; import b from './q%3F.mjs'; import c from \
+             './%C3%A9.mjs'; import d from './é.mjs'; import e from './%78.mjs'; export default () \
+             => [a, b, c, d, e.file]",
         ),
         (
             "file.mjs",
-            "export default async () => { const all = [import(import.meta.url.replace('file.mjs', 'x.mjs') + '?1'), import(import.meta.dirname + '/x.mjs'), import('./sub/../x.mjs'), import('./x.mjs  ')]; return (await Promise.all(all)).map(m => m.default.url) }",
+            "export default async () => { const all = [import(import.meta.url.replace('file.mjs', \
+             'x.mjs') + '?1'), import(import.meta.dirname + '/x.mjs'), import('./sub/../x.mjs'), \
+             import('./x.mjs  ')]; return (await Promise.all(all)).map(m => m.default.url) }",
         ),
         (
             "deep/from.mjs",
-            "import x from '../x.mjs?from'; export default () => import('../x.mjs?' + x.url).then(m => m.default.url)",
+            "import x from '../x.mjs?from'; export default () => import('../x.mjs?' + \
+             x.url).then(m => m.default.url)",
         ),
         (
             "bad.mjs",
-            "const get = p => import(p).catch(e => e.code); export default async () => [await get('./a%2Fb.mjs'), await get('./a%5cb.mjs'), await get('http://a/b'), await get('data:text/javascript,1'), await get('file://host/x.mjs'), await get('file:///etc/passwd')]",
+            "const get = p => import(p).catch(e => e.code); export default async () => [await \
+             get('./a%2Fb.mjs'), await get('./a%5cb.mjs'), await get('http://a/b'), await \
+             get('data:text/javascript,1'), await get('file://host/x.mjs'), await \
+             get('file:///etc/passwd')]",
         ),
     ]);
     project.gives(
@@ -58,7 +68,11 @@ fn what_an_import_names_is_a_url() {
 #[test]
 fn a_file_url_of_a_root_can_be_imported_and_called() {
     let mut project = Project::new(&[
-        ("main.mjs", "export default async name => (await import(import.meta.url.replace('main.mjs', name))).default"),
+        (
+            "main.mjs",
+            "export default async name => (await import(import.meta.url.replace('main.mjs', \
+             name))).default",
+        ),
         ("x.mjs", "export default 'by URL'; export const self = () => import.meta.url;"),
         ("plain.cjs", "module.exports = 'plain';"),
     ]);
@@ -89,17 +103,25 @@ fn what_ends_like_a_folder_is_one() {
         ("lib.js", "module.exports = 'lib.js';"),
         ("lib/index.js", "module.exports = 'lib/index';"),
         ("lib/dot.js", "module.exports = [require('.'), require('./'), require('./.')];"),
-        ("lib/sub/up.js", "module.exports = [require('..'), require('../'), require('../.'), require('./..')];"),
+        (
+            "lib/sub/up.js",
+            "module.exports = [require('..'), require('../'), require('../.'), require('./..')];",
+        ),
         ("lib/sub.js", "module.exports = 'lib/sub.js';"),
         ("index", "module.exports = 'no extension';"),
         (
             "main.cjs",
-            "module.exports = () => [require('./x'), require('./x/'), require('./x/.'), require('./lib/sub/..')];",
+            "module.exports = () => [require('./x'), require('./x/'), require('./x/.'), \
+             require('./lib/sub/..')];",
         ),
-        ("gone.cjs", "module.exports = p => { try { return require(p) } catch (e) { return e.code } };"),
+        (
+            "gone.cjs",
+            "module.exports = p => { try { return require(p) } catch (e) { return e.code } };",
+        ),
         (
             "main.mjs",
-            "import a from './x'; import b from './x/'; import c from './lib/sub/..'; export default () => [a, b, c]",
+            "import a from './x'; import b from './x/'; import c from './lib/sub/..'; export \
+             default () => [a, b, c]",
         ),
         ("node_modules/both.js", "module.exports = 'both.js';"),
         ("node_modules/both/index.js", "module.exports = 'both/index';"),
@@ -111,20 +133,37 @@ fn what_ends_like_a_folder_is_one() {
     project.gives("gone.cjs", None, "[\"./only/\"]", "\"MODULE_NOT_FOUND\"");
     project.gives("gone.cjs", None, "[\".\"]", "\"MODULE_NOT_FOUND\"");
     project.gives("gone.cjs", None, "[\"./lib/dot\"]", r#"["lib/index","lib/index","lib/index"]"#);
-    project.gives("gone.cjs", None, "[\"./lib/sub/up\"]", r#"["lib/index","lib/index","lib/index","lib/index"]"#);
+    project.gives(
+        "gone.cjs",
+        None,
+        "[\"./lib/sub/up\"]",
+        r#"["lib/index","lib/index","lib/index","lib/index"]"#,
+    );
     project.gives("pack.cjs", None, "", r#"["both.js","both/index"]"#);
 }
 
 #[test]
 fn the_code_says_by_which_statement_a_module_is_missing() {
     let mut project = Project::new(&[
-        ("i.mjs", "export default async p => { try { await import(p); return 'there' } catch (e) { return e.code } }"),
-        ("r.cjs", "module.exports = p => { try { require(p); return 'there' } catch (e) { return e.code } };"),
+        (
+            "i.mjs",
+            "export default async p => { try { await import(p); return 'there' } catch (e) { \
+             return e.code } }",
+        ),
+        (
+            "r.cjs",
+            "module.exports = p => { try { require(p); return 'there' } catch (e) { return e.code \
+             } };",
+        ),
         (
             "optional.mjs",
-            "let driver = 'none'; try { driver = await import('driver') } catch (e) { if (e.code !== 'ERR_MODULE_NOT_FOUND') throw e } export default () => driver;",
+            "let driver = 'none'; try { driver = await import('driver') } catch (e) { if (e.code \
+             !== 'ERR_MODULE_NOT_FOUND') throw e } export default () => driver;",
         ),
-        ("node_modules/closed/package.json", r#"{"exports": {".": "./i.js", "./gone": "./gone.js"}}"#),
+        (
+            "node_modules/closed/package.json",
+            r#"{"exports": {".": "./i.js", "./gone": "./gone.js"}}"#,
+        ),
         ("node_modules/closed/i.js", ""),
         ("package.json", r##"{"imports": {"#known": "./i.mjs"}}"##),
     ]);
@@ -189,7 +228,10 @@ fn import_meta_resolve_gives_urls() {
     let mut project = Project::new(&[
         (
             "m.mjs",
-            "const at = s => { try { return import.meta.resolve(s).replace(import.meta.resolve('.'), '') } catch (e) { return e.code } }; export default () => ['./m.mjs', './m.mjs?a#b', './gone x.mjs', 'p', 'p/x', 'gone', 'fs', '/etc/passwd'].map(at)",
+            "const at = s => { try { return \
+             import.meta.resolve(s).replace(import.meta.resolve('.'), '') } catch (e) { return \
+             e.code } }; export default () => ['./m.mjs', './m.mjs?a#b', './gone x.mjs', 'p', \
+             'p/x', 'gone', 'fs', '/etc/passwd'].map(at)",
         ),
         ("index.js", ""),
         ("node_modules/p/package.json", r#"{"exports": "./i.js"}"#),
@@ -208,7 +250,8 @@ fn byte_order_marks_are_no_part_of_a_file() {
     let mut project = Project::new(&[
         (
             "m.mjs",
-            "\u{FEFF}import data from './d.json'; import c from './c.cjs'; import p from 'p'; export default () => [data.x, c, p]",
+            "\u{FEFF}import data from './d.json'; import c from './c.cjs'; import p from 'p'; \
+             export default () => [data.x, c, p]",
         ),
         ("d.json", "\u{FEFF}{\"x\": 1}"),
         ("c.cjs", "\u{FEFF}#!/usr/bin/env node\nmodule.exports = require('./d.json').x + 1;"),
@@ -223,7 +266,8 @@ fn a_root_that_is_a_link_has_both_paths() {
     let base = tempfile::tempdir().expect("a temporary folder can be made");
     let base = base.path().canonicalize().expect("it is there");
     std::fs::create_dir_all(base.join("release-1")).expect("folders can be made");
-    let source = "import { n } from './n.mjs'; export default async p => [n, (await import(p)).n, import.meta.url.split('/').at(-2)]";
+    let source = "import { n } from './n.mjs'; export default async p => [n, (await import(p)).n, \
+        import.meta.url.split('/').at(-2)]";
     crate::project::write(&base, "release-1/m.mjs", source);
     crate::project::write(&base, "release-1/n.mjs", "export const n = {};");
     symlink("release-1", base.join("current")).expect("links can be made");
@@ -243,11 +287,13 @@ fn conditions_and_the_node_env_come_from_the_configuration() {
     let files = [
         (
             "m.mjs",
-            "import p from 'p'; export default () => [p, globalThis.process?.env.NODE_ENV ?? null, typeof process, globalThis.process?.browser ?? null]",
+            "import p from 'p'; export default () => [p, globalThis.process?.env.NODE_ENV ?? null, \
+             typeof process, globalThis.process?.browser ?? null]",
         ),
         (
             "m.cjs",
-            "module.exports = () => [require('p'), globalThis.process?.env.NODE_ENV ?? null, typeof process, globalThis.process?.browser ?? null]",
+            "module.exports = () => [require('p'), globalThis.process?.env.NODE_ENV ?? null, \
+             typeof process, globalThis.process?.browser ?? null]",
         ),
         (
             "node_modules/p/package.json",

@@ -1,4 +1,5 @@
-//! When modules run: the order of the language, whatever kind each is, and `import()` in a later job.
+//! When modules run: the order of the language, whatever kind each is, and `import()` in a later
+//! job.
 
 use pool_worker::js::{FailureKind, Realm};
 
@@ -10,20 +11,25 @@ fn import_runs_a_module_after_the_code_behind_the_call() {
     let mut project = Project::new(&[
         (
             "m.mjs",
-            "globalThis.log = []; const p = import('./d.mjs'); log.push('behind'); export default async () => { await p; return log }",
+            "globalThis.log = []; const p = import('./d.mjs'); log.push('behind'); export default \
+             async () => { await p; return log }",
         ),
         (
             "m.cjs",
-            "globalThis.log = []; const p = import('./d.mjs'); log.push('behind'); module.exports = async () => { await p; return log }",
+            "globalThis.log = []; const p = import('./d.mjs'); log.push('behind'); module.exports \
+             = async () => { await p; return log }",
         ),
         (
             "call.mjs",
-            "export default async () => { globalThis.log = []; const p = import('./d.mjs'); log.push('behind'); await p; return log }",
+            "export default async () => { globalThis.log = []; const p = import('./d.mjs'); \
+             log.push('behind'); await p; return log }",
         ),
         ("d.mjs", "log.push('imported');"),
         (
             "twice.mjs",
-            "export default async () => { globalThis.log = []; const all = await Promise.all([import('./d.mjs'), import('./d.mjs')]); return [log, all[0] === all[1]] }",
+            "export default async () => { globalThis.log = []; const all = await \
+             Promise.all([import('./d.mjs'), import('./d.mjs')]); return [log, all[0] === all[1]] \
+             }",
         ),
     ]);
     for path in ["m.mjs", "m.cjs", "call.mjs"] {
@@ -37,23 +43,31 @@ fn a_module_can_import_itself_and_its_importers_while_it_is_evaluated() {
     let mut project = Project::new(&[
         (
             "self.mjs",
-            "export const me = import('./self.mjs'); export const one = 1; export default async () => (await me).one",
+            "export const me = import('./self.mjs'); export const one = 1; export default async () \
+             => (await me).one",
         ),
         (
             "a.mjs",
-            "import { later } from './b.mjs'; export const name = 'a'; export default async () => (await later).name",
+            "import { later } from './b.mjs'; export const name = 'a'; export default async () => \
+             (await later).name",
         ),
         ("b.mjs", "export const later = import('./a.mjs');"),
-        ("deep.mjs", "import './x.mjs'; export const end = 'end'; export default async () => globalThis.seen"),
+        (
+            "deep.mjs",
+            "import './x.mjs'; export const end = 'end'; export default async () => \
+             globalThis.seen",
+        ),
         ("x.mjs", "import './y.mjs';"),
         ("y.mjs", "import('./deep.mjs').then(m => { globalThis.seen = m.end });"),
         (
             "await.mjs",
-            "await null; export const v = 'v'; const p = import('./await.mjs'); export default async () => (await p).v",
+            "await null; export const v = 'v'; const p = import('./await.mjs'); export default \
+             async () => (await p).v",
         ),
         (
             "c.cjs",
-            "exports.later = import('./c.cjs'); exports.run = async () => Object.keys(await exports.later).sort()",
+            "exports.later = import('./c.cjs'); exports.run = async () => Object.keys(await \
+             exports.later).sort()",
         ),
     ]);
     project.gives("self.mjs", None, "", "1");
@@ -81,7 +95,8 @@ fn common_js_runs_at_its_turn_among_es_modules() {
     let mut project = Project::new(&[
         (
             "main.mjs",
-            "import './a.mjs'; import './b.cjs'; import './c.mjs'; import './d.json'; import './e.cjs'; export default () => log;",
+            "import './a.mjs'; import './b.cjs'; import './c.mjs'; import './d.json'; import \
+             './e.cjs'; export default () => log;",
         ),
         ("a.mjs", &format!("import './a1.cjs'; import './a2.mjs'; {}", log("a"))),
         ("a1.cjs", &log("a1")),
@@ -92,10 +107,19 @@ fn common_js_runs_at_its_turn_among_es_modules() {
         ("d.json", "{}"),
         ("e.cjs", &log("e")),
         // A cycle of ES modules with a CommonJS file in the middle.
-        ("ring.mjs", &format!("import './ring1.mjs'; import './e.cjs'; {} export default () => log;", log("ring"))),
+        (
+            "ring.mjs",
+            &format!(
+                "import './ring1.mjs'; import './e.cjs'; {} export default () => log;",
+                log("ring")
+            ),
+        ),
         ("ring1.mjs", &format!("import './ring.mjs'; {}", log("ring1"))),
         // A module that awaits does not hold up its neighbours.
-        ("wait.mjs", "import './wait1.mjs'; import './e.cjs'; import './c.mjs'; export default () => log;"),
+        (
+            "wait.mjs",
+            "import './wait1.mjs'; import './e.cjs'; import './c.mjs'; export default () => log;",
+        ),
         ("wait1.mjs", &format!("await null; {}", log("waited"))),
     ]);
     project.gives("main.mjs", None, "", r#"["a1","a2","a","b1","b","c","e"]"#);
@@ -109,13 +133,17 @@ fn nothing_runs_of_a_graph_that_cannot_be_linked() {
         ("first.mjs", "globalThis.ran = true;"),
         ("first.cjs", "globalThis.ran = true;"),
         ("gone.mjs", "import './first.mjs'; import './first.cjs'; import './nowhere.mjs';"),
-        ("export.mjs", "import './first.mjs'; import './first.cjs'; import { no } from './yes.mjs';"),
+        (
+            "export.mjs",
+            "import './first.mjs'; import './first.cjs'; import { no } from './yes.mjs';",
+        ),
         ("syntax.mjs", "import './first.mjs'; import './first.cjs'; import './broken.mjs';"),
         ("yes.mjs", "export const yes = 1;"),
         ("broken.mjs", "export const = 1;"),
         (
             "try.mjs",
-            "export default async path => { try { await import(path) } catch (e) { return [e.name, typeof ran] } }",
+            "export default async path => { try { await import(path) } catch (e) { return [e.name, \
+             typeof ran] } }",
         ),
     ]);
     project.gives("try.mjs", None, "[\"./gone.mjs\"]", r#"["Error","undefined"]"#);
@@ -128,7 +156,8 @@ fn what_could_not_be_loaded_can_be_imported_again_and_what_threw_throws_again() 
     let mut project = Project::new(&[
         (
             "main.mjs",
-            "const get = p => import(p).then(m => m.value, e => e.code ?? e.message); export default async p => [await get(p), await get(p)]",
+            "const get = p => import(p).then(m => m.value, e => e.code ?? e.message); export \
+             default async p => [await get(p), await get(p)]",
         ),
         ("outer.mjs", "export { value } from './middle.mjs';"),
         ("middle.mjs", "export { value } from './late.mjs';"),
@@ -148,7 +177,11 @@ fn what_could_not_be_loaded_can_be_imported_again_and_what_threw_throws_again() 
 #[test]
 fn an_import_that_a_task_does_not_wait_for_is_there_for_the_next() {
     let mut project = Project::new(&[
-        ("main.mjs", "let part; import('./part.mjs').then(m => { part = m.name }); export default () => part ?? null;"),
+        (
+            "main.mjs",
+            "let part; import('./part.mjs').then(m => { part = m.name }); export default () => \
+             part ?? null;",
+        ),
         ("part.mjs", "export const name = 'part';"),
     ]);
     for _ in 0..2 {
@@ -160,7 +193,10 @@ fn an_import_that_a_task_does_not_wait_for_is_there_for_the_next() {
 #[test]
 fn a_module_that_is_being_evaluated_cannot_be_required() {
     let catch = |path: &str| {
-        format!("try {{ require('{path}'); exports.code = 'none' }} catch (e) {{ exports.code = e.code }}")
+        format!(
+            "try {{ require('{path}'); exports.code = 'none' }} catch (e) {{ exports.code = e.code \
+             }}"
+        )
     };
     let mut project = Project::new(&[
         ("a.mjs", "import { code } from './a.cjs'; export default () => code;"),
@@ -171,10 +207,17 @@ fn a_module_that_is_being_evaluated_cannot_be_required() {
         ("c.mjs", "import { code } from './c.cjs'; export default () => code;"),
         ("c.cjs", &catch("./back.mjs")),
         ("back.mjs", "import './c.cjs';"),
-        ("d.mjs", "import { code } from './d.cjs'; import './beside.mjs'; export default () => code;"),
+        (
+            "d.mjs",
+            "import { code } from './d.cjs'; import './beside.mjs'; export default () => code;",
+        ),
         ("d.cjs", &catch("./beside.mjs")),
         ("beside.mjs", "export const x = 1;"),
-        ("main.cjs", "const m = require('./asks.mjs'); module.exports = () => m.early; module.exports.x = 1;"),
+        (
+            "main.cjs",
+            "const m = require('./asks.mjs'); module.exports = () => m.early; module.exports.x = \
+             1;",
+        ),
         ("asks.mjs", "import main from './main.cjs'; export const early = typeof main;"),
     ]);
     for path in ["a.mjs", "b.mjs", "c.mjs"] {

@@ -31,7 +31,12 @@ impl Project {
         Self { folder, bench }
     }
 
-    pub(crate) fn call(&mut self, path: &str, method: Option<&str>, args: &str) -> Result<String, JsFailure> {
+    pub(crate) fn call(
+        &mut self,
+        path: &str,
+        method: Option<&str>,
+        args: &str,
+    ) -> Result<String, JsFailure> {
         self.call_in(Realm::Fresh, path, method, args)
     }
 
@@ -54,6 +59,7 @@ impl Project {
 
 pub(crate) fn write(folder: &Path, path: &str, content: &str) {
     let file = folder.join(path);
-    std::fs::create_dir_all(file.parent().expect("files have a folder")).expect("folders can be made");
+    std::fs::create_dir_all(file.parent().expect("files have a folder"))
+        .expect("folders can be made");
     std::fs::write(file, content).expect("files can be written");
 }

@@ -10,23 +10,40 @@ fn values_become_json_as_json_stringify_writes_them() {
     for (code, json) in [
         ("undefined", "null"),
         ("null", "null"),
-        ("[true, false, -0, 1.5, 1e21, 1e-7, 123456789012]", "[true,false,0,1.5,1e+21,1e-7,123456789012]"),
+        (
+            "[true, false, -0, 1.5, 1e21, 1e-7, 123456789012]",
+            "[true,false,0,1.5,1e+21,1e-7,123456789012]",
+        ),
         ("[NaN, Infinity, -Infinity]", "[null,null,null]"),
-        ("({a: undefined, b: [undefined], c: {}, '1': [], 'x y': ''})", r#"{"1":[],"b":[null],"c":{},"x y":""}"#),
+        (
+            "({a: undefined, b: [undefined], c: {}, '1': [], 'x y': ''})",
+            r#"{"1":[],"b":[null],"c":{},"x y":""}"#,
+        ),
         (r#"'"\\\n\u0000\u2028é😀'"#, "\"\\\"\\\\\\n\\u0000\u{2028}é😀\""),
         ("'\\ud800x'", "\"\\ud800x\""),
         ("({'\\udfff': 1})", "{\"\\udfff\":1}"),
         ("[, 1]", "[null,1]"),
         ("new (class Point { x = 1; #y = 2; get z() { return 3 } })", r#"{"x":1}"#),
-        ("Object.create({inherited: 1}, {own: {value: 2, enumerable: true}, hidden: {value: 3}})", r#"{"own":2}"#),
-        ("[new Number(1), new String('s'), new Boolean(false), new Boolean(true)]", r#"[1,"s",false,true]"#),
+        (
+            "Object.create({inherited: 1}, {own: {value: 2, enumerable: true}, hidden: {value: \
+             3}})",
+            r#"{"own":2}"#,
+        ),
+        (
+            "[new Number(1), new String('s'), new Boolean(false), new Boolean(true)]",
+            r#"[1,"s",false,true]"#,
+        ),
         ("({get a() { return {b: 1} }})", r#"{"a":{"b":1}}"#),
         ("({[Symbol('s')]: 1, a: 2})", r#"{"a":2}"#),
         ("({when: new Date(0)})", r#"{"when":"1970-01-01T00:00:00.000Z"}"#),
-        ("[new Date(NaN), new (class Day extends Date {})(5)]", r#"[null,"1970-01-01T00:00:00.005Z"]"#),
+        (
+            "[new Date(NaN), new (class Day extends Date {})(5)]",
+            r#"[null,"1970-01-01T00:00:00.005Z"]"#,
+        ),
         ("new (class Empty {})", "{}"),
         (
-            "class Named {} Named.prototype[Symbol.toStringTag] = 'Named'; [new Named, Math, {}, Object.create(null)]",
+            "class Named {} Named.prototype[Symbol.toStringTag] = 'Named'; [new Named, Math, {}, \
+             Object.create(null)]",
             "[{},{},{},{}]",
         ),
         ("(function () { return arguments })(1, 2)", r#"{"0":1,"1":2}"#),
@@ -97,14 +114,21 @@ fn to_json_decides_where_it_is_the_objects_or_its_class_own() {
         ("[{toJSON(key) { return typeof key + key }}]", r#"["string0"]"#),
         ("Object.assign(new Date(0), {toJSON() { return 'own' }})", "\"own\""),
         ("Object.assign(new Date(0), {toISOString() { return 'own' }})", "\"own\""),
-        ("Error.prototype.toJSON = function () { return this.message }; new TypeError('t')", "\"t\""),
+        (
+            "Error.prototype.toJSON = function () { return this.message }; new TypeError('t')",
+            "\"t\"",
+        ),
         ("RegExp.prototype.toJSON = RegExp.prototype.toString; [/x/g]", "[\"/x/g\"]"),
         (
-            "class Failed extends Error { toJSON() { return {failed: this.message} } }; new Failed('f')",
+            "class Failed extends Error { toJSON() { return {failed: this.message} } }; new \
+             Failed('f')",
             r#"{"failed":"f"}"#,
         ),
         ("Date.prototype.toJSON = function () { return this.getTime() }; new Date(5)", "5"),
-        ("Date.prototype.toJSON = Date.prototype.toISOString; new Date(0)", "\"1970-01-01T00:00:00.000Z\""),
+        (
+            "Date.prototype.toJSON = Date.prototype.toISOString; new Date(0)",
+            "\"1970-01-01T00:00:00.000Z\"",
+        ),
         ("class M extends Map { toJSON() { return [...this] } }; new M([[1, 2]])", "[[1,2]]"),
         ("Map.prototype.toJSON = function () { return this.size }; new Map([[1, 2]])", "1"),
         ("BigInt.prototype.toJSON = function () { return this.toString() }; [5n]", "[\"5\"]"),
@@ -116,7 +140,10 @@ fn to_json_decides_where_it_is_the_objects_or_its_class_own() {
         assert_eq!(bench.code(code).as_deref(), Ok(json), "{code}");
     }
     let result = bench.code("({a: {toJSON() { return new Map() }}})");
-    assert_eq!(assert_kind(&result, FailureKind::NotSerializable).path.as_deref(), Some("result.a"));
+    assert_eq!(
+        assert_kind(&result, FailureKind::NotSerializable).path.as_deref(),
+        Some("result.a")
+    );
 }
 
 #[test]
@@ -126,12 +153,18 @@ fn getters_proxies_and_to_json_may_throw() {
         "({get a() { throw new TypeError('mine') }})",
         "({toJSON() { throw new TypeError('mine') }})",
         "new Proxy({}, {ownKeys() { throw new TypeError('mine') }})",
-        "new Proxy([], {get(t, k) { if (k === 'length') throw new TypeError('mine'); return t[k] }})",
-        "[Object.assign(new Number(1), {valueOf() { throw new TypeError('mine') }, toJSON: undefined})]",
+        "new Proxy([], {get(t, k) { if (k === 'length') throw new TypeError('mine'); return t[k] \
+         }})",
+        "[Object.assign(new Number(1), {valueOf() { throw new TypeError('mine') }, toJSON: \
+         undefined})]",
     ] {
         let result = bench.code(code);
         let failure = assert_kind(&result, FailureKind::Exception);
-        assert_eq!((failure.name.as_str(), failure.message.as_str()), ("TypeError", "mine"), "{code}");
+        assert_eq!(
+            (failure.name.as_str(), failure.message.as_str()),
+            ("TypeError", "mine"),
+            "{code}"
+        );
     }
 }
 
@@ -140,8 +173,14 @@ fn proxies_are_faithful() {
     let mut bench = Bench::new();
     for (code, json) in [
         ("new Proxy([1, 2], {})", "[1,2]"),
-        ("new Proxy(new Proxy([1, 2], {}), {get: (t, k) => k === '0' ? 'zero' : t[k]})", "[\"zero\",2]"),
-        ("new Proxy({a: 1}, {get: (t, k) => k === 'toJSON' ? undefined : String(k)})", r#"{"a":"a"}"#),
+        (
+            "new Proxy(new Proxy([1, 2], {}), {get: (t, k) => k === '0' ? 'zero' : t[k]})",
+            "[\"zero\",2]",
+        ),
+        (
+            "new Proxy({a: 1}, {get: (t, k) => k === 'toJSON' ? undefined : String(k)})",
+            r#"{"a":"a"}"#,
+        ),
     ] {
         assert_eq!(bench.code(code).as_deref(), Ok(json), "{code}");
     }
@@ -179,18 +218,30 @@ fn nesting_is_capped_and_never_a_crash() {
         ] {
             let result = bench.code(code);
             let failure = assert_kind(&result, FailureKind::NotSerializable);
-            assert!(failure.path.as_deref().is_some_and(|path| path.contains("[…]")), "{failure:?}");
-            assert!(failure.message.contains("1000 levels") && failure.message.len() < 500, "{failure:?}");
+            assert!(
+                failure.path.as_deref().is_some_and(|path| path.contains("[…]")),
+                "{failure:?}"
+            );
+            assert!(
+                failure.message.contains("1000 levels") && failure.message.len() < 500,
+                "{failure:?}"
+            );
         }
         // Its traps run on what stack is left, and may find none.
-        let endless = "const deep = () => new Proxy({}, {ownKeys: () => ['a'], getOwnPropertyDescriptor: () => ({value: 1, enumerable: true, configurable: true}), get: (t, k) => k === 'a' ? deep() : undefined}); deep()";
+        let endless = "const deep = () => new Proxy({}, {ownKeys: () => ['a'], \
+            getOwnPropertyDescriptor: () => ({value: 1, enumerable: true, configurable: true}), \
+            get: (t, k) => k === 'a' ? deep() : undefined}); deep()";
         let failure = bench.code(endless).expect_err("it has no end");
-        assert!(failure.name == "RangeError" || failure.kind == FailureKind::NotSerializable, "{failure:?}");
+        assert!(
+            failure.name == "RangeError" || failure.kind == FailureKind::NotSerializable,
+            "{failure:?}"
+        );
     });
 }
 
 #[test]
 fn a_callable_proxy_as_a_dates_to_json_is_called() {
-    let result = Bench::new().code("const d = new Date(0); d.toJSON = new Proxy(() => 1, {}); return [d, d.toJSON()]");
+    let result = Bench::new()
+        .code("const d = new Date(0); d.toJSON = new Proxy(() => 1, {}); return [d, d.toJSON()]");
     assert_eq!(result.as_deref(), Ok("[1,1]"));
 }

@@ -9,8 +9,8 @@ use crate::support::Bench;
 
 const FILE: &str = "POOL_JS_TEST_SNAPSHOT";
 
-/// Runs a test of this file in a child, with a file that the child reads and writes. All isolates of a process share
-/// one snapshot or none, and the other tests have taken none.
+/// Runs a test of this file in a child, with a file that the child reads and writes. All isolates
+/// of a process share one snapshot or none, and the other tests have taken none.
 fn in_child(test: &str, input: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("exchange");
@@ -52,7 +52,8 @@ const QUESTIONS: [&str; 9] = [
 ];
 
 fn answers(bench: &mut Bench) -> String {
-    let mut lines: Vec<_> = QUESTIONS.iter().map(|code| format!("{:?}", bench.code(code))).collect();
+    let mut lines: Vec<_> =
+        QUESTIONS.iter().map(|code| format!("{:?}", bench.code(code))).collect();
     lines.push(format!("{:?}", bench.function("({a}) => a", "[{\"a\":1}]")));
     lines.join("\n")
 }
@@ -90,7 +91,8 @@ fn an_idle_engine_leaves_the_data_limit_to_the_task() {
     if let Some(file) = std::env::var_os(FILE) {
         let data_kib = || {
             let status = std::fs::read_to_string("/proc/self/status").expect("Linux has this file");
-            let line = status.lines().find(|line| line.starts_with("VmData:")).expect("it has this line");
+            let line =
+                status.lines().find(|line| line.starts_with("VmData:")).expect("it has this line");
             let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
             kib.expect("it is a number")
         };

@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use pool_worker::js::{
-    Engine, EngineConfig, FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, Realm, StopReason, Work,
+    Engine, EngineConfig, FailureKind, JsFailure, JsOutcome, JsTask, LogLevel, Realm, StopReason,
+    Work,
 };
 
 pub(crate) struct Bench {
@@ -54,26 +55,45 @@ impl Bench {
     }
 
     /// Runs fresh code with a memory limit of its own.
-    pub(crate) fn code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+    pub(crate) fn code_within(
+        &mut self,
+        memory_limit_bytes: usize,
+        source: &str,
+    ) -> Result<String, JsFailure> {
         self.within(memory_limit_bytes, Realm::Fresh, source)
     }
 
     /// Runs code in the default project's warm context, with a memory limit of its own.
-    pub(crate) fn warm_code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+    pub(crate) fn warm_code_within(
+        &mut self,
+        memory_limit_bytes: usize,
+        source: &str,
+    ) -> Result<String, JsFailure> {
         self.within(memory_limit_bytes, Realm::Warm, source)
     }
 
     /// Runs frozen code, with a memory limit of its own.
-    pub(crate) fn frozen_code_within(&mut self, memory_limit_bytes: usize, source: &str) -> Result<String, JsFailure> {
+    pub(crate) fn frozen_code_within(
+        &mut self,
+        memory_limit_bytes: usize,
+        source: &str,
+    ) -> Result<String, JsFailure> {
         self.within(memory_limit_bytes, Realm::Frozen, source)
     }
 
     /// With somebody who looks at memory as often as a worker's watch does.
-    fn within(&mut self, memory_limit_bytes: usize, realm: Realm, source: &str) -> Result<String, JsFailure> {
+    fn within(
+        &mut self,
+        memory_limit_bytes: usize,
+        realm: Realm,
+        source: &str,
+    ) -> Result<String, JsFailure> {
         let handle = self.engine.handle();
         let (over, is_over) = mpsc::channel::<()>();
         let watching = std::thread::spawn(move || {
-            while is_over.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            while is_over.recv_timeout(Duration::from_millis(5))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
                 handle.look_at_memory();
             }
         });
@@ -110,7 +130,12 @@ impl Bench {
         self.function_of("default", source, args)
     }
 
-    pub(crate) fn function_of(&mut self, project: &str, source: &str, args: &str) -> Result<String, JsFailure> {
+    pub(crate) fn function_of(
+        &mut self,
+        project: &str,
+        source: &str,
+        args: &str,
+    ) -> Result<String, JsFailure> {
         let work = Work::Function { source, args_json: args.as_bytes() };
         text(self.run(project, Realm::Warm, work))
     }
@@ -119,12 +144,20 @@ impl Bench {
         self.frozen_code_with(source, "")
     }
 
-    pub(crate) fn frozen_code_with(&mut self, source: &str, context: &str) -> Result<String, JsFailure> {
+    pub(crate) fn frozen_code_with(
+        &mut self,
+        source: &str,
+        context: &str,
+    ) -> Result<String, JsFailure> {
         let work = Work::Code { source, context_json: context.as_bytes() };
         text(self.run("default", Realm::Frozen, work))
     }
 
-    pub(crate) fn frozen_function(&mut self, source: &str, args: &str) -> Result<String, JsFailure> {
+    pub(crate) fn frozen_function(
+        &mut self,
+        source: &str,
+        args: &str,
+    ) -> Result<String, JsFailure> {
         let work = Work::Function { source, args_json: args.as_bytes() };
         text(self.run("default", Realm::Frozen, work))
     }
@@ -161,7 +194,10 @@ impl Bench {
 
 /// Runs on a stack as large as a process's main thread has.
 pub(crate) fn on_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(test).expect("a thread can be started");
+    let thread = std::thread::Builder::new()
+        .stack_size(8 << 20)
+        .spawn(test)
+        .expect("a thread can be started");
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }

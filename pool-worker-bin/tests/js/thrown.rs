@@ -6,7 +6,8 @@ use crate::support::{Bench, text};
 
 fn thrown(code: &str) -> JsFailure {
     let [fresh, warm, frozen] = [Realm::Fresh, Realm::Warm, Realm::Frozen].map(|realm| {
-        let result = text(Bench::new().run("p", realm, Work::Code { source: code, context_json: b"" }));
+        let result =
+            text(Bench::new().run("p", realm, Work::Code { source: code, context_json: b"" }));
         let failure = result.expect_err("it throws");
         assert_eq!(failure.kind, FailureKind::Exception, "{realm:?}: {code}");
         failure
@@ -26,12 +27,18 @@ fn messages(errors: &[HeldError]) -> Vec<&str> {
 
 #[test]
 fn a_cause_is_told_with_its_own() {
-    let held = held("throw new Error('outer', {cause: new TypeError('middle', {cause: 'the root'})})");
+    let held =
+        held("throw new Error('outer', {cause: new TypeError('middle', {cause: 'the root'})})");
     let middle = held.cause.expect("it has one");
     assert_eq!((middle.name.as_deref(), &*middle.message), (Some("TypeError"), "middle"));
-    assert!(middle.stack.is_some_and(|stack| stack.starts_with("TypeError: middle\n    at task.js:1:")));
+    assert!(
+        middle.stack.is_some_and(|stack| stack.starts_with("TypeError: middle\n    at task.js:1:"))
+    );
     let root = middle.held.cause.expect("it has one");
-    assert_eq!(*root, HeldError { name: None, message: "the root".into(), stack: None, held: Held::default() });
+    assert_eq!(
+        *root,
+        HeldError { name: None, message: "the root".into(), stack: None, held: Held::default() }
+    );
 }
 
 #[test]
@@ -56,7 +63,8 @@ fn a_cause_may_be_anything() {
 fn every_one_of_several_errors_is_told() {
     for code in [
         "throw new AggregateError([new Error('a'), 'b', new RangeError('c')], 'all')",
-        "return await Promise.any([new Error('a'), 'b', new RangeError('c')].map(e => Promise.reject(e)))",
+        "return await Promise.any([new Error('a'), 'b', new RangeError('c')].map(e => \
+         Promise.reject(e)))",
         "throw Object.assign(new Error('e'), {errors: [new Error('a'), 'b', new RangeError('c')]})",
     ] {
         let errors = held(code).errors;
@@ -68,16 +76,20 @@ fn every_one_of_several_errors_is_told() {
 
 #[test]
 fn a_code_is_told_where_it_is_text_or_a_whole_number() {
-    let code = |code: &str| held(&format!("throw Object.assign(new Error('e'), {{code: {code}}})")).code;
+    let code =
+        |code: &str| held(&format!("throw Object.assign(new Error('e'), {{code: {code}}})")).code;
     assert_eq!(code("'E_FULL'"), Some(HeldCode::Text("E_FULL".into())));
     assert_eq!(code("404"), Some(HeldCode::Number(404)));
     assert_eq!(code("-1"), Some(HeldCode::Number(-1)));
     for other in ["1.5", "NaN", "Infinity", "{}", "null", "Symbol()", "10n"] {
         assert_eq!(code(other), None, "{other}");
     }
-    let of_class = held("class Full extends Error {} Full.prototype.code = 'E_FULL'; throw new Full('e')").code;
+    let of_class =
+        held("class Full extends Error {} Full.prototype.code = 'E_FULL'; throw new Full('e')")
+            .code;
     assert_eq!(of_class, Some(HeldCode::Text("E_FULL".into())));
-    let inner = held("throw new Error('e', {cause: Object.assign(new Error('i'), {code: 'E_IN'})})").cause;
+    let inner =
+        held("throw new Error('e', {cause: Object.assign(new Error('i'), {code: 'E_IN'})})").cause;
     assert_eq!(inner.expect("it has one").held.code, Some(HeldCode::Text("E_IN".into())));
 }
 
@@ -91,28 +103,36 @@ fn what_an_error_holds_is_bounded() {
         at = error.held.cause.as_deref();
     }
     assert_eq!(depth, 4);
-    let errors = held("throw new AggregateError(Array.from({length: 1e5}, (_, n) => new Error(n)))").errors;
+    let errors =
+        held("throw new AggregateError(Array.from({length: 1e5}, (_, n) => new Error(n)))").errors;
     assert_eq!(errors.len(), 17);
     assert_eq!(errors[16].message, "… and 99984 more");
-    let wide = "const e = new AggregateError([]); e.errors = Array(100).fill(e); e.cause = e; throw e";
+    let wide =
+        "const e = new AggregateError([]); e.errors = Array(100).fill(e); e.cause = e; throw e";
     assert!(held(wide).errors.len() <= 17);
-    let long = held("throw new Error('e', {cause: new Error('x'.repeat(1e5))})").cause.expect("it has one");
+    let long = held("throw new Error('e', {cause: new Error('x'.repeat(1e5))})")
+        .cause
+        .expect("it has one");
     assert!(long.message.len() <= 2052 && long.stack.is_some_and(|stack| stack.len() <= 4100));
 }
 
 #[test]
 fn reading_an_error_runs_none_of_the_tasks_code() {
-    let code = "const e = new Error('e'); for (const name of ['cause', 'errors', 'code']) Object.defineProperty(e, name, {get() { for (;;); }}); throw e";
+    let code = "const e = new Error('e'); for (const name of ['cause', 'errors', 'code']) \
+        Object.defineProperty(e, name, {get() { for (;;); }}); throw e";
     assert_eq!(held(code), Held::default());
-    let errors = "const list = []; Object.defineProperty(list, 0, {get() { for (;;); }}); throw Object.assign(new Error('e'), {errors: list})";
+    let errors = "const list = []; Object.defineProperty(list, 0, {get() { for (;;); }}); throw \
+        Object.assign(new Error('e'), {errors: list})";
     assert_eq!(messages(&held(errors).errors), ["undefined"]);
-    let proxy = "throw Object.assign(new Error('e'), {errors: new Proxy([], {get() { for (;;); }})})";
+    let proxy =
+        "throw Object.assign(new Error('e'), {errors: new Proxy([], {get() { for (;;); }})})";
     assert_eq!(held(proxy), Held::default());
 }
 
 #[test]
 fn a_refusal_to_make_code_from_strings_names_the_setting() {
-    for code in ["eval('1')", "new Function('1')", "return await (async () => {}).constructor('1')"] {
+    for code in ["eval('1')", "new Function('1')", "return await (async () => {}).constructor('1')"]
+    {
         let failure = thrown(code);
         assert_eq!(failure.name, "EvalError", "{code}");
         assert!(failure.message.contains("js.allowCodeGeneration"), "{failure:?}");

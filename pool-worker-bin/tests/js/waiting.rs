@@ -55,7 +55,8 @@ fn a_promise_that_nothing_can_settle_fails_at_once() {
 #[test]
 fn timers_left_over_are_dropped_with_the_task() {
     let mut bench = Bench::new();
-    let result = bench.function("() => { globalThis.fired = 0; setInterval(() => fired++, 1); return 1 }", "");
+    let result = bench
+        .function("() => { globalThis.fired = 0; setInterval(() => fired++, 1); return 1 }", "");
     assert_eq!(result.as_deref(), Ok("1"));
     let result = bench.function("() => new Promise(done => setTimeout(() => done(fired), 20))", "");
     assert_eq!(result.as_deref(), Ok("0"));
@@ -63,33 +64,48 @@ fn timers_left_over_are_dropped_with_the_task() {
 
 #[test]
 fn an_exception_in_a_timer_ends_the_task() {
-    let result =
-        Bench::new().code("setTimeout(() => { throw new TypeError('in a timer') }, 1); await new Promise(() => {})");
+    let result = Bench::new().code(
+        "setTimeout(() => { throw new TypeError('in a timer') }, 1); await new Promise(() => {})",
+    );
     assert_eq!(assert_kind(&result, FailureKind::Exception).message, "in a timer");
 }
 
 #[test]
 fn an_exception_in_a_microtask_ends_the_task() {
     for code in [
-        "queueMicrotask(() => { throw new TypeError('in a microtask') }); await new Promise(r => setTimeout(r, 5)); return 1",
+        "queueMicrotask(() => { throw new TypeError('in a microtask') }); await new Promise(r => \
+         setTimeout(r, 5)); return 1",
         "queueMicrotask(() => { throw new TypeError('in a microtask') }); 'a result'",
-        "setTimeout(() => queueMicrotask(() => { throw new TypeError('in a microtask') }), 1); await new Promise(() => {})",
+        "setTimeout(() => queueMicrotask(() => { throw new TypeError('in a microtask') }), 1); \
+         await new Promise(() => {})",
         "({get a() { queueMicrotask(() => { throw new TypeError('in a microtask') }); return 1 }})",
-        "queueMicrotask(() => { throw new TypeError('in a microtask') }); queueMicrotask(() => { throw 'a second' }); 1",
+        "queueMicrotask(() => { throw new TypeError('in a microtask') }); queueMicrotask(() => { \
+         throw 'a second' }); 1",
         // The others that were queued are not called any more, or this would have no end.
-        "queueMicrotask(() => { throw new TypeError('in a microtask') }); const again = () => queueMicrotask(again); again(); 1",
+        "queueMicrotask(() => { throw new TypeError('in a microtask') }); const again = () => \
+         queueMicrotask(again); again(); 1",
     ] {
         for realm in [Realm::Fresh, Realm::Warm, Realm::Frozen] {
             let mut bench = Bench::new();
-            let result = text(bench.run("p", realm, Work::Code { source: code, context_json: b"" }));
+            let result =
+                text(bench.run("p", realm, Work::Code { source: code, context_json: b"" }));
             let failure = assert_kind(&result, FailureKind::Exception);
-            assert_eq!((&*failure.name, &*failure.message), ("TypeError", "in a microtask"), "{realm:?}: {code}");
-            assert!(failure.stack.as_ref().is_some_and(|stack| stack.contains("task.js:1:")), "{failure:?}");
-            let next = text(bench.run("p", realm, Work::Code { source: "'next'", context_json: b"" }));
+            assert_eq!(
+                (&*failure.name, &*failure.message),
+                ("TypeError", "in a microtask"),
+                "{realm:?}: {code}"
+            );
+            assert!(
+                failure.stack.as_ref().is_some_and(|stack| stack.contains("task.js:1:")),
+                "{failure:?}"
+            );
+            let next =
+                text(bench.run("p", realm, Work::Code { source: "'next'", context_json: b"" }));
             assert_eq!(next.as_deref(), Ok("\"next\""), "{realm:?}: after {code}");
         }
     }
-    let caught = "let seen; queueMicrotask(() => { try { throw 1 } catch (e) { seen = e } }); await null; return seen";
+    let caught = "let seen; queueMicrotask(() => { try { throw 1 } catch (e) { seen = e } }); \
+        await null; return seen";
     assert_eq!(Bench::new().code(caught).as_deref(), Ok("1"));
 }
 
@@ -101,18 +117,23 @@ fn a_rejection_beside_the_result_is_ignored() {
 
 #[test]
 fn structured_clone_copies() {
-    let code = "const a = {m: new Map([[1, {b: 2}]]), d: new Date(0)}; const c = structuredClone(a); [c.m.get(1).b, c.m !== a.m, c.d.getTime()]";
+    let code = "const a = {m: new Map([[1, {b: 2}]]), d: new Date(0)}; const c = \
+        structuredClone(a); [c.m.get(1).b, c.m !== a.m, c.d.getTime()]";
     let mut bench = Bench::new();
     assert_eq!(bench.code(code).as_deref(), Ok("[2,true,0]"));
     for value in ["() => 1", "Symbol()", "new Proxy({}, {})", "new WeakMap()", "{a: [() => 1]}"] {
         let result = bench.code(&format!("structuredClone({value})"));
         assert_eq!(assert_kind(&result, FailureKind::Exception).name, "DataCloneError", "{value}");
         let code = format!(
-            "try {{ structuredClone({value}) }} catch (e) {{ [e instanceof Error, e.name, e.code, Object.keys(e)] }}"
+            "try {{ structuredClone({value}) }} catch (e) {{ [e instanceof Error, e.name, e.code, \
+             Object.keys(e)] }}"
         );
         assert_eq!(bench.code(&code).as_deref(), Ok(r#"[true,"DataCloneError",25,[]]"#), "{value}");
     }
-    assert_eq!(assert_kind(&bench.code("structuredClone()"), FailureKind::Exception).name, "TypeError");
+    assert_eq!(
+        assert_kind(&bench.code("structuredClone()"), FailureKind::Exception).name,
+        "TypeError"
+    );
     assert_eq!(bench.code("structuredClone(undefined)").as_deref(), Ok("null"));
     let thrown = bench.code("structuredClone({get a() { throw new RangeError('mine') }})");
     assert_eq!(assert_kind(&thrown, FailureKind::Exception).message, "mine");
@@ -122,16 +143,30 @@ fn structured_clone_copies() {
 fn a_timer_is_cleared_by_its_id_as_a_number_or_as_text() {
     let cleared = |how: &str| {
         let code = format!(
-            "let fired = false; const id = setTimeout(() => fired = true, 1); clearTimeout({how}); clearInterval(undefined); await new Promise(done => setTimeout(done, 8)); return !fired"
+            "let fired = false; const id = setTimeout(() => fired = true, 1); clearTimeout({how}); \
+             clearInterval(undefined); await new Promise(done => setTimeout(done, 8)); return \
+             !fired"
         );
         Bench::new().code(&code)
     };
-    for how in ["id", "String(id)", "`${id}`", "Object.keys({[id]: 0})[0]", "id + 0.5", "' ' + id + ' '"] {
+    for how in
+        ["id", "String(id)", "`${id}`", "Object.keys({[id]: 0})[0]", "id + 0.5", "' ' + id + ' '"]
+    {
         assert_eq!(cleared(how).as_deref(), Ok("true"), "{how}");
     }
-    for how in
-        ["", "null", "'x'", "-id", "NaN", "Infinity", "id + 1", "Symbol()", "10n", "{valueOf() { throw 1 }}", "[id]"]
-    {
+    for how in [
+        "",
+        "null",
+        "'x'",
+        "-id",
+        "NaN",
+        "Infinity",
+        "id + 1",
+        "Symbol()",
+        "10n",
+        "{valueOf() { throw 1 }}",
+        "[id]",
+    ] {
         assert_eq!(cleared(how).as_deref(), Ok("false"), "{how}");
     }
 }
@@ -140,6 +175,7 @@ fn a_timer_is_cleared_by_its_id_as_a_number_or_as_text() {
 fn timers_are_bounded() {
     let result = Bench::new().code("for (let i = 0; i < 1e6; i++) setTimeout(() => {}, 1e6)");
     assert_eq!(assert_kind(&result, FailureKind::Exception).name, "RangeError");
-    let result = Bench::new().code("for (let i = 0; i < 3e5; i++) clearTimeout(setTimeout(() => {}, 1e6)); 'done'");
+    let result = Bench::new()
+        .code("for (let i = 0; i < 3e5; i++) clearTimeout(setTimeout(() => {}, 1e6)); 'done'");
     assert_eq!(result.as_deref(), Ok("\"done\""));
 }

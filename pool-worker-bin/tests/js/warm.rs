@@ -21,10 +21,12 @@ const SCRIPTS: &[&str] = &[
     // Hoisting.
     "var r = typeof globalThis.k; function k() {} r",
     "const c = 1; var r = typeof globalThis.k; function k() {} r",
-    "const c = 1; var r = [typeof f, typeof globalThis.f, typeof v, 'v' in globalThis]; function f() {} var v = 1; r",
+    "const c = 1; var r = [typeof f, typeof globalThis.f, typeof v, 'v' in globalThis]; function \
+     f() {} var v = 1; r",
     "let c = 1; var r = typeof g; { function g() {} } [r, typeof g, typeof globalThis.g]",
     "const c = 1; f = 2; var r = f; function f() {} [r, typeof f]",
-    "const c = 1; async function f() {} function* g() {} async function* h() {} [f, g, h].map(x => x === globalThis[x.name])",
+    "const c = 1; async function f() {} function* g() {} async function* h() {} [f, g, h].map(x => \
+     x === globalThis[x.name])",
     "const c = 1; function f(a) { return a } var f; typeof f",
     "const c = 1; function f() { return 1 } function f() { return 2 } f() + globalThis.f()",
     "const c = 1; var f = 3; function f() {} f",
@@ -34,7 +36,8 @@ const SCRIPTS: &[&str] = &[
     "'use strict'; function f() { return this } [f(), typeof globalThis.f]",
     "'use strict'; const c = 1; function f() { return this } [f(), typeof globalThis.f, c]",
     "// a comment\n'use strict';\nconst c = 1; (function () { return this === undefined })()",
-    "/* a comment */ 'another directive'\n\"use strict\"\nlet c; (function () { return this === undefined })()",
+    "/* a comment */ 'another directive'\n\"use strict\"\nlet c; (function () { return this === \
+     undefined })()",
     "'use strict'\n+ 1; let c; (function () { return this === undefined })()",
     "('use strict'); let c; (function () { return this === undefined })()",
     "'use str\\\nict'; let c; (function () { return this === undefined })()",
@@ -65,7 +68,11 @@ fn a_script_does_in_a_kept_context_what_it_does_in_a_new_one() {
         let fresh = Bench::new().code(script);
         // A project for itself: others have left their globals.
         assert_eq!(kept.warm_code(script, script), fresh, "{script}");
-        assert_eq!(kept.warm_code(script, "'it goes on'").as_deref(), Ok("\"it goes on\""), "after {script}");
+        assert_eq!(
+            kept.warm_code(script, "'it goes on'").as_deref(),
+            Ok("\"it goes on\""),
+            "after {script}"
+        );
     }
 }
 
@@ -90,10 +97,17 @@ fn what_a_script_declares_with_let_const_or_class_ends_with_it() {
 #[test]
 fn variables_and_functions_are_the_next_scripts_too() {
     let mut bench = Bench::new();
-    for script in ["var v = 1; function f() { return v }", "const c = 1; var v = c; function f() { return v }"] {
+    for script in [
+        "var v = 1; function f() { return v }",
+        "const c = 1; var v = c; function f() { return v }",
+    ] {
         assert_eq!(bench.warm_code(script, script).as_deref(), Ok("null"));
         assert_eq!(bench.warm_code(script, "v = 7; f()").as_deref(), Ok("7"), "{script}");
-        assert_eq!(bench.warm_code(script, "const c = 2; v = 8; f() + c").as_deref(), Ok("10"), "{script}");
+        assert_eq!(
+            bench.warm_code(script, "const c = 2; v = 8; f() + c").as_deref(),
+            Ok("10"),
+            "{script}"
+        );
         assert_eq!(bench.function_of(script, "() => f()", "").as_deref(), Ok("8"), "{script}");
     }
 }
@@ -119,7 +133,9 @@ fn an_evaluated_script_does_in_a_kept_context_what_it_does_in_a_new_one() {
 #[test]
 fn an_undeclared_name_in_strict_code_stays_undeclared() {
     let mut bench = Bench::new();
-    for script in ["// licence\n'use strict';\nleft = 1", "/**/ 'use strict'; const c = 1; left = c"] {
+    for script in
+        ["// licence\n'use strict';\nleft = 1", "/**/ 'use strict'; const c = 1; left = c"]
+    {
         let result = bench.warm_code("p", script);
         assert_eq!(assert_kind(&result, FailureKind::Exception).name, "ReferenceError", "{script}");
         assert_eq!(bench.warm_code("p", "typeof left").as_deref(), Ok("\"undefined\""), "{script}");

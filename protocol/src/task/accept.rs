@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::json::Value;
 
 /// What the field may be, in words.
-const FORMS: &str = "\"any\", a status such as 404, a class such as \"4xx\", or an array of 1 to 64 of these";
+const FORMS: &str =
+    "\"any\", a status such as 404, a class such as \"4xx\", or an array of 1 to 64 of these";
 /// The longest array.
 const MOST: usize = 64;
 
@@ -174,9 +175,19 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_and_the_forms_are_named() {
-        for json in
-            [r#""200""#, "404.5", r#""6xx""#, r#""2XX""#, "99", "600", "-1", "true", "{}", r#"[["2xx"]]"#, "[null]"]
-        {
+        for json in [
+            r#""200""#,
+            "404.5",
+            r#""6xx""#,
+            r#""2XX""#,
+            "99",
+            "600",
+            "-1",
+            "true",
+            "{}",
+            r#"[["2xx"]]"#,
+            "[null]",
+        ] {
             let problem = read(json).unwrap_err();
             assert!(problem.contains("a status such as 404"), "{json}: {problem}");
         }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{
-    AcceptStatus, Deadline, HttpData, InvalidTask, ModuleData, Realm, RetryPolicy, ShellData, Task, TaskKind,
-    check_attempts, check_duration, check_key, check_own_limits, check_priority, check_retry, check_text,
-    check_timeout,
+    AcceptStatus, Deadline, HttpData, InvalidTask, ModuleData, Realm, RetryPolicy, ShellData, Task,
+    TaskKind, check_attempts, check_duration, check_key, check_own_limits, check_priority,
+    check_retry, check_text, check_timeout,
 };
 use crate::id::check_project_id;
 use crate::json::{self, Part, Sound, Unsound, Value};
@@ -18,8 +18,8 @@ const LEVELS: usize = json::MAX_DEPTH + 2;
 /// Reads one task.
 ///
 /// # Errors
-/// [`InvalidTask`] naming the field that is unknown, given twice, missing, of the wrong shape, out of range, or of
-/// another type of task.
+/// [`InvalidTask`] naming the field that is unknown, given twice, missing, of the wrong shape, out
+/// of range, or of another type of task.
 pub fn parse(json: &[u8]) -> Result<Task, InvalidTask> {
     let given = Given::read(json::read(json, LEVELS)?)?;
     let kind = kind_of(&given)?;
@@ -51,12 +51,15 @@ pub struct InvalidItem {
 /// # Errors
 /// [`InvalidItem`]
 pub fn split_array(json: &[u8], most: usize) -> Result<Option<Tasks<'_>>, InvalidItem> {
-    let sound = json::read_some(json, LEVELS + 1, most).map_err(|unsound| match unsound.in_item() {
-        Some((item, within)) => InvalidItem { place: Some(item), invalid: within.into() },
-        None => InvalidItem { place: None, invalid: unsound.into() },
-    })?;
+    let sound =
+        json::read_some(json, LEVELS + 1, most).map_err(|unsound| match unsound.in_item() {
+            Some((item, within)) => InvalidItem { place: Some(item), invalid: within.into() },
+            None => InvalidItem { place: None, invalid: unsound.into() },
+        })?;
     let count = sound.count;
-    Ok(sound.items().map(|items| Tasks { first: items.into_iter().map(Value::as_written).collect(), count }))
+    Ok(sound
+        .items()
+        .map(|items| Tasks { first: items.into_iter().map(Value::as_written).collect(), count }))
 }
 
 /// The `tag` of a task, as far as it can be read: for saying which task it was that is refused.
@@ -134,7 +137,8 @@ struct Given<'a> {
 impl<'a> Given<'a> {
     fn read(sound: Sound<'a>) -> Result<Self, InvalidTask> {
         let value = sound.value;
-        let fields = sound.fields().ok_or_else(|| InvalidTask::whole(value.not_a("a JSON object")))?;
+        let fields =
+            sound.fields().ok_or_else(|| InvalidTask::whole(value.not_a("a JSON object")))?;
         let mut values = [None; TABLE.len()];
         for (name, value) in fields {
             let Some(place) = FIELDS.iter().position(|field| *field == name) else {
@@ -184,7 +188,8 @@ impl<'a> Given<'a> {
         let Some(fields) = self.fields(name)? else { return Ok(None) };
         let mut map = BTreeMap::new();
         for (key, value) in fields {
-            let value = read(value).map_err(|problem| InvalidTask::new(&format!("{name}.{key}"), problem))?;
+            let value = read(value)
+                .map_err(|problem| InvalidTask::new(&format!("{name}.{key}"), problem))?;
             map.insert(key.into_owned(), value);
         }
         Ok(Some(map))
@@ -208,9 +213,10 @@ impl<'a> Given<'a> {
             value.is_some() && !kinds.contains(&kind)
         };
         match TABLE.iter().zip(&self.values).find(is_foreign) {
-            Some(((field, _), _)) => {
-                Err(InvalidTask::new(field, format!("does not belong to a task of type {}", kind.name())))
-            }
+            Some(((field, _), _)) => Err(InvalidTask::new(
+                field,
+                format!("does not belong to a task of type {}", kind.name()),
+            )),
             None => Ok(()),
         }
     }
@@ -223,10 +229,13 @@ fn unknown(name: &str, inside: &str, known: &[&str]) -> InvalidTask {
 }
 
 fn nearest(field: &str, known: &[&str]) -> String {
-    let distance = |name: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
+    let distance =
+        |name: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &field.to_lowercase());
     match known.iter().map(|name| (distance(name), name)).min() {
         // A third of the letters may be wrong: farther off it is no slip of the pen.
-        Some((distance, name)) if distance * 3 <= field.len().max(3) => format!("; did you mean `{name}`?"),
+        Some((distance, name)) if distance * 3 <= field.len().max(3) => {
+            format!("; did you mean `{name}`?")
+        }
         _ => String::new(),
     }
 }
@@ -235,11 +244,9 @@ fn kind_of(given: &Given<'_>) -> Result<TaskKind, InvalidTask> {
     let Some(name) = given.text("type")? else {
         return Err(InvalidTask::new("type", format!("is missing; it is one of {}", kinds())));
     };
-    TaskKind::ALL
-        .iter()
-        .copied()
-        .find(|k| k.name() == name)
-        .ok_or_else(|| InvalidTask::new("type", format!("must be one of {}, not {name:?}", kinds())))
+    TaskKind::ALL.iter().copied().find(|k| k.name() == name).ok_or_else(|| {
+        InvalidTask::new("type", format!("must be one of {}, not {name:?}", kinds()))
+    })
 }
 
 fn kinds() -> String {
@@ -248,7 +255,10 @@ fn kinds() -> String {
 }
 
 /// The body's two pieces.
-fn body_of<'a>(given: &Given<'a>, kind: TaskKind) -> Result<(Cow<'a, str>, Cow<'a, [u8]>), InvalidTask> {
+fn body_of<'a>(
+    given: &Given<'a>,
+    kind: TaskKind,
+) -> Result<(Cow<'a, str>, Cow<'a, [u8]>), InvalidTask> {
     let as_written = |value: Option<Value<'a>>| value.map_or("", Value::as_written).as_bytes();
     match kind {
         TaskKind::Code => {
@@ -258,7 +268,10 @@ fn body_of<'a>(given: &Given<'a>, kind: TaskKind) -> Result<(Cow<'a, str>, Cow<'
         TaskKind::Function => {
             let code = match (given.text("fn")?, given.text("code")?) {
                 (Some(_), Some(_)) => {
-                    return Err(InvalidTask::new("code", "is another name of `fn`; give one of them".into()));
+                    return Err(InvalidTask::new(
+                        "code",
+                        "is another name of `fn`; give one of them".into(),
+                    ));
                 }
                 (Some(code), None) | (None, Some(code)) => code,
                 (None, None) => return Err(missing("fn")),
@@ -267,7 +280,10 @@ fn body_of<'a>(given: &Given<'a>, kind: TaskKind) -> Result<(Cow<'a, str>, Cow<'
         }
         TaskKind::Module => {
             let path = given.text("modulePath")?.ok_or_else(|| missing("modulePath"))?;
-            let data = ModuleData { method: given.text("method")?, args: array(given, "args")?.map(Value::raw) };
+            let data = ModuleData {
+                method: given.text("method")?,
+                args: array(given, "args")?.map(Value::raw),
+            };
             Ok((path, to_json(&data).into()))
         }
         TaskKind::Http => Ok(("".into(), to_json(&http_data(given)?).into())),
@@ -284,11 +300,17 @@ fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn object<'a>(given: &Given<'a>, name: &str) -> Result<Option<Value<'a>>, InvalidTask> {
-    given.read_as(name, |value| if value.is_object() { Ok(value) } else { Err(value.not_a("an object")) })
+    given.read_as(
+        name,
+        |value| if value.is_object() { Ok(value) } else { Err(value.not_a("an object")) },
+    )
 }
 
 fn array<'a>(given: &Given<'a>, name: &str) -> Result<Option<Value<'a>>, InvalidTask> {
-    given.read_as(name, |value| if value.is_array() { Ok(value) } else { Err(value.not_a("an array")) })
+    given.read_as(
+        name,
+        |value| if value.is_array() { Ok(value) } else { Err(value.not_a("an array")) },
+    )
 }
 
 fn owned(value: Value<'_>) -> Result<String, String> {
@@ -328,9 +350,14 @@ fn scalar(value: Value<'_>) -> Option<serde_json::Value> {
 fn shell_data(given: &Given<'_>) -> Result<ShellData, InvalidTask> {
     match (given.get("program"), given.get("command")) {
         (Some(_), Some(_)) => {
-            return Err(InvalidTask::new("command", "stands for `program` and `args`; give one or the other".into()));
+            return Err(InvalidTask::new(
+                "command",
+                "stands for `program` and `args`; give one or the other".into(),
+            ));
         }
-        (None, None) => return Err(InvalidTask::new("program", "is missing (or give `command`)".into())),
+        (None, None) => {
+            return Err(InvalidTask::new("program", "is missing (or give `command`)".into()));
+        }
         (None, Some(_)) if given.get("args").is_some() => {
             return Err(InvalidTask::new("args", "goes with `program`, not with `command`".into()));
         }
@@ -363,7 +390,8 @@ fn common(given: &Given<'_>, kind: TaskKind, code: &str, data: &[u8]) -> Result<
     let tag = given.owned("tag")?;
     check_text("tag", tag.as_deref(), limits::MAX_TAG)?;
     let (cpu_ms, memory_bytes) = own_limits(given)?;
-    let code_len = u32::try_from(code.len()).map_err(|_| InvalidTask::new("code", "is over 4 GiB".into()))?;
+    let code_len =
+        u32::try_from(code.len()).map_err(|_| InvalidTask::new("code", "is over 4 GiB".into()))?;
     Ok(Task {
         kind,
         project: project.into_owned(),
@@ -393,7 +421,10 @@ fn inner<'a, T>(
     read: impl FnOnce(Value<'a>) -> Result<T, String>,
 ) -> Result<Option<T>, InvalidTask> {
     let value = (!value.is_null()).then_some(value);
-    value.map(read).transpose().map_err(|problem| InvalidTask::new(&format!("{object}.{name}"), problem))
+    value
+        .map(read)
+        .transpose()
+        .map_err(|problem| InvalidTask::new(&format!("{object}.{name}"), problem))
 }
 
 fn own_limits(given: &Given<'_>) -> Result<(Option<u64>, Option<u64>), InvalidTask> {
@@ -424,7 +455,13 @@ fn retry(given: &Given<'_>) -> Result<Option<RetryPolicy>, InvalidTask> {
             "factor" => retry.factor = number(retry.factor)?,
             "maxDelay" => retry.max_delay = whole(retry.max_delay)?,
             "jitter" => retry.jitter = number(retry.jitter)?,
-            _ => return Err(unknown(&name, "retry.", &["initialDelay", "factor", "maxDelay", "jitter"])),
+            _ => {
+                return Err(unknown(
+                    &name,
+                    "retry.",
+                    &["initialDelay", "factor", "maxDelay", "jitter"],
+                ));
+            }
         }
     }
     check_retry(&retry)?;

@@ -26,7 +26,10 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"execute-code"}"#, "`code`"),
         (r#"{"type":"execute-code","code":1}"#, "`code`"),
         (r#"{"type":"execute-code","code":"1","code":"2"}"#, "`code` is given twice"),
-        (r#"{"type":"execute-code","code":"1","prioritiy":3}"#, "`prioritiy` is not known; did you mean `priority`?"),
+        (
+            r#"{"type":"execute-code","code":"1","prioritiy":3}"#,
+            "`prioritiy` is not known; did you mean `priority`?",
+        ),
         (r#"{"type":"execute-code","code":"1","priority":11}"#, "`priority`"),
         (r#"{"type":"execute-code","code":"1","priority":-1}"#, "`priority`"),
         (r#"{"type":"execute-code","code":"1","priority":1.5}"#, "`priority`"),
@@ -39,11 +42,17 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"execute-code","code":"1","delay":1e12}"#, "`delay`"),
         (r#"{"type":"execute-code","code":"1","deadline":"tomorrow"}"#, "`deadline`"),
         (r#"{"type":"execute-code","code":"1","projectId":"a b"}"#, "`projectId`"),
-        (r#"{"type":"execute-code","code":"1","idempotencyKey":""}"#, "`idempotencyKey` must not be empty"),
+        (
+            r#"{"type":"execute-code","code":"1","idempotencyKey":""}"#,
+            "`idempotencyKey` must not be empty",
+        ),
         (r#"{"type":"execute-code","code":"1","realm":"hot"}"#, "`realm`"),
         (r#"{"type":"execute-code","code":"1","context":[]}"#, "`context`"),
         (r#"{"type":"execute-code","code":"1","limits":{"cpuMs":0}}"#, "`limits.cpuMs`"),
-        (r#"{"type":"execute-code","code":"1","limits":{"memoryBytes":1}}"#, "`limits.memoryBytes`"),
+        (
+            r#"{"type":"execute-code","code":"1","limits":{"memoryBytes":1}}"#,
+            "`limits.memoryBytes`",
+        ),
         (
             r#"{"type":"execute-code","code":"1","url":"http://x/"}"#,
             "`url` does not belong to a task of type execute-code",
@@ -57,7 +66,10 @@ fn a_malformed_task_is_refused_naming_the_field() {
         (r#"{"type":"shell-command"}"#, "`program`"),
         (r#"{"type":"shell-command","program":"/bin/true","command":"true"}"#, "`command`"),
         (r#"{"type":"shell-command","command":"true","args":[]}"#, "`args`"),
-        (r#"{"type":"shell-command","program":"/bin/true","args":[1]}"#, "`args[0]` must be a string, not 1"),
+        (
+            r#"{"type":"shell-command","program":"/bin/true","args":[1]}"#,
+            "`args[0]` must be a string, not 1",
+        ),
         (r#"{"type":"execute-code","code":"1"} 2"#, "task"),
     ] {
         let message = refused(json);
@@ -93,20 +105,47 @@ fn text_that_is_no_json_is_called_that_with_its_place() {
             r#"{"type":"execute-code","limits":{"cpuMs":"#,
             "the task is not valid JSON: it ends at column 42, where a value should follow",
         ),
-        ("{\n\"type\": x}", "the task is not valid JSON: a value should be at line 2 column 9, not 'x'"),
+        (
+            "{\n\"type\": x}",
+            "the task is not valid JSON: a value should be at line 2 column 9, not 'x'",
+        ),
     ] {
         assert_eq!(refused(json), message, "{json}");
     }
 }
 
 /// What a message must not say: names of this program's own types, and words of its reader.
-const OWN_WORDS: [&str; 12] =
-    ["u8", "u16", "u32", "u64", "i32", "i64", "f64", "usize", "struct", "sequence", "`?`", "invalid type"];
+const OWN_WORDS: [&str; 12] = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "i32",
+    "i64",
+    "f64",
+    "usize",
+    "struct",
+    "sequence",
+    "`?`",
+    "invalid type",
+];
 
 #[test]
 fn no_message_speaks_of_types_of_this_program() {
     for field in FIELDS {
-        for value in ["true", "17", "-17", "1.5", "1e99", "\"x\"", "\"\\ud800\"", "[]", "[[]]", "{}", "{\"a\":[]}"] {
+        for value in [
+            "true",
+            "17",
+            "-17",
+            "1.5",
+            "1e99",
+            "\"x\"",
+            "\"\\ud800\"",
+            "[]",
+            "[[]]",
+            "{}",
+            "{\"a\":[]}",
+        ] {
             for kind in TaskKind::ALL {
                 let rest = match (*kind, field) {
                     (_, "type") => String::new(),
@@ -114,7 +153,9 @@ fn no_message_speaks_of_types_of_this_program() {
                     (TaskKind::Code, _) => "\"type\":\"execute-code\",\"code\":\"1\",".to_owned(),
                     (kind, _) => format!("\"type\":\"{}\",", kind.name()),
                 };
-                let Err(error) = parse(format!("{{{rest}\"{field}\":{value}}}").as_bytes()) else { continue };
+                let Err(error) = parse(format!("{{{rest}\"{field}\":{value}}}").as_bytes()) else {
+                    continue;
+                };
                 let message = error.to_string();
                 for word in OWN_WORDS {
                     assert!(!message.contains(word), "{field} {value}: {message}");
@@ -126,7 +167,9 @@ fn no_message_speaks_of_types_of_this_program() {
 
 #[test]
 fn a_whole_number_is_whole_however_it_is_written() {
-    let task = parse(br#"{"type":"execute-code","code":"1","timeout":1000.0,"priority":1e1,"delay":25e-0}"#);
+    let task = parse(
+        br#"{"type":"execute-code","code":"1","timeout":1000.0,"priority":1e1,"delay":25e-0}"#,
+    );
     let task = task.expect("valid");
     assert_eq!((task.timeout_ms, task.priority, task.delay_ms), (Some(1000), 10, 25));
 }
@@ -134,9 +177,15 @@ fn a_whole_number_is_whole_however_it_is_written() {
 #[test]
 fn what_is_handed_on_is_looked_at_as_closely_as_what_is_read() {
     let deep = |levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-    let with_args = |args: &str| format!(r#"{{"type":"execute-function","fn":"x=>x","args":{args}}}"#);
-    assert!(refused(&with_args(r#"[{"a":1,"a":2}]"#)).starts_with("field `args[0].a` is given twice"));
-    assert!(refused(&with_args("[1e999]")).starts_with("field `args[0]` must be a number that a double can hold"));
+    let with_args =
+        |args: &str| format!(r#"{{"type":"execute-function","fn":"x=>x","args":{args}}}"#);
+    assert!(
+        refused(&with_args(r#"[{"a":1,"a":2}]"#)).starts_with("field `args[0].a` is given twice")
+    );
+    assert!(
+        refused(&with_args("[1e999]"))
+            .starts_with("field `args[0]` must be a number that a double can hold")
+    );
     assert!(refused(&with_args(&deep(1002))).contains("nested in more than 1000 levels"));
     for args in [&*deep(1001), r#"["\ud83d"]"#, r#"[{"\ud83d":1}]"#] {
         let task = parse(with_args(args).as_bytes()).expect("valid");
@@ -154,7 +203,8 @@ fn an_array_is_split_into_tasks_and_the_unsound_one_is_named() {
     let tasks = split_array(br#" [ {"a":1} , 2 ] "#, 1).expect("sound").expect("an array");
     assert_eq!(tasks, Tasks { first: vec![r#"{"a":1}"#], count: 2 });
     assert_eq!(split_array(b"{}", 9), Ok(None));
-    let InvalidItem { place, invalid } = split_array(br#"[1,{"code":"1","code":"2"}]"#, 9).expect_err("a key twice");
+    let InvalidItem { place, invalid } =
+        split_array(br#"[1,{"code":"1","code":"2"}]"#, 9).expect_err("a key twice");
     assert_eq!((place, invalid.to_string()), (Some(1), "field `code` is given twice".to_owned()));
     let InvalidItem { place, invalid } = split_array(b"[1,", 9).expect_err("it ends");
     assert!(place.is_none() && invalid.to_string().contains("not valid JSON"), "{invalid}");
@@ -173,12 +223,16 @@ fn the_tag_of_a_refused_task_is_known_as_far_as_it_can_be_read() {
     ] {
         assert_eq!(tag_of(json.as_bytes()).as_deref(), tag, "{json}");
     }
-    assert_eq!(tag_of(format!(r#"{{"tag":"{}"}}"#, "x".repeat(limits::MAX_TAG + 1)).as_bytes()), None);
+    assert_eq!(
+        tag_of(format!(r#"{{"tag":"{}"}}"#, "x".repeat(limits::MAX_TAG + 1)).as_bytes()),
+        None
+    );
 }
 
 #[test]
 fn a_deadline_is_a_time_or_milliseconds_from_now() {
-    let at = parse(br#"{"type":"execute-code","code":"1","deadline":"1970-01-01T00:00:10Z"}"#).expect("valid");
+    let at = parse(br#"{"type":"execute-code","code":"1","deadline":"1970-01-01T00:00:10Z"}"#)
+        .expect("valid");
     let head = |task: &Task, now| task.head(now, OnDisconnect::Keep, false, true).deadline_ms;
     assert_eq!(head(&at, 4_000), Some(6_000));
     assert_eq!(head(&at, 40_000), Some(0), "a past time is no time at all");
@@ -188,7 +242,8 @@ fn a_deadline_is_a_time_or_milliseconds_from_now() {
 
 #[test]
 fn code_is_accepted_for_fn() {
-    let task = parse(br#"{"type":"execute-function","code":"(a)=>a","args":[ 1 ]}"#).expect("valid");
+    let task =
+        parse(br#"{"type":"execute-function","code":"(a)=>a","args":[ 1 ]}"#).expect("valid");
     let body = Body::split(&task.body, task.code_len).expect("whole");
     assert_eq!((body.code, body.data), ("(a)=>a", &b"[ 1 ]"[..]));
 }
@@ -205,7 +260,9 @@ fn a_head_written_by_hand_is_checked_too() {
         ("projectId", |h| h.project = "a b"),
         ("timeout", |h| h.timeout_ms = Some(0)),
         ("maxAttempts", |h| h.max_attempts = Some(0)),
-        ("retry.jitter", |h| h.retry = Some(RetryPolicy { jitter: f64::NAN, ..RetryPolicy::default() })),
+        ("retry.jitter", |h| {
+            h.retry = Some(RetryPolicy { jitter: f64::NAN, ..RetryPolicy::default() })
+        }),
         ("code", |h| h.code_len = 2),
     ];
     for (field, change) in spoil {

@@ -1,7 +1,9 @@
-//! A worker that keeps the protocol until it is told to break it: by its own file's name at the start, by a task's code later.
+//! A worker that keeps the protocol until it is told to break it: by its own file's name at the
+//! start, by a task's code later.
 //!
-//! A task whose code is no command gets the answer `"ok"`. `sleep:MS` answers after that time; `hold` is a task that
-//! goes on until it is cancelled; `steal:ID` answers for the task with that number. The other commands are the variants of [`Lie`].
+//! A task whose code is no command gets the answer `"ok"`. `sleep:MS` answers after that time;
+//! `hold` is a task that goes on until it is cancelled; `steal:ID` answers for the task with that
+//! number. The other commands are the variants of [`Lie`].
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +20,9 @@ use pool_protocol::layer::{Layer, LayerSet};
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::Body;
 use pool_protocol::version::CURRENT;
-use pool_protocol::worker::{DoneHead, HeartbeatHead, ProbeReport, ReadyHead, RunHead, Setup, TaskList};
+use pool_protocol::worker::{
+    DoneHead, HeartbeatHead, ProbeReport, ReadyHead, RunHead, Setup, TaskList,
+};
 use pool_tests::wait::pause;
 
 fn main() -> ExitCode {
@@ -27,14 +31,19 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One that does not look at its socket would outlive its supervisor, which it may not.
-    if rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_err() {
+    if rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .is_err()
+    {
         return ExitCode::FAILURE;
     }
     let name = std::env::current_exe().ok().and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
-    // SAFETY: the supervisor put the worker's end of the socket pair on descriptor 3, and nothing else here owns it.
+    // SAFETY: the supervisor put the worker's end of the socket pair on descriptor 3, and nothing
+    // else here owns it.
     #[expect(unsafe_code, reason = "an inherited descriptor has no owner yet")]
     let stream = unsafe { UnixStream::from_raw_fd(3) };
-    match Worker::new(stream).and_then(|mut worker| worker.serve(name.as_deref().unwrap_or_default())) {
+    match Worker::new(stream)
+        .and_then(|mut worker| worker.serve(name.as_deref().unwrap_or_default()))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -123,7 +132,10 @@ impl Worker {
     }
 
     /// The handshake, or what the file's name says instead of it.
-    #[expect(clippy::disallowed_methods, reason = "a process that ends without a word is what is tested")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process that ends without a word is what is tested"
+    )]
     fn start(&mut self, name: &str) -> std::io::Result<()> {
         match name {
             "exits-at-start" => std::process::exit(3),
@@ -142,7 +154,8 @@ impl Worker {
 
     /// Instead of an attack: word that it went through.
     fn boast(&mut self) -> std::io::Result<()> {
-        let report = ProbeReport { succeeded: true, detail: "done, as nothing is in the way".to_owned() };
+        let report =
+            ProbeReport { succeeded: true, detail: "done, as nothing is in the way".to_owned() };
         let body = serde_json::to_vec(&report).map_err(std::io::Error::other)?;
         let mut bytes = Vec::new();
         frame::put_plain(&mut bytes, Kind::Probed, 0, &body);
@@ -154,19 +167,28 @@ impl Worker {
         self.next_with(Self::heartbeat)
     }
 
-    /// The next frame; this is done now and then while there is none. No worker sends heartbeats before it is ready.
-    fn next_with(&mut self, meanwhile: fn(&mut Self) -> std::io::Result<()>) -> std::io::Result<Frame> {
+    /// The next frame; this is done now and then while there is none. No worker sends heartbeats
+    /// before it is ready.
+    fn next_with(
+        &mut self,
+        meanwhile: fn(&mut Self) -> std::io::Result<()>,
+    ) -> std::io::Result<Frame> {
         let limits = FrameLimits { body_bytes: pool_protocol::limits::MAX_BODY_BYTES };
         let mut scratch = vec![0; 65536];
         loop {
-            if let Taken::Frame(frame) = frame::take(&mut self.buffer, limits).map_err(std::io::Error::other)? {
+            if let Taken::Frame(frame) =
+                frame::take(&mut self.buffer, limits).map_err(std::io::Error::other)?
+            {
                 return Ok(frame);
             }
             match self.stream.read(&mut scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.buffer.extend_from_slice(&scratch[..n]),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => meanwhile(self)?,
-                // A read with a timeout is not begun again by the kernel when the process was stopped in between.
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    meanwhile(self)?
+                }
+                // A read with a timeout is not begun again by the kernel when the process was
+                // stopped in between.
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -182,7 +204,9 @@ impl Worker {
         if body.code == "hold" {
             return self.hold(frame.id, head.attempt);
         }
-        if let Some(other) = body.code.strip_prefix("steal:").and_then(|id| id.parse::<TaskId>().ok()) {
+        if let Some(other) =
+            body.code.strip_prefix("steal:").and_then(|id| id.parse::<TaskId>().ok())
+        {
             return self.done(other.0, 1, b"\"stolen\"");
         }
         match LIES.iter().find(|(name, _)| *name == body.code) {
@@ -191,27 +215,36 @@ impl Worker {
         }
     }
 
-    /// Keeps the task until it is cancelled, and gives back what comes behind it, as an honest worker does.
+    /// Keeps the task until it is cancelled, and gives back what comes behind it, as an honest
+    /// worker does.
     fn hold(&mut self, task: u64, attempt: u32) -> std::io::Result<()> {
         loop {
             let frame = self.next()?;
             match frame.kind {
                 Kind::Run => self.waiting.push_back(frame),
                 Kind::TakeBack => {
-                    let mut list: TaskList = codec::decode("take back", &frame.head).map_err(std::io::Error::other)?;
-                    list.tasks.retain(|(id, _)| self.waiting.iter().any(|waiting| waiting.id == *id));
-                    self.waiting.retain(|waiting| list.tasks.iter().all(|(id, _)| waiting.id != *id));
+                    let mut list: TaskList =
+                        codec::decode("take back", &frame.head).map_err(std::io::Error::other)?;
+                    list.tasks
+                        .retain(|(id, _)| self.waiting.iter().any(|waiting| waiting.id == *id));
+                    self.waiting
+                        .retain(|waiting| list.tasks.iter().all(|(id, _)| waiting.id != *id));
                     let mut bytes = Vec::new();
                     frame::put(&mut bytes, Kind::Returned, 0, &list, b"");
                     self.stream.write_all(&bytes)?;
                 }
-                Kind::Cancel if frame.id == task => return self.failed(task, attempt, ErrorCode::Cancelled),
+                Kind::Cancel if frame.id == task => {
+                    return self.failed(task, attempt, ErrorCode::Cancelled);
+                }
                 _ => {}
             }
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a process that ends without a word is what is tested")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process that ends without a word is what is tested"
+    )]
     fn lie(&mut self, lie: Lie, task: u64, attempt: u32) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         match lie {
@@ -232,14 +265,22 @@ impl Worker {
             }
             Lie::UnknownKind => bytes = [[0xEE; 1].to_vec(), vec![0; 15]].concat(),
             Lie::ClientsKind => frame::put_plain(&mut bytes, Kind::Submit, task, b""),
-            Lie::TrailingBytes => frame::put(&mut bytes, Kind::Done, task, &(done_head(attempt, 0), 1_u64, 2_u64), b""),
+            Lie::TrailingBytes => frame::put(
+                &mut bytes,
+                Kind::Done,
+                task,
+                &(done_head(attempt, 0), 1_u64, 2_u64),
+                b"",
+            ),
             Lie::SecondReady => return self.ready(u64::from(CURRENT)),
             Lie::WrongTask => return self.done(task + 1_000_000, attempt, b"\"stolen\""),
             Lie::SecondReply => {
                 self.done(task, attempt, b"\"once\"")?;
                 return self.done(task, attempt, b"\"twice\"");
             }
-            Lie::OldAttempt if attempt == 1 => return self.failed(task, attempt, ErrorCode::JsException),
+            Lie::OldAttempt if attempt == 1 => {
+                return self.failed(task, attempt, ErrorCode::JsException);
+            }
             Lie::OldAttempt => return self.done(task, attempt - 1, b"\"late\""),
             Lie::HeartbeatsOnly => return self.idle(true),
             Lie::Flood => loop {
@@ -249,7 +290,10 @@ impl Worker {
                 pause(Duration::from_millis(100));
                 self.heartbeat()?;
             },
-            Lie::Stop => rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?,
+            Lie::Stop => rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::STOP,
+            )?,
             Lie::Exit => std::process::exit(0),
             Lie::Close => {
                 self.stream.shutdown(std::net::Shutdown::Both)?;
@@ -283,7 +327,13 @@ impl Worker {
 
     fn heartbeat(&mut self) -> std::io::Result<()> {
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, Kind::Heartbeat, 0, &HeartbeatHead { rss_bytes: 1 << 20, cpu_us: 1 }, b"");
+        frame::put(
+            &mut bytes,
+            Kind::Heartbeat,
+            0,
+            &HeartbeatHead { rss_bytes: 1 << 20, cpu_us: 1 },
+            b"",
+        );
         self.stream.write_all(&bytes)
     }
 
@@ -307,7 +357,12 @@ impl Worker {
         let mut space = [const { std::mem::MaybeUninit::uninit() }; 256];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
-        rustix::net::sendmsg(&self.stream, &[std::io::IoSlice::new(&bytes)], &mut ancillary, SendFlags::empty())?;
+        rustix::net::sendmsg(
+            &self.stream,
+            &[std::io::IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::empty(),
+        )?;
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! A fork bomb that a test survives: `fork_bomb COUNT [leave]`.
 //!
-//! Every process leaves the session it is in, ignores what it can ignore, keeps the pipes open and forks on as fast as it can.
-//! For the machine's sake there are no more than COUNT of them in all, counted in memory that all share, and each dies after a
-//! minute by a timer of its own. With `leave` the first one ends at once, and the rest is left behind.
+//! Every process leaves the session it is in, ignores what it can ignore, keeps the pipes open and
+//! forks on as fast as it can. For the machine's sake there are no more than COUNT of them in all,
+//! counted in memory that all share, and each dies after a minute by a timer of its own. With
+//! `leave` the first one ends at once, and the rest is left behind.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,7 +64,14 @@ fn shared_counter() -> &'static AtomicU32 {
     // SAFETY: a new mapping of a page, never unmapped; zeroes are a valid counter.
     unsafe {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        );
         assert_ne!(page, libc::MAP_FAILED, "a page of memory");
         &*page.cast::<AtomicU32>()
     }

@@ -1,5 +1,5 @@
-//! A program of a task that turns against its pool: `intruder WHAT [WHOM]`. It prints what came of it
-//! in one word: `done`, `answered`, `closed`, `empty`, or the number of the system's error.
+//! A program of a task that turns against its pool: `intruder WHAT [WHOM]`. It prints what came of
+//! it in one word: `done`, `answered`, `closed`, `empty`, or the number of the system's error.
 //!
 //! What would do harm where it succeeds is done to the process that was named and to no other.
 #![expect(unsafe_code, reason = "system calls on others, which no safe wrapper makes")]
@@ -16,7 +16,8 @@ use pool_protocol::version;
 
 /// For an answer, on a machine that has much to do.
 const PATIENCE: Duration = Duration::from_secs(30);
-const HTTP: &[u8] = b"GET /api/process-pool/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const HTTP: &[u8] =
+    b"GET /api/process-pool/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,9 +42,12 @@ fn attempt(words: &[&str]) -> Option<io::Result<String>> {
         ["socket", path] => UnixStream::connect(path).map(|_| done()),
         ["pair"] => UnixStream::pair().map(|_| done()),
         ["datagram", path] => datagram(path),
-        ["read", path] => std::fs::read(path).map(|bytes| if bytes.is_empty() { "empty".to_owned() } else { done() }),
+        ["read", path] => std::fs::read(path)
+            .map(|bytes| if bytes.is_empty() { "empty".to_owned() } else { done() }),
         ["signal", pid, number] => call(libc::SYS_kill, &[number_of(pid)?, number_of(number)?]),
-        ["queue-signal", pid] => call(libc::SYS_tgkill, &[number_of(pid)?, number_of(pid)?, libc::SIGTERM.into()]),
+        ["queue-signal", pid] => {
+            call(libc::SYS_tgkill, &[number_of(pid)?, number_of(pid)?, libc::SIGTERM.into()])
+        }
         ["kill-worker"] => {
             // SAFETY: it takes nothing.
             let worker = unsafe { libc::getppid() };
@@ -76,7 +80,9 @@ fn call(number: libc::c_long, arguments: &[i64]) -> io::Result<String> {
 fn idle(pid: i64) -> io::Result<String> {
     let parameter = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameter lives through the call.
-    let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, pid, libc::SCHED_IDLE, &raw const parameter) };
+    let answer = unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, pid, libc::SCHED_IDLE, &raw const parameter)
+    };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(done()) }
 }
 
@@ -84,13 +90,21 @@ fn idle(pid: i64) -> io::Result<String> {
 fn pin(pid: i64) -> io::Result<String> {
     let mask: u64 = 1;
     // SAFETY: the mask lives through the call and has the length that is told.
-    let answer = unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<u64>(), &raw const mask) };
+    let answer = unsafe {
+        libc::syscall(libc::SYS_sched_setaffinity, pid, size_of::<u64>(), &raw const mask)
+    };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(done()) }
 }
 
 fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
-    frame::put(&mut bytes, Kind::Hello, u64::from(version::CURRENT), &HelloHead { program: "intruder" }, &[]);
+    frame::put(
+        &mut bytes,
+        Kind::Hello,
+        u64::from(version::CURRENT),
+        &HelloHead { program: "intruder" },
+        &[],
+    );
     bytes
 }
 
@@ -100,7 +114,9 @@ fn answer(mut stream: UnixStream, question: &[u8]) -> io::Result<String> {
     Ok(match asked {
         Ok(0) => "closed".to_owned(),
         Ok(_) => "answered".to_owned(),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => "closed".to_owned(),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+            "closed".to_owned()
+        }
         Err(error) => return Err(error),
     })
 }
@@ -130,7 +146,9 @@ fn datagram(path: &str) -> io::Result<String> {
     }
     let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
     // SAFETY: text and address live through the call and have the lengths that are told.
-    let sent = unsafe { libc::sendto(pair[0], c"x".as_ptr().cast(), 1, 0, (&raw const address).cast(), len) };
+    let sent = unsafe {
+        libc::sendto(pair[0], c"x".as_ptr().cast(), 1, 0, (&raw const address).cast(), len)
+    };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(done()) }
 }
 

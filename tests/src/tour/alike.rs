@@ -17,8 +17,8 @@ const FIGURES: &[(&str, &str)] = &[
     (r" +\d+\.\ds ( *[a-z])", " SECONDS $1"),
     (r#""(queuedMs|runMs|cpuMs|memoryBytes|avgTime|uptime)":\d+(\.\d+)?"#, r#""$1":FIGURE"#),
     (r"with \d+\.\d MiB in use", "with FIGURE MiB in use"),
-    // How long it takes until a worker is used up and replaced, and so which one serves a task, is the
-    // machine's affair.
+    // How long it takes until a worker is used up and replaced, and so which one serves a task, is
+    // the machine's affair.
     (r#""workerId":"w\d+\.\d+""#, r#""workerId":"WORKER""#),
     // A table's columns are as wide as what stands in them.
     (" {2,}", "  "),
@@ -42,7 +42,9 @@ impl Ids {
             plain = regex(pattern).replace_all(&plain, *name).into_owned();
         }
         for (pattern, kind) in [(TASK, "task"), (WORKER, "worker")] {
-            plain = regex(pattern).replace_all(&plain, |found: &Captures<'_>| self.name(kind, &found[0])).into_owned();
+            plain = regex(pattern)
+                .replace_all(&plain, |found: &Captures<'_>| self.name(kind, &found[0]))
+                .into_owned();
         }
         plain
     }
@@ -68,12 +70,17 @@ mod tests {
     #[test]
     fn what_is_measured_may_differ() {
         for (one, other) in [
-            ("2026-11-24T18:59:12.955856Z  INFO up pid=28280", "2027-01-01T00:00:00.000001Z  INFO up pid=1"),
+            (
+                "2026-11-24T18:59:12.955856Z  INFO up pid=28280",
+                "2027-01-01T00:00:00.000001Z  INFO up pid=1",
+            ),
             (r#"{"taskId":"1k119764zm7","runMs":0.252}"#, r#"{"taskId":"1k1h3gskbe1","runMs":12}"#),
             (r#"w0.1 {"workerId":"w0.1"}"#, r#"w0.1 {"workerId":"w1.2"}"#),
             (
-                "w0.1    9910  js    2026-11-24T18:51:47.924Z      2   0.3s  deadline  task 1k118sxeyxy ran",
-                "w3.2  109910  js    2026-11-24T18:51:47.924Z      2  12.0s  deadline  task 1k118sxeyya ran",
+                "w0.1    9910  js    2026-11-24T18:51:47.924Z      2   0.3s  deadline  task \
+                 1k118sxeyxy ran",
+                "w3.2  109910  js    2026-11-24T18:51:47.924Z      2  12.0s  deadline  task \
+                 1k118sxeyya ran",
             ),
             ("of 128 MiB with 115.7 MiB in use", "of 128 MiB with 99.0 MiB in use"),
         ] {
@@ -112,8 +119,10 @@ mod tests {
         let mut before = Ids::default();
         let mut after = before.clone();
         let rows = ["task 1k118sxeyxy on w0.1", "task 1k118sxeyxz on w0.2"];
-        let one: Vec<String> = [rows[0], rows[1], rows[0]].iter().map(|row| before.plain(row)).collect();
-        let other: Vec<String> = [rows[0], rows[1], rows[1]].iter().map(|row| after.plain(row)).collect();
+        let one: Vec<String> =
+            [rows[0], rows[1], rows[0]].iter().map(|row| before.plain(row)).collect();
+        let other: Vec<String> =
+            [rows[0], rows[1], rows[1]].iter().map(|row| after.plain(row)).collect();
         assert_eq!(one[..2], other[..2]);
         assert_ne!(one[2], other[2]);
     }

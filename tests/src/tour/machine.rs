@@ -18,8 +18,10 @@ const GROUP: &str = r"/sys/fs/cgroup/[^ ]*";
 /// that the text is about.
 #[must_use]
 pub fn here(page: &str, lane: &str, status: &Value) -> String {
-    let warning = Regex::new(r#"WARN workers lack layers of confinement: .* lane="(js|io)""#).expect("written here");
-    let text = warning.replace_all(page, |found: &regex::Captures<'_>| said_at_start(&found[1], status));
+    let warning = Regex::new(r#"WARN workers lack layers of confinement: .* lane="(js|io)""#)
+        .expect("written here");
+    let text =
+        warning.replace_all(page, |found: &regex::Captures<'_>| said_at_start(&found[1], status));
     let receipt = Regex::new(r#","missingLayers":\[[^\]]*\]"#).expect("written here");
     let names: Vec<&str> = missing(lane, status).into_iter().map(|(name, _)| name).collect();
     let named = if names.is_empty() {
@@ -53,7 +55,10 @@ fn said_at_start(lane: &str, status: &Value) -> String {
 /// Layers with the reason for each, in the order in which the pool names layers.
 fn missing<'a>(lane: &str, status: &'a Value) -> Vec<(&'static str, &'a str)> {
     let named = &status["isolation"]["lanes"][lane]["missing"];
-    Layer::ALL.iter().filter_map(|layer| Some((layer.name(), named[layer.name()].as_str()?))).collect()
+    Layer::ALL
+        .iter()
+        .filter_map(|layer| Some((layer.name(), named[layer.name()].as_str()?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -61,13 +66,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const PAGE: &str =
-        "WARN workers lack layers of confinement: cgroup (no) lane=\"js\"\n{\"x\":1,\"missingLayers\":[\"cgroup\"]}\n";
+    const PAGE: &str = "WARN workers lack layers of confinement: cgroup (no) \
+        lane=\"js\"\n{\"x\":1,\"missingLayers\":[\"cgroup\"]}\n";
 
     #[test]
     fn another_machines_layers_are_put_in_place_of_the_pages() {
-        let status = json!({"isolation": {"lanes": {"js": {"missing": {"seccomp": "old", "landlock": "off"}}}}});
-        let expected = "WARN workers lack layers of confinement: landlock (off), seccomp (old) lane=\"js\"\n\
+        let status = json!({
+            "isolation": {"lanes": {"js": {"missing": {"seccomp": "old", "landlock": "off"}}}},
+        });
+        let expected = "WARN workers lack layers of confinement: landlock (off), seccomp (old) \
+            lane=\"js\"\n\
             {\"x\":1,\"missingLayers\":[\"landlock\",\"seccomp\"]}\n";
         assert_eq!(here(PAGE, "js", &status), expected);
     }
@@ -81,7 +89,11 @@ mod tests {
 
     #[test]
     fn a_recording_does_not_say_where_it_was_made() {
-        let output = "cgroup (none was delegated: /sys/fs/cgroup/a.slice/b.scope/ is not its own to write)";
-        assert_eq!(nowhere(output), "cgroup (none was delegated: /sys/fs/cgroup/…/ is not its own to write)");
+        let output =
+            "cgroup (none was delegated: /sys/fs/cgroup/a.slice/b.scope/ is not its own to write)";
+        assert_eq!(
+            nowhere(output),
+            "cgroup (none was delegated: /sys/fs/cgroup/…/ is not its own to write)"
+        );
     }
 }

@@ -48,8 +48,14 @@ impl Tour {
     #[must_use]
     pub fn read(page: &str) -> Self {
         let page: Vec<String> = page.lines().map(str::to_owned).collect();
-        let starts = page.iter().position(|line| line == HEADING).expect("README.md has the heading of the tour");
-        let ends = page[starts + 1..].iter().position(|line| line.starts_with("## ")).map(|at| starts + 1 + at);
+        let starts = page
+            .iter()
+            .position(|line| line == HEADING)
+            .expect("README.md has the heading of the tour");
+        let ends = page[starts + 1..]
+            .iter()
+            .position(|line| line.starts_with("## "))
+            .map(|at| starts + 1 + at);
         let section = starts..ends.unwrap_or(page.len());
         let (mut tour, mut shown_before) = (Vec::new(), Vec::new());
         for block in blocks(&page) {
@@ -61,7 +67,10 @@ impl Tour {
         }
         let last = tour.pop().expect("the tour has blocks");
         let end = Step { command: String::new(), output: text(&page[last.clone()]), lines: last };
-        assert!(!end.output.starts_with("$ "), "the tour's last block is the supervisor's last lines");
+        assert!(
+            !end.output.starts_with("$ "),
+            "the tour's last block is the supervisor's last lines"
+        );
         let mut tour = tour.into_iter().map(|block| steps(&page, block));
         let first = tour.next().expect("the tour begins with a block for the first terminal");
         let second = tour.flatten().collect();
@@ -109,8 +118,9 @@ fn steps(page: &[String], block: Range<usize>) -> Vec<Step> {
         let start = page[at].strip_prefix("$ ").expect("a block begins with a command");
         let mut command = start.to_owned();
         at += 1;
-        let more =
-            |command: &str| command.ends_with('\\') || heredoc(command).is_some_and(|end| !command.ends_with(&end));
+        let more = |command: &str| {
+            command.ends_with('\\') || heredoc(command).is_some_and(|end| !command.ends_with(&end))
+        };
         while more(&command) {
             command.push('\n');
             command.push_str(&page[at]);
@@ -136,13 +146,16 @@ fn heredoc(command: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# It\n```console\n$ b\n2\n```\n## A tour\n```console\n$ cat <<'END'\nx\nEND\n$ run\n```\nThen:\n\
+    const PAGE: &str = "# It\n```console\n$ b\n2\n```\n## A tour\n```console\n$ cat \
+        <<'END'\nx\nEND\n$ run\n```\nThen:\n\
         ```console\n$ a \\\n  b\n1\n$ b\n2\n```\n```console\nbye\n```\n## More\n";
 
     #[test]
     fn a_page_is_read_into_commands_and_outputs() {
         let tour = Tour::read(PAGE);
-        let commands = |steps: &[Step]| steps.iter().map(|s| (s.command.clone(), s.output.clone())).collect::<Vec<_>>();
+        let commands = |steps: &[Step]| {
+            steps.iter().map(|s| (s.command.clone(), s.output.clone())).collect::<Vec<_>>()
+        };
         let pair = |command: &str, output: &str| (command.to_owned(), output.to_owned());
         assert_eq!(commands(&tour.first), [pair("cat <<'END'\nx\nEND", ""), pair("run", "")]);
         assert_eq!(commands(&tour.second), [pair("a \\\n  b", "1\n"), pair("b", "2\n")]);
@@ -154,8 +167,10 @@ mod tests {
     fn new_outputs_go_where_the_old_ones_stood() {
         let tour = Tour::read(PAGE);
         let lines = |step: &Step| step.lines.clone();
-        let outputs =
-            vec![(lines(&tour.second[0]), "one\nmore\n".to_owned()), (lines(&tour.first[1]), "up\n".to_owned())];
+        let outputs = vec![
+            (lines(&tour.second[0]), "one\nmore\n".to_owned()),
+            (lines(&tour.first[1]), "up\n".to_owned()),
+        ];
         let expected = PAGE.replace("\n1\n", "\none\nmore\n").replace("$ run\n", "$ run\nup\n");
         assert_eq!(tour.page_with(outputs), expected);
     }

@@ -19,7 +19,8 @@ const TITLE: usize = 34;
 
 const HEAD: &str = "\
 <style>
-text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans Mono\",monospace;fill:#c9d1d9;white-space:pre}
+text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans \
+Mono\",monospace;fill:#c9d1d9;white-space:pre}
 .p{fill:#7ee787}.c{fill:#fff}.e{fill:#ff7b72}
 g{animation:show .01s both}
 @keyframes show{from{opacity:0}to{opacity:1}}
@@ -37,10 +38,14 @@ pub fn draw(steps: &[Step]) -> String {
         let typed = wrapped(&format!("$ {}", step.command));
         for (at, line) in typed.iter().enumerate() {
             let seconds = length(line) as f64 * 0.018;
-            let timing = format!("animation:type {seconds:.2}s steps({}) {clock:.2}s both", length(line));
+            let timing =
+                format!("animation:type {seconds:.2}s steps({}) {clock:.2}s both", length(line));
             let inner = match line.strip_prefix("$ ").filter(|_| at == 0) {
                 Some(command) => {
-                    format!("<tspan class=\"p\">$</tspan> <tspan class=\"c\">{}</tspan>", escaped(command))
+                    format!(
+                        "<tspan class=\"p\">$</tspan> <tspan class=\"c\">{}</tspan>",
+                        escaped(command)
+                    )
                 }
                 None => format!("<tspan class=\"c\">{}</tspan>", escaped(line)),
             };
@@ -63,16 +68,23 @@ fn framed(rows: usize, body: &str) -> String {
     let width = (COLUMNS as f64 * CHARACTER).round() as usize + 2 * MARGIN;
     let height = TITLE + rows * LINE + MARGIN;
     let mut file = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         role=\"img\" aria-label=\"A terminal in which poolctl runs tasks; the text is that of the tour in README.md\">\n{HEAD}"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" \
+         role=\"img\" aria-label=\"A terminal in which poolctl runs tasks; the text is that of the \
+         tour in README.md\">\n{HEAD}"
     );
     let (right, below) = (width - 1, height - 1);
     let _ = writeln!(
         file,
-        "<rect x=\".5\" y=\".5\" width=\"{right}\" height=\"{below}\" rx=\"8\" fill=\"#0d1117\" stroke=\"#484f58\"/>"
+        "<rect x=\".5\" y=\".5\" width=\"{right}\" height=\"{below}\" rx=\"8\" fill=\"#0d1117\" \
+         stroke=\"#484f58\"/>"
     );
     for (at, colour) in ["#ff5f57", "#febc2e", "#28c840"].iter().enumerate() {
-        let _ = writeln!(file, "<circle cx=\"{}\" cy=\"17\" r=\"5.5\" fill=\"{colour}\"/>", MARGIN + 6 + at * 18);
+        let _ = writeln!(
+            file,
+            "<circle cx=\"{}\" cy=\"17\" r=\"5.5\" fill=\"{colour}\"/>",
+            MARGIN + 6 + at * 18
+        );
     }
     file + body + "</svg>\n"
 }
@@ -85,7 +97,8 @@ fn place(body: &mut String, row: usize, timing: &str, line: &str, inner: &str) {
     let (y, long) = (TITLE + row * LINE + LINE - 6, length(line) as f64 * CHARACTER);
     let _ = writeln!(
         body,
-        "<g style=\"{timing}\"><text x=\"{MARGIN}\" y=\"{y}\" textLength=\"{long:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+        "<g style=\"{timing}\"><text x=\"{MARGIN}\" y=\"{y}\" textLength=\"{long:.1}\" \
+         lengthAdjust=\"spacingAndGlyphs\" \
          xml:space=\"preserve\">{inner}</text></g>"
     );
 }
@@ -142,7 +155,10 @@ mod tests {
     #[test]
     fn a_long_line_goes_on_below() {
         let long = "x".repeat(2 * COLUMNS + 1);
-        assert_eq!(wrapped(&long).iter().map(|l| length(l)).collect::<Vec<_>>(), [COLUMNS, COLUMNS, 1]);
+        assert_eq!(
+            wrapped(&long).iter().map(|l| length(l)).collect::<Vec<_>>(),
+            [COLUMNS, COLUMNS, 1]
+        );
         let words = "word ".repeat(30);
         assert_eq!(wrapped(&words), ["word ".repeat(20), "word ".repeat(10)]);
     }

@@ -18,7 +18,8 @@ const END: char = '\u{1}';
 
 /// Reads commands up to the mark, runs each in this very shell, so that `export` lasts, and marks
 /// the end of its output.
-const LOOP: &str = r#"while IFS= read -r -d $'\1' command; do eval "$command" </dev/null; printf '\1'; done"#;
+const LOOP: &str =
+    r#"while IFS= read -r -d $'\1' command; do eval "$command" </dev/null; printf '\1'; done"#;
 
 /// Both outputs of its commands end up on one screen, in the order in which they are written.
 #[derive(Debug)]

@@ -30,9 +30,11 @@ pub(crate) enum Mode {
     FloorEcho(Answering),
     /// `poolctl submit` over a file of small function tasks, from end to end
     Submit(SubmitArgs),
-    /// Small function tasks of which some spin until their timeout; fails when the whole takes too long
+    /// Small function tasks of which some spin until their timeout; fails when the whole takes too
+    /// long
     Spinners(SpinnersArgs),
-    /// What confinement costs: small function tasks and workers' starts under `strict` and `off`, side by side
+    /// What confinement costs: small function tasks and workers' starts under `strict` and `off`,
+    /// side by side
     Isolation(IsolationArgs),
     /// From a worker's spawn to ready
     Starts(StartsArgs),
@@ -50,7 +52,12 @@ pub(crate) enum Mode {
 #[derive(Debug, Args)]
 pub(crate) struct Amount {
     /// Tasks in a round
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = parser!(u64).range(1..)
+    )]
     pub(crate) tasks: u64,
     /// Rounds; the one in the middle counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = parser!(u32).range(1..))]
@@ -72,7 +79,8 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) fn count(&self) -> u32 {
-        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+        self.workers
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
     }
 }
 
@@ -109,10 +117,20 @@ pub(crate) struct TasksArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parser!(u32).range(1..=1000))]
     pub(crate) clients: u32,
     /// Projects whose the tasks are, in turn
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = parser!(u32).range(1..=100_000)
+    )]
     pub(crate) projects: u32,
     /// Tasks arrive at this rate a second, whatever is in flight
-    #[arg(long, value_name = "RATE", conflicts_with = "window", value_parser = parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "RATE",
+        conflicts_with = "window",
+        value_parser = parser!(u32).range(1..)
+    )]
     pub(crate) open: Option<u32>,
     /// Tasks until a worker is replaced; 0 is never
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "socket")]
@@ -143,8 +161,8 @@ pub(crate) struct FloorArgs {
 /// How the floor's echoes are fed, and how they answer.
 #[derive(Debug, Args)]
 pub(crate) struct Answering {
-    /// Write each answer by itself, as who ends tasks one after the other and holds no result back must; otherwise all that came
-    /// in one read are answered in one write
+    /// Write each answer by itself, as who ends tasks one after the other and holds no result back
+    /// must; otherwise all that came in one read are answered in one write
     #[arg(long)]
     pub(crate) one_by_one: bool,
     /// Frames that an echo holds at most, as a pool's workers hold few; otherwise all that come
@@ -195,7 +213,12 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "LEVEL", default_value = "strict")]
     pub(crate) level: Isolation,
     /// Workers started of each
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = parser!(u32).range(1..=1000)
+    )]
     pub(crate) starts: u32,
     #[command(flatten)]
     pub(crate) workers: Workers,
@@ -206,7 +229,12 @@ pub(crate) struct IsolationArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StartsArgs {
     /// Workers started
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = parser!(u32).range(1..=1000)
+    )]
     pub(crate) rounds: u32,
     /// How they are confined
     #[arg(long, value_name = "LEVEL", default_value = "standard")]
@@ -229,7 +257,12 @@ pub(crate) struct ColdArgs {
 #[derive(Debug, Args)]
 pub(crate) struct QueuedArgs {
     /// Tasks that wait
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = parser!(u64).range(1..=4_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        value_parser = parser!(u64).range(1..=4_000_000)
+    )]
     pub(crate) tasks: u64,
     /// Print JSON
     #[arg(long)]
@@ -241,22 +274,52 @@ pub(crate) struct QueuedArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CarelessArgs {
     /// Tasks that wait, and that are cancelled
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parser!(u64).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = parser!(u64).range(1..=1_000_000)
+    )]
     pub(crate) tasks: u64,
     /// Projects that are given a limit
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parser!(u64).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = parser!(u64).range(1..=1_000_000)
+    )]
     pub(crate) limits: u64,
     /// Lists of projects
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parser!(u64).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = parser!(u64).range(1..=1_000_000)
+    )]
     pub(crate) lists: u64,
     /// Subscriptions to events
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = parser!(u64).range(1..=200_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50_000,
+        value_parser = parser!(u64).range(1..=200_000)
+    )]
     pub(crate) subscriptions: u64,
     /// Tasks that end their workers
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parser!(u64).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        value_parser = parser!(u64).range(1..=1000)
+    )]
     pub(crate) deaths: u64,
     /// Results of 4 MB that nobody reads
-    #[arg(long, value_name = "N", default_value_t = 150, value_parser = parser!(u64).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 150,
+        value_parser = parser!(u64).range(1..=10_000)
+    )]
     pub(crate) results: u64,
     /// Print JSON
     #[arg(long)]

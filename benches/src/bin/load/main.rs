@@ -38,8 +38,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// A thousand connections and hundreds of workers, here and in a supervisor that is started, which inherits it.
+/// A thousand connections and hundreds of workers, here and in a supervisor that is started, which
+/// inherits it.
 fn may_open_many_files() -> anyhow::Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("failed to ask how many files may be open")?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("failed to allow as many open files as may be")
+    let (_, most) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("failed to ask how many files may be open")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+        .context("failed to allow as many open files as may be")
 }

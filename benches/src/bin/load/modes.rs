@@ -20,13 +20,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{
-    Amount, CarelessArgs, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, QueuedArgs, SpinnersArgs, StartsArgs,
-    SubmitArgs, TasksArgs,
+    Amount, CarelessArgs, ColdArgs, FloorArgs, IdleArgs, IsolationArgs, QueuedArgs, SpinnersArgs,
+    StartsArgs, SubmitArgs, TasksArgs,
 };
 
 impl Amount {
     /// Says each round as it ends.
-    fn rounds(&self, mut round: impl FnMut() -> anyhow::Result<Round>) -> anyhow::Result<Vec<Round>> {
+    fn rounds(
+        &self,
+        mut round: impl FnMut() -> anyhow::Result<Round>,
+    ) -> anyhow::Result<Vec<Round>> {
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
             let figures = round()?;
@@ -43,7 +46,12 @@ impl Amount {
     }
 
     /// Prints the round in the middle, and the memory where it was looked at.
-    fn conclude(&self, what: &Value, rounds: &[Round], memory: Option<&Memory>) -> anyhow::Result<()> {
+    fn conclude(
+        &self,
+        what: &Value,
+        rounds: &[Round],
+        memory: Option<&Memory>,
+    ) -> anyhow::Result<()> {
         let middle = middle(rounds).context("failed to find the middle of no rounds")?;
         if self.json {
             let mut all = json!({ "what": what, "median": middle, "rounds": rounds });
@@ -141,7 +149,8 @@ pub(crate) fn starts(args: &StartsArgs) -> anyhow::Result<()> {
         return print_with(&json!({ "starts": args.rounds, "isolation": args.isolation }), &starts);
     }
     println!(
-        "{} workers under {}: ready after {:.1} ms ({:.1} to {:.1}); CPU of a worker's life {:.1} ms, of the supervisor for it {:.1} ms",
+        "{} workers under {}: ready after {:.1} ms ({:.1} to {:.1}); CPU of a worker's life {:.1} \
+         ms, of the supervisor for it {:.1} ms",
         args.rounds,
         args.isolation.name(),
         starts.median_ms,
@@ -159,8 +168,14 @@ pub(crate) fn cold(args: &ColdArgs) -> anyhow::Result<()> {
         return print_with(&json!({ "cold": true, "rounds": args.rounds }), &cold);
     }
     println!(
-        "first start ever {:.1} ms; {} later ones {:.1} ms ({:.1} to {:.1}), of which {:.1} ms until the supervisor answered a hello",
-        cold.first_ms, args.rounds, cold.median_ms, cold.min_ms, cold.max_ms, cold.welcome_median_ms
+        "first start ever {:.1} ms; {} later ones {:.1} ms ({:.1} to {:.1}), of which {:.1} ms \
+         until the supervisor answered a hello",
+        cold.first_ms,
+        args.rounds,
+        cold.median_ms,
+        cold.min_ms,
+        cold.max_ms,
+        cold.welcome_median_ms
     );
     Ok(())
 }
@@ -168,7 +183,10 @@ pub(crate) fn cold(args: &ColdArgs) -> anyhow::Result<()> {
 pub(crate) fn idle(args: &IdleArgs) -> anyhow::Result<()> {
     let idle = idle::measure(args.workers, Duration::from_secs(args.seconds))?;
     if args.json {
-        return print_with(&json!({ "idle": true, "seconds": args.seconds, "workers": args.workers }), &idle);
+        return print_with(
+            &json!({ "idle": true, "seconds": args.seconds, "workers": args.workers }),
+            &idle,
+        );
     }
     println!(
         "{} idle workers: {:.4} % of a processor, of which the supervisor {:.4} %",
@@ -181,18 +199,28 @@ pub(crate) fn idle(args: &IdleArgs) -> anyhow::Result<()> {
 pub(crate) fn queued(args: &QueuedArgs) -> anyhow::Result<()> {
     let queued = queued::measure(args.tasks, args.workers.count())?;
     if args.json {
-        return print_with(&json!({ "queued": args.tasks, "workers": args.workers.count() }), &queued);
+        return print_with(
+            &json!({ "queued": args.tasks, "workers": args.workers.count() }),
+            &queued,
+        );
     }
     println!(
-        "submission: {:.0} tasks/s with an empty queue, {:.0} tasks/s with {} waiting ({:.2}); supervisor {:.0} and {:.0} ns each",
-        queued.empty_rate, queued.full_rate, args.tasks, queued.submit_ratio, queued.empty_cpu_ns, queued.full_cpu_ns
+        "submission: {:.0} tasks/s with an empty queue, {:.0} tasks/s with {} waiting ({:.2}); \
+         supervisor {:.0} and {:.0} ns each",
+        queued.empty_rate,
+        queued.full_rate,
+        args.tasks,
+        queued.submit_ratio,
+        queued.empty_cpu_ns,
+        queued.full_cpu_ns
     );
     println!(
         "memory: {:.0} bytes for each waiting task besides its body of {}",
         queued.bytes_per_task, queued.body_bytes
     );
     println!(
-        "running: {:.0} tasks/s with few waiting, {:.0} tasks/s with all ({:.2}); supervisor {:.0} and {:.0} ns each; to the end {:.0} tasks/s",
+        "running: {:.0} tasks/s with few waiting, {:.0} tasks/s with all ({:.2}); supervisor {:.0} \
+         and {:.0} ns each; to the end {:.0} tasks/s",
         queued.few_drain_rate,
         queued.many_drain_rate,
         queued.drain_ratio,
@@ -205,18 +233,29 @@ pub(crate) fn queued(args: &QueuedArgs) -> anyhow::Result<()> {
 
 pub(crate) fn careless(args: &CarelessArgs) -> anyhow::Result<()> {
     let CarelessArgs { tasks, limits, lists, subscriptions, deaths, results, .. } = *args;
-    let amounts =
-        careless::Amounts { tasks, limits, lists, subscriptions, deaths, results, workers: args.workers.count() };
+    let amounts = careless::Amounts {
+        tasks,
+        limits,
+        lists,
+        subscriptions,
+        deaths,
+        results,
+        workers: args.workers.count(),
+    };
     let costs = careless::measure(&amounts, |cost| {
         if !args.json {
             println!(
-                "{}: the longest of {} answers {:.1} ms, {:.1} s in all, the supervisor's memory {:.0} MiB at most",
+                "{}: the longest of {} answers {:.1} ms, {:.1} s in all, the supervisor's memory \
+                 {:.0} MiB at most",
                 cost.what, cost.answers, cost.longest_ms, cost.seconds, cost.peak_mib
             );
         }
     })?;
     if args.json {
-        println!("{}", json!({ "what": { "tasks": tasks, "workers": amounts.workers }, "costs": costs }));
+        println!(
+            "{}",
+            json!({ "what": { "tasks": tasks, "workers": amounts.workers }, "costs": costs })
+        );
     }
     Ok(())
 }
@@ -250,8 +289,12 @@ pub(crate) fn submitted(args: &SubmitArgs) -> anyhow::Result<()> {
     let mut usage = Connection::open(pool.socket(), "load")?;
     let rounds = amount.rounds(|| {
         let before = CpuSeconds::now(&mut usage)?;
-        let figures = submit::run(pool.socket(), &file, amount.tasks, amount.window, Answerer::Pool)?;
-        let cpu = CpuSeconds { client: figures.cpu.client, ..CpuSeconds::now(&mut usage)?.since(&before) };
+        let figures =
+            submit::run(pool.socket(), &file, amount.tasks, amount.window, Answerer::Pool)?;
+        let cpu = CpuSeconds {
+            client: figures.cpu.client,
+            ..CpuSeconds::now(&mut usage)?.since(&before)
+        };
         Ok(Round { cpu, ..figures })
     })?;
     amount.conclude(&what, &rounds, Some(&Memory::now(&mut usage)?))
@@ -278,7 +321,8 @@ pub(crate) fn spinners(args: &SpinnersArgs) -> anyhow::Result<bool> {
         args.timeout, args.workers
     );
     println!(
-        "without the spinners {plain_seconds:.3} s, with them {seconds:.3} s; their timeouts alone take {least_seconds:.3} s"
+        "without the spinners {plain_seconds:.3} s, with them {seconds:.3} s; their timeouts alone \
+         take {least_seconds:.3} s"
     );
     println!(
         "the spinners cost {:.2} times that; the bound is {bound_seconds:.3} s: {}",

@@ -73,7 +73,13 @@ impl Ledger {
     }
 
     /// A worker's word about a task.
-    pub(super) fn word(&mut self, worker: WorkerId, task: TaskId, attempt: u32, code: Option<ErrorCode>) {
+    pub(super) fn word(
+        &mut self,
+        worker: WorkerId,
+        task: TaskId,
+        attempt: u32,
+        code: Option<ErrorCode>,
+    ) {
         self.word = None;
         if self.held.get(&task) == Some(&(worker, attempt)) {
             self.held.remove(&task);
@@ -82,7 +88,9 @@ impl Ledger {
     }
 
     pub(super) fn returned(&mut self, worker: WorkerId, tasks: &[(TaskId, u32)]) {
-        self.held.retain(|task, (holder, attempt)| *holder != worker || !tasks.contains(&(*task, *attempt)));
+        self.held.retain(|task, (holder, attempt)| {
+            *holder != worker || !tasks.contains(&(*task, *attempt))
+        });
     }
 
     pub(super) fn gone(&mut self, worker: WorkerId) {
@@ -94,24 +102,42 @@ impl Ledger {
         assert!(!self.exited, "nothing is said after the end");
         match action {
             Action::Accept { task, slot, .. } => {
-                let (lane, max_attempts, body) = self.submitting.take().expect("only what was submitted is accepted");
-                assert!(self.slots.insert(*slot), "a place is used again only after its task has ended");
+                let (lane, max_attempts, body) =
+                    self.submitting.take().expect("only what was submitted is accepted");
+                assert!(
+                    self.slots.insert(*slot),
+                    "a place is used again only after its task has ended"
+                );
                 assert!(!self.ended.contains(task), "a task's id is used once");
                 let open = Open { slot: *slot, lane, max_attempts, body, attempt: 0 };
                 assert!(self.open.insert(*task, open).is_none(), "a task is accepted once");
             }
             Action::AcceptKnown { task, slot, .. } => {
-                assert_eq!(self.open.get(task).map(|open| open.slot), Some(*slot), "a known task has not ended");
+                assert_eq!(
+                    self.open.get(task).map(|open| open.slot),
+                    Some(*slot),
+                    "a known task has not ended"
+                );
             }
             Action::AcceptEnded { task, .. } => assert!(self.ended.contains(task)),
             Action::Refuse { message, .. } => assert!(!message.is_empty()),
             Action::Spawn { worker, lane } => {
-                assert!(self.living.insert(*worker, *lane).is_none(), "a worker's name is used once");
-                // Those that were told to go do so when the script says so: a worker that does not is killed after a while, and
-                // a killed one is the kernel's. Tenancy `task` has fresh workers beside those that run, and those are replaced.
-                let staying = |worker: &&WorkerId| !self.killed.contains(worker) && !self.retired.contains(worker);
+                assert!(
+                    self.living.insert(*worker, *lane).is_none(),
+                    "a worker's name is used once"
+                );
+                // Those that were told to go do so when the script says so: a worker that does not
+                // is killed after a while, and a killed one is the kernel's. Tenancy `task` has
+                // fresh workers beside those that run, and those are replaced.
+                let staying = |worker: &&WorkerId| {
+                    !self.killed.contains(worker) && !self.retired.contains(worker)
+                };
                 let staying = self.living.keys().filter(staying).count();
-                assert!(staying <= 3 * self.most_workers as usize, "processes are bounded: {:?}", self.living);
+                assert!(
+                    staying <= 3 * self.most_workers as usize,
+                    "processes are bounded: {:?}",
+                    self.living
+                );
             }
             Action::Assign { worker, task, slot, attempt, timeout_ms, .. } => {
                 assert!(*timeout_ms > 0);
@@ -119,11 +145,19 @@ impl Ledger {
             }
             Action::TakeBack { worker, tasks } => {
                 for (task, attempt) in tasks {
-                    assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is asked back");
+                    assert_eq!(
+                        self.held.get(task),
+                        Some(&(*worker, *attempt)),
+                        "only what it holds is asked back"
+                    );
                 }
             }
             Action::Interrupt { worker, task, attempt, .. } => {
-                assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is interrupted");
+                assert_eq!(
+                    self.held.get(task),
+                    Some(&(*worker, *attempt)),
+                    "only what it holds is interrupted"
+                );
             }
             Action::Retire { worker } => {
                 assert!(self.living.contains_key(worker), "only who lives is told to go");
@@ -143,11 +177,14 @@ impl Ledger {
                 );
                 self.exited = true;
             }
-            Action::Suspect { slot, .. } => assert!(self.slots.contains(slot), "a suspect has not ended"),
+            Action::Suspect { slot, .. } => {
+                assert!(self.slots.contains(slot), "a suspect has not ended")
+            }
             Action::Emit(PoolEvent::WorkerTerminated { worker, .. }) => {
                 assert!(
                     !self.living.contains_key(worker) || self.killed.contains(worker),
-                    "only on a worker that was killed, and that the system does not end, is given up"
+                    "only on a worker that was killed, and that the system does not end, is given \
+                     up"
                 );
                 self.held.retain(|_, (holder, _)| holder != worker);
             }
@@ -159,10 +196,20 @@ impl Ledger {
         let open = self.open.get_mut(&task).expect("only a task that has not ended is assigned");
         assert_eq!(open.slot, slot);
         assert_eq!(self.living.get(&worker), Some(&open.lane), "to a living worker of its lane");
-        assert!((1..=open.max_attempts).contains(&attempt), "attempt {attempt} of {}", open.max_attempts);
-        assert!((open.attempt..=open.attempt + 1).contains(&attempt), "attempts are counted one by one");
+        assert!(
+            (1..=open.max_attempts).contains(&attempt),
+            "attempt {attempt} of {}",
+            open.max_attempts
+        );
+        assert!(
+            (open.attempt..=open.attempt + 1).contains(&attempt),
+            "attempts are counted one by one"
+        );
         open.attempt = attempt;
-        assert!(self.held.insert(task, (worker, attempt)).is_none(), "a task is in one worker's hands at a time");
+        assert!(
+            self.held.insert(task, (worker, attempt)).is_none(),
+            "a task is in one worker's hands at a time"
+        );
     }
 
     fn end(&mut self, task: TaskId, slot: TaskSlot, ended: &Ended) {
@@ -173,7 +220,11 @@ impl Ledger {
         if ended.code.is_none() {
             let word = self.word.take();
             let worker = ended.worker.expect("it ran somewhere");
-            assert_eq!(word, Some((task, ended.attempts, worker, None)), "a success is the word of who had the task");
+            assert_eq!(
+                word,
+                Some((task, ended.attempts, worker, None)),
+                "a success is the word of who had the task"
+            );
         }
         self.ended.insert(task);
     }

@@ -1,4 +1,5 @@
-//! A pool on virtual time for tests: a core, and workers that do as they are told unless the test says otherwise.
+//! A pool on virtual time for tests: a core, and workers that do as they are told unless the test
+//! says otherwise.
 //!
 //! Nothing sleeps. The core's invariants are checked after every event.
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -32,7 +33,11 @@ pub(crate) fn quiet(workers: u32) -> Settings {
     }
 }
 
-pub(crate) fn with_project(mut settings: Settings, name: &str, project: ProjectSettings) -> Settings {
+pub(crate) fn with_project(
+    mut settings: Settings,
+    name: &str,
+    project: ProjectSettings,
+) -> Settings {
     settings.projects.insert(name.into(), project);
     settings
 }
@@ -93,7 +98,8 @@ impl Pool {
     pub(crate) fn new(settings: Settings) -> Self {
         let mut pool = Self::unstarted(settings);
         pool.tick();
-        // No task may run longer than its worker lives: let it be a little older than the tasks of most tests.
+        // No task may run longer than its worker lives: let it be a little older than the tasks of
+        // most tests.
         pool.now_us += 5_000;
         pool
     }
@@ -139,8 +145,17 @@ impl Pool {
             self.actions.push(action.clone());
             match action {
                 Action::Spawn { worker, lane } => {
-                    let hands = Hands { lane, ready: false, retiring: false, killed: false, tasks: Vec::new() };
-                    assert!(self.workers.insert(worker, hands).is_none(), "a worker's name is used once");
+                    let hands = Hands {
+                        lane,
+                        ready: false,
+                        retiring: false,
+                        killed: false,
+                        tasks: Vec::new(),
+                    };
+                    assert!(
+                        self.workers.insert(worker, hands).is_none(),
+                        "a worker's name is used once"
+                    );
                     if self.auto_ready {
                         self.reactions.push_back(Reaction::Ready(worker));
                     }
@@ -201,7 +216,10 @@ impl Pool {
             Reaction::GiveBack(worker, tasks) if alive(&worker) => self.give_back(worker, &tasks),
             Reaction::LeaveIfDone(worker) if alive(&worker) => self.leave_if_done(worker),
             Reaction::Gone(worker) if alive(&worker) => self.gone(worker, Cause::KilledFromOutside),
-            Reaction::Ready(_) | Reaction::GiveBack(..) | Reaction::LeaveIfDone(_) | Reaction::Gone(_) => {}
+            Reaction::Ready(_)
+            | Reaction::GiveBack(..)
+            | Reaction::LeaveIfDone(_)
+            | Reaction::Gone(_) => {}
         }
     }
 
@@ -242,7 +260,11 @@ impl Pool {
     }
 
     pub(crate) fn spawning(&self) -> Vec<WorkerId> {
-        self.workers.iter().filter(|(_, hands)| !hands.ready && !hands.killed).map(|(id, _)| *id).collect()
+        self.workers
+            .iter()
+            .filter(|(_, hands)| !hands.ready && !hands.killed)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub(crate) fn gone(&mut self, worker: WorkerId, cause: Cause) {
@@ -263,7 +285,11 @@ impl Pool {
         self.try_submit_as(CLIENT, task)
     }
 
-    pub(crate) fn try_submit_as(&mut self, client: ClientId, task: NewTask<'_>) -> Result<TaskId, ErrorCode> {
+    pub(crate) fn try_submit_as(
+        &mut self,
+        client: ClientId,
+        task: NewTask<'_>,
+    ) -> Result<TaskId, ErrorCode> {
         self.requests += 1;
         let request = self.requests;
         let from = self.actions.len();
@@ -413,23 +439,31 @@ impl Pool {
     }
 
     pub(crate) fn was_interrupted(&self, task: TaskId) -> bool {
-        self.count_actions(|action| matches!(action, Action::Interrupt { task: t, .. } if *t == task)) > 0
+        self.count_actions(
+            |action| matches!(action, Action::Interrupt { task: t, .. } if *t == task),
+        ) > 0
     }
 
     pub(crate) fn was_killed(&self, worker: WorkerId) -> bool {
-        self.count_actions(|action| matches!(action, Action::Kill { worker: w } if *w == worker)) > 0
+        self.count_actions(|action| matches!(action, Action::Kill { worker: w } if *w == worker))
+            > 0
     }
 
     pub(crate) fn verdict_of(&self, worker: WorkerId) -> Cause {
         let verdict = self.events.iter().find_map(|event| match event {
-            PoolEvent::WorkerTerminated { worker: w, verdict, .. } if *w == worker => Some(verdict.cause),
+            PoolEvent::WorkerTerminated { worker: w, verdict, .. } if *w == worker => {
+                Some(verdict.cause)
+            }
             _ => None,
         });
         verdict.expect("the worker is gone")
     }
 
     pub(crate) fn project_running(&self, name: &str) -> u32 {
-        self.core.projects().find(|project| project.name == name).map_or(0, |project| project.running)
+        self.core
+            .projects()
+            .find(|project| project.name == name)
+            .map_or(0, |project| project.running)
     }
 
     /// Nothing is left that any project, lane or worker would count.

@@ -1,4 +1,5 @@
-//! What must be true of the core's actions, whatever happens: checked on each of them, from the shell's side.
+//! What must be true of the core's actions, whatever happens: checked on each of them, from the
+//! shell's side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
@@ -8,7 +9,8 @@ use pool_core::event::BodyHash;
 use pool_core::settings::{Lane, Tenancy};
 use pool_protocol::id::{TaskId, WorkerId};
 
-/// The beginning of what `Debug` would write, without writing the rest: half of a simulation's time went there.
+/// The beginning of what `Debug` would write, without writing the rest: half of a simulation's time
+/// went there.
 pub(crate) fn glance(value: &dyn Debug, most: usize) -> String {
     struct Short {
         text: String,
@@ -88,7 +90,10 @@ impl Check {
     }
 
     pub(crate) fn accepted(&mut self, task: TaskId, known: Known) {
-        assert!(self.slots.insert(known.slot), "a place is used again only after its task has ended");
+        assert!(
+            self.slots.insert(known.slot),
+            "a place is used again only after its task has ended"
+        );
         assert!(!self.ended.contains_key(&task), "a task's id is used once");
         assert!(self.open.insert(task, known).is_none(), "a task is accepted once");
     }
@@ -113,7 +118,10 @@ impl Check {
         assert!(!self.exited, "nothing is said after the end");
         match action {
             Action::Spawn { worker, lane } => {
-                assert!(self.living.insert(*worker, *lane).is_none(), "a worker's name is used once");
+                assert!(
+                    self.living.insert(*worker, *lane).is_none(),
+                    "a worker's name is used once"
+                );
                 let most = most_workers as usize * if self.was_task { 3 } else { 2 };
                 assert!(self.living.len() <= most, "processes are bounded: {:?}", self.living);
             }
@@ -124,13 +132,23 @@ impl Check {
             Action::TakeBack { worker, tasks } => {
                 assert!(self.living.contains_key(worker) && !tasks.is_empty());
                 for (task, attempt) in tasks {
-                    assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is asked back");
+                    assert_eq!(
+                        self.held.get(task),
+                        Some(&(*worker, *attempt)),
+                        "only what it holds is asked back"
+                    );
                 }
             }
             Action::Interrupt { worker, task, attempt, .. } => {
-                assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "only what it holds is interrupted");
+                assert_eq!(
+                    self.held.get(task),
+                    Some(&(*worker, *attempt)),
+                    "only what it holds is interrupted"
+                );
             }
-            Action::Retire { worker } | Action::Kill { worker } => assert!(self.living.contains_key(worker)),
+            Action::Retire { worker } | Action::Kill { worker } => {
+                assert!(self.living.contains_key(worker))
+            }
             Action::End { task, slot, ended } => self.end(*task, *slot, ended),
             Action::Emit(event) => self.event(event),
             Action::Exit => {
@@ -157,24 +175,47 @@ impl Check {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, task: TaskId, slot: TaskSlot, attempt: u32, limits: &[Option<u32>]) {
+    fn assign(
+        &mut self,
+        worker: WorkerId,
+        task: TaskId,
+        slot: TaskSlot,
+        attempt: u32,
+        limits: &[Option<u32>],
+    ) {
         let known = self.open.get(&task).expect("only a task that has not ended is assigned");
         assert_eq!(known.slot, slot);
         assert_eq!(self.living.get(&worker), Some(&known.lane), "to a living worker of its lane");
-        assert!((1..=known.max_attempts).contains(&attempt), "attempt {attempt} of {}", known.max_attempts);
-        assert!(self.held.insert(task, (worker, attempt)).is_none(), "a task is in one worker's hands at a time");
+        assert!(
+            (1..=known.max_attempts).contains(&attempt),
+            "attempt {attempt} of {}",
+            known.max_attempts
+        );
+        assert!(
+            self.held.insert(task, (worker, attempt)).is_none(),
+            "a task is in one worker's hands at a time"
+        );
         let project = known.project;
         let served = self.served.entry(worker).or_default();
         match self.tenancy {
             Tenancy::Shared => {}
             Tenancy::Project => {
-                assert!(served.iter().all(|of| *of == project), "{worker} served {served:?} and is given {project}");
+                assert!(
+                    served.iter().all(|of| *of == project),
+                    "{worker} served {served:?} and is given {project}"
+                );
             }
-            Tenancy::Task => assert!(served.is_empty(), "{worker} has had its task and is given another"),
+            Tenancy::Task => {
+                assert!(served.is_empty(), "{worker} has had its task and is given another")
+            }
         }
         served.push(project);
-        let holders: BTreeSet<WorkerId> =
-            self.held.iter().filter(|(id, _)| self.open[*id].project == project).map(|(_, (w, _))| *w).collect();
+        let holders: BTreeSet<WorkerId> = self
+            .held
+            .iter()
+            .filter(|(id, _)| self.open[*id].project == project)
+            .map(|(_, (w, _))| *w)
+            .collect();
         if let Some(limit) = limits[project] {
             assert!(
                 holders.len() as u32 <= limit,
@@ -195,12 +236,17 @@ impl Check {
             (Some(PoolEvent::TaskError { task: told, code, .. }), Some(with)) => {
                 assert_eq!((*told, *code), (task, with))
             }
-            (told, with) => panic!("a task's last event stands right before its end: {told:?}, {with:?}"),
+            (told, with) => {
+                panic!("a task's last event stands right before its end: {told:?}, {with:?}")
+            }
         }
         if ended.code.is_none() {
             let worker = ended.worker.expect("it ran somewhere");
             let word = (task, ended.attempts, worker);
-            assert!(self.true_words.contains(&word), "a success was reported by the worker that had it: {word:?}");
+            assert!(
+                self.true_words.contains(&word),
+                "a success was reported by the worker that had it: {word:?}"
+            );
         }
         self.reach(&format!("end {:?}", ended.code));
         self.ended.insert(task, ended.clone());
@@ -209,7 +255,9 @@ impl Check {
     fn event(&mut self, event: &PoolEvent) {
         self.reach(&first_word(event));
         match event {
-            PoolEvent::WorkerTerminated { verdict, .. } => self.reach(&format!("worker {}", verdict.cause)),
+            PoolEvent::WorkerTerminated { verdict, .. } => {
+                self.reach(&format!("worker {}", verdict.cause))
+            }
             PoolEvent::Degraded { .. } => {
                 assert!(!self.degraded, "told once");
                 self.degraded = true;
@@ -219,7 +267,11 @@ impl Check {
                 self.degraded = false;
             }
             PoolEvent::TaskStarted { task, worker, attempt, .. } => {
-                assert_eq!(self.held.get(task), Some(&(*worker, *attempt)), "what starts was assigned");
+                assert_eq!(
+                    self.held.get(task),
+                    Some(&(*worker, *attempt)),
+                    "what starts was assigned"
+                );
             }
             _ => {}
         }

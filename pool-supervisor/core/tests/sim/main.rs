@@ -1,9 +1,11 @@
-//! The core on virtual time against a world that breaks: workers that crash, hang, lie, lose their heartbeats or never
-//! start; clients that submit, cancel and vanish; limits and settings that change under load.
+//! The core on virtual time against a world that breaks: workers that crash, hang, lie, lose their
+//! heartbeats or never start; clients that submit, cancel and vanish; limits and settings that
+//! change under load.
 //!
-//! One seed is one world. First faults: after every event the core's invariants hold, and every action is checked. Then no
-//! more faults: every task ends, nothing is used any more, and the pool can be drained. A failure prints its seed;
-//! `POOL_SIM_SEED=n cargo test -p pool-core --test sim` replays it alone.
+//! One seed is one world. First faults: after every event the core's invariants hold, and every
+//! action is checked. Then no more faults: every task ends, nothing is used any more, and the pool
+//! can be drained. A failure prints its seed; `POOL_SIM_SEED=n cargo test -p pool-core --test sim`
+//! replays it alone.
 
 mod check;
 mod rng;
@@ -72,17 +74,24 @@ fn the_simulation_reaches_every_action_every_event_and_every_kind_of_end() {
         world.end();
         reached.extend(world.reached().iter().cloned());
     }
-    let actions = "Accept AcceptKnown AcceptEnded Refuse Assign TakeBack Interrupt Suspect CheckBody End Spawn Retire Kill \
+    let actions = "Accept AcceptKnown AcceptEnded Refuse Assign TakeBack Interrupt Suspect \
+        CheckBody End Spawn Retire Kill \
                    Exit";
-    let events = "WorkerStarted WorkerTerminated WorkerError TaskQueued TaskStarted TaskComplete TaskError TaskRetry \
+    let events = "WorkerStarted WorkerTerminated WorkerError TaskQueued TaskStarted TaskComplete \
+        TaskError TaskRetry \
                   ScaledUp ScaledDown QueueFull Degraded Recovered Reloaded";
-    let missing: Vec<&str> =
-        actions.split_whitespace().chain(events.split_whitespace()).filter(|name| !reached.contains(*name)).collect();
+    let missing: Vec<&str> = actions
+        .split_whitespace()
+        .chain(events.split_whitespace())
+        .filter(|name| !reached.contains(*name))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
-    for code in ["JsException", "JsSyntax", "Timeout", "MemoryLimit", "WorkerCrashed", "Cancelled"] {
+    for code in ["JsException", "JsSyntax", "Timeout", "MemoryLimit", "WorkerCrashed", "Cancelled"]
+    {
         assert!(reached.contains(&format!("end Some({code})")), "{code}");
     }
-    let causes = "recycled idle cancelled deadline js-heap kernel-oom engine-fatal unresponsive protocol-violation \
+    let causes = "recycled idle cancelled deadline js-heap kernel-oom engine-fatal unresponsive \
+        protocol-violation \
                   spawn-failed killed-from-outside exited";
     for cause in causes.split_whitespace() {
         assert!(reached.contains(&format!("worker {cause}")), "{cause}");

@@ -1,4 +1,5 @@
-//! One simulated worker process: it runs what it is given in order, reports, and misbehaves as its dice say.
+//! One simulated worker process: it runs what it is given in order, reports, and misbehaves as its
+//! dice say.
 
 use std::collections::VecDeque;
 
@@ -100,7 +101,8 @@ impl Worker {
             }
             Order::TakeBack(tasks) => self.give_back(|task| tasks.contains(task), &mut next),
             Order::Interrupt { task, attempt, code } => {
-                let runs_it = self.running.as_ref().is_some_and(|r| r.task == task && r.attempt == attempt);
+                let runs_it =
+                    self.running.as_ref().is_some_and(|r| r.task == task && r.attempt == attempt);
                 if runs_it && !self.deaf {
                     let running = self.running.take().expect("just seen");
                     next.push((0, done(&running, Some(code), true)));
@@ -179,7 +181,13 @@ impl Worker {
         let mut stuck = false;
         if faults {
             match rng.between(0, 100) {
-                0..3 => fate = Fate::Kills(*rng.pick(&[Cause::EngineFatal, Cause::KernelOom, Cause::Exited])),
+                0..3 => {
+                    fate = Fate::Kills(*rng.pick(&[
+                        Cause::EngineFatal,
+                        Cause::KernelOom,
+                        Cause::Exited,
+                    ]))
+                }
                 3..5 => fate = Fate::Spoils(ErrorCode::MemoryLimit),
                 5..15 => fate = Fate::Ends(Some(ErrorCode::JsException)),
                 15..17 => fate = Fate::Ends(Some(ErrorCode::JsSyntax)),
@@ -201,10 +209,12 @@ impl Worker {
     }
 
     fn give_back(&mut self, meant: impl Fn(&(TaskId, u32)) -> bool, next: &mut Vec<(u64, Next)>) {
-        let (back, kept) = self.inbox.drain(..).partition(|(task, attempt, ..)| meant(&(*task, *attempt)));
+        let (back, kept) =
+            self.inbox.drain(..).partition(|(task, attempt, ..)| meant(&(*task, *attempt)));
         self.inbox = kept;
         let back: VecDeque<(TaskId, u32, u64, bool)> = back;
-        let back: Vec<(TaskId, u32)> = back.into_iter().map(|(task, attempt, ..)| (task, attempt)).collect();
+        let back: Vec<(TaskId, u32)> =
+            back.into_iter().map(|(task, attempt, ..)| (task, attempt)).collect();
         if !back.is_empty() {
             next.push((0, Next::Say(Report::Returned(back))));
         }

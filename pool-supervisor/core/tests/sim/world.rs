@@ -138,15 +138,22 @@ impl World {
         for (project, limit) in [("tiny", 2), ("tiny-2", 9), ("slow", 9), ("limited", 9)] {
             self.set_limit(project, limit);
         }
-        // Timeouts of a second, three attempts, back-off of failed starts: a minute is far more than it takes.
+        // Timeouts of a second, three attempts, back-off of failed starts: a minute is far more
+        // than it takes.
         self.run_until(self.now_us + 120_000_000, |world| world.check.open.is_empty());
         assert!(self.check.open.is_empty(), "tasks that never end: {:?}", self.check.open);
         let stats = self.core.stats();
-        assert_eq!((stats.queued, stats.running, stats.busy), (0, 0, 0), "nothing is used any more");
+        assert_eq!(
+            (stats.queued, stats.running, stats.busy),
+            (0, 0, 0),
+            "nothing is used any more"
+        );
         for project in self.core.projects() {
             assert_eq!((project.running, project.queued), (0, 0));
         }
-        assert!(self.core.draining() || stats.completed + stats.failed == self.check.ended.len() as u64);
+        assert!(
+            self.core.draining() || stats.completed + stats.failed == self.check.ended.len() as u64
+        );
     }
 
     /// The pool ends when it is told to.
@@ -225,7 +232,9 @@ impl World {
     fn follow(&mut self, id: WorkerId, next: Vec<(u64, Next)>) {
         for (after_us, what) in next {
             match what {
-                Next::Finish(token) => self.at(self.now_us + after_us, Happening::Finish(id, token)),
+                Next::Finish(token) => {
+                    self.at(self.now_us + after_us, Happening::Finish(id, token))
+                }
                 Next::Exit(cause) => self.at(self.now_us + after_us, Happening::Exit(id, cause)),
                 Next::Say(report) => self.say(id, after_us, report),
             }
@@ -253,7 +262,8 @@ impl World {
     /// The process is gone; what it has said is still heard, or lost with it.
     fn die(&mut self, id: WorkerId, cause: Cause) {
         let Some(worker) = self.workers.remove(&id) else { return };
-        let heard_at = if self.rng.percent(50) { worker.last_out.max(self.now_us) } else { self.now_us };
+        let heard_at =
+            if self.rng.percent(50) { worker.last_out.max(self.now_us) } else { self.now_us };
         if heard_at == self.now_us {
             self.calendar.retain(|_, what| !matches!(what, Happening::Heard(of, _) if *of == id));
         }
@@ -301,8 +311,12 @@ impl World {
                 }
                 self.tell(Event::TasksReturned { worker, tasks: &tasks });
             }
-            Report::Beat { rss_bytes } => self.tell(Event::Heartbeat { worker, rss_bytes, cpu_us: 1 }),
-            Report::Broke => self.tell(Event::WorkerBroke { worker, reason: "half a frame".into() }),
+            Report::Beat { rss_bytes } => {
+                self.tell(Event::Heartbeat { worker, rss_bytes, cpu_us: 1 })
+            }
+            Report::Broke => {
+                self.tell(Event::WorkerBroke { worker, reason: "half a frame".into() })
+            }
             Report::Gone(cause) => {
                 self.check.gone(worker);
                 let verdict = Verdict { cause, evidence: "seen by the simulation".into() };
@@ -317,7 +331,9 @@ impl World {
         self.core.check_invariants();
         for action in actions.drain(..) {
             let shown = glance(&action, 60);
-            self.digest = shown.bytes().fold(self.digest, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            self.digest = shown
+                .bytes()
+                .fold(self.digest, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             self.check.action(&action, &self.limits, self.most_workers);
             self.perform(action);
         }
@@ -388,7 +404,12 @@ impl World {
             priority: self.rng.between(0, 11) as u8,
             timeout_ms: self.rng.percent(50).then_some(300),
             max_attempts,
-            retry: RetryPolicy { initial_delay_ms: 20, factor: 2.0, max_delay_ms: 500, jitter: 0.2 },
+            retry: RetryPolicy {
+                initial_delay_ms: 20,
+                factor: 2.0,
+                max_delay_ms: 500,
+                jitter: 0.2,
+            },
             delay_ms: if self.rng.percent(10) { self.rng.between(1, 500) } else { 0 },
             deadline_ms: if self.rng.percent(10) { Some(self.rng.between(0, 1000)) } else { None },
             idempotency_key: self.rng.percent(10).then_some(key.as_str()),
@@ -481,9 +502,12 @@ impl World {
             }
             82..96 => {
                 if let Some(id) = self.some_worker() {
-                    let others: Vec<_> = self.check.held.iter().filter(|(_, (w, _))| *w != id).collect();
-                    let others: Vec<(TaskId, u32)> = others.into_iter().map(|(task, (_, n))| (*task, *n)).collect();
-                    let next = self.workers.get_mut(&id).expect("it lives").lie(&others, &mut self.rng);
+                    let others: Vec<_> =
+                        self.check.held.iter().filter(|(_, (w, _))| *w != id).collect();
+                    let others: Vec<(TaskId, u32)> =
+                        others.into_iter().map(|(task, (_, n))| (*task, *n)).collect();
+                    let next =
+                        self.workers.get_mut(&id).expect("it lives").lie(&others, &mut self.rng);
                     self.follow(id, next);
                 }
             }

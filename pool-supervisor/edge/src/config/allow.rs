@@ -1,7 +1,8 @@
-//! What tasks may reach: folders of modules, programs, addresses. Each is resolved once, here, when the file is read.
+//! What tasks may reach: folders of modules, programs, addresses. Each is resolved once, here, when
+//! the file is read.
 //!
-//! A name that points elsewhere later changes nothing: programs carry the device and inode of the file that was meant,
-//! which is held open; folders their canonical path.
+//! A name that points elsewhere later changes nothing: programs carry the device and inode of the
+//! file that was meant, which is held open; folders their canonical path.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -35,10 +36,13 @@ pub(super) fn condition(setting: &Setting) -> Result<String, Problem> {
     let name = setting.text("the name of a condition, such as \"browser\"")?;
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(char::is_whitespace);
     if !is_name {
-        return Err(setting.problem(format!("must be the name of a condition, such as \"browser\", not {name:?}")));
+        return Err(setting.problem(format!(
+            "must be the name of a condition, such as \"browser\", not {name:?}"
+        )));
     }
     if ["import", "require"].contains(&name) {
-        return Err(setting.problem(format!("must not be \"{name}\", which holds by the statement that asks")));
+        return Err(setting
+            .problem(format!("must not be \"{name}\", which holds by the statement that asks")));
     }
     Ok(name.to_owned())
 }
@@ -46,7 +50,9 @@ pub(super) fn condition(setting: &Setting) -> Result<String, Problem> {
 /// An absolute path to whatever exists there, made canonical.
 pub(super) fn existing(setting: &Setting) -> Result<PathBuf, Problem> {
     let path = absolute(setting, "an absolute path")?;
-    let resolved = path.canonicalize().map_err(|e| setting.problem(format!("names {}: {e}", path.display())))?;
+    let resolved = path
+        .canonicalize()
+        .map_err(|e| setting.problem(format!("names {}: {e}", path.display())))?;
     if resolved.to_str().is_none() {
         return Err(setting.problem(format!("leads to {}, which is not UTF-8", resolved.display())));
     }
@@ -69,13 +75,15 @@ pub(super) fn executable(setting: &Setting) -> Result<(PathBuf, Metadata), Probl
     let resolved = path.canonicalize().map_err(trouble)?;
     let metadata = resolved.metadata().map_err(trouble)?;
     if !metadata.is_file() || metadata.mode() & 0o111 == 0 {
-        return Err(setting.problem(format!("must be an executable file; {} is none", path.display())));
+        return Err(
+            setting.problem(format!("must be an executable file; {} is none", path.display()))
+        );
     }
     Ok((resolved, metadata))
 }
 
-/// The files of the allow-list, open for as long as the configuration is in force: the workers know a file by its inode, and the
-/// number of one that nobody holds may be given to the next file.
+/// The files of the allow-list, open for as long as the configuration is in force: the workers know
+/// a file by its inode, and the number of one that nobody holds may be given to the next file.
 #[derive(Clone, Debug, Default)]
 pub struct HeldFiles(Vec<Arc<File>>);
 
@@ -106,8 +114,10 @@ pub(super) fn program(entry: Setting) -> Result<(AllowedProgram, File), Problem>
     let args = section.take("args").map(|args| pattern(&args)).transpose()?;
     section.finish()?;
     let (resolved, metadata) = executable(&program)?;
-    let file = hold(&resolved, &metadata).map_err(|e| program.problem(format!("names {}: {e}", resolved.display())))?;
-    let resolved = resolved.to_str().ok_or_else(|| program.problem("leads to a path that is not UTF-8"))?;
+    let file = hold(&resolved, &metadata)
+        .map_err(|e| program.problem(format!("names {}: {e}", resolved.display())))?;
+    let resolved =
+        resolved.to_str().ok_or_else(|| program.problem("leads to a path that is not UTF-8"))?;
     let allowed = AllowedProgram {
         program: program.text("a program")?.to_owned(),
         resolved: resolved.to_owned(),
@@ -118,9 +128,11 @@ pub(super) fn program(entry: Setting) -> Result<(AllowedProgram, File), Problem>
     Ok((allowed, file))
 }
 
-/// Opens the very file that was looked at, not for reading: it may be one that only may be executed.
+/// Opens the very file that was looked at, not for reading: it may be one that only may be
+/// executed.
 fn hold(path: &Path, looked_at: &Metadata) -> std::io::Result<File> {
-    let file = open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map(File::from)?;
+    let file = open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        .map(File::from)?;
     let held = file.metadata()?;
     if (held.dev(), held.ino()) != (looked_at.dev(), looked_at.ino()) {
         return Err(std::io::Error::other("it was replaced just now; try again"));
@@ -131,7 +143,8 @@ fn hold(path: &Path, looked_at: &Metadata) -> std::io::Result<File> {
 /// A pattern that the workers will compile as `^(?:…)$`; compiled here to tell of mistakes now.
 fn pattern(setting: &Setting) -> Result<String, Problem> {
     let text = setting.text("a pattern for each argument")?;
-    check_pattern(text).map_err(|e| setting.problem(format!("is no pattern: {}", last_line(&e.to_string()))))?;
+    check_pattern(text)
+        .map_err(|e| setting.problem(format!("is no pattern: {}", last_line(&e.to_string()))))?;
     Ok(text.to_owned())
 }
 
@@ -172,24 +185,32 @@ fn check_destination(text: &str) -> Result<(), String> {
         return if address.port() == 0 { Err(format!("has port 0: {text:?}")) } else { Ok(()) };
     }
     let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-    let port_is_sound = port.is_none_or(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse() != Ok(0u16));
+    let port_is_sound =
+        port.is_none_or(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse() != Ok(0u16));
     if !is_host_name(name) || !port_is_sound || port.is_some_and(|p| p.parse::<u16>().is_err()) {
-        return Err(format!("must be ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or NAME:PORT, not {text:?}"));
+        return Err(format!(
+            "must be ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or NAME:PORT, not {text:?}"
+        ));
     }
     Ok(())
 }
 
 fn check_network(text: &str) -> Result<(), String> {
-    let network: ipnet::IpNet =
-        text.parse().map_err(|_| format!("must be a network such as 10.1.0.0/16 or fd00::/8, not {text:?}"))?;
+    let network: ipnet::IpNet = text
+        .parse()
+        .map_err(|_| format!("must be a network such as 10.1.0.0/16 or fd00::/8, not {text:?}"))?;
     // Most likely another network was meant than the one that the bits give.
     if network.addr() != network.network() {
-        return Err(format!("has bits set beyond the prefix: {text:?}; the network is {}", network.trunc()));
+        return Err(format!(
+            "has bits set beyond the prefix: {text:?}; the network is {}",
+            network.trunc()
+        ));
     }
     Ok(())
 }
 
-/// Letters, digits, hyphens and dots as in DNS. A last label of digits alone would be an address in one of its odd forms.
+/// Letters, digits, hyphens and dots as in DNS. A last label of digits alone would be an address in
+/// one of its odd forms.
 fn is_host_name(name: &str) -> bool {
     let sound = |label: &str| {
         (1..=63).contains(&label.len())
@@ -205,7 +226,9 @@ fn is_host_name(name: &str) -> bool {
 /// A name that `execve` can take and a value without the byte that ends it.
 pub(super) fn variable(name: &str, setting: &Setting) -> Result<String, Problem> {
     if !is_variable(name) {
-        return Err(setting.problem("is no name of a variable: letters, digits and _, no digit first"));
+        return Err(
+            setting.problem("is no name of a variable: letters, digits and _, no digit first")
+        );
     }
     setting.text("a text").map(str::to_owned)
 }
@@ -215,16 +238,22 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(sound) && !name.as_bytes()[0].is_ascii_digit()
 }
 
-/// One entry of `shell.taskEnv`: a name, or the beginning of names and a `*`. What the configuration
-/// sets is not for tasks.
-pub(super) fn task_variable(setting: &Setting, env: &BTreeMap<String, String>) -> Result<String, Problem> {
+/// One entry of `shell.taskEnv`: a name, or the beginning of names and a `*`. What the
+/// configuration sets is not for tasks.
+pub(super) fn task_variable(
+    setting: &Setting,
+    env: &BTreeMap<String, String>,
+) -> Result<String, Problem> {
     let text = setting.text("the name of a variable, or its beginning and *")?;
     if !is_variable(text.strip_suffix('*').unwrap_or(text)) {
-        let problem = format!("must be the name of a variable, or its beginning and *, not {text:?}");
+        let problem =
+            format!("must be the name of a variable, or its beginning and *, not {text:?}");
         return Err(setting.problem(problem));
     }
     if env.contains_key(text) {
-        return Err(setting.problem(format!("names {text}, which shell.env sets; give it in one of them")));
+        return Err(
+            setting.problem(format!("names {text}, which shell.env sets; give it in one of them"))
+        );
     }
     Ok(text.to_owned())
 }
@@ -242,7 +271,8 @@ pub(super) fn umask(setting: &Setting) -> Result<u32, Problem> {
 /// One entry of `shell.sockets`. Whoever serves it may come and go.
 pub(super) fn listed_socket(setting: &Setting) -> Result<PathBuf, Problem> {
     let path = absolute(setting, "the absolute path of a socket")?;
-    super::paths::check_socket_path(&path).map_err(|e| setting.problem(format!("is too long: {e}")))?;
+    super::paths::check_socket_path(&path)
+        .map_err(|e| setting.problem(format!("is too long: {e}")))?;
     Ok(path)
 }
 
@@ -254,7 +284,9 @@ pub fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| format!("must be \"off\" or ADDRESS:PORT such as 127.0.0.1:45678, not {text:?}"))
+    text.parse().map(Some).map_err(|_| {
+        format!("must be \"off\" or ADDRESS:PORT such as 127.0.0.1:45678, not {text:?}")
+    })
 }
 
 /// `auto` and `off` as words, anything else an absolute path that a socket can have.
@@ -264,7 +296,8 @@ pub(super) fn socket_path(setting: &Setting) -> Result<super::ApiSocket, Problem
         "off" => Ok(super::ApiSocket::Off),
         _ => {
             let path = absolute(setting, "a path")?;
-            super::paths::check_socket_path(&path).map_err(|e| setting.problem(format!("is too long: {e}")))?;
+            super::paths::check_socket_path(&path)
+                .map_err(|e| setting.problem(format!("is too long: {e}")))?;
             Ok(super::ApiSocket::At(path))
         }
     }

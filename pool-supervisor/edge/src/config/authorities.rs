@@ -1,5 +1,5 @@
-//! `http.ca`: certificates of authorities, read when the configuration is, so that a file that changes
-//! later changes nothing until a reload.
+//! `http.ca`: certificates of authorities, read when the configuration is, so that a file that
+//! changes later changes nothing until a reload.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,14 +18,23 @@ pub(super) fn add(setting: &Setting, path: &Path, to: &mut String) -> Result<(),
     let trouble = |e: io::Error| setting.problem(format!("names {}: {e}", path.display()));
     let mut text = String::new();
     let left = MAX_BYTES.saturating_sub(to.len());
-    File::open(path).and_then(|file| file.take(left as u64 + 1).read_to_string(&mut text)).map_err(trouble)?;
+    File::open(path)
+        .and_then(|file| file.take(left as u64 + 1).read_to_string(&mut text))
+        .map_err(trouble)?;
     if text.len() > left {
-        return Err(setting.problem(format!("is too much: all files together may hold {} KiB", MAX_BYTES >> 10)));
+        return Err(setting
+            .problem(format!("is too much: all files together may hold {} KiB", MAX_BYTES >> 10)));
     }
-    let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let count = certificates.map_err(|e| setting.problem(format!("holds a damaged certificate: {e}")))?.len();
+    let certificates =
+        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let count = certificates
+        .map_err(|e| setting.problem(format!("holds a damaged certificate: {e}")))?
+        .len();
     if count == 0 {
-        return Err(setting.problem(format!("must be a file of certificates in PEM; {} holds none", path.display())));
+        return Err(setting.problem(format!(
+            "must be a file of certificates in PEM; {} holds none",
+            path.display()
+        )));
     }
     to.push_str(&text);
     to.push('\n');

@@ -1,4 +1,5 @@
-//! A configuration file's bytes, its format, its tree; and the machine that defaults are measured by.
+//! A configuration file's bytes, its format, its tree; and the machine that defaults are measured
+//! by.
 
 use std::io::Read;
 use std::path::Path;
@@ -56,7 +57,8 @@ impl Format {
         match self {
             Self::Json => serde_json::from_str(text).map_err(|e| syntax("JSON", e.to_string())),
             Self::Toml => {
-                let reader = toml::Deserializer::parse(text).map_err(|e| syntax("TOML", e.to_string()))?;
+                let reader =
+                    toml::Deserializer::parse(text).map_err(|e| syntax("TOML", e.to_string()))?;
                 Value::deserialize(reader).map_err(|e| syntax("TOML", e.to_string()))
             }
         }

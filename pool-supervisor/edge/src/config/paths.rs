@@ -1,7 +1,8 @@
-//! Where the pool's files are: the control socket, what lies beside it, and the folders for state and caches.
+//! Where the pool's files are: the control socket, what lies beside it, and the folders for state
+//! and caches.
 //!
-//! Shared by the daemon and the command line, which must come to the same answer. It only computes names: it makes no
-//! folder and opens no file.
+//! Shared by the daemon and the command line, which must come to the same answer. It only computes
+//! names: it makes no folder and opens no file.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,8 @@ const FOLDER: &str = "process-pool";
 /// A path that no socket can have; completes "failed to use …".
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "failed to use the socket path {path}: it is {len} bytes long and the system allows {MAX_SOCKET_PATH}; choose a \
+    "failed to use the socket path {path}: it is {len} bytes long and the system allows \
+     {MAX_SOCKET_PATH}; choose a \
      shorter folder"
 )]
 pub struct PathTooLong {
@@ -25,7 +27,8 @@ pub struct PathTooLong {
     pub len: usize,
 }
 
-/// What of the process's surroundings decides where files are. A value, so that tests can make one up.
+/// What of the process's surroundings decides where files are. A value, so that tests can make one
+/// up.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     uid: u32,
@@ -48,19 +51,25 @@ impl Surroundings {
     /// Those of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        let variables = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
+        let variables =
+            VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))).collect();
         Self { uid: rustix::process::geteuid().as_raw(), variables }
     }
 
     /// An empty variable counts as none, as everywhere else in Unix.
     fn variable(&self, name: &str) -> Option<&OsString> {
-        self.variables.iter().find(|(n, value)| *n == name && !value.is_empty()).map(|(_, value)| value)
+        self.variables
+            .iter()
+            .find(|(n, value)| *n == name && !value.is_empty())
+            .map(|(_, value)| value)
     }
 
-    /// systemd gives several folders separated by colons when a unit names several; ours is the first.
+    /// systemd gives several folders separated by colons when a unit names several; ours is the
+    /// first.
     fn service_folder(&self, name: &str) -> Option<PathBuf> {
         let value = self.variable(name)?;
-        let first = value.as_bytes().split(|b| *b == b':').next().filter(|first| !first.is_empty())?;
+        let first =
+            value.as_bytes().split(|b| *b == b':').next().filter(|first| !first.is_empty())?;
         Some(PathBuf::from(std::ffi::OsStr::from_bytes(first)))
     }
 
@@ -119,9 +128,14 @@ impl Surroundings {
         if self.uid == 0 {
             return Path::new(of_root).join(FOLDER);
         }
-        let base = self.absolute(xdg).or_else(|| self.absolute("HOME").map(|home| home.join(in_home)));
-        // Without a home (a bare container user) a folder of our own in /tmp is still better than none.
-        base.map_or_else(|| PathBuf::from(format!("/tmp/{FOLDER}-{}", self.uid)), |base| base.join(FOLDER))
+        let base =
+            self.absolute(xdg).or_else(|| self.absolute("HOME").map(|home| home.join(in_home)));
+        // Without a home (a bare container user) a folder of our own in /tmp is still better than
+        // none.
+        base.map_or_else(
+            || PathBuf::from(format!("/tmp/{FOLDER}-{}", self.uid)),
+            |base| base.join(FOLDER),
+        )
     }
 }
 
@@ -148,12 +162,19 @@ mod tests {
     use super::*;
 
     fn with(uid: u32, variables: &[(&'static str, &str)]) -> Surroundings {
-        Surroundings { uid, variables: variables.iter().map(|(n, v)| (*n, OsString::from(v))).collect() }
+        Surroundings {
+            uid,
+            variables: variables.iter().map(|(n, v)| (*n, OsString::from(v))).collect(),
+        }
     }
 
     #[test]
     fn the_control_socket_is_the_first_of_the_places_that_applies() {
-        let all = [("POOL_SOCKET", "/p"), ("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        let all = [
+            ("POOL_SOCKET", "/p"),
+            ("RUNTIME_DIRECTORY", "/run/a:/run/b"),
+            ("XDG_RUNTIME_DIR", "/run/user/7"),
+        ];
         let socket = |uid, variables: &[(&'static str, &str)], given: Option<&str>| {
             with(uid, variables).control_socket(given.map(Path::new)).expect("short")
         };
@@ -163,7 +184,8 @@ mod tests {
         assert_eq!(socket(7, &all[2..], None), Path::new("/run/user/7/process-pool/pool.sock"));
         assert_eq!(socket(0, &[], None), Path::new("/run/process-pool/pool.sock"));
         assert_eq!(socket(7, &[], None), Path::new("/tmp/process-pool-7/pool.sock"));
-        let empty = [("POOL_SOCKET", ""), ("RUNTIME_DIRECTORY", ""), ("XDG_RUNTIME_DIR", "relative")];
+        let empty =
+            [("POOL_SOCKET", ""), ("RUNTIME_DIRECTORY", ""), ("XDG_RUNTIME_DIR", "relative")];
         assert_eq!(socket(7, &empty, None), Path::new("/tmp/process-pool-7/pool.sock"));
     }
 
@@ -181,10 +203,16 @@ mod tests {
         let user = [("XDG_STATE_HOME", "/s"), ("XDG_CACHE_HOME", "/c"), ("HOME", "/home/u")];
         assert_eq!(with(7, &user).state_folder(), Path::new("/s/process-pool"));
         assert_eq!(with(7, &user).cache_folder(), Path::new("/c/process-pool"));
-        assert_eq!(with(7, &user[2..]).state_folder(), Path::new("/home/u/.local/state/process-pool"));
+        assert_eq!(
+            with(7, &user[2..]).state_folder(),
+            Path::new("/home/u/.local/state/process-pool")
+        );
         assert_eq!(with(7, &user[2..]).cache_folder(), Path::new("/home/u/.cache/process-pool"));
         assert_eq!(with(0, &user).state_folder(), Path::new("/var/lib/process-pool"));
-        assert_eq!(with(0, &[("CACHE_DIRECTORY", "/var/cache/x")]).cache_folder(), Path::new("/var/cache/x"));
+        assert_eq!(
+            with(0, &[("CACHE_DIRECTORY", "/var/cache/x")]).cache_folder(),
+            Path::new("/var/cache/x")
+        );
         assert_eq!(with(7, &[]).state_folder(), Path::new("/tmp/process-pool-7"));
     }
 

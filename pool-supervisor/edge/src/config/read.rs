@@ -10,8 +10,9 @@ use pool_protocol::worker::PublicAddresses;
 
 use super::value::{Problem, Section, Setting, Value};
 use super::{
-    CgroupConfig, CgroupMode, Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat, LogLevel, MAX_WORKERS,
-    PoolConfig, ProjectConfig, ShellConfig, Tenancy, Trust, allow, authorities, keys,
+    CgroupConfig, CgroupMode, Config, HttpConfig, JsConfig, LimitsConfig, LogConfig, LogFormat,
+    LogLevel, MAX_WORKERS, PoolConfig, ProjectConfig, ShellConfig, Tenancy, Trust, allow,
+    authorities, keys,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -85,7 +86,9 @@ fn original(top: &mut Section) -> Result<BTreeMap<&'static str, Setting>, Proble
 fn refuse_second(first: Option<&Setting>, second: &Setting) -> Result<(), Problem> {
     match first {
         None => Ok(()),
-        Some(first) => Err(second.problem(format!("is the same setting as {}; give one of them", first.key))),
+        Some(first) => {
+            Err(second.problem(format!("is the same setting as {}; give one of them", first.key)))
+        }
     }
 }
 
@@ -134,14 +137,20 @@ fn pool(
     from.set("maxTasksPerWorker", &mut pool.max_tasks_per_worker, |s| s.count(0..=1_000_000_000))?;
     from.set("maxMemoryPerWorker", &mut pool.max_memory_per_worker, worker_memory)?;
     from.set("maxWorkerAge", &mut pool.max_worker_age_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
-    from.set("workerIdleTimeout", &mut pool.worker_idle_timeout_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
-    from.set("heartbeatInterval", &mut pool.heartbeat_interval_ms, |s| s.duration_ms(50..=HOUR_MS))?;
+    from.set("workerIdleTimeout", &mut pool.worker_idle_timeout_ms, |s| {
+        s.duration_ms(0..=MAX_DURATION_MS)
+    })?;
+    from.set("heartbeatInterval", &mut pool.heartbeat_interval_ms, |s| {
+        s.duration_ms(50..=HOUR_MS)
+    })?;
     from.set("spawnTimeout", &mut pool.spawn_timeout_ms, |s| s.duration_ms(100..=HOUR_MS))?;
     from.set("drainTimeout", &mut pool.drain_timeout_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.set("queueSize", &mut pool.queue_size, |s| s.count(1..=10_000_000))?;
     from.set("queueBytes", &mut pool.queue_bytes, |s| s.size(KIB * KIB..=1024 * GIB))?;
     from.set("resultTtl", &mut pool.result_ttl_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
-    from.set("priorityAgeing", &mut pool.priority_ageing_ms, |s| s.duration_ms(1..=MAX_DURATION_MS))?;
+    from.set("priorityAgeing", &mut pool.priority_ageing_ms, |s| {
+        s.duration_ms(1..=MAX_DURATION_MS)
+    })?;
     from.set("setAside", &mut pool.set_aside_ms, |s| s.duration_ms(0..=MAX_DURATION_MS))?;
     from.section.finish()
 }
@@ -160,7 +169,10 @@ fn worker_counts(from: &mut PoolSettings, pool: &mut PoolConfig, cpus: u32) -> R
     }
     match (&least, &most) {
         (Some(least), Some(most)) if pool.min_workers > pool.max_workers => {
-            Err(least.problem(format!("must be at most {} ({}), not {}", most.key, pool.max_workers, pool.min_workers)))
+            Err(least.problem(format!(
+                "must be at most {} ({}), not {}",
+                most.key, pool.max_workers, pool.min_workers
+            )))
         }
         _ => Ok(()),
     }
@@ -185,8 +197,12 @@ fn thresholds(from: &mut PoolSettings, pool: &mut PoolConfig) -> Result<(), Prob
     let (lower, upper) = (pool.scale_down_threshold, pool.scale_up_threshold);
     // The one that was given is to blame; of two, the lower.
     Err(match (down, up) {
-        (None, Some(up)) => up.problem(format!("must be over scaleDownThreshold ({lower}), not {upper}")),
-        (Some(down), _) => down.problem(format!("must be below scaleUpThreshold ({upper}), not {lower}")),
+        (None, Some(up)) => {
+            up.problem(format!("must be over scaleDownThreshold ({lower}), not {upper}"))
+        }
+        (Some(down), _) => {
+            down.problem(format!("must be below scaleUpThreshold ({upper}), not {lower}"))
+        }
         (None, None) => unreachable!("the defaults are in order"),
     })
 }
@@ -204,8 +220,12 @@ fn limits(mut from: Section, limits: &mut LimitsConfig) -> Result<(), Problem> {
     let largest = MAX_BODY_BYTES as u64;
     set(&mut from, "timeout", &mut limits.timeout_ms, |s| s.duration_ms(1..=MAX_DURATION_MS))?;
     set(&mut from, "cpuMs", &mut limits.cpu_ms, |s| s.duration_ms(1..=MAX_DURATION_MS))?;
-    set(&mut from, "memoryBytes", &mut limits.memory_bytes, |s| s.size(MIN_MEMORY_BYTES..=64 * GIB))?;
-    set(&mut from, "resultBytes", &mut limits.result_bytes, |s| s.size(KIB..=largest - OUTCOME_OVERHEAD_BYTES as u64))?;
+    set(&mut from, "memoryBytes", &mut limits.memory_bytes, |s| {
+        s.size(MIN_MEMORY_BYTES..=64 * GIB)
+    })?;
+    set(&mut from, "resultBytes", &mut limits.result_bytes, |s| {
+        s.size(KIB..=largest - OUTCOME_OVERHEAD_BYTES as u64)
+    })?;
     set(&mut from, "bodyBytes", &mut limits.body_bytes, |s| s.size(KIB..=largest))?;
     set(&mut from, "openFiles", &mut limits.open_files, |s| s.whole(32..=1_048_576))?;
     set(&mut from, "fileBytes", &mut limits.file_bytes, |s| s.size(0..=1024 * 1024 * GIB))?;
@@ -219,13 +239,16 @@ fn isolation(setting: &Setting) -> Result<Level, Problem> {
 }
 
 fn cgroup(mut from: Section, cgroup: &mut CgroupConfig) -> Result<(), Problem> {
-    let modes = [CgroupMode::Auto, CgroupMode::Required, CgroupMode::Off].map(|mode| (mode.name(), mode));
+    let modes =
+        [CgroupMode::Auto, CgroupMode::Required, CgroupMode::Off].map(|mode| (mode.name(), mode));
     set(&mut from, "mode", &mut cgroup.mode, |s| s.one_of(&modes))?;
     if let Some(setting) = from.take("path") {
         cgroup.path = allow::auto_or_path(&setting)?;
         if cgroup.path.is_some() {
             if cgroup.mode == CgroupMode::Off {
-                return Err(setting.problem("names a control group, but cgroup.mode is \"off\"; leave one of them out"));
+                return Err(setting.problem(
+                    "names a control group, but cgroup.mode is \"off\"; leave one of them out",
+                ));
             }
             cgroup.path = Some(allow::folder(&setting)?);
         }
@@ -234,7 +257,10 @@ fn cgroup(mut from: Section, cgroup: &mut CgroupConfig) -> Result<(), Problem> {
 }
 
 fn tenancy(setting: &Setting) -> Result<Tenancy, Problem> {
-    setting.one_of(&[Tenancy::Shared, Tenancy::Project, Tenancy::Task].map(|tenancy| (tenancy.name(), tenancy)))
+    setting.one_of(
+        &[Tenancy::Shared, Tenancy::Project, Tenancy::Task]
+            .map(|tenancy| (tenancy.name(), tenancy)),
+    )
 }
 
 fn projects(from: Section) -> Result<BTreeMap<String, ProjectConfig>, Problem> {
@@ -260,8 +286,14 @@ fn project(mut from: Section) -> Result<ProjectConfig, Problem> {
 }
 
 fn realm(setting: &Setting, forbid_warm: bool) -> Result<Realm, Problem> {
-    match setting.one_of(&[("fresh", Realm::Fresh), ("warm", Realm::Warm), ("frozen", Realm::Frozen)])? {
-        Realm::Warm if forbid_warm => Err(setting.problem("is \"warm\", which the same project's forbidWarm forbids")),
+    match setting.one_of(&[
+        ("fresh", Realm::Fresh),
+        ("warm", Realm::Warm),
+        ("frozen", Realm::Frozen),
+    ])? {
+        Realm::Warm if forbid_warm => {
+            Err(setting.problem("is \"warm\", which the same project's forbidWarm forbids"))
+        }
         realm => Ok(realm),
     }
 }
@@ -327,12 +359,15 @@ fn shell(mut from: Section, shell: &mut ShellConfig) -> Result<(), Problem> {
 
 fn http(mut from: Section, http: &mut HttpConfig) -> Result<(), Problem> {
     set(&mut from, "listen", &mut http.listen, |s| {
-        allow::parse_listen(s.text("\"off\" or ADDRESS:PORT")?).map_err(|problem| s.problem(problem))
+        allow::parse_listen(s.text("\"off\" or ADDRESS:PORT")?)
+            .map_err(|problem| s.problem(problem))
     })?;
     set(&mut from, "socket", &mut http.socket, allow::socket_path)?;
     set(&mut from, "keyFile", &mut http.key_file, allow::auto_or_path)?;
     set(&mut from, "public", &mut http.public, |s| {
-        s.one_of(&[PublicAddresses::Allow, PublicAddresses::Deny].map(|public| (public.name(), public)))
+        s.one_of(
+            &[PublicAddresses::Allow, PublicAddresses::Deny].map(|public| (public.name(), public)),
+        )
     })?;
     if let Some(setting) = from.take("allow") {
         for entry in setting.list("a list of addresses, networks and names")? {
@@ -340,7 +375,9 @@ fn http(mut from: Section, http: &mut HttpConfig) -> Result<(), Problem> {
         }
     }
     if let Some(setting) = from.take("ca") {
-        for entry in setting.one_or_list("a file of certificates in PEM, or a list of such files")? {
+        for entry in
+            setting.one_or_list("a file of certificates in PEM, or a list of such files")?
+        {
             let path = allow::existing(&entry)?;
             authorities::add(&entry, &path, &mut http.authorities)?;
             http.ca.push(path);

@@ -58,7 +58,10 @@ fn bounds_that_are_not_given_make_room_for_those_that_are() {
     assert_eq!(counts(r#"{"pool":{"minWorkers":8}}"#), (8, 8));
     assert_eq!(counts(r#"{"pool":{"maxWorkers":1}}"#), (1, 1));
     assert_eq!(counts(r#"{"pool":{"maxWorkers":9}}"#), (1, 9));
-    assert_eq!(counts(r#"{"daemon":{"worker":{"minProcesses":3}},"pool":{"maxWorkers":4}}"#), (3, 4));
+    assert_eq!(
+        counts(r#"{"daemon":{"worker":{"minProcesses":3}},"pool":{"maxWorkers":4}}"#),
+        (3, 4)
+    );
 }
 
 #[test]
@@ -70,25 +73,52 @@ fn times_and_sizes_are_numbers_or_texts_with_a_unit() {
     assert_eq!((config.pool.max_worker_age_ms, config.pool.drain_timeout_ms), (7_200_000, 5000));
     assert_eq!((config.pool.max_memory_per_worker, config.pool.result_ttl_ms), (1 << 30, 30_000));
     let limits = &config.limits;
-    assert_eq!((limits.memory_bytes, limits.timeout_ms, limits.body_bytes), (64 << 20, 1500, 1 << 20));
+    assert_eq!(
+        (limits.memory_bytes, limits.timeout_ms, limits.body_bytes),
+        (64 << 20, 1500, 1 << 20)
+    );
 }
 
 #[test]
 fn a_bad_setting_is_refused_naming_its_key() {
     for (json, message) in [
         ("[]", "the file must hold one table of settings, not a list"),
-        (r#"{"pool":{"maxWorker":2}}"#, "pool.maxWorker is not known; did you mean pool.maxWorkers?"),
+        (
+            r#"{"pool":{"maxWorker":2}}"#,
+            "pool.maxWorker is not known; did you mean pool.maxWorkers?",
+        ),
         (r#"{"pol":{}}"#, "pol is not known; did you mean pool?"),
         (r#"{"maxWorkers":2}"#, "maxWorkers is not known; did you mean pool.maxWorkers?"),
         (r#"{"pool":{"timeout":2}}"#, "pool.timeout is not known; did you mean limits.timeout?"),
         (r#"{"pool":5}"#, "pool must be a table of settings, not 5"),
-        (r#"{"pool":{"minWorkers":0}}"#, "pool.minWorkers must be a whole number from 1 to 4096, not 0"),
-        (r#"{"pool":{"maxWorkers":1000000000}}"#, "pool.maxWorkers must be a whole number from 1 to 4096"),
-        (r#"{"pool":{"maxWorkers":2.5}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not 2.5"),
-        (r#"{"pool":{"maxWorkers":-1}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not -1"),
-        (r#"{"pool":{"maxWorkers":"4"}}"#, r#"pool.maxWorkers must be a whole number from 1 to 4096, not "4""#),
-        (r#"{"pool":{"maxWorkers":null}}"#, "pool.maxWorkers must be a whole number from 1 to 4096, not null"),
-        (r#"{"pool":{"minWorkers":4,"maxWorkers":2}}"#, "pool.minWorkers must be at most pool.maxWorkers (2), not 4"),
+        (
+            r#"{"pool":{"minWorkers":0}}"#,
+            "pool.minWorkers must be a whole number from 1 to 4096, not 0",
+        ),
+        (
+            r#"{"pool":{"maxWorkers":1000000000}}"#,
+            "pool.maxWorkers must be a whole number from 1 to 4096",
+        ),
+        (
+            r#"{"pool":{"maxWorkers":2.5}}"#,
+            "pool.maxWorkers must be a whole number from 1 to 4096, not 2.5",
+        ),
+        (
+            r#"{"pool":{"maxWorkers":-1}}"#,
+            "pool.maxWorkers must be a whole number from 1 to 4096, not -1",
+        ),
+        (
+            r#"{"pool":{"maxWorkers":"4"}}"#,
+            r#"pool.maxWorkers must be a whole number from 1 to 4096, not "4""#,
+        ),
+        (
+            r#"{"pool":{"maxWorkers":null}}"#,
+            "pool.maxWorkers must be a whole number from 1 to 4096, not null",
+        ),
+        (
+            r#"{"pool":{"minWorkers":4,"maxWorkers":2}}"#,
+            "pool.minWorkers must be at most pool.maxWorkers (2), not 4",
+        ),
         (
             r#"{"pool":{"minWorkers":4},"daemon":{"worker":{"maxProcesses":2}}}"#,
             "pool.minWorkers must be at most daemon.worker.maxProcesses (2), not 4",
@@ -99,7 +129,8 @@ fn a_bad_setting_is_refused_naming_its_key() {
         ),
         (
             r#"{"daemon":{"worker":{"maxProcesses":1,"maxWorkers":1}}}"#,
-            "daemon.worker.maxWorkers is the same setting as daemon.worker.maxProcesses; give one of them",
+            "daemon.worker.maxWorkers is the same setting as daemon.worker.maxProcesses; give one \
+             of them",
         ),
         (
             r#"{"daemon":{"worker":{"minProceses":1}}}"#,
@@ -113,58 +144,136 @@ fn a_bad_setting_is_refused_naming_its_key() {
             r#"{"pool":{"scaleUpThreshold":0.1}}"#,
             "pool.scaleUpThreshold must be over scaleDownThreshold (0.2), not 0.1",
         ),
-        (r#"{"pool":{"scaleDownThreshold":0.9}}"#, "pool.scaleDownThreshold must be below scaleUpThreshold (0.8)"),
+        (
+            r#"{"pool":{"scaleDownThreshold":0.9}}"#,
+            "pool.scaleDownThreshold must be below scaleUpThreshold (0.8)",
+        ),
         (r#"{"pool":{"scaleDownThreshold":0}}"#, "pool.scaleDownThreshold must be over 0"),
-        (r#"{"pool":{"scaleUpThreshold":1001}}"#, "pool.scaleUpThreshold must be a number from 0 to 1000, not 1001"),
+        (
+            r#"{"pool":{"scaleUpThreshold":1001}}"#,
+            "pool.scaleUpThreshold must be a number from 0 to 1000, not 1001",
+        ),
         (r#"{"pool":{"scaleUpThreshold":"high"}}"#, "pool.scaleUpThreshold must be a number, not"),
-        (r#"{"pool":{"maxMemoryPerWorker":"1MiB"}}"#, "pool.maxMemoryPerWorker must be at least 32MiB, or 0 for never"),
+        (
+            r#"{"pool":{"maxMemoryPerWorker":"1MiB"}}"#,
+            "pool.maxMemoryPerWorker must be at least 32MiB, or 0 for never",
+        ),
         (r#"{"pool":{"maxMemoryPerWorker":"lots"}}"#, "pool.maxMemoryPerWorker is malformed"),
         (r#"{"pool":{"maxWorkerAge":"soon"}}"#, "pool.maxWorkerAge is malformed"),
-        (r#"{"pool":{"heartbeatInterval":1}}"#, "pool.heartbeatInterval must be a time from 50ms to 1h, not 1"),
+        (
+            r#"{"pool":{"heartbeatInterval":1}}"#,
+            "pool.heartbeatInterval must be a time from 50ms to 1h, not 1",
+        ),
         (r#"{"pool":{"spawnTimeout":true}}"#, "pool.spawnTimeout must be a time"),
-        (r#"{"pool":{"drainTimeout":-5}}"#, "pool.drainTimeout must be a time from 0 to 30d, not -5"),
+        (
+            r#"{"pool":{"drainTimeout":-5}}"#,
+            "pool.drainTimeout must be a time from 0 to 30d, not -5",
+        ),
         (r#"{"pool":{"queueBytes":1000}}"#, "pool.queueBytes"),
-        (r#"{"pool":{"queueSize":0}}"#, "pool.queueSize must be a whole number from 1 to 10000000, not 0"),
+        (
+            r#"{"pool":{"queueSize":0}}"#,
+            "pool.queueSize must be a whole number from 1 to 10000000, not 0",
+        ),
         (r#"{"limits":{"timeout":0}}"#, "limits.timeout must be a time from 1ms to 30d, not 0"),
-        (r#"{"limits":{"memoryBytes":"1MiB"}}"#, "limits.memoryBytes must be a size from 4MiB to 64GiB"),
-        (r#"{"limits":{"bodyBytes":"1GiB"}}"#, "limits.bodyBytes must be a size from 1KiB to 256MiB"),
+        (
+            r#"{"limits":{"memoryBytes":"1MiB"}}"#,
+            "limits.memoryBytes must be a size from 4MiB to 64GiB",
+        ),
+        (
+            r#"{"limits":{"bodyBytes":"1GiB"}}"#,
+            "limits.bodyBytes must be a size from 1KiB to 256MiB",
+        ),
         (r#"{"limits":{"openFiles":3}}"#, "limits.openFiles must be a whole number from 32"),
-        (r#"{"isolation":"none"}"#, r#"isolation must be "strict" or "standard" or "off", not "none""#),
+        (
+            r#"{"isolation":"none"}"#,
+            r#"isolation must be "strict" or "standard" or "off", not "none""#,
+        ),
         (r#"{"cgroup":"off"}"#, r#"cgroup must be a table of settings, not "off""#),
-        (r#"{"cgroup":{"mode":"on"}}"#, r#"cgroup.mode must be "auto" or "required" or "off", not "on""#),
+        (
+            r#"{"cgroup":{"mode":"on"}}"#,
+            r#"cgroup.mode must be "auto" or "required" or "off", not "on""#,
+        ),
         (r#"{"cgroup":{"path":"pool"}}"#, r#"cgroup.path must be an absolute path, not "pool""#),
         (r#"{"cgroup":{"path":"/nonexistent"}}"#, "cgroup.path names /nonexistent: No such file"),
         (
             r#"{"cgroup":{"path":"/usr","mode":"off"}}"#,
             r#"cgroup.path names a control group, but cgroup.mode is "off""#,
         ),
-        (r#"{"limits":{"processes":0}}"#, "limits.processes must be a whole number from 1 to 1000000, not 0"),
+        (
+            r#"{"limits":{"processes":0}}"#,
+            "limits.processes must be a whole number from 1 to 1000000, not 0",
+        ),
         (r#"{"limits":{"cpus":0}}"#, "limits.cpus must be a number from 0.01 to 4096, not 0"),
-        (r#"{"shell":{"writable":["tmp"]}}"#, r#"shell.writable[0] must be an absolute path, not "tmp""#),
-        (r#"{"shell":{"readable":["/nonexistent"]}}"#, "shell.readable[0] names /nonexistent: No such file"),
-        (r#"{"tenancy":"dedicated"}"#, r#"tenancy must be "shared" or "project" or "task", not "dedicated""#),
+        (
+            r#"{"shell":{"writable":["tmp"]}}"#,
+            r#"shell.writable[0] must be an absolute path, not "tmp""#,
+        ),
+        (
+            r#"{"shell":{"readable":["/nonexistent"]}}"#,
+            "shell.readable[0] names /nonexistent: No such file",
+        ),
+        (
+            r#"{"tenancy":"dedicated"}"#,
+            r#"tenancy must be "shared" or "project" or "task", not "dedicated""#,
+        ),
         (r#"{"workerPath":"pool-worker"}"#, "workerPath must be an absolute path"),
         (r#"{"workerPath":"/no/such/worker"}"#, "workerPath names /no/such/worker: No such file"),
         (r#"{"projects":{"a b":{}}}"#, r#"projects."a b" is no project id"#),
         (r#"{"projects":{"a":{"limit":-1}}}"#, "projects.a.limit must be a whole number from 0"),
-        (r#"{"projects":{"a.b":{"weight":0}}}"#, r#"projects."a.b".weight must be a number from 0.001 to 1000, not 0"#),
-        (r#"{"projects":{"a":{"wieght":1}}}"#, "projects.a.wieght is not known; did you mean projects.a.weight?"),
-        (r#"{"projects":{"a":{"realm":"cold"}}}"#, r#"projects.a.realm must be "fresh" or "warm" or "frozen""#),
-        (r#"{"projects":{"a":{"realm":"warm","forbidWarm":true}}}"#, r#"projects.a.realm is "warm""#),
-        (r#"{"js":{"moduleRoots":"/srv"}}"#, r#"js.moduleRoots must be a list of folders, not "/srv""#),
+        (
+            r#"{"projects":{"a.b":{"weight":0}}}"#,
+            r#"projects."a.b".weight must be a number from 0.001 to 1000, not 0"#,
+        ),
+        (
+            r#"{"projects":{"a":{"wieght":1}}}"#,
+            "projects.a.wieght is not known; did you mean projects.a.weight?",
+        ),
+        (
+            r#"{"projects":{"a":{"realm":"cold"}}}"#,
+            r#"projects.a.realm must be "fresh" or "warm" or "frozen""#,
+        ),
+        (
+            r#"{"projects":{"a":{"realm":"warm","forbidWarm":true}}}"#,
+            r#"projects.a.realm is "warm""#,
+        ),
+        (
+            r#"{"js":{"moduleRoots":"/srv"}}"#,
+            r#"js.moduleRoots must be a list of folders, not "/srv""#,
+        ),
         (r#"{"js":{"moduleRoots":["srv"]}}"#, "js.moduleRoots[0] must be an absolute path"),
-        (r#"{"js":{"moduleRoots":["/","/no/such"]}}"#, "js.moduleRoots[1] names /no/such: No such file"),
-        (r#"{"js":{"conditions":"browser"}}"#, r#"js.conditions must be a list of conditions, not "browser""#),
+        (
+            r#"{"js":{"moduleRoots":["/","/no/such"]}}"#,
+            "js.moduleRoots[1] names /no/such: No such file",
+        ),
+        (
+            r#"{"js":{"conditions":"browser"}}"#,
+            r#"js.conditions must be a list of conditions, not "browser""#,
+        ),
         (r#"{"js":{"conditions":[""]}}"#, "js.conditions[0] must be the name of a condition"),
         (r#"{"js":{"conditions":["a","import"]}}"#, r#"js.conditions[1] must not be "import""#),
         (r#"{"js":{"nodeEnv":1}}"#, r#"js.nodeEnv must be a text such as "production", or "none""#),
         (r#"{"js":{"moduleRoots":["/dev/null"]}}"#, "js.moduleRoots[0] must be a folder"),
         (r#"{"shell":{"allow":[{}]}}"#, "shell.allow[0] has no `program`"),
-        (r#"{"shell":{"allow":[{"programm":"/bin/sh"}]}}"#, "shell.allow[0].programm is not known; did you mean"),
-        (r#"{"shell":{"allow":[{"program":"sh"}]}}"#, "shell.allow[0].program must be an absolute path"),
-        (r#"{"shell":{"allow":[{"program":"/etc/passwd"}]}}"#, "shell.allow[0].program must be an executable file"),
-        (r#"{"shell":{"allow":[{"program":"/bin/sh","args":"("}]}}"#, "shell.allow[0].args is no pattern"),
-        (r#"{"shell":{"allow":[{"program":"/bin/sh","args":"a)(b"}]}}"#, "shell.allow[0].args is no pattern"),
+        (
+            r#"{"shell":{"allow":[{"programm":"/bin/sh"}]}}"#,
+            "shell.allow[0].programm is not known; did you mean",
+        ),
+        (
+            r#"{"shell":{"allow":[{"program":"sh"}]}}"#,
+            "shell.allow[0].program must be an absolute path",
+        ),
+        (
+            r#"{"shell":{"allow":[{"program":"/etc/passwd"}]}}"#,
+            "shell.allow[0].program must be an executable file",
+        ),
+        (
+            r#"{"shell":{"allow":[{"program":"/bin/sh","args":"("}]}}"#,
+            "shell.allow[0].args is no pattern",
+        ),
+        (
+            r#"{"shell":{"allow":[{"program":"/bin/sh","args":"a)(b"}]}}"#,
+            "shell.allow[0].args is no pattern",
+        ),
         (
             r#"{"shell":{"allow":[{"program":"/bin/sh"},{"program":"/bin/sh"}]}}"#,
             "shell.allow[1] names /bin/sh a second",
@@ -172,16 +281,46 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"shell":{"env":{"A=B":"x"}}}"#, r#"shell.env."A=B" is no name of a variable"#),
         (r#"{"shell":{"env":{"A":1}}}"#, "shell.env.A must be a text, not 1"),
         (r#"{"shell":{"env":{"A":"\u0000"}}}"#, "shell.env.A must not contain a zero byte"),
-        (r#"{"shell":{"taskEnv":"LANG"}}"#, r#"shell.taskEnv must be a list of names of variables, not "LANG""#),
-        (r#"{"shell":{"taskEnv":["A","*"]}}"#, "shell.taskEnv[1] must be the name of a variable, or its beginning"),
-        (r#"{"shell":{"taskEnv":["A*B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
-        (r#"{"shell":{"taskEnv":["A=B"]}}"#, "shell.taskEnv[0] must be the name of a variable, or its beginning"),
-        (r#"{"shell":{"taskEnv":["A"],"env":{"A":"x"}}}"#, "shell.taskEnv[0] names A, which shell.env sets"),
-        (r#"{"shell":{"sockets":["db.sock"]}}"#, r#"shell.sockets[0] must be an absolute path, not "db.sock""#),
-        (r#"{"shell":{"killAfter":"2h"}}"#, r#"shell.killAfter must be a time from 0 to 1h, not "2h""#),
-        (r#"{"shell":{"umask":22}}"#, r#"shell.umask must be three octal digits such as "022", not 22"#),
-        (r#"{"shell":{"umask":"088"}}"#, r#"shell.umask must be three octal digits such as "022", not "088""#),
-        (r#"{"shell":{"umask":"1022"}}"#, r#"shell.umask must be three octal digits such as "022", not "1022""#),
+        (
+            r#"{"shell":{"taskEnv":"LANG"}}"#,
+            r#"shell.taskEnv must be a list of names of variables, not "LANG""#,
+        ),
+        (
+            r#"{"shell":{"taskEnv":["A","*"]}}"#,
+            "shell.taskEnv[1] must be the name of a variable, or its beginning",
+        ),
+        (
+            r#"{"shell":{"taskEnv":["A*B"]}}"#,
+            "shell.taskEnv[0] must be the name of a variable, or its beginning",
+        ),
+        (
+            r#"{"shell":{"taskEnv":["A=B"]}}"#,
+            "shell.taskEnv[0] must be the name of a variable, or its beginning",
+        ),
+        (
+            r#"{"shell":{"taskEnv":["A"],"env":{"A":"x"}}}"#,
+            "shell.taskEnv[0] names A, which shell.env sets",
+        ),
+        (
+            r#"{"shell":{"sockets":["db.sock"]}}"#,
+            r#"shell.sockets[0] must be an absolute path, not "db.sock""#,
+        ),
+        (
+            r#"{"shell":{"killAfter":"2h"}}"#,
+            r#"shell.killAfter must be a time from 0 to 1h, not "2h""#,
+        ),
+        (
+            r#"{"shell":{"umask":22}}"#,
+            r#"shell.umask must be three octal digits such as "022", not 22"#,
+        ),
+        (
+            r#"{"shell":{"umask":"088"}}"#,
+            r#"shell.umask must be three octal digits such as "022", not "088""#,
+        ),
+        (
+            r#"{"shell":{"umask":"1022"}}"#,
+            r#"shell.umask must be three octal digits such as "022", not "1022""#,
+        ),
         (r#"{"shell":{"cwd":"/no/such"}}"#, "shell.cwd names /no/such: No such file"),
         (r#"{"http":{"listen":"45678"}}"#, r#"http.listen must be "off" or ADDRESS:PORT"#),
         (r#"{"http":{"listen":false}}"#, r#"http.listen must be "off" or ADDRESS:PORT, not false"#),
@@ -190,9 +329,15 @@ fn a_bad_setting_is_refused_naming_its_key() {
         (r#"{"http":{"allow":["127.1"]}}"#, "http.allow[0] must be ADDRESS"),
         (r#"{"trust":"none"}"#, r#"trust must be "trusted" or "untrusted", not "none""#),
         (r#"{"trust":false}"#, r#"trust must be "trusted" or "untrusted", not false"#),
-        (r#"{"trust":{"untrusted":true}}"#, r#"trust must be "trusted" or "untrusted", not a table"#),
+        (
+            r#"{"trust":{"untrusted":true}}"#,
+            r#"trust must be "trusted" or "untrusted", not a table"#,
+        ),
         (r#"{"Trust":"untrusted"}"#, "Trust is not known; did you mean trust?"),
-        (r#"{"trust":"untrusted","isolation":"lax"}"#, r#"isolation must be "strict" or "standard" or "off""#),
+        (
+            r#"{"trust":"untrusted","isolation":"lax"}"#,
+            r#"isolation must be "strict" or "standard" or "off""#,
+        ),
         (r#"{"http":{"public":"no"}}"#, r#"http.public must be "allow" or "deny", not "no""#),
         (r#"{"http":{"public":false}}"#, r#"http.public must be "allow" or "deny", not false"#),
         (r#"{"log":{"level":"loud"}}"#, r#"log.level must be "error" or "warn""#),
@@ -218,7 +363,8 @@ fn both_formats_say_the_same() {
     );
     let (_toml_folder, toml) = file(
         "pool.toml",
-        "[pool]\nminWorkers = 2\nmaxWorkers = 3\nmaxWorkerAge = '1m'\n[projects.p]\nlimit = 5\nweight = 2\n\
+        "[pool]\nminWorkers = 2\nmaxWorkers = 3\nmaxWorkerAge = '1m'\n[projects.p]\nlimit = \
+         5\nweight = 2\n\
          [[shell.allow]]\nprogram = '/bin/sh'\nargs = '-c'\n[shell.env]\nLANG = 'C'\n",
     );
     let config = Config::load(Some(&json)).expect("JSON");
@@ -230,24 +376,41 @@ fn both_formats_say_the_same() {
 fn a_file_that_is_not_of_its_format_is_refused_with_the_place() {
     for (name, text, message) in [
         ("a.json", "{\"pool\":\n}", "is no JSON: expected value at line 2"),
-        ("a.json", "{\"pool\":{\"scaleUpThreshold\":1e400}}", "is no JSON: number out of range at line 1"),
+        (
+            "a.json",
+            "{\"pool\":{\"scaleUpThreshold\":1e400}}",
+            "is no JSON: number out of range at line 1",
+        ),
         ("a.toml", "[pool]\nminWorkers = \n", "is no TOML: TOML parse error at line 2"),
-        ("a.toml", "[pool]\nminWorkers = 1\nminWorkers = 2\n", "is no TOML: TOML parse error at line 3"),
-        ("a.toml", "[pool]\nminWorker = 1\n", "pool.minWorker is not known; did you mean pool.minWorkers?"),
+        (
+            "a.toml",
+            "[pool]\nminWorkers = 1\nminWorkers = 2\n",
+            "is no TOML: TOML parse error at line 3",
+        ),
+        (
+            "a.toml",
+            "[pool]\nminWorker = 1\n",
+            "pool.minWorker is not known; did you mean pool.minWorkers?",
+        ),
         ("a.toml", "[pool]\nmaxWorkerAge = 2020-01-01\n", "pool.maxWorkerAge must be a time"),
         ("a.yaml", "pool:", "its name must end in .json or .toml"),
         ("json", "{}", "its name must end in .json or .toml"),
     ] {
         let (_folder, path) = file(name, text);
         let said = Config::load(Some(&path)).expect_err(text).to_string();
-        assert!(said.contains(message) && said.contains(path.to_str().unwrap()), "{text}\n said: {said}");
+        assert!(
+            said.contains(message) && said.contains(path.to_str().unwrap()),
+            "{text}\n said: {said}"
+        );
     }
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let (_folder, path) = file("deep.json", &deep);
     assert!(matches!(Config::load(Some(&path)), Err(ConfigError::Syntax { .. })));
     let missing = Config::load(Some(Path::new("/no/such.json"))).expect_err("no file");
     assert!(
-        missing.to_string().starts_with("failed to read the configuration /no/such.json: No such file"),
+        missing
+            .to_string()
+            .starts_with("failed to read the configuration /no/such.json: No such file"),
         "{missing}"
     );
     let (_folder, large) = file("large.json", &" ".repeat(4 * 1024 * 1024 + 1));
@@ -349,7 +512,8 @@ fn what_trust_implies_is_told_with_what_overrides_it() {
             r#"  cgroup.mode = "required", overridden by "off", which is weaker"#,
         ]
     );
-    let keys: Vec<_> = overridden.implied().into_iter().filter(Implied::is_overridden).map(|s| s.key).collect();
+    let keys: Vec<_> =
+        overridden.implied().into_iter().filter(Implied::is_overridden).map(|s| s.key).collect();
     assert_eq!(keys, ["tenancy", "cgroup.mode"]);
     for implied in overridden.implied() {
         assert!(keys::KEYS.iter().any(|key| key.path == implied.key), "{}", implied.key);
@@ -370,7 +534,10 @@ fn the_example_is_one_for_strangers_by_its_one_line() {
 #[test]
 fn whoever_weakens_what_trust_implies_is_warned_for_each_setting() {
     assert!(accept(r#"{"trust":"untrusted"}"#).notices().is_empty());
-    assert!(accept(r#"{"trust":"untrusted","tenancy":"task"}"#).notices().is_empty(), "stricter is no trouble");
+    assert!(
+        accept(r#"{"trust":"untrusted","tenancy":"task"}"#).notices().is_empty(),
+        "stricter is no trouble"
+    );
     let weak = accept(
         r#"{"trust":"untrusted","isolation":"standard","tenancy":"shared","cgroup":{"mode":"auto"},"http":{"public":"allow"}}"#,
     );
@@ -385,24 +552,35 @@ fn whoever_weakens_what_trust_implies_is_warned_for_each_setting() {
     assert!(accept(&format!(r#"{{"trust":"untrusted",{programs}}}"#)).notices().is_empty());
     let sockets = r#""shell":{"allow":[{"program":"/bin/sh"}],"sockets":["/run/db.sock"]}"#;
     let notices = accept(&format!(r#"{{"trust":"untrusted",{sockets}}}"#)).notices();
-    assert!(notices.len() == 1 && notices[0].contains("shell.sockets lists sockets"), "{notices:?}");
+    assert!(
+        notices.len() == 1 && notices[0].contains("shell.sockets lists sockets"),
+        "{notices:?}"
+    );
     assert!(accept(&format!("{{{sockets}}}")).notices().is_empty());
 }
 
 #[test]
 fn every_known_key_is_read_and_shown() {
-    let shown: serde_json::Value = serde_json::from_str(&accept(FULL).effective_json()).expect("JSON");
+    let shown: serde_json::Value =
+        serde_json::from_str(&accept(FULL).effective_json()).expect("JSON");
     let mut paths = std::collections::BTreeSet::new();
     for (section, below) in shown.as_object().expect("a table") {
         match below.as_object() {
             None => drop(paths.insert(section.clone())),
             Some(table) if section == "projects" => {
-                paths.extend(table["a.b"].as_object().unwrap().keys().map(|name| format!("projects.*.{name}")));
+                paths.extend(
+                    table["a.b"]
+                        .as_object()
+                        .unwrap()
+                        .keys()
+                        .map(|name| format!("projects.*.{name}")),
+                );
             }
             Some(table) => paths.extend(table.keys().map(|name| format!("{section}.{name}"))),
         }
     }
-    let known: std::collections::BTreeSet<_> = keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
+    let known: std::collections::BTreeSet<_> =
+        keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(paths, known);
 }
 
@@ -411,12 +589,16 @@ fn rows(page: &str, titles: &str) -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
     let page = std::fs::read_to_string(page).expect("the page is part of the project");
     let tables = page.split(titles).skip(1).map(|rest| rest.lines().skip(2));
-    tables.flat_map(|lines| lines.take_while(|line| line.starts_with('|')).map(str::to_owned)).collect()
+    tables
+        .flat_map(|lines| lines.take_while(|line| line.starts_with('|')).map(str::to_owned))
+        .collect()
 }
 
 #[test]
 fn the_page_about_the_configuration_has_every_key_as_the_code_has_it_and_no_other() {
-    let row = |key: &keys::Key| format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning);
+    let row = |key: &keys::Key| {
+        format!("| `{}` | {} | {} |", key.path.replace('*', "<id>"), key.default, key.meaning)
+    };
     let known: Vec<String> = keys::KEYS.iter().map(row).collect();
     assert_eq!(rows("configuration.md", "| key | default | meaning |"), known);
 }
@@ -437,7 +619,11 @@ fn the_page_about_migrating_has_every_name_of_the_original() {
         for row in named {
             let default = row.split(" | ").nth(2).expect("a cell");
             let ours = key.default.split(',').next().expect("a piece");
-            assert!(default.starts_with(ours), "{row}\n says {default}, the key's default is {}", key.default);
+            assert!(
+                default.starts_with(ours),
+                "{row}\n says {default}, the key's default is {}",
+                key.default
+            );
         }
     }
 }
@@ -452,12 +638,19 @@ fn whoever_turns_confinement_off_is_told_what_that_means() {
 
 #[test]
 fn programs_may_write_where_they_start_unless_that_is_everywhere() {
-    let writable = |json| accept(json).worker_setup(Lane::Io, String::new(), None).isolation.writable;
+    let writable =
+        |json| accept(json).worker_setup(Lane::Io, String::new(), None).isolation.writable;
     assert!(writable("{}").is_empty());
     assert_eq!(writable(r#"{"shell":{"cwd":"/usr"}}"#), ["/usr"]);
-    assert_eq!(writable(r#"{"shell":{"cwd":"/","writable":["/tmp","/etc/passwd"]}}"#), ["/tmp", "/etc/passwd"]);
+    assert_eq!(
+        writable(r#"{"shell":{"cwd":"/","writable":["/tmp","/etc/passwd"]}}"#),
+        ["/tmp", "/etc/passwd"]
+    );
     let readable = accept(r#"{"shell":{"readable":["/etc/passwd"]}}"#);
-    assert_eq!(readable.worker_setup(Lane::Io, String::new(), None).isolation.readable, ["/etc/passwd"]);
+    assert_eq!(
+        readable.worker_setup(Lane::Io, String::new(), None).isolation.readable,
+        ["/etc/passwd"]
+    );
 }
 
 #[test]
@@ -465,7 +658,10 @@ fn the_core_is_told_what_was_set() {
     let settings = accept(FULL).core_settings();
     assert_eq!((settings.min_workers, settings.max_workers, settings.auto_scale), (1, 4, false));
     assert_eq!((settings.queue_size, settings.queue_bytes), (50, 2 << 20));
-    assert_eq!((settings.queue_size, settings.timeout_ms, settings.priority_ageing_ms), (50, 3000, 20_000));
+    assert_eq!(
+        (settings.queue_size, settings.timeout_ms, settings.priority_ageing_ms),
+        (50, 3000, 20_000)
+    );
     let project = settings.projects["a.b"];
     assert_eq!((project.limit, project.weight, project.max_queued), (Some(0), 2.5, Some(7)));
 }
@@ -494,8 +690,13 @@ fn module_roots_are_made_canonical_and_keep_their_names() {
     let config = accept(&format!(r#"{{"js":{{"moduleRoots":[{link:?}]}}}}"#));
     let js = config.worker_setup(Lane::Js, String::new(), None).js;
     assert_eq!(js.module_roots, ["/usr"]);
-    assert_eq!(js.module_links, [(link.to_str().expect("UTF-8").to_owned(), "/usr".to_owned())].into());
-    let js = accept(r#"{"js":{"moduleRoots":["/usr/"]}}"#).worker_setup(Lane::Js, String::new(), None).js;
+    assert_eq!(
+        js.module_links,
+        [(link.to_str().expect("UTF-8").to_owned(), "/usr".to_owned())].into()
+    );
+    let js = accept(r#"{"js":{"moduleRoots":["/usr/"]}}"#)
+        .worker_setup(Lane::Js, String::new(), None)
+        .js;
     assert!(js.module_links.is_empty(), "{js:?}");
 }
 
@@ -508,7 +709,10 @@ fn conditions_and_the_node_env_are_told_to_the_worker() {
         (vec!["worker".to_owned(), "browser".to_owned()], Some("production"))
     );
     let given = js(r#"{"js":{"conditions":["edge"],"nodeEnv":"development"}}"#);
-    assert_eq!((given.conditions, given.node_env.as_deref()), (vec!["edge".to_owned()], Some("development")));
+    assert_eq!(
+        (given.conditions, given.node_env.as_deref()),
+        (vec!["edge".to_owned()], Some("development"))
+    );
     let none = js(r#"{"js":{"conditions":[],"nodeEnv":"none"}}"#);
     assert_eq!((none.conditions, none.node_env), (Vec::<String>::new(), None));
 }
@@ -570,7 +774,10 @@ fn authorities_are_read_with_the_configuration_and_said_to_workers() {
     let path = path.canonicalize().expect("it is there");
     for json in [json!({"http": {"ca": path}}), json!({"http": {"ca": [path, path]}})] {
         let config = accept(&json.to_string());
-        assert!(config.http.ca.iter().all(|ca| *ca == path) && !config.http.ca.is_empty(), "{json}");
+        assert!(
+            config.http.ca.iter().all(|ca| *ca == path) && !config.http.ca.is_empty(),
+            "{json}"
+        );
         let told = config.worker_setup(Lane::Io, String::new(), None).http.authorities;
         assert_eq!(told.matches(AUTHORITY).count(), config.http.ca.len());
         assert_eq!(accept(&config.effective_json()), config);
@@ -582,13 +789,19 @@ fn authorities_are_read_with_the_configuration_and_said_to_workers() {
     for (text, problem) in [
         ("", "must be a file of certificates in PEM"),
         ("no certificate", "must be a file of certificates in PEM"),
-        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "holds a damaged certificate"),
+        (
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+            "holds a damaged certificate",
+        ),
         (&AUTHORITY.repeat(2000), "is too much"),
     ] {
         std::fs::write(&path, text).expect("written");
         let refused = refuse(&json!({"http": {"ca": [path]}}).to_string());
         assert!(refused.starts_with("http.ca[0] ") && refused.contains(problem), "{refused}");
     }
-    assert!(refuse(r#"{"http":{"ca":"/no/such.pem"}}"#).starts_with("http.ca names /no/such.pem: No such file"));
+    assert!(
+        refuse(r#"{"http":{"ca":"/no/such.pem"}}"#)
+            .starts_with("http.ca names /no/such.pem: No such file")
+    );
     assert!(refuse(r#"{"http":{"ca":1}}"#).starts_with("http.ca must be a file of certificates"));
 }

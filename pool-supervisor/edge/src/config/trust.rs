@@ -166,13 +166,18 @@ impl Config {
     #[must_use]
     pub fn trust_report(&self) -> Vec<String> {
         let implied = self.implied();
-        let head = (!implied.is_empty()).then(|| format!("trust = {:?} implies:", self.trust.name()));
+        let head =
+            (!implied.is_empty()).then(|| format!("trust = {:?} implies:", self.trust.name()));
         let line = |setting: &Implied| {
             let Implied { key, implied, actual, .. } = setting;
             match setting.strictness {
                 Ordering::Equal => format!("  {key} = {implied:?}"),
-                Ordering::Less => format!("  {key} = {implied:?}, overridden by {actual:?}, which is weaker"),
-                Ordering::Greater => format!("  {key} = {implied:?}, overridden by {actual:?}, which is stricter"),
+                Ordering::Less => {
+                    format!("  {key} = {implied:?}, overridden by {actual:?}, which is weaker")
+                }
+                Ordering::Greater => {
+                    format!("  {key} = {implied:?}, overridden by {actual:?}, which is stricter")
+                }
             }
         };
         head.into_iter().chain(implied.iter().map(line)).collect()
@@ -181,17 +186,23 @@ impl Config {
     /// Where the configuration gives away what its trust implies.
     pub(super) fn weakened(&self) -> impl Iterator<Item = String> {
         let trust = self.trust.name();
-        // The pool's own sockets refuse programs. Nothing holds `connect` to the list for the others.
+        // The pool's own sockets refuse programs. Nothing holds `connect` to the list for the
+        // others.
         let programs = (self.trust == Trust::Untrusted && !self.shell.sockets.is_empty()).then(|| {
             format!(
-                "trust is {trust:?}, but shell.sockets lists sockets: a program that can be made to open a Unix socket may \
+                "trust is {trust:?}, but shell.sockets lists sockets: a program that can be made \
+                 to open a Unix socket may \
                  reach others of the machine as well; see docs/untrusted-code.md"
             )
         });
-        let weaker = self.implied().into_iter().filter(|setting| setting.strictness == Ordering::Less);
+        let weaker =
+            self.implied().into_iter().filter(|setting| setting.strictness == Ordering::Less);
         let told = weaker.map(move |setting| {
             let Implied { key, implied, actual, weaker, .. } = setting;
-            format!("trust is {trust:?}, but {key} is {actual:?} instead of the implied {implied:?}, so {weaker}")
+            format!(
+                "trust is {trust:?}, but {key} is {actual:?} instead of the implied \
+                {implied:?}, so {weaker}"
+            )
         });
         told.chain(programs)
     }

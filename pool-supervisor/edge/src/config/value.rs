@@ -1,7 +1,7 @@
 //! A configuration file as a tree, and typed reading from it.
 //!
-//! Both formats become the same tree, which keeps doubled names, so that each mistake can be told with the key's whole
-//! path. Nothing here knows which settings exist; [`super::keys`] does.
+//! Both formats become the same tree, which keeps doubled names, so that each mistake can be told
+//! with the key's whole path. Nothing here knows which settings exist; [`super::keys`] does.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -115,7 +115,10 @@ impl Section {
     pub(super) fn top(value: Value) -> Result<Self, Problem> {
         match value {
             Value::Table(entries) => Self::new(String::new(), String::new(), entries),
-            other => Err(Problem::new("the file", format!("must hold one table of settings, not {other}"))),
+            other => Err(Problem::new(
+                "the file",
+                format!("must hold one table of settings, not {other}"),
+            )),
         }
     }
 
@@ -190,7 +193,9 @@ impl Setting {
     pub(super) fn section(self, pattern: String) -> Result<Section, Problem> {
         match self.value {
             Value::Table(entries) => Section::new(self.key, pattern, entries),
-            other => Err(Problem::new(self.key, format!("must be a table of settings, not {other}"))),
+            other => {
+                Err(Problem::new(self.key, format!("must be a table of settings, not {other}")))
+            }
         }
     }
 
@@ -202,9 +207,12 @@ impl Setting {
     }
 
     pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Result<u64, Problem> {
-        let what = || self.must_be(&format!("a whole number from {} to {}", range.start(), range.end()));
+        let what =
+            || self.must_be(&format!("a whole number from {} to {}", range.start(), range.end()));
         match self.value {
-            Value::Whole(value) => u64::try_from(value).ok().filter(|v| range.contains(v)).ok_or_else(what),
+            Value::Whole(value) => {
+                u64::try_from(value).ok().filter(|v| range.contains(v)).ok_or_else(what)
+            }
             _ => Err(what()),
         }
     }
@@ -231,11 +239,20 @@ impl Setting {
     pub(super) fn duration_ms(&self, range: RangeInclusive<u64>) -> Result<u64, Problem> {
         let ms = match &self.value {
             Value::Whole(ms) => u64::try_from(*ms).ok(),
-            Value::Text(text) => Some(parse_duration_ms(text).map_err(|e| self.problem(format!("is malformed: {e}")))?),
-            _ => return Err(self.must_be("a time: milliseconds as a whole number, or a text such as \"30s\"")),
+            Value::Text(text) => Some(
+                parse_duration_ms(text).map_err(|e| self.problem(format!("is malformed: {e}")))?,
+            ),
+            _ => {
+                return Err(self
+                    .must_be("a time: milliseconds as a whole number, or a text such as \"30s\""));
+            }
         };
         ms.filter(|ms| range.contains(ms)).ok_or_else(|| {
-            self.must_be(&format!("a time from {} to {}", show_ms(*range.start()), show_ms(*range.end())))
+            self.must_be(&format!(
+                "a time from {} to {}",
+                show_ms(*range.start()),
+                show_ms(*range.end())
+            ))
         })
     }
 
@@ -243,17 +260,29 @@ impl Setting {
     pub(super) fn size(&self, range: RangeInclusive<u64>) -> Result<u64, Problem> {
         let bytes = match &self.value {
             Value::Whole(bytes) => u64::try_from(*bytes).ok(),
-            Value::Text(text) => Some(parse_size(text).map_err(|e| self.problem(format!("is malformed: {e}")))?),
-            _ => return Err(self.must_be("a size: bytes as a whole number, or a text such as \"64MiB\"")),
+            Value::Text(text) => {
+                Some(parse_size(text).map_err(|e| self.problem(format!("is malformed: {e}")))?)
+            }
+            _ => {
+                return Err(
+                    self.must_be("a size: bytes as a whole number, or a text such as \"64MiB\"")
+                );
+            }
         };
         bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
-            self.must_be(&format!("a size from {} to {}", show_bytes(*range.start()), show_bytes(*range.end())))
+            self.must_be(&format!(
+                "a size from {} to {}",
+                show_bytes(*range.start()),
+                show_bytes(*range.end())
+            ))
         })
     }
 
     pub(super) fn text(&self, what: &str) -> Result<&str, Problem> {
         match &self.value {
-            Value::Text(text) if text.contains('\0') => Err(self.problem("must not contain a zero byte")),
+            Value::Text(text) if text.contains('\0') => {
+                Err(self.problem("must not contain a zero byte"))
+            }
             Value::Text(text) => Ok(text),
             _ => Err(self.must_be(what)),
         }
@@ -314,7 +343,13 @@ mod tests {
 
     #[test]
     fn bounds_are_shown_in_the_largest_exact_unit() {
-        assert_eq!([show_ms(0), show_ms(50), show_ms(90_000), show_ms(3_600_000)], ["0", "50ms", "90s", "1h"]);
-        assert_eq!([show_bytes(1000), show_bytes(4 << 20), show_bytes(1 << 36)], ["1000", "4MiB", "64GiB"]);
+        assert_eq!(
+            [show_ms(0), show_ms(50), show_ms(90_000), show_ms(3_600_000)],
+            ["0", "50ms", "90s", "1h"]
+        );
+        assert_eq!(
+            [show_bytes(1000), show_bytes(4 << 20), show_bytes(1 << 36)],
+            ["1000", "4MiB", "64GiB"]
+        );
     }
 }

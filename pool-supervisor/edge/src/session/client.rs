@@ -15,7 +15,8 @@ use pool_protocol::worker as wire;
 pub enum ClientSays<'a> {
     /// Its first frame, in our version.
     Hello(HelloHead<'a>),
-    /// A task, whose fields are still to be checked: a wrong one is the task's trouble, not the connection's.
+    /// A task, whose fields are still to be checked: a wrong one is the task's trouble, not the
+    /// connection's.
     Submit(TaskHead<'a>),
     /// What it submitted or asked for under this number is not wanted any more.
     CancelSubmitted,
@@ -33,9 +34,13 @@ pub fn hear(greeted: bool, kind: Kind, id: u64, head: &[u8]) -> Result<ClientSay
             Mismatch::check("supervisor", "client", id).map_err(|e| e.to_string())?;
             codec::decode("hello", head).map(ClientSays::Hello).map_err(|e| e.to_string())
         }
-        Kind::Submit if greeted => codec::decode("submit", head).map(ClientSays::Submit).map_err(|e| e.to_string()),
+        Kind::Submit if greeted => {
+            codec::decode("submit", head).map(ClientSays::Submit).map_err(|e| e.to_string())
+        }
         Kind::CancelSubmitted if greeted => Ok(ClientSays::CancelSubmitted),
-        Kind::Control if greeted => codec::decode("control", head).map(ClientSays::Control).map_err(|e| e.to_string()),
+        Kind::Control if greeted => {
+            codec::decode("control", head).map(ClientSays::Control).map_err(|e| e.to_string())
+        }
         kind => Err(super::misplaced(kind, greeted)),
     }
 }

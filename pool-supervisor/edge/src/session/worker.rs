@@ -10,15 +10,23 @@ use pool_protocol::layer::Layer;
 use pool_protocol::limits::MAX_CREDIT;
 use pool_protocol::outcome::Cause;
 use pool_protocol::version::Mismatch;
-use pool_protocol::worker::{DoneHead, HeartbeatHead, LastWordsHead, LogHead, LogLevel, ReadyHead, TaskList};
+use pool_protocol::worker::{
+    DoneHead, HeartbeatHead, LastWordsHead, LogHead, LogLevel, ReadyHead, TaskList,
+};
 
-/// What a worker may say about what it lacks. It is untrusted: a compromised child would have this process keep it.
+/// What a worker may say about what it lacks. It is untrusted: a compromised child would have this
+/// process keep it.
 const MAX_MISSING_BYTES: usize = 8 * 1024;
 /// Of one reason.
 pub const MAX_REASON_CHARS: usize = 400;
 /// Causes that a process may name for its own end.
-pub const MAY_SAY: [Cause; 5] =
-    [Cause::JsHeap, Cause::ArrayBuffers, Cause::EngineFatal, Cause::SandboxViolation, Cause::CpuLimit];
+pub const MAY_SAY: [Cause; 5] = [
+    Cause::JsHeap,
+    Cause::ArrayBuffers,
+    Cause::EngineFatal,
+    Cause::SandboxViolation,
+    Cause::CpuLimit,
+];
 /// Characters of last words that are kept.
 pub const MAX_LAST_WORDS: usize = 1024;
 
@@ -80,10 +88,12 @@ impl WorkerSession {
     pub fn hear(&mut self, frame: &Frame) -> Result<WorkerSays, String> {
         match frame.kind {
             Kind::Ready if !self.ready => self.ready(frame),
-            Kind::LastWords => read_last_words(frame).map(|(cause, detail)| WorkerSays::LastWords { cause, detail }),
+            Kind::LastWords => read_last_words(frame)
+                .map(|(cause, detail)| WorkerSays::LastWords { cause, detail }),
             Kind::Done if self.ready => done(frame),
             Kind::Heartbeat if self.ready => {
-                let head: HeartbeatHead = codec::decode("heartbeat", &frame.head).map_err(|e| e.to_string())?;
+                let head: HeartbeatHead =
+                    codec::decode("heartbeat", &frame.head).map_err(|e| e.to_string())?;
                 Ok(WorkerSays::Heartbeat(head))
             }
             Kind::Log if self.ready => {
@@ -107,7 +117,11 @@ impl WorkerSession {
 fn done(frame: &Frame) -> Result<WorkerSays, String> {
     let head: DoneHead = codec::decode("done", &frame.head).map_err(|e| e.to_string())?;
     if head.result_len as usize > frame.body.len() {
-        return Err(format!("a result of {} bytes in a body of {}", head.result_len, frame.body.len()));
+        return Err(format!(
+            "a result of {} bytes in a body of {}",
+            head.result_len,
+            frame.body.len()
+        ));
     }
     let end = AttemptEnd {
         code: head.code,
@@ -118,7 +132,12 @@ fn done(frame: &Frame) -> Result<WorkerSays, String> {
         retry_after_ms: head.retry_after_ms,
         spoiled: head.spoiled,
     };
-    Ok(WorkerSays::Done { task: TaskId(frame.id), attempt: head.attempt, end, result_len: head.result_len })
+    Ok(WorkerSays::Done {
+        task: TaskId(frame.id),
+        attempt: head.attempt,
+        end,
+        result_len: head.result_len,
+    })
 }
 
 fn returned(frame: &Frame) -> Result<WorkerSays, String> {
@@ -126,7 +145,9 @@ fn returned(frame: &Frame) -> Result<WorkerSays, String> {
     if list.tasks.len() > MAX_CREDIT {
         return Err(format!("{} tasks given back, it can hold {MAX_CREDIT}", list.tasks.len()));
     }
-    Ok(WorkerSays::Returned(list.tasks.iter().map(|(task, attempt)| (TaskId(*task), *attempt)).collect()))
+    Ok(WorkerSays::Returned(
+        list.tasks.iter().map(|(task, attempt)| (TaskId(*task), *attempt)).collect(),
+    ))
 }
 
 /// What a process says before it ends itself: the cause and its detail.
@@ -134,7 +155,8 @@ fn returned(frame: &Frame) -> Result<WorkerSays, String> {
 /// # Errors
 /// How it breaks the protocol.
 pub fn read_last_words(frame: &Frame) -> Result<(Cause, String), String> {
-    let head: LastWordsHead<'_> = codec::decode("last words", &frame.head).map_err(|e| e.to_string())?;
+    let head: LastWordsHead<'_> =
+        codec::decode("last words", &frame.head).map_err(|e| e.to_string())?;
     // What the supervisor knows better is not the process's to say.
     if !MAY_SAY.contains(&head.cause) {
         return Err(format!("last words that name the cause {}", head.cause));
@@ -145,11 +167,16 @@ pub fn read_last_words(frame: &Frame) -> Result<(Cause, String), String> {
 /// Reasons by layer, as an untrusted process gives them.
 fn read_missing(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
     if body.len() > MAX_MISSING_BYTES {
-        return Err(format!("a ready of {} bytes, at most {MAX_MISSING_BYTES} are allowed", body.len()));
+        return Err(format!(
+            "a ready of {} bytes, at most {MAX_MISSING_BYTES} are allowed",
+            body.len()
+        ));
     }
     let said: BTreeMap<String, String> =
         serde_json::from_slice(body).map_err(|e| format!("a ready with a bad body: {e}"))?;
-    if let Some(name) = said.keys().find(|name| Layer::ALL.iter().all(|layer| layer.name() != *name)) {
+    if let Some(name) =
+        said.keys().find(|name| Layer::ALL.iter().all(|layer| layer.name() != *name))
+    {
         return Err(format!("a ready that names the unknown layer {name:?}"));
     }
     let plain = |text: String| -> String {
@@ -181,12 +208,17 @@ mod tests {
     }
 
     fn beat() -> Frame {
-        frame(|out| frame::put(out, Kind::Heartbeat, 0, &HeartbeatHead { rss_bytes: 1, cpu_us: 2 }, &[]))
+        frame(|out| {
+            frame::put(out, Kind::Heartbeat, 0, &HeartbeatHead { rss_bytes: 1, cpu_us: 2 }, &[])
+        })
     }
 
     fn session() -> WorkerSession {
         let mut session = WorkerSession::default();
-        assert!(matches!(session.hear(&ready(version::CURRENT, "{}")), Ok(WorkerSays::Ready { .. })));
+        assert!(matches!(
+            session.hear(&ready(version::CURRENT, "{}")),
+            Ok(WorkerSays::Ready { .. })
+        ));
         session
     }
 
@@ -204,7 +236,10 @@ mod tests {
         let said = read_missing(br#"{"landlock":"not\nbuilt in","seccomp":""}"#).expect("sound");
         assert_eq!(said["landlock"], "not built in");
         let long = format!(r#"{{"landlock":"{}"}}"#, "x".repeat(5000));
-        assert_eq!(read_missing(long.as_bytes()).expect("short enough")["landlock"].len(), MAX_REASON_CHARS);
+        assert_eq!(
+            read_missing(long.as_bytes()).expect("short enough")["landlock"].len(),
+            MAX_REASON_CHARS
+        );
         let longer = format!(r#"{{"landlock":"{}"}}"#, "x".repeat(9000));
         assert!(read_missing(longer.as_bytes()).unwrap_err().contains("at most 8192"));
         assert!(read_missing(br#"{"armour":"none"}"#).unwrap_err().contains("unknown layer"));
@@ -230,7 +265,9 @@ mod tests {
         assert!(session.hear(&frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_err());
         done.result_len = 2;
         assert!(session.hear(&frame(|out| frame::put(out, Kind::Done, 7, &done, &body))).is_ok());
-        for (cause, sound) in [(Cause::JsHeap, true), (Cause::EngineFatal, true), (Cause::KilledFromOutside, false)] {
+        for (cause, sound) in
+            [(Cause::JsHeap, true), (Cause::EngineFatal, true), (Cause::KilledFromOutside, false)]
+        {
             let head = LastWordsHead { cause, detail: "x" };
             let words = frame(|out| frame::put(out, Kind::LastWords, 0, &head, &[]));
             assert_eq!(session.hear(&words).is_ok(), sound, "{cause}");

@@ -1,12 +1,15 @@
-//! `poolctl doctor`: attacks the running pool's confinement and limits on this machine, and says what stopped each attack.
+//! `poolctl doctor`: attacks the running pool's confinement and limits on this machine, and says
+//! what stopped each attack.
 //!
-//! Owns which attacks are made and what an answer to one is worth. Two kinds: probes, where a process confined as a worker
-//! attacks from within (see `pool_protocol::probe`), and ordinary tasks that do what hostile code does. All are small,
-//! bounded, and made one after the other in a project of their own, so that a pool in use is not disturbed.
+//! Owns which attacks are made and what an answer to one is worth. Two kinds: probes, where a
+//! process confined as a worker attacks from within (see `pool_protocol::probe`), and ordinary
+//! tasks that do what hostile code does. All are small, bounded, and made one after the other in a
+//! project of their own, so that a pool in use is not disturbed.
 //!
-//! What is promised, and so has to bite: with `strict` and `off` every layer of [`LayerSet::promised`]; with `standard`
-//! `descriptors` and `resource-limits`. Besides these, whatever the level, every layer that the attacked process itself
-//! claims; and every limit of tasks. A layer that is promised nowhere and claimed by nobody is shown as missing, and no more.
+//! What is promised, and so has to bite: with `strict` and `off` every layer of
+//! [`LayerSet::promised`]; with `standard` `descriptors` and `resource-limits`. Besides these,
+//! whatever the level, every layer that the attacked process itself claims; and every limit of
+//! tasks. A layer that is promised nowhere and claimed by nobody is shown as missing, and no more.
 
 mod probes;
 mod programs;
@@ -48,7 +51,11 @@ impl Patient {
 
     /// Whether the lane's workers claim the layer.
     fn claims(&self, lane: Lane, layer: &str) -> bool {
-        self.status.isolation.lanes.get(lane.name()).is_some_and(|lane| lane.on.iter().any(|on| on == layer))
+        self.status
+            .isolation
+            .lanes
+            .get(lane.name())
+            .is_some_and(|lane| lane.on.iter().any(|on| on == layer))
     }
 
     /// Why the lane's workers have not got the layer.
@@ -90,12 +97,14 @@ pub(super) fn doctor(connection: &mut Connection, json: bool) -> Result<Exit, Cl
 
 fn examine(connection: &mut Connection) -> Result<Patient, CliError> {
     let status = status(connection)?;
-    let config: Value =
-        serde_json::from_slice(&ask(connection, &ControlRequest::Config)?).map_err(ClientError::Reply)?;
-    let level = serde_json::from_value(Value::from(status.isolation.level.clone())).map_err(ClientError::Reply)?;
+    let config: Value = serde_json::from_slice(&ask(connection, &ControlRequest::Config)?)
+        .map_err(ClientError::Reply)?;
+    let level = serde_json::from_value(Value::from(status.isolation.level.clone()))
+        .map_err(ClientError::Reply)?;
     Ok(Patient { level, status, config })
 }
 
 fn status(connection: &mut Connection) -> Result<StatusReply, CliError> {
-    Ok(serde_json::from_slice(&ask(connection, &ControlRequest::Status)?).map_err(ClientError::Reply)?)
+    Ok(serde_json::from_slice(&ask(connection, &ControlRequest::Status)?)
+        .map_err(ClientError::Reply)?)
 }

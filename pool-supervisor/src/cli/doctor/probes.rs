@@ -23,7 +23,9 @@ pub(super) fn attack(
     rows: &mut Vec<Row>,
 ) -> Result<(), CliError> {
     for layer in Layer::ALL.iter().copied() {
-        for attack in Attack::ALL.iter().copied().filter(|a| a.exists_here() && a.layer(lane) == Some(layer)) {
+        for attack in
+            Attack::ALL.iter().copied().filter(|a| a.exists_here() && a.layer(lane) == Some(layer))
+        {
             rows.push(one(connection, patient, lane, layer, attack)?);
         }
     }
@@ -50,7 +52,11 @@ fn one(
     }
     let promised = patient.promised(lane).has(layer);
     if attack.needs_its_layer() && !patient.claims(lane, layer.name()) {
-        return Ok(row(Finding::Missing, promised, missing("not tried", patient.reason(lane, layer.name()))));
+        return Ok(row(
+            Finding::Missing,
+            promised,
+            missing("not tried", patient.reason(lane, layer.name())),
+        ));
     }
     let answer = ask(connection, &ControlRequest::Probe { lane, attack: attack.name() });
     let reply: ProbeReply = match answer {
@@ -75,7 +81,10 @@ fn one(
 /// What the configuration itself opens to programs is no leak.
 fn opened(patient: &Patient, lane: Lane, attack: Attack) -> Option<String> {
     if (lane, attack) == (Lane::Io, Attack::SocketUnix) {
-        let listed = patient.setting("/shell/sockets").as_array().and_then(|sockets| sockets.first()?.as_str());
+        let listed = patient
+            .setting("/shell/sockets")
+            .as_array()
+            .and_then(|sockets| sockets.first()?.as_str());
         return listed.map(|socket| format!("shell.sockets has {socket}"));
     }
     let keys = ["/shell/readable", "/shell/writable", "/shell/cwd"];
@@ -89,8 +98,11 @@ fn opened(patient: &Patient, lane: Lane, attack: Attack) -> Option<String> {
     keys.iter().find_map(|key| {
         let value = patient.setting(key);
         let folders = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        // A working folder that is the root opens nothing: it is where programs start when nothing is said.
-        let opens = |folder: &str| Path::new(path).starts_with(folder) && (folder != "/" || *key != "/shell/cwd");
+        // A working folder that is the root opens nothing: it is where programs start when nothing
+        // is said.
+        let opens = |folder: &str| {
+            Path::new(path).starts_with(folder) && (folder != "/" || *key != "/shell/cwd")
+        };
         let folder = folders.iter().filter_map(Value::as_str).find(|folder| opens(folder))?;
         Some(format!("{} has {folder}", key[1..].replace('/', ".")))
     })
@@ -136,7 +148,8 @@ mod tests {
             lane: "js".into(),
             attack: "execve".into(),
             layers: vec!["seccomp".into()],
-            report: report.map(|succeeded| ProbeReport { succeeded, detail: "execve(NULL)".into() }),
+            report: report
+                .map(|succeeded| ProbeReport { succeeded, detail: "execve(NULL)".into() }),
             verdict: VerdictReply { cause: cause.name().into(), evidence: "its end".into() },
         }
     }

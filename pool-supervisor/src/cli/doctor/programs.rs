@@ -1,5 +1,5 @@
-//! Programs, as far as the pool's own allow-list has one that an attack can be made with. No program is ever started that
-//! is not known to be harmless.
+//! Programs, as far as the pool's own allow-list has one that an attack can be made with. No
+//! program is ever started that is not known to be harmless.
 
 use std::fs;
 
@@ -16,13 +16,25 @@ use super::tasks::Tasks;
 const HARMLESS: [&str; 6] = ["true", "false", "uname", "id", "whoami", "echo"];
 const SHELLS: [&str; 3] = ["sh", "dash", "bash"];
 /// Programs that write more than this, and how they are told to.
-const WRITERS: [(&str, &[&str]); 4] =
-    [("yes", &[]), ("seq", &["100000"]), ("head", &["-c", "100000", "/dev/zero"]), ("cat", &["/dev/zero"])];
+const WRITERS: [(&str, &[&str]); 4] = [
+    ("yes", &[]),
+    ("seq", &["100000"]),
+    ("head", &["-c", "100000", "/dev/zero"]),
+    ("cat", &["/dev/zero"]),
+];
 const MAX_OUTPUT: u64 = 1000;
 
-pub(super) fn attack(tasks: &mut Tasks<'_>, patient: &Patient, rows: &mut Vec<Row>) -> Result<(), CliError> {
+pub(super) fn attack(
+    tasks: &mut Tasks<'_>,
+    patient: &Patient,
+    rows: &mut Vec<Row>,
+) -> Result<(), CliError> {
     let list = List(patient.setting("/shell/allow").as_array().cloned().unwrap_or_default());
-    let unlisted = json!({"type": "shell-command", "program": "/usr/lib/process-pool-doctor", "timeout": 5000});
+    let unlisted = json!({
+        "type": "shell-command",
+        "program": "/usr/lib/process-pool-doctor",
+        "timeout": 5000,
+    });
     let found = tasks.run(unlisted)?.stopped_by(&["COMMAND_DENIED"]);
     rows.push(Row::limit(Lane::Io, "allow-list", "start a program that is not on the list", found));
     rows.push(argument(tasks, &list)?);
@@ -39,10 +51,10 @@ struct List(Vec<Value>);
 impl List {
     /// The first of these programs that is on the list with these arguments.
     fn find(&self, names: &[&str], args: &[&str]) -> Option<String> {
-        let entry = self
-            .0
-            .iter()
-            .find(|entry| is_one_of(entry, names) && (args.is_empty() || args.iter().all(|arg| allows(entry, arg))))?;
+        let entry = self.0.iter().find(|entry| {
+            is_one_of(entry, names)
+                && (args.is_empty() || args.iter().all(|arg| allows(entry, arg)))
+        })?;
         entry["program"].as_str().map(str::to_owned)
     }
 }
@@ -53,7 +65,8 @@ fn is_one_of(entry: &Value, names: &[&str]) -> bool {
 }
 
 fn allows(entry: &Value, arg: &str) -> bool {
-    let pattern = entry["args"].as_str().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+    let pattern =
+        entry["args"].as_str().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
     pattern.is_some_and(|pattern| pattern.is_match(arg))
 }
 
@@ -68,7 +81,8 @@ fn argument(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     let Some(program) = entry.and_then(|entry| entry["program"].as_str()) else {
         return Ok(lacks(limit, tried, &format!("{} with a pattern", HARMLESS.join(", "))));
     };
-    let task = json!({"type": "shell-command", "program": program, "args": [ARGUMENT], "timeout": 5000});
+    let task =
+        json!({"type": "shell-command", "program": program, "args": [ARGUMENT], "timeout": 5000});
     Ok(Row::limit(Lane::Io, limit, tried, tasks.run(task)?.stopped_by(&["COMMAND_DENIED"])))
 }
 
@@ -82,7 +96,12 @@ fn preload(tasks: &mut Tasks<'_>, patient: &Patient, list: &List) -> Result<Row,
     };
     let env = json!({"LD_PRELOAD": "/nonexistent.so"});
     let task = json!({"type": "shell-command", "program": program, "env": env, "timeout": 5000});
-    Ok(Row::limit(Lane::Io, limit, tried, tasks.run(task)?.stopped_by(&["COMMAND_DENIED", "INVALID_TASK"])))
+    Ok(Row::limit(
+        Lane::Io,
+        limit,
+        tried,
+        tasks.run(task)?.stopped_by(&["COMMAND_DENIED", "INVALID_TASK"]),
+    ))
 }
 
 /// The entry of `shell.taskEnv` that lets tasks set the variable.
@@ -101,7 +120,11 @@ fn output(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
         return Ok(lacks(limit, tried, "yes, seq, head, cat"));
     };
     let ended = tasks.run(json!({
-        "type": "shell-command", "program": program, "args": args, "maxOutputBytes": MAX_OUTPUT, "timeout": 20_000,
+        "type": "shell-command",
+        "program": program,
+        "args": args,
+        "maxOutputBytes": MAX_OUTPUT,
+        "timeout": 20_000,
     }))?;
     let kept = ended.body["stdout"].as_str().map_or(0, str::len) as u64;
     let found = match ended.code {
@@ -114,7 +137,8 @@ fn output(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     Ok(Row::limit(Lane::Io, limit, tried, found))
 }
 
-/// A child in a session of its own, which outlives its parent and is recognised by what it was told to wait for.
+/// A child in a session of its own, which outlives its parent and is recognised by what it was told
+/// to wait for.
 fn left_behind(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     let (limit, tried) = ("process-tree", "leave a child in a session of its own");
     let mark = format!("31.{}", std::process::id());
@@ -123,7 +147,12 @@ fn left_behind(tasks: &mut Tasks<'_>, list: &List) -> Result<Row, CliError> {
     let Some(program) = others.and(list.find(&SHELLS, &["-c", &script])) else {
         return Ok(lacks(limit, tried, "shell that takes any script, with setsid and sleep"));
     };
-    let task = json!({"type": "shell-command", "program": program, "args": ["-c", script], "timeout": 10_000});
+    let task = json!({
+        "type": "shell-command",
+        "program": program,
+        "args": ["-c", script],
+        "timeout": 10_000,
+    });
     let ended = tasks.run(task)?;
     let found = match (ended.code, is_running(&mark)) {
         (_, true) => (Finding::Leaks, "nothing: the child is still there".to_owned()),
@@ -145,11 +174,17 @@ fn file_size(tasks: &mut Tasks<'_>, patient: &Patient, list: &List) -> Result<Ro
     let Some(program) = list.find(&SHELLS, &["-c", script]) else {
         return Ok(lacks(limit, tried, "shell that takes any script"));
     };
-    let task = json!({"type": "shell-command", "program": program, "args": ["-c", script], "timeout": 10_000});
+    let task = json!({
+        "type": "shell-command",
+        "program": program,
+        "args": ["-c", script],
+        "timeout": 10_000,
+    });
     let ended = tasks.run(task)?;
     let configured = patient.setting("/limits/fileBytes").as_u64().unwrap_or(0);
     // Shells count in blocks of 512 or of 1024 bytes.
-    let blocks = ended.body["stdout"].as_str().map(|text| text.trim().to_owned()).unwrap_or_default();
+    let blocks =
+        ended.body["stdout"].as_str().map(|text| text.trim().to_owned()).unwrap_or_default();
     let found = match (ended.code, blocks.parse::<u64>()) {
         (Some(_), _) => (Finding::NotTried, ended.words()),
         (None, Ok(blocks)) if blocks.saturating_mul(512) <= configured => {

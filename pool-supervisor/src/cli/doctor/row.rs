@@ -16,7 +16,8 @@ use super::super::table::{Column, table, text as table_text};
 pub(super) enum Finding {
     /// It was stopped.
     Bites,
-    /// The layer is not there, and does not claim to be. Whether something else stopped the attack is another row's matter.
+    /// The layer is not there, and does not claim to be. Whether something else stopped the attack
+    /// is another row's matter.
     Missing,
     /// The layer or limit is there by its own word, and the attack went through.
     Leaks,
@@ -64,7 +65,12 @@ pub(super) struct Row {
 
 impl Row {
     /// A limit of tasks: always promised.
-    pub(super) fn limit(lane: Lane, limit: &str, tried: &str, (verdict, stopped_by): (Finding, String)) -> Self {
+    pub(super) fn limit(
+        lane: Lane,
+        limit: &str,
+        tried: &str,
+        (verdict, stopped_by): (Finding, String),
+    ) -> Self {
         let (lane, tried) = (lane.name(), tried.to_owned());
         Self { lane, layer: limit.to_owned(), tried, stopped_by, verdict, promised: true }
     }
@@ -109,7 +115,14 @@ impl Summary {
         let broken = rows.iter().filter(|row| row.breaks_a_promise());
         let broken: Vec<String> = broken
             .map(|row| {
-                format!("{} {} ({}): {}: {}", row.lane, row.layer, row.verdict.name(), row.tried, row.stopped_by)
+                format!(
+                    "{} {} ({}): {}: {}",
+                    row.lane,
+                    row.layer,
+                    row.verdict.name(),
+                    row.tried,
+                    row.stopped_by
+                )
             })
             .collect();
         Self {
@@ -138,7 +151,8 @@ pub(super) fn json(rows: &[Row], summary: &Summary) -> String {
 /// The table and what follows from it.
 pub(super) fn text(rows: &[Row], summary: &Summary) -> String {
     use Column::Left;
-    let mut table = table(&[Left("LANE"), Left("LAYER"), Left("TRIED"), Left("STOPPED BY"), Left("VERDICT")]);
+    let mut table =
+        table(&[Left("LANE"), Left("LAYER"), Left("TRIED"), Left("STOPPED BY"), Left("VERDICT")]);
     for row in rows {
         table.add_row([
             Cell::new(row.lane),
@@ -152,7 +166,8 @@ pub(super) fn text(rows: &[Row], summary: &Summary) -> String {
     let Summary { level, bites, missing, leaks, not_tried, .. } = summary;
     let _to_memory = writeln!(
         text,
-        "\nisolation {level}: {bites} attacks stopped, {missing} on layers that are missing, {leaks} not stopped, {not_tried} not tried"
+        "\nisolation {level}: {bites} attacks stopped, {missing} on layers that are missing, \
+         {leaks} not stopped, {not_tried} not tried"
     );
     for (lane, layers) in &summary.missing_layers {
         let _to_memory = writeln!(text, "missing in lane {lane}: {}", layers.join(", "));
@@ -202,7 +217,8 @@ mod tests {
     fn the_json_has_the_names_that_are_documented() {
         let rows = [row(Finding::NotTried, false)];
         let shown: serde_json::Value =
-            serde_json::from_str(&json(&rows, &Summary::of(Level::Off, &rows))).expect("it is JSON");
+            serde_json::from_str(&json(&rows, &Summary::of(Level::Off, &rows)))
+                .expect("it is JSON");
         assert_eq!(shown["rows"][0]["verdict"], "not-tried");
         assert_eq!(shown["rows"][0]["stoppedBy"], "EACCES");
         assert_eq!(shown["summary"]["notTried"], 1);

@@ -17,20 +17,35 @@ const MEMORY_BYTES: u64 = 48 << 20;
 /// A result cap above this is not tried: the result would have to be larger.
 const LARGEST_RESULT: u64 = 64 << 20;
 /// What names a host in other engines' realms.
-const HOST_NAMES: &str = "['process','require','module','exports','fetch','Deno','Bun','Buffer','__dirname','XMLHttpRequest','WebSocket','Worker','importScripts','d8','load','read','readFile','os','quit']";
+const HOST_NAMES: &str = "\
+    ['process','require','module','exports','fetch','Deno','Bun','Buffer','__dirname',\
+    'XMLHttpRequest','WebSocket','Worker','importScripts','d8','load','read','readFile','os',\
+    'quit']";
 
-/// A limit, what is tried on it, the code, more of the task, and the codes that mean that it was stopped.
+/// A limit, what is tried on it, the code, more of the task, and the codes that mean that it was
+/// stopped.
 type Simple = (&'static str, &'static str, &'static str, Value, &'static [&'static str]);
 
-pub(super) fn attack(tasks: &mut Tasks<'_>, patient: &Patient, rows: &mut Vec<Row>) -> Result<(), CliError> {
+pub(super) fn attack(
+    tasks: &mut Tasks<'_>,
+    patient: &Patient,
+    rows: &mut Vec<Row>,
+) -> Result<(), CliError> {
     deadline(tasks, rows)?;
     let memory = json!({"limits": {"memoryBytes": MEMORY_BYTES}, "timeout": 30_000});
     let simple: [Simple; 4] = [
-        ("heap", "fill the heap", "const a = []; for (;;) a.push({a: 1})", memory.clone(), &["MEMORY_LIMIT"]),
+        (
+            "heap",
+            "fill the heap",
+            "const a = []; for (;;) a.push({a: 1})",
+            memory.clone(),
+            &["MEMORY_LIMIT"],
+        ),
         (
             "array-buffers",
             "fill array buffers",
-            "const a = []; for (let i = 0; i < 1024; i++) a.push(new Uint8Array(1 << 20).fill(1)); a.length",
+            "const a = []; for (let i = 0; i < 1024; i++) a.push(new Uint8Array(1 << 20).fill(1)); \
+             a.length",
             memory,
             &["MEMORY_LIMIT", "JS_EXCEPTION"],
         ),
@@ -60,7 +75,12 @@ pub(super) fn attack(tasks: &mut Tasks<'_>, patient: &Patient, rows: &mut Vec<Ro
     rows.push(host_names(tasks)?);
     let ended = run(tasks, "await import('fs')", json!({}))?;
     let stopped = ended.stopped_by(&["JS_EXCEPTION", "MODULE_DENIED", "MODULE_NOT_FOUND"]);
-    rows.push(Row::limit(Lane::Js, "modules", "import a built-in module of another runtime", stopped));
+    rows.push(Row::limit(
+        Lane::Js,
+        "modules",
+        "import a built-in module of another runtime",
+        stopped,
+    ));
     Ok(())
 }
 
@@ -76,7 +96,10 @@ fn run(tasks: &mut Tasks<'_>, source: &str, more: Value) -> Result<Ended, CliErr
 fn deadline(tasks: &mut Tasks<'_>, rows: &mut Vec<Row>) -> Result<(), CliError> {
     for (tried, source) in [
         ("loop without end", "for (;;);"),
-        ("stay in a builtin that does not listen", "Array.prototype.includes.call({length: 2 ** 53 - 1}, 1)"),
+        (
+            "stay in a builtin that does not listen",
+            "Array.prototype.includes.call({length: 2 ** 53 - 1}, 1)",
+        ),
     ] {
         let ended = run(tasks, source, json!({"timeout": TIMEOUT_MS}))?;
         let (verdict, mut words) = ended.stopped_by(&["TIMEOUT"]);
@@ -99,7 +122,12 @@ fn result_cap(tasks: &mut Tasks<'_>, patient: &Patient) -> Result<Row, CliError>
     let (limit, tried) = ("result", "return more than a result may have");
     let bytes = patient.setting("/limits/resultBytes").as_u64().unwrap_or(u64::MAX);
     if bytes > LARGEST_RESULT {
-        return Ok(Row::excused(Lane::Js, limit, tried, format!("limits.resultBytes is {bytes}, too much to try")));
+        return Ok(Row::excused(
+            Lane::Js,
+            limit,
+            tried,
+            format!("limits.resultBytes is {bytes}, too much to try"),
+        ));
     }
     let ended = run(tasks, &format!("'x'.repeat({bytes})"), json!({"timeout": 30_000}))?;
     Ok(Row::limit(Lane::Js, limit, tried, ended.stopped_by(&["OUTPUT_LIMIT"])))
@@ -125,7 +153,8 @@ fn code_generation(tasks: &mut Tasks<'_>, patient: &Patient) -> Result<Row, CliE
     }
     let source = "const ways = [() => eval('1'), () => new Function('return 1')(), \
                   () => (function* () {}).constructor('yield 1')]; \
-                  const open = ways.filter(way => { try { way(); return true } catch { return false } }); \
+                  const open = ways.filter(way => { try { way(); return true } catch { return \
+                  false } }); \
                   open.map(String)";
     let ended = run(tasks, source, json!({"timeout": 10_000}))?;
     Ok(Row::limit(Lane::Js, limit, tried, nothing_found(&ended, "EvalError, each time")))

@@ -39,15 +39,23 @@ impl<'a> Tasks<'a> {
 
     /// Runs a task once. The common fields are added.
     pub(super) fn run(&mut self, mut fields: Value) -> Result<Ended, CliError> {
-        let common = json!({"projectId": PROJECT, "priority": 0, "maxAttempts": 1, "deadline": PATIENCE_MS});
+        let common =
+            json!({"projectId": PROJECT, "priority": 0, "maxAttempts": 1, "deadline": PATIENCE_MS});
         let object = fields.as_object_mut().expect("written here as objects");
         object.extend(common.as_object().expect("written here as an object").clone());
         let task: Task = task::parse(fields.to_string().as_bytes())?;
         let number = self.connection.submit(&task, SubmitOptions::RUN)?;
         match self.connection.receive()? {
-            Incoming::Outcome(outcome) if outcome.request == number => Ok(ended(&outcome.head()?, &outcome.body)),
-            Incoming::Refused { code, error, .. } => Err(ClientError::Refused { code, error }.into()),
-            other => Err(ClientError::Unexpected { kind: other.kind(), awaited: "the task's outcome" }.into()),
+            Incoming::Outcome(outcome) if outcome.request == number => {
+                Ok(ended(&outcome.head()?, &outcome.body))
+            }
+            Incoming::Refused { code, error, .. } => {
+                Err(ClientError::Refused { code, error }.into())
+            }
+            other => {
+                Err(ClientError::Unexpected { kind: other.kind(), awaited: "the task's outcome" }
+                    .into())
+            }
         }
     }
 }
@@ -76,7 +84,8 @@ impl Ended {
         }
     }
 
-    /// Stopped when it ended with one of these codes, not stopped when it succeeded. Any other end shows nothing.
+    /// Stopped when it ended with one of these codes, not stopped when it succeeded. Any other end
+    /// shows nothing.
     pub(super) fn stopped_by(&self, codes: &[&str]) -> (Finding, String) {
         let verdict = match self.code {
             Some(code) if self.ran && codes.contains(&code) => Finding::Bites,

@@ -1,7 +1,7 @@
 //! From lines to frames: reads tasks, checks them, and sends as many as the window has room for.
 //!
-//! A batch leaves when the window is full, when it is long enough, and whenever the next line is not here yet: a slow
-//! producer's task must not wait for the next one.
+//! A batch leaves when the window is full, when it is long enough, and whenever the next line is
+//! not here yet: a slow producer's task must not wait for the next one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
@@ -50,7 +50,9 @@ pub(super) fn open(path: &Path) -> Result<Lines<File>, CliError> {
 /// A person who types nothing should know that it is their turn.
 pub(super) fn announce(path: &Path) {
     if path == Path::new("-") && io::stdin().is_terminal() {
-        output::note("poolctl: reading tasks from the terminal, one JSON object a line; Ctrl-D ends them");
+        output::note(
+            "poolctl: reading tasks from the terminal, one JSON object a line; Ctrl-D ends them",
+        );
     }
 }
 
@@ -131,7 +133,8 @@ pub(super) struct Rejected {
 pub(super) enum FeedError {
     /// The input broke.
     Input(io::Error),
-    /// The connection broke. Why is told by its reading half, which takes first what the supervisor still said.
+    /// The connection broke. Why is told by its reading half, which takes first what the supervisor
+    /// still said.
     Connection,
     /// Our output broke.
     Report(CliError),
@@ -142,7 +145,11 @@ impl Feeder<'_> {
     ///
     /// # Errors
     /// [`FeedError`] with what broke.
-    pub(super) fn feed<R: Read>(&self, lines: &mut Lines<R>, body_bytes: u64) -> Result<(), FeedError> {
+    pub(super) fn feed<R: Read>(
+        &self,
+        lines: &mut Lines<R>,
+        body_bytes: u64,
+    ) -> Result<(), FeedError> {
         let mut batch = Batch::with_limit(body_bytes);
         let mut tasks = Vec::new();
         let mut room = 0;
@@ -160,9 +167,14 @@ impl Feeder<'_> {
             let rejected = |invalid, tag| Rejected { line: number, invalid, tag };
             let taken = match line {
                 Line::End => break,
-                Line::TooLong => Err(rejected(InvalidTask::whole(format!("is longer than {MAX_LINE} bytes")), None)),
+                Line::TooLong => Err(rejected(
+                    InvalidTask::whole(format!("is longer than {MAX_LINE} bytes")),
+                    None,
+                )),
                 Line::Text(text) => match task::parse(text) {
-                    Ok(task) => self.add(number, task, &mut batch).map_err(|(invalid, tag)| rejected(invalid, tag)),
+                    Ok(task) => self
+                        .add(number, task, &mut batch)
+                        .map_err(|(invalid, tag)| rejected(invalid, tag)),
                     Err(invalid) => Err(rejected(invalid, task::tag_of(text))),
                 },
             };
@@ -173,7 +185,9 @@ impl Feeder<'_> {
                 }
                 Err(rejected) => (self.reject)(&rejected).map_err(FeedError::Report)?,
             }
-            if (batch.len() >= BATCH_BYTES || !lines.more_is_here()) && !self.send(&mut batch, &mut tasks)? {
+            if (batch.len() >= BATCH_BYTES || !lines.more_is_here())
+                && !self.send(&mut batch, &mut tasks)?
+            {
                 return Ok(());
             }
         }
@@ -181,7 +195,12 @@ impl Feeder<'_> {
     }
 
     /// Puts a task into the batch, as it may have to be sent again later.
-    fn add(&self, number: u64, mut task: Task, batch: &mut Batch) -> Result<Box<Task>, (InvalidTask, Option<String>)> {
+    fn add(
+        &self,
+        number: u64,
+        mut task: Task,
+        batch: &mut Batch,
+    ) -> Result<Box<Task>, (InvalidTask, Option<String>)> {
         let now_ms = now_ms();
         task.max_attempts.get_or_insert(self.attempts);
         if let Some(Deadline::In(ms)) = task.deadline {
@@ -193,15 +212,20 @@ impl Feeder<'_> {
         }
     }
 
-    /// Sends what is gathered, once there is a place for it; `false` if nothing may be sent any more.
-    fn send(&self, batch: &mut Batch, tasks: &mut Vec<(u64, Box<Task>)>) -> Result<bool, FeedError> {
+    /// Sends what is gathered, once there is a place for it; `false` if nothing may be sent any
+    /// more.
+    fn send(
+        &self,
+        batch: &mut Batch,
+        tasks: &mut Vec<(u64, Box<Task>)>,
+    ) -> Result<bool, FeedError> {
         if batch.is_empty() {
             return Ok(true);
         }
         self.window.wait_until_clear();
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        // INVARIANT: noted before sent and under the sender's lock, so that Ctrl-C either finds a task in flight, and its
-        // cancel goes after it, or keeps it from being sent.
+        // INVARIANT: noted before sent and under the sender's lock, so that Ctrl-C either finds a
+        // task in flight, and its cancel goes after it, or keeps it from being sent.
         if !self.window.note_sent(tasks) {
             return Ok(false);
         }
@@ -221,7 +245,9 @@ mod tests {
             match lines.next(max).expect("memory reads") {
                 (_, Line::End) => return seen,
                 (number, Line::TooLong) => seen.push((number, "too long".to_owned())),
-                (number, Line::Text(text)) => seen.push((number, String::from_utf8_lossy(text).into_owned())),
+                (number, Line::Text(text)) => {
+                    seen.push((number, String::from_utf8_lossy(text).into_owned()))
+                }
             }
         }
     }
@@ -242,6 +268,9 @@ mod tests {
     fn a_line_over_the_bound_is_skipped_whole() {
         let seen = lines("123456789\nab\n1234\n12345\n123456", 4);
         let long = || "too long".to_owned();
-        assert_eq!(seen, [(1, long()), (2, "ab".into()), (3, "1234".into()), (4, long()), (5, long())]);
+        assert_eq!(
+            seen,
+            [(1, long()), (2, "ab".into()), (3, "1234".into()), (4, long()), (5, long())]
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `poolctl submit`: many tasks in, their outcomes out as they come.
 //!
-//! One thread reads, checks and sends tasks ([`feed`]); this one takes outcomes and prints them; Ctrl-C has a third, and a
-//! fourth sends again what a full queue refused. A request's number is its line's, so that an answer needs no table to
-//! find its way back.
+//! One thread reads, checks and sends tasks ([`feed`]); this one takes outcomes and prints them;
+//! Ctrl-C has a third, and a fourth sends again what a full queue refused. A request's number is
+//! its line's, so that an answer needs no table to find its way back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,9 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::interrupt::on_interrupt;
 use super::run::failure;
-use crate::client::{Batch, ClientError, Connection, Incoming, Outcome, Receiver, Sender, SubmitOptions, now_ms};
+use crate::client::{
+    Batch, ClientError, Connection, Incoming, Outcome, Receiver, Sender, SubmitOptions, now_ms,
+};
 
 mod feed;
 mod progress;
@@ -58,7 +60,10 @@ struct Shared {
 ///
 /// # Errors
 /// [`CliError`] when the input, the connection or our own output broke.
-pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection, CliError>) -> Result<Exit, CliError> {
+pub(super) fn submit(
+    args: &Submit,
+    connect: impl FnOnce() -> Result<Connection, CliError>,
+) -> Result<Exit, CliError> {
     let mut lines = feed::open(&args.file)?;
     let connection = connect()?;
     feed::announce(&args.file);
@@ -88,7 +93,10 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
     thread::Builder::new().name("poolctl-feed".into()).spawn(feed).map_err(CliError::Thread)?;
     let refused = Arc::clone(&shared);
     let send_again = move || refused.send_refused_again();
-    thread::Builder::new().name("poolctl-again".into()).spawn(send_again).map_err(CliError::Thread)?;
+    thread::Builder::new()
+        .name("poolctl-again".into())
+        .spawn(send_again)
+        .map_err(CliError::Thread)?;
 
     let mut tally = Tally::default();
     let collected = collect(&shared, &mut receiver, &mut tally);
@@ -108,12 +116,13 @@ pub(super) fn submit(args: &Submit, connect: impl FnOnce() -> Result<Connection,
 impl Shared {
     fn feed(&self, lines: &mut feed::Lines<std::fs::File>) -> Result<(), FeedError> {
         let reject = |rejected: &Rejected| self.reject(rejected);
-        let (window, sender, options, attempts) = (&self.window, &self.sender, self.options, self.attempts);
+        let (window, sender, options, attempts) =
+            (&self.window, &self.sender, self.options, self.attempts);
         Feeder { window, sender, options, attempts, reject: &reject }.feed(lines, self.body_bytes)
     }
 
-    /// A line that is no task: named on standard error, and an outcome like the others. Where ids are printed, an outcome
-    /// would not be one.
+    /// A line that is no task: named on standard error, and an outcome like the others. Where ids
+    /// are printed, an outcome would not be one.
     fn reject(&self, rejected: &Rejected) -> Result<(), CliError> {
         #[derive(Serialize)]
         struct Shown<'a> {
@@ -135,7 +144,8 @@ impl Shared {
             return Ok(());
         }
         let error = Error { code: ErrorCode::InvalidTask.name(), message: invalid.to_string() };
-        let shown = Shown { status: Status::Rejected.name(), line: *line, tag: tag.as_deref(), error };
+        let shown =
+            Shown { status: Status::Rejected.name(), line: *line, tag: tag.as_deref(), error };
         let mut json = serde_json::to_vec(&shown).expect("strings and numbers serialise");
         json.push(b'\n');
         self.progress.print(&json)
@@ -145,10 +155,13 @@ impl Shared {
     fn send_refused_again(&self) {
         let mut batch = Batch::with_limit(self.body_bytes);
         while self.window.wait_for_refused(PAUSE) {
-            // INVARIANT: taken under the sender's lock, as when it was sent first: Ctrl-C finds a task in flight or refused.
+            // INVARIANT: taken under the sender's lock, as when it was sent first: Ctrl-C finds a
+            // task in flight or refused.
             let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
             self.window.take_refused(|number, task| {
-                batch.submit(number, task, now_ms(), self.options).expect("it was not too long the first time");
+                batch
+                    .submit(number, task, now_ms(), self.options)
+                    .expect("it was not too long the first time");
             });
             if sender.send(&mut batch).is_err() {
                 // The collecting thread says why.
@@ -162,7 +175,10 @@ impl Shared {
         let Some(refusal) = refusal else { return Ok(()) };
         if !self.told_full.swap(true, Ordering::Relaxed) {
             let why = failure(&refusal.head()?, &refusal.body);
-            self.progress.complain(&format!("line {} and those after it wait for room: {why}", refusal.request));
+            self.progress.complain(&format!(
+                "line {} and those after it wait for room: {why}",
+                refusal.request
+            ));
         }
         Ok(())
     }
@@ -176,7 +192,8 @@ impl Shared {
         *self.broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// Ctrl-C: sends nothing more, and cancels what is in flight unless it was handed over for good.
+    /// Ctrl-C: sends nothing more, and cancels what is in flight unless it was handed over for
+    /// good.
     fn stop(&self) {
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();
@@ -199,7 +216,8 @@ fn collect(shared: &Shared, receiver: &mut Receiver, tally: &mut Tally) -> Resul
         let received = receive(receiver, &mut answers);
         let refusals = take_refusals(&mut answers)?;
         shared.tell_full(refusals.first())?;
-        // INVARIANT: room is given back before anything is printed, so that a slow reader of ours delays no task.
+        // INVARIANT: room is given back before anything is printed, so that a slow reader of ours
+        // delays no task.
         let numbers = answers.iter().map(number_of);
         shared.window.note_ended(numbers).map_err(|_| unexpected(&answers))?;
         shared.window.note_refused(refusals.into_iter()).map_err(|_| unexpected(&answers))?;
@@ -273,14 +291,23 @@ fn unexpected(answers: &[Incoming]) -> CliError {
     ClientError::Unexpected { kind, awaited: "the answer to a task in flight" }.into()
 }
 
-fn render(answer: &Incoming, shared: &Shared, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), CliError> {
+fn render(
+    answer: &Incoming,
+    shared: &Shared,
+    tally: &mut Tally,
+    out: &mut Vec<u8>,
+) -> Result<(), CliError> {
     match answer {
         Incoming::Outcome(outcome) => {
             let head = outcome.head()?;
             tally.count(head.status);
             if shared.no_wait {
                 // Only a refusal comes as an outcome here.
-                shared.progress.complain(&format!("line {}: {}", outcome.request, failure(&head, &outcome.body)));
+                shared.progress.complain(&format!(
+                    "line {}: {}",
+                    outcome.request,
+                    failure(&head, &outcome.body)
+                ));
             } else {
                 out.extend_from_slice(outcome_json(&head, &outcome.body).as_bytes());
                 out.push(b'\n');
@@ -295,7 +322,11 @@ fn render(answer: &Incoming, shared: &Shared, tally: &mut Tally, out: &mut Vec<u
             return Err(ClientError::Refused { code: *code, error: error.clone() }.into());
         }
         Incoming::Accepted { .. } | Incoming::Reply { .. } | Incoming::Event { .. } => {
-            return Err(ClientError::Unexpected { kind: answer.kind(), awaited: "a task's outcome" }.into());
+            return Err(ClientError::Unexpected {
+                kind: answer.kind(),
+                awaited: "a task's outcome",
+            }
+            .into());
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What a person sees while tasks run: a bar on standard error when that is a terminal, and a summary at the end.
+//! What a person sees while tasks run: a bar on standard error when that is a terminal, and a
+//! summary at the end.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -65,14 +66,18 @@ impl Tally {
 }
 
 impl Progress {
-    /// Shows a bar if standard error is a terminal. Its length is known when the tasks are in a file.
+    /// Shows a bar if standard error is a terminal. Its length is known when the tasks are in a
+    /// file.
     pub(super) fn start(path: &Path) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self { bar: None, shares_terminal: false };
         }
         let bar = match count_lines(path) {
-            Some(lines) => ProgressBar::new(lines).with_style(style("{wide_bar} {human_pos}/{human_len} {rate} {eta}")),
-            None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} tasks {rate}")),
+            Some(lines) => ProgressBar::new(lines)
+                .with_style(style("{wide_bar} {human_pos}/{human_len} {rate} {eta}")),
+            None => {
+                ProgressBar::no_length().with_style(style("{spinner} {human_pos} tasks {rate}"))
+            }
         };
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar: Some(bar), shares_terminal: std::io::stdout().is_terminal() }
@@ -130,7 +135,8 @@ fn count_lines(path: &Path) -> Option<u64> {
     if path == Path::new("-") {
         return None;
     }
-    let mut file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|m| m.is_file()))?;
+    let mut file =
+        File::open(path).ok().filter(|file| file.metadata().is_ok_and(|m| m.is_file()))?;
     let mut chunk = vec![0; 256 * 1024];
     let mut lines = 0;
     loop {

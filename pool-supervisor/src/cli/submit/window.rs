@@ -1,11 +1,12 @@
 //! How many tasks are in flight, and which.
 //!
-//! Four threads meet here: the one that feeds tasks takes room, the one that collects outcomes gives it back, one sends
-//! again what a full queue had no place for, and Ctrl-C stops them all. Room is taken and given back many tasks at a time,
-//! so that the lock is no part of a task's cost.
+//! Four threads meet here: the one that feeds tasks takes room, the one that collects outcomes
+//! gives it back, one sends again what a full queue had no place for, and Ctrl-C stops them all.
+//! Room is taken and given back many tasks at a time, so that the lock is no part of a task's cost.
 //!
-//! A task stays here until it is answered, since it may have to be sent again. So what is in flight is bounded in bytes
-//! too. While tasks wait to be sent again nothing new is fed: the queue is full, and first come is first served.
+//! A task stays here until it is answered, since it may have to be sent again. So what is in flight
+//! is bounded in bytes too. While tasks wait to be sent again nothing new is fed: the queue is
+//! full, and first come is first served.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,8 @@ struct State {
     sent: FxHashMap<u64, Box<Task>>,
     /// Bytes of their bodies.
     bytes: usize,
-    /// Those among them that the queue had no place for, each with the refusal, in the order of their numbers.
+    /// Those among them that the queue had no place for, each with the refusal, in the order of
+    /// their numbers.
     refused: VecDeque<Outcome>,
     /// Answers for good since refused ones were sent again last.
     answered: usize,
@@ -89,7 +91,12 @@ impl Window {
             came_back: false,
             feeding: Feeding::Open,
         };
-        Self { state: Mutex::new(state), room: Condvar::new(), work: Condvar::new(), again: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            again: Condvar::new(),
+        }
     }
 
     /// Waits for room and takes all there is. `None` once nothing more is to be fed.
@@ -106,7 +113,8 @@ impl Window {
         }
     }
 
-    /// The tasks of these numbers are about to be sent; `false`, and nothing noted, if they must not be any more.
+    /// The tasks of these numbers are about to be sent; `false`, and nothing noted, if they must
+    /// not be any more.
     pub(super) fn note_sent(&self, tasks: &mut Vec<(u64, Box<Task>)>) -> bool {
         let mut state = self.lock();
         if state.feeding == Feeding::Stopped {
@@ -126,7 +134,8 @@ impl Window {
         }
     }
 
-    /// The tasks of these numbers are answered and their room is free. Fails with a number that was not in flight.
+    /// The tasks of these numbers are answered and their room is free. Fails with a number that was
+    /// not in flight.
     pub(super) fn note_ended(&self, numbers: impl Iterator<Item = u64>) -> Result<(), u64> {
         let mut state = self.lock();
         for number in numbers {
@@ -140,7 +149,8 @@ impl Window {
         Ok(())
     }
 
-    /// The queue had no place for these: they are sent again. Fails with a number that was not in flight.
+    /// The queue had no place for these: they are sent again. Fails with a number that was not in
+    /// flight.
     pub(super) fn note_refused(&self, refusals: impl Iterator<Item = Outcome>) -> Result<(), u64> {
         let mut state = self.lock();
         for refusal in refusals {
@@ -160,8 +170,8 @@ impl Window {
         Ok(())
     }
 
-    /// Waits until refused tasks may be sent again: when others were answered, and in any case after this time. `false`
-    /// once there are none, and will be none.
+    /// Waits until refused tasks may be sent again: when others were answered, and in any case
+    /// after this time. `false` once there are none, and will be none.
     pub(super) fn wait_for_refused(&self, pause: Duration) -> bool {
         let mut state = self.lock();
         while state.refused.is_empty() {
@@ -175,15 +185,21 @@ impl Window {
         !waited.unwrap_or_else(PoisonError::into_inner).0.is_over()
     }
 
-    /// Takes the refused tasks that are to be sent again now, in the order of their numbers. At first one, and one for
-    /// each that was answered; twice as many as the last time when none of those came back.
+    /// Takes the refused tasks that are to be sent again now, in the order of their numbers. At
+    /// first one, and one for each that was answered; twice as many as the last time when none of
+    /// those came back.
     pub(super) fn take_refused(&self, mut send: impl FnMut(u64, &Task)) {
         let mut state = self.lock();
         if state.is_over() {
             return;
         }
-        state.next_batch = if std::mem::take(&mut state.came_back) { 1 } else { state.next_batch.saturating_mul(2) };
-        let count = state.next_batch.max(std::mem::take(&mut state.answered)).min(state.refused.len());
+        state.next_batch = if std::mem::take(&mut state.came_back) {
+            1
+        } else {
+            state.next_batch.saturating_mul(2)
+        };
+        let count =
+            state.next_batch.max(std::mem::take(&mut state.answered)).min(state.refused.len());
         for refusal in state.refused.drain(..count).collect::<Vec<_>>() {
             send(refusal.request, &state.sent[&refusal.request]);
         }
@@ -229,7 +245,8 @@ impl Window {
         let mut state = self.lock();
         state.feeding = Feeding::Stopped;
         self.wake_all();
-        let is_refused = |number| state.refused.binary_search_by_key(&number, |refusal| refusal.request).is_ok();
+        let is_refused =
+            |number| state.refused.binary_search_by_key(&number, |refusal| refusal.request).is_ok();
         state.sent.keys().copied().filter(|number| !is_refused(*number)).collect()
     }
 
@@ -259,7 +276,8 @@ mod tests {
     use super::*;
 
     fn tasks(numbers: &[u64]) -> Vec<(u64, Box<Task>)> {
-        let task = pool_protocol::task::parse(br#"{"type":"execute-code","code":"1"}"#).expect("valid");
+        let task =
+            pool_protocol::task::parse(br#"{"type":"execute-code","code":"1"}"#).expect("valid");
         numbers.iter().map(|number| (*number, Box::new(task.clone()))).collect()
     }
 
@@ -335,7 +353,10 @@ mod tests {
         assert!(!window.wait_for_refused(Duration::ZERO) && taken(&window).is_empty());
         assert_eq!(window.note_ended([1].into_iter()), Ok(()));
         assert!(!window.wait_for_work());
-        assert_eq!(window.take_refusals().iter().map(|refusal| refusal.request).collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            window.take_refusals().iter().map(|refusal| refusal.request).collect::<Vec<_>>(),
+            [2]
+        );
         assert_eq!(window.outstanding(), 0);
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn delegated() -> Result<PathBuf, String> {
     match candidates.into_iter().flatten().find(|path| is_delegated(path)) {
         Some(path) => Ok(path.to_owned()),
         None => Err(format!(
-            "none was delegated to the supervisor: {} is not its own to write (systemd: Delegate=yes; else cgroup.path)",
+            "none was delegated to the supervisor: {} is not its own to write (systemd: \
+             Delegate=yes; else cgroup.path)",
             own.display()
         )),
     }
@@ -34,14 +35,18 @@ pub(super) fn delegated() -> Result<PathBuf, String> {
 fn is_delegated(path: &Path) -> bool {
     let marked = |name: &CStr| {
         let mut value = [0; 8];
-        rustix::fs::getxattr(path, name, &mut value[..]).is_ok_and(|len| value.get(..len) == Some(b"1"))
+        rustix::fs::getxattr(path, name, &mut value[..])
+            .is_ok_and(|len| value.get(..len) == Some(b"1"))
     };
     let user = rustix::process::geteuid().as_raw();
-    let given = |name: &str| fs::metadata(path.join(name)).is_ok_and(|about| user != 0 && about.uid() == user);
+    let given = |name: &str| {
+        fs::metadata(path.join(name)).is_ok_and(|about| user != 0 && about.uid() == user)
+    };
     marked(c"user.delegate") || marked(c"trusted.delegate") || (given("") && given("cgroup.procs"))
 }
 
-/// The folder of the group that this process is in now, where control groups of version 2 are mounted.
+/// The folder of the group that this process is in now, where control groups of version 2 are
+/// mounted.
 pub(crate) fn own() -> Result<PathBuf, String> {
     let read = |path: &str| fs::read_to_string(path).map_err(|e| format!("{path}: {e}"));
     own_group(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)
@@ -89,7 +94,8 @@ mod tests {
     const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
         35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
         41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-    const UNIFIED: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const UNIFIED: &str =
+        "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
     const CONTAINER: &str = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
 
     #[test]
@@ -99,11 +105,19 @@ mod tests {
             own("4:memory:/x\n0::/system.slice/pool.service\n", UNIFIED),
             Ok(PathBuf::from("/sys/fs/cgroup/system.slice/pool.service"))
         );
-        assert_eq!(own("9:name=systemd:/\n0::/\n", HYBRID), Ok(PathBuf::from("/sys/fs/cgroup/unified/")));
-        assert_eq!(own("0::/docker/abc/pool\n", CONTAINER), Ok(PathBuf::from("/sys/fs/cgroup/pool")));
+        assert_eq!(
+            own("9:name=systemd:/\n0::/\n", HYBRID),
+            Ok(PathBuf::from("/sys/fs/cgroup/unified/"))
+        );
+        assert_eq!(
+            own("0::/docker/abc/pool\n", CONTAINER),
+            Ok(PathBuf::from("/sys/fs/cgroup/pool"))
+        );
         assert!(own("0::/docker/other\n", CONTAINER).unwrap_err().contains("outside"));
         assert!(own("4:memory:/x\n", HYBRID).unwrap_err().contains("version 2"));
-        assert!(own("0::/x\n", "22 1 8:1 / / rw - ext4 /dev/vda rw\n").unwrap_err().contains("mounted"));
+        assert!(
+            own("0::/x\n", "22 1 8:1 / / rw - ext4 /dev/vda rw\n").unwrap_err().contains("mounted")
+        );
     }
 
     #[test]

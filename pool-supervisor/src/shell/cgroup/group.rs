@@ -50,7 +50,8 @@ impl Group {
 
     pub(super) fn fill(path: &Path, on: LayerSet, limits: &Limits) -> io::Result<Self> {
         let write = |name: &str, text: String| {
-            fs::write(path.join(name), text).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))
+            fs::write(path.join(name), text)
+                .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))
         };
         let mut layers = LayerSet::NONE;
         if path.join("cgroup.kill").exists() {
@@ -105,7 +106,11 @@ impl Group {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };
-        Some(MemoryEvents { oom: count("oom"), oom_kill: count("oom_kill"), max_bytes: self.memory_max })
+        Some(MemoryEvents {
+            oom: count("oom"),
+            oom_kill: count("oom_kill"),
+            max_bytes: self.memory_max,
+        })
     }
 
     pub(super) fn into_path(self) -> PathBuf {

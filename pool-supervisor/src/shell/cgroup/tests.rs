@@ -1,4 +1,5 @@
-//! On a folder of plain files, where what is written can be read; and on the kernel's own, where it works.
+//! On a folder of plain files, where what is written can be read; and on the kernel's own, where it
+//! works.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -34,7 +35,10 @@ fn the_supervisor_goes_into_a_leaf_and_enables_what_is_offered() {
     assert_eq!(text(&folder.path().join("supervisor/cgroup.procs")), "0");
     // Each is written by itself: one that is refused must not take the others along.
     assert_eq!(text(&folder.path().join("cgroup.subtree_control")), "+cpu");
-    assert_eq!(groups.on, LayerSet::of(&[Layer::CgroupMemory, Layer::CgroupPids, Layer::CgroupCpu]));
+    assert_eq!(
+        groups.on,
+        LayerSet::of(&[Layer::CgroupMemory, Layer::CgroupPids, Layer::CgroupCpu])
+    );
     assert!(groups.missing().is_empty() && groups.check_required(true).is_ok());
 }
 
@@ -44,10 +48,16 @@ fn a_controller_that_is_not_offered_is_missed_by_name() {
     let groups = Groups::take(folder.path()).expect("ours");
     assert_eq!(groups.missing()[0].0, Layer::CgroupMemory);
     let error = groups.check_required(false).expect_err("memory.max is promised").to_string();
-    assert!(error.contains("cgroup-memory cannot be had") && error.contains("no memory controller"), "{error}");
+    assert!(
+        error.contains("cgroup-memory cannot be had") && error.contains("no memory controller"),
+        "{error}"
+    );
     let folder = fake("memory pids\n");
     let groups = Groups::take(folder.path()).expect("ours");
-    assert!(groups.check_required(false).is_ok(), "cpu.max is promised only to those who set limits.cpus");
+    assert!(
+        groups.check_required(false).is_ok(),
+        "cpu.max is promised only to those who set limits.cpus"
+    );
     assert!(groups.check_required(true).is_err());
 }
 
@@ -56,19 +66,26 @@ fn limits_are_written_before_there_is_a_process_and_only_written_ones_are_report
     let folder = fake("memory pids cpu");
     let mut groups = Groups::take(folder.path()).expect("ours");
     let path = folder.path().join("w3.17");
-    // The kernel's files are there as soon as the folder is; in a plain one cgroup.procs is not, and the group is no group.
+    // The kernel's files are there as soon as the folder is; in a plain one cgroup.procs is not,
+    // and the group is no group.
     assert!(matches!(groups.make(WORKER, &LIMITS), Err(GroupError::Make { .. })));
     fs::remove_dir_all(&path).expect("ours");
     for (on, limits, layers) in [
         (groups.on, LIMITS, LayerSet::CGROUP),
-        (groups.on, Limits { cpus: None, ..LIMITS }, LayerSet::CGROUP.without(LayerSet::of(&[Layer::CgroupCpu]))),
+        (
+            groups.on,
+            Limits { cpus: None, ..LIMITS },
+            LayerSet::CGROUP.without(LayerSet::of(&[Layer::CgroupCpu])),
+        ),
         (LayerSet::NONE, LIMITS, LayerSet::of(&[Layer::Cgroup])),
     ] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fill(folder.path());
         let group = Group::fill(folder.path(), on, &limits).expect("all can be written");
         assert_eq!(group.layers(), layers);
-        let is = |name: &str, content: &str| assert_eq!(text(&folder.path().join(name)), content, "{name}");
+        let is = |name: &str, content: &str| {
+            assert_eq!(text(&folder.path().join(name)), content, "{name}")
+        };
         if on.has(Layer::CgroupMemory) {
             is("memory.max", &(300 << 20).to_string());
             is("memory.swap.max", "0");
@@ -86,11 +103,18 @@ fn limits_are_written_before_there_is_a_process_and_only_written_ones_are_report
 fn what_the_kernel_killed_for_want_of_memory_is_read() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fill(folder.path());
-    let group = Group::fill(folder.path(), LayerSet::of(&[Layer::CgroupMemory]), &LIMITS).expect("written");
-    assert_eq!(group.memory_events(), Some(MemoryEvents { max_bytes: 300 << 20, ..MemoryEvents::default() }));
+    let group =
+        Group::fill(folder.path(), LayerSet::of(&[Layer::CgroupMemory]), &LIMITS).expect("written");
+    assert_eq!(
+        group.memory_events(),
+        Some(MemoryEvents { max_bytes: 300 << 20, ..MemoryEvents::default() })
+    );
     let events = "low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 1\n";
     fs::write(folder.path().join("memory.events"), events).expect("written");
-    assert_eq!(group.memory_events(), Some(MemoryEvents { oom: 1, oom_kill: 2, max_bytes: 300 << 20 }));
+    assert_eq!(
+        group.memory_events(),
+        Some(MemoryEvents { oom: 1, oom_kill: 2, max_bytes: 300 << 20 })
+    );
     let without = Group::fill(folder.path(), LayerSet::NONE, &LIMITS).expect("written");
     assert_eq!(without.memory_events(), None, "nothing is said of what is not limited");
 }
@@ -142,9 +166,14 @@ impl Real {
         let group = self.0.join(below);
         fs::create_dir(&group).expect("ours");
         let script = format!("echo 0 > {}/cgroup.procs; echo in; exec sleep 1000", group.display());
-        let mut child = Command::new("/bin/sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
         let mut said = [0; 3];
-        std::io::Read::read_exact(&mut child.stdout.take().expect("piped"), &mut said).expect("it is in its group");
+        std::io::Read::read_exact(&mut child.stdout.take().expect("piped"), &mut said)
+            .expect("it is in its group");
         child
     }
 }
@@ -164,7 +193,8 @@ fn a_group_that_has_still_processes_is_emptied_and_removed() {
     let mut child = real.sleeper("w0.1");
     let on = LayerSet::NONE;
     let lock = File::open(&real.0).expect("ours");
-    let mut groups = Groups { root: real.0.clone(), _lock: lock, on, missing: Vec::new(), leaving: Vec::new() };
+    let mut groups =
+        Groups { root: real.0.clone(), _lock: lock, on, missing: Vec::new(), leaving: Vec::new() };
     groups.leave(real.0.join("w0.1"), Time(0));
     assert_eq!(child.wait().expect("ours").signal(), Some(libc::SIGKILL));
     groups.close();
@@ -179,10 +209,18 @@ fn the_groups_of_a_killed_supervisor_are_swept_by_the_next_one() {
     let stranger = real.0.join("init.scope");
     fs::create_dir(&stranger).expect("ours");
     let lock = File::open(&real.0).expect("ours");
-    let mut groups =
-        Groups { root: real.0.clone(), _lock: lock, on: LayerSet::NONE, missing: Vec::new(), leaving: Vec::new() };
+    let mut groups = Groups {
+        root: real.0.clone(),
+        _lock: lock,
+        on: LayerSet::NONE,
+        missing: Vec::new(),
+        leaving: Vec::new(),
+    };
     groups.sweep();
     assert_eq!(child.wait().expect("ours").signal(), Some(libc::SIGKILL));
     groups.close();
-    assert!(!real.0.join("w4.2").exists() && stranger.exists(), "what is no worker's is left alone");
+    assert!(
+        !real.0.join("w4.2").exists() && stranger.exists(),
+        "what is no worker's is left alone"
+    );
 }

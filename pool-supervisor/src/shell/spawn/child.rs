@@ -1,7 +1,7 @@
 //! What the child does between `clone` and `execve`, on the supervisor's memory.
 //!
-//! Everything here must be callable in a signal handler: raw system calls on values that lie ready. No allocation, no lock,
-//! nothing that can panic.
+//! Everything here must be callable in a signal handler: raw system calls on values that lie ready.
+//! No allocation, no lock, nothing that can panic.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -56,7 +56,8 @@ impl Step {
     }
 }
 
-/// What failed, written by the child and read by the parent once the child is gone or has become another program.
+/// What failed, written by the child and read by the parent once the child is gone or has become
+/// another program.
 #[derive(Default)]
 pub(super) struct Trouble {
     errno: AtomicI32,
@@ -66,7 +67,9 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn get(&self) -> Option<(Step, Errno)> {
         let errno = self.errno.load(Ordering::Acquire);
-        let step = usize::try_from(self.step.load(Ordering::Acquire)).ok().and_then(|at| Step::ALL.get(at));
+        let step = usize::try_from(self.step.load(Ordering::Acquire))
+            .ok()
+            .and_then(|at| Step::ALL.get(at));
         (errno != 0).then_some((*step?, Errno::from_raw(errno)))
     }
 
@@ -79,7 +82,8 @@ impl Trouble {
 /// The child's whole life before `execve`. Its return is its exit.
 pub(super) extern "C" fn run(plan: *mut c_void) -> c_int {
     #[expect(unsafe_code, reason = "the one argument that `clone` hands over")]
-    // SAFETY: `clone` was given a plan that lives in the frame of the thread that waits for this process.
+    // SAFETY: `clone` was given a plan that lives in the frame of the thread that waits for this
+    // process.
     let plan = unsafe { &*plan.cast::<Plan<'_>>() };
     let (step, errno) = prepare(plan);
     plan.trouble.set(step, errno);
@@ -118,7 +122,8 @@ fn enter_group(plan: &Plan<'_>) -> Result<(), Errno> {
 
 fn map_users(plan: &Plan<'_>) -> Result<(), Errno> {
     let Some((users, groups)) = plan.maps else { return Ok(()) };
-    // Without it no unprivileged process may set the other: groups could be dropped that deny access to files.
+    // Without it no unprivileged process may set the other: groups could be dropped that deny
+    // access to files.
     write_file(c"/proc/self/setgroups", c"deny")?;
     write_file(c"/proc/self/uid_map", users)?;
     write_file(c"/proc/self/gid_map", groups)
@@ -130,18 +135,31 @@ fn mount_proc(plan: &Plan<'_>) -> Result<(), Errno> {
     }
     let none = ptr::null();
     #[expect(unsafe_code, reason = "raw system calls")]
-    // SAFETY: all arguments are C strings or null, as the call allows. The first call keeps the second from the mount
-    // namespaces of others.
+    // SAFETY: all arguments are C strings or null, as the call allows. The first call keeps the
+    // second from the mount namespaces of others.
     unsafe {
-        check(libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
+        check(libc::mount(
+            none,
+            c"/".as_ptr(),
+            none,
+            libc::MS_REC | libc::MS_PRIVATE,
+            none.cast(),
+        ))?;
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        check(libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, none.cast()))
+        check(libc::mount(
+            c"proc".as_ptr(),
+            c"/proc".as_ptr(),
+            c"proc".as_ptr(),
+            flags,
+            none.cast(),
+        ))
     }
 }
 
 fn arrange_descriptors(plan: &Plan<'_>) -> Result<(), Errno> {
-    // Every descriptor of the supervisor is close-on-exec; these four are all that the child has. Standard error goes first:
-    // its pipe may lie on the link's number, but the link never on 2, which is open in every Rust program.
+    // Every descriptor of the supervisor is close-on-exec; these four are all that the child has.
+    // Standard error goes first: its pipe may lie on the link's number, but the link never on 2,
+    // which is open in every Rust program.
     put(plan.stderr, 2)?;
     put(plan.link, LINK_FD)?;
     open_null(libc::O_RDONLY, 0)?;
@@ -150,24 +168,27 @@ fn arrange_descriptors(plan: &Plan<'_>) -> Result<(), Errno> {
 
 fn open_null(how: c_int, at: c_int) -> Result<(), Errno> {
     #[expect(unsafe_code, reason = "raw system calls")]
-    // SAFETY: the path is a C string. The descriptor that is opened belongs to this process alone and goes with `execve`.
+    // SAFETY: the path is a C string. The descriptor that is opened belongs to this process alone
+    // and goes with `execve`.
     let fd = unsafe { libc::open(c"/dev/null".as_ptr(), how | libc::O_CLOEXEC) };
     check(fd)?;
     put(fd, at)
 }
 
-/// Duplicates it to the number, without the mark that would close it. `dup2` onto itself would leave the mark.
+/// Duplicates it to the number, without the mark that would close it. `dup2` onto itself would
+/// leave the mark.
 fn put(fd: c_int, at: c_int) -> Result<(), Errno> {
     #[expect(unsafe_code, reason = "raw system calls")]
     // SAFETY: numbers only; the child's table of descriptors is its own.
     check(unsafe { if fd == at { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(fd, at) } })
 }
 
-/// The default action for every signal, then none is held back. What fails here (SIGKILL, SIGSTOP, the C library's own) has
-/// its default anyway.
+/// The default action for every signal, then none is held back. What fails here (SIGKILL, SIGSTOP,
+/// the C library's own) has its default anyway.
 fn reset_signals() {
     #[expect(unsafe_code, reason = "raw system calls")]
-    // SAFETY: the table of actions is the child's own (no CLONE_SIGHAND); an empty action is the default one.
+    // SAFETY: the table of actions is the child's own (no CLONE_SIGHAND); an empty action is the
+    // default one.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
         for number in 1..=LAST_SIGNAL {

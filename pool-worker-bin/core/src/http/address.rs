@@ -1,7 +1,8 @@
 //! Which addresses belong to the public internet.
 //!
-//! Decides by the registries of special-purpose addresses (RFC 6890 and IANA's lists as of 2025). What is not plainly
-//! public is not: an address that some machine maps to an inner one is as good as the inner one.
+//! Decides by the registries of special-purpose addresses (RFC 6890 and IANA's lists as of 2025).
+//! What is not plainly public is not: an address that some machine maps to an inner one is as good
+//! as the inner one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,9 +1,10 @@
 //! Which headers are left behind when a redirect leads to another origin: those that look like a
 //! credential.
 //!
-//! Decides by parts of a header's name and by how its value begins. A list of whole names would never
-//! be whole, since every service invents its own. A header that is dropped by mistake is a request
-//! that the other server may refuse; one that is kept by mistake is a secret that it now has.
+//! Decides by parts of a header's name and by how its value begins. A list of whole names would
+//! never be whole, since every service invents its own. A header that is dropped by mistake is a
+//! request that the other server may refuse; one that is kept by mistake is a secret that it now
+//! has.
 
 use http::{HeaderName, HeaderValue};
 
@@ -27,7 +28,8 @@ const PARTS: [&str; 15] = [
 ];
 
 /// First words of values, in lower case.
-const SCHEMES: [&str; 8] = ["apikey", "aws4-hmac-sha256", "basic", "bearer", "digest", "hawk", "negotiate", "token"];
+const SCHEMES: [&str; 8] =
+    ["apikey", "aws4-hmac-sha256", "basic", "bearer", "digest", "hawk", "negotiate", "token"];
 
 /// Whether the header may tell who asks.
 #[must_use]
@@ -72,7 +74,11 @@ mod tests {
             ("X-Request-Id", "x", false),
         ] {
             let name: HeaderName = name.parse().unwrap();
-            assert_eq!(is_credential(&name, &HeaderValue::from_static(value)), expected, "{name}: {value}");
+            assert_eq!(
+                is_credential(&name, &HeaderValue::from_static(value)),
+                expected,
+                "{name}: {value}"
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Of the header's value, which is a number of seconds or a time of day; nothing when it is neither, or
-/// a time that has passed.
+/// Of the header's value, which is a number of seconds or a time of day; nothing when it is
+/// neither, or a time that has passed.
 #[must_use]
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();

@@ -1,7 +1,7 @@
 //! An HTTP task's fields, checked and made into a request.
 //!
-//! Decides what a task may say. What frames the message (`Host`, `Content-Length`, …) is not for tasks to set, and no
-//! text reaches the wire that could end a line.
+//! Decides what a task may say. What frames the message (`Host`, `Content-Length`, …) is not for
+//! tasks to set, and no text reaches the wire that could end a line.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -107,11 +107,15 @@ impl Request {
 /// Reads a URL as the web does, so that every way to write an address is one.
 pub(super) fn read_url(field: &str, text: &str) -> Result<Url, BadRequest> {
     if text.len() > MAX_URL_BYTES {
-        return Err(InvalidTask::new(field, format!("must be at most {MAX_URL_BYTES} bytes long")).into());
+        return Err(
+            InvalidTask::new(field, format!("must be at most {MAX_URL_BYTES} bytes long")).into()
+        );
     }
     // The URL standard strips these, which would hide them.
     if text.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(InvalidTask::new(field, "must not hold spaces or control characters".into()).into());
+        return Err(
+            InvalidTask::new(field, "must not hold spaces or control characters".into()).into()
+        );
     }
     let url = Url::parse(text).map_err(|e| InvalidTask::new(field, format!("is no URL: {e}")))?;
     check_url(url)
@@ -120,7 +124,10 @@ pub(super) fn read_url(field: &str, text: &str) -> Result<Url, BadRequest> {
 /// Scheme, host and user of a URL that is to be fetched.
 pub(super) fn check_url(mut url: Url) -> Result<Url, BadRequest> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(BadRequest::Denied(format!("scheme {} is not allowed: only http and https are", url.scheme())));
+        return Err(BadRequest::Denied(format!(
+            "scheme {} is not allowed: only http and https are",
+            url.scheme()
+        )));
     }
     if !url.username().is_empty() || url.password().is_some() {
         let problem = "a user in the URL is not allowed: set the header `authorization` instead";
@@ -131,8 +138,11 @@ pub(super) fn check_url(mut url: Url) -> Result<Url, BadRequest> {
 }
 
 fn read_method(text: &str) -> Result<Method, BadRequest> {
-    let bad = |problem: &str| BadRequest::from(InvalidTask::new("method", format!("{problem}, not {text:?}")));
-    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes()).map_err(|_| bad("must be an HTTP method"))?;
+    let bad = |problem: &str| {
+        BadRequest::from(InvalidTask::new("method", format!("{problem}, not {text:?}")))
+    };
+    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes())
+        .map_err(|_| bad("must be an HTTP method"))?;
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(bad("must be a method for resources"));
     }
@@ -162,36 +172,44 @@ fn read_headers(data: &HttpData<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, B
         return Ok(Vec::new());
     };
     if given.len() > MAX_HEADERS {
-        return Err(InvalidTask::new("headers", format!("must be at most {MAX_HEADERS}, not {}", given.len())).into());
+        return Err(InvalidTask::new(
+            "headers",
+            format!("must be at most {MAX_HEADERS}, not {}", given.len()),
+        )
+        .into());
     }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(given.len());
     for (name, value) in given {
         let field = format!("headers.{}", name.escape_default());
         let bad = |problem: &str| BadRequest::from(InvalidTask::new(&field, problem.into()));
-        let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("is no name of a header"))?;
+        let known =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("is no name of a header"))?;
         if FRAMING.contains(&known.as_str()) || known.as_str().starts_with("proxy-") {
             return Err(bad("is not for tasks to set"));
         }
         if headers.iter().any(|(other, _)| *other == known) {
             return Err(bad("is given twice, in upper and lower case"));
         }
-        let value =
-            HeaderValue::from_str(value).map_err(|_| bad("must not hold line breaks or other control characters"))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| bad("must not hold line breaks or other control characters"))?;
         headers.push((known, value));
     }
     Ok(headers)
 }
 
 /// A string is sent as it is, `{base64}` as the bytes it stands for, anything else as JSON.
-fn read_body(raw: &str, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Result<Vec<u8>, BadRequest> {
+fn read_body(
+    raw: &str,
+    headers: &mut Vec<(HeaderName, HeaderValue)>,
+) -> Result<Vec<u8>, BadRequest> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Bytes {
         base64: String,
     }
     if raw.starts_with('"') {
-        let text: String =
-            serde_json::from_str(raw).map_err(|e| InvalidTask::new("body", format!("is no string: {e}")))?;
+        let text: String = serde_json::from_str(raw)
+            .map_err(|e| InvalidTask::new("body", format!("is no string: {e}")))?;
         return Ok(text.into_bytes());
     }
     if let Ok(Bytes { base64 }) = serde_json::from_str(raw) {
@@ -242,22 +260,38 @@ mod tests {
 
     #[test]
     fn schemes_users_and_line_breaks_in_urls_are_refused() {
-        for text in ["file:///etc/passwd", "unix:/run/x", "ftp://a/", "gopher://a/", "data:,x", "javascript:1"] {
+        for text in [
+            "file:///etc/passwd",
+            "unix:/run/x",
+            "ftp://a/",
+            "gopher://a/",
+            "data:,x",
+            "javascript:1",
+        ] {
             assert!(matches!(read_url("url", text), Err(BadRequest::Denied(_))), "{text}");
         }
         for text in ["http://user@a/", "http://:secret@a/"] {
             assert!(matches!(read_url("url", text), Err(BadRequest::Denied(_))), "{text}");
         }
-        for text in
-            ["", "a", "http://", "http://a/\r\nX: y", "http://a\n/", "http://a/\t", " http://a/", "http://a:99999/"]
-        {
+        for text in [
+            "",
+            "a",
+            "http://",
+            "http://a/\r\nX: y",
+            "http://a\n/",
+            "http://a/\t",
+            " http://a/",
+            "http://a:99999/",
+        ] {
             assert!(matches!(read_url("url", text), Err(BadRequest::Invalid(_))), "{text:?}");
         }
     }
 
     #[test]
     fn queries_are_appended_and_escaped() {
-        let request = read(r#"{"url":"http://a/?x=1","query":{"q":"a b&c=d\r\n","n":1.5,"t":true}}"#).unwrap();
+        let request =
+            read(r#"{"url":"http://a/?x=1","query":{"q":"a b&c=d\r\n","n":1.5,"t":true}}"#)
+                .unwrap();
         assert_eq!(request.url.query(), Some("x=1&n=1.5&q=a+b%26c%3Dd%0D%0A&t=true"));
         let request = read(r#"{"url":"http://a/","query":{"q":["a b",1,false],"z":[]}}"#).unwrap();
         assert_eq!(request.url.query(), Some("q=a+b&q=1&q=false"));
@@ -282,7 +316,10 @@ mod tests {
         ] {
             let json = format!(r#"{{"url":"http://a/","headers":{{"{name}":"x"}}}}"#);
             let text = problem(&json);
-            assert!(text.contains(&format!("headers.{name}")) && text.contains("not for tasks"), "{text}");
+            assert!(
+                text.contains(&format!("headers.{name}")) && text.contains("not for tasks"),
+                "{text}"
+            );
         }
         for json in [
             r#"{"url":"http://a/","headers":{"x":"a\r\nHost: b"}}"#,
@@ -298,7 +335,9 @@ mod tests {
 
     #[test]
     fn bodies_are_text_bytes_or_json() {
-        let body = |body: &str| read(&format!(r#"{{"url":"http://a/","method":"post","body":{body}}}"#)).unwrap();
+        let body = |body: &str| {
+            read(&format!(r#"{{"url":"http://a/","method":"post","body":{body}}}"#)).unwrap()
+        };
         let text = body(r#""a\n\u00e4""#);
         assert_eq!((text.body.as_deref(), text.headers.len()), (Some("a\nä".as_bytes()), 0));
         assert_eq!(text.method, Method::POST);

@@ -1,8 +1,9 @@
 //! What HTTP tasks may reach: the public internet, unless the configuration denies it, and what the
 //! configuration lists besides.
 //!
-//! Decides about addresses, never about names alone: a name is judged by everything it resolves to, and one answer that
-//! is not allowed denies the name, because a name that points inward for some askers is not to be trusted for others.
+//! Decides about addresses, never about names alone: a name is judged by everything it resolves to,
+//! and one answer that is not allowed denies the name, because a name that points inward for some
+//! askers is not to be trusted for others.
 //!
 //! While public addresses are allowed, the names in the list are inner ones, and such a name is
 //! trusted whatever it resolves to. While they are denied, the list also has public names, which
@@ -21,7 +22,10 @@ use super::address::not_public;
 
 /// An entry of `http.allow` that is none of its forms.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("failed to read `http.allow`: {0:?} is no ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or NAME:PORT")]
+#[error(
+    "failed to read `http.allow`: {0:?} is no ADDRESS, ADDRESS:PORT, NETWORK/BITS, NAME or \
+     NAME:PORT"
+)]
 pub struct BadRule(String);
 
 /// Why a destination is denied.
@@ -34,8 +38,8 @@ pub struct Denied {
 }
 
 /// Of an inner address whose name is listed.
-const ONLY_ITS_NAME: &str =
-    "while `http.public` is \"deny\" a name in `http.allow` opens public addresses only: list the address itself";
+const ONLY_ITS_NAME: &str = "while `http.public` is \"deny\" a name in `http.allow` opens public \
+    addresses only: list the address itself";
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +143,8 @@ impl Rules {
         Ok(())
     }
 
-    /// What the address is and why that does not do under this name; nothing when it may be reached.
+    /// What the address is and why that does not do under this name; nothing when it may be
+    /// reached.
     fn denial(&self, name: &str, address: SocketAddr) -> Option<(&'static str, &'static str)> {
         let inner = not_public(address.ip());
         let why = match (self.public, inner) {
@@ -228,7 +233,11 @@ mod tests {
             ("localhost:3000", "localhost", "127.0.0.1:3000", true),
         ];
         for (rule, host, address, allowed) in table {
-            assert_eq!(allows(&rules(&[rule]), host, &[address]), *allowed, "{rule}: {host} {address}");
+            assert_eq!(
+                allows(&rules(&[rule]), host, &[address]),
+                *allowed,
+                "{rule}: {host} {address}"
+            );
         }
     }
 
@@ -242,9 +251,13 @@ mod tests {
     #[test]
     fn where_public_addresses_are_denied_only_what_is_listed_is_reached() {
         let none = closed(&[]);
-        for address in
-            ["8.8.8.8:80", "[2606:4700::1]:443", "[64:ff9b::808:808]:80", "[::ffff:8.8.8.8]:80", "127.0.0.1:80"]
-        {
+        for address in [
+            "8.8.8.8:80",
+            "[2606:4700::1]:443",
+            "[64:ff9b::808:808]:80",
+            "[::ffff:8.8.8.8]:80",
+            "127.0.0.1:80",
+        ] {
             assert!(!allows(&none, "any.example", &[address]), "{address}");
         }
         let table: &[(&str, &str, &str, bool)] = &[
@@ -263,18 +276,34 @@ mod tests {
             ("127.0.0.1:8080", "localhost", "127.0.0.1:8080", true),
         ];
         for (rule, host, address, allowed) in table {
-            assert_eq!(allows(&closed(&[rule]), host, &[address]), *allowed, "{rule}: {host} {address}");
+            assert_eq!(
+                allows(&closed(&[rule]), host, &[address]),
+                *allowed,
+                "{rule}: {host} {address}"
+            );
         }
     }
 
     #[test]
     fn a_listed_name_of_the_internet_leads_nowhere_inside() {
         let rules = closed(&["api.example", "10.0.0.5:80"]);
-        for inner in ["127.0.0.1:80", "169.254.169.254:80", "10.0.0.1:80", "[::1]:80", "[::ffff:169.254.169.254]:80"] {
+        for inner in [
+            "127.0.0.1:80",
+            "169.254.169.254:80",
+            "10.0.0.1:80",
+            "[::1]:80",
+            "[::ffff:169.254.169.254]:80",
+        ] {
             assert!(!allows(&rules, "api.example", &[inner]), "{inner}");
-            assert!(!allows(&rules, "api.example", &["8.8.8.8:80", inner]), "{inner} behind a public one");
+            assert!(
+                !allows(&rules, "api.example", &["8.8.8.8:80", inner]),
+                "{inner} behind a public one"
+            );
         }
-        assert!(allows(&rules, "api.example", &["8.8.8.8:80", "10.0.0.5:80"]), "each has an entry that opens it");
+        assert!(
+            allows(&rules, "api.example", &["8.8.8.8:80", "10.0.0.5:80"]),
+            "each has an entry that opens it"
+        );
     }
 
     #[test]
@@ -288,11 +317,13 @@ mod tests {
         );
         assert_eq!(
             said(&closed(&[]), "a.example", "8.8.8.8:80"),
-            "a.example is not allowed: 8.8.8.8:80 is public, which `http.public` denies, and `http.allow` does not name it"
+            "a.example is not allowed: 8.8.8.8:80 is public, which `http.public` denies, and \
+             `http.allow` does not name it"
         );
         assert_eq!(
             said(&closed(&["a.example"]), "a.example", "127.0.0.1:80"),
-            "a.example is not allowed: 127.0.0.1:80 is loopback, and while `http.public` is \"deny\" a name in `http.allow` \
+            "a.example is not allowed: 127.0.0.1:80 is loopback, and while `http.public` \
+             is \"deny\" a name in `http.allow` \
              opens public addresses only: list the address itself"
         );
     }

@@ -34,10 +34,18 @@ fn as_block<'s>(
     checker: &mut Option<BodyChecker>,
     source: &str,
 ) -> Option<v8::Local<'s, v8::Script>> {
-    let functions = if source.contains("function") { functions_of(scope, checker, source)? } else { Vec::new() };
+    let functions = if source.contains("function") {
+        functions_of(scope, checker, source)?
+    } else {
+        Vec::new()
+    };
     let is_strict = source.contains("use strict") && is_strict(scope, source);
     let directive = if is_strict { "'use strict';" } else { "" };
-    let (head, tail) = if functions.is_empty() { ("{".to_owned(), "}") } else { (head_for(source, &functions), "}}") };
+    let (head, tail) = if functions.is_empty() {
+        ("{".to_owned(), "}")
+    } else {
+        (head_for(source, &functions), "}}")
+    };
     let text = source_text(scope, &format!("{directive}{head}\n{source}\n{tail}")).ok()?;
     compile_script(scope, text, 1).ok()
 }

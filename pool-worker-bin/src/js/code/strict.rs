@@ -1,20 +1,22 @@
 //! Code of the frozen realm: strict, and made so that each task runs it anew.
 //!
-//! A script becomes the text of a direct `eval` in strict code, which is what the language has for it: variables of its
-//! own, and a completion value. What has a top-level `return` or `await` becomes a function that is called, and the
-//! source of a function one that gives a new function on each call. Names of a task's context are the parameters of a function around.
+//! A script becomes the text of a direct `eval` in strict code, which is what the language has for
+//! it: variables of its own, and a completion value. What has a top-level `return` or `await`
+//! becomes a function that is called, and the source of a function one that gives a new function on
+//! each call. Names of a task's context are the parameters of a function around.
 
 use super::super::errors::Trouble;
 use super::super::host::{host, text};
 use super::super::task::{FailureKind, JsFailure};
 use super::{
-    Around, BodyChecker, Rejection, SCRIPT_NAME, as_expression, attempt, body_of, has_top_level_await,
-    method_as_function, origin, source_text,
+    Around, BodyChecker, Rejection, SCRIPT_NAME, as_expression, attempt, body_of,
+    has_top_level_await, method_as_function, origin, source_text,
 };
 
 const DIRECTIVE: &str = "'use strict';";
 
-/// No variable can have these names in strict code; the last ones can, but a script could not either.
+/// No variable can have these names in strict code; the last ones can, but a script could not
+/// either.
 const RESERVED: &[&str] = &[
     "arguments",
     "await",
@@ -69,8 +71,8 @@ const RESERVED: &[&str] = &[
     "undefined",
 ];
 
-/// Code that has been understood. The functions here are strict and have no name, so that nothing that runs in one can
-/// take hold of it.
+/// Code that has been understood. The functions here are strict and have no name, so that nothing
+/// that runs in one can take hold of it.
 pub(in super::super) enum Understood {
     /// For an evaluator. Whether it parses may not be known yet.
     Script(v8::Global<v8::String>),
@@ -122,7 +124,9 @@ pub(in super::super) fn understand(
         Err(rejection) => rejections.push(rejection),
     }
     // The parse that came further knows more.
-    let mut best = parse_script(scope, source).err().unwrap_or(Rejection { trouble: Trouble::Thrown, offset: 0 });
+    let mut best = parse_script(scope, source)
+        .err()
+        .unwrap_or(Rejection { trouble: Trouble::Thrown, offset: 0 });
     for rejection in rejections {
         if rejection.offset > best.offset {
             best = rejection;
@@ -132,7 +136,10 @@ pub(in super::super) fn understand(
 }
 
 /// What is wrong with a script, if it does not parse.
-pub(in super::super) fn check_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<(), Trouble> {
+pub(in super::super) fn check_script(
+    scope: &mut v8::PinScope<'_, '_>,
+    source: &str,
+) -> Result<(), Trouble> {
     parse_script(scope, source).map_err(|rejection| rejection.trouble)
 }
 
@@ -142,15 +149,15 @@ pub(in super::super) fn compile_evaluator(
     names: &str,
 ) -> Result<v8::Global<v8::Function>, Trouble> {
     v8::scope!(let scope, scope);
-    // What `eval` is given is replaced, so that the task sees no variable of ours that has its source. Without a name of
-    // a file, no stack shows it.
-    // The project is in it, for V8 keeps what `eval` compiles by the text and by the function it
-    // stands in.
+    // What `eval` is given is replaced, so that the task sees no variable of ours that has its
+    // source. Without a name of a file, no stack shows it. The project is in it, for V8 keeps what
+    // `eval` compiles by the text and by the function it stands in.
     let mark = host(scope).project_number();
     let source = text(scope, &format!("{DIRECTIVE}({names}) => eval('')//{mark}"));
     let function = attempt(scope, 0, |scope| v8::Script::compile(scope, source, None)?.run(scope));
     function.ok().and_then(|function| keep(scope, function)).ok_or_else(|| {
-        let message = format!("context has a key that cannot be the name of a variable, among {names}");
+        let message =
+            format!("context has a key that cannot be the name of a variable, among {names}");
         JsFailure::new(FailureKind::InvalidTask, "TypeError", message).into()
     })
 }
@@ -165,15 +172,20 @@ pub(in super::super) fn compile_function(
     let source = source.trim().trim_end_matches(';');
     let script = match as_expression(scope, around, source) {
         Ok(script) => script,
-        Err(rejection) => match method_as_function(source).map(|source| as_expression(scope, around, &source)) {
-            Some(Ok(script)) => script,
-            _ => return Err(rejection.trouble),
-        },
+        Err(rejection) => {
+            match method_as_function(source).map(|source| as_expression(scope, around, &source)) {
+                Some(Ok(script)) => script,
+                _ => return Err(rejection.trouble),
+            }
+        }
     };
     script.run(scope).and_then(|function| keep(scope, function)).ok_or(Trouble::Thrown)
 }
 
-fn keep(scope: &v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>) -> Option<v8::Global<v8::Function>> {
+fn keep(
+    scope: &v8::PinScope<'_, '_>,
+    value: v8::Local<'_, v8::Value>,
+) -> Option<v8::Global<v8::Function>> {
     let function = v8::Local::<v8::Function>::try_from(value).ok()?;
     Some(v8::Global::new(scope, function))
 }
@@ -190,7 +202,8 @@ fn parse_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<(), Re
     attempt(scope, PREFIX, |scope| v8::Script::compile(scope, text, Some(&origin))).map(|_| ())
 }
 
-/// Whether the source parses as a script. Says nothing of what is wrong: that costs as much as the parse.
+/// Whether the source parses as a script. Says nothing of what is wrong: that costs as much as the
+/// parse.
 fn is_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<bool, Trouble> {
     let origin = origin(scope, SCRIPT_NAME, 1, false);
     let text = strict_text(scope, source).map_err(|rejection| rejection.trouble)?;
@@ -203,8 +216,12 @@ fn is_script(scope: &mut v8::PinScope<'_, '_>, source: &str) -> Result<bool, Tro
 const PREFIX: i32 = 14;
 
 /// The source with the directive before it.
-fn strict_text<'s>(scope: &mut v8::PinScope<'s, '_>, source: &str) -> Result<v8::Local<'s, v8::String>, Rejection> {
-    source_text(scope, &format!("{DIRECTIVE}\n{source}")).map_err(|trouble| Rejection { trouble, offset: 0 })
+fn strict_text<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &str,
+) -> Result<v8::Local<'s, v8::String>, Rejection> {
+    source_text(scope, &format!("{DIRECTIVE}\n{source}"))
+        .map_err(|trouble| Rejection { trouble, offset: 0 })
 }
 
 fn async_body(
@@ -222,7 +239,11 @@ fn async_body(
     Ok(body)
 }
 
-fn plain_body(scope: &mut v8::PinScope<'_, '_>, source: &str, names: &str) -> Result<Understood, Rejection> {
+fn plain_body(
+    scope: &mut v8::PinScope<'_, '_>,
+    source: &str,
+    names: &str,
+) -> Result<Understood, Rejection> {
     let alone = strict_text(scope, source)?;
     let origin = origin(scope, SCRIPT_NAME, 1, false);
     let body = body_of(scope, alone, &origin, PREFIX)?;
@@ -232,9 +253,14 @@ fn plain_body(scope: &mut v8::PinScope<'_, '_>, source: &str, names: &str) -> Re
     wrapped(scope, "function () {\n", source, names)
 }
 
-/// The source inside of a function, which is inside of another one if there are names. Whether it stays inside is for the
-/// caller to prove.
-fn wrapped(scope: &mut v8::PinScope<'_, '_>, head: &str, source: &str, names: &str) -> Result<Understood, Rejection> {
+/// The source inside of a function, which is inside of another one if there are names. Whether it
+/// stays inside is for the caller to prove.
+fn wrapped(
+    scope: &mut v8::PinScope<'_, '_>,
+    head: &str,
+    source: &str,
+    names: &str,
+) -> Result<Understood, Rejection> {
     // V8 compiles a function that stands in brackets at once, not first for its syntax alone.
     let (before, after) = if names.is_empty() {
         ("(".to_owned(), "\n})")
@@ -243,11 +269,12 @@ fn wrapped(scope: &mut v8::PinScope<'_, '_>, head: &str, source: &str, names: &s
     };
     let head = format!("{DIRECTIVE}{before}{head}");
     let origin = origin(scope, SCRIPT_NAME, 1, false);
-    let text =
-        source_text(scope, &format!("{head}{source}{after}")).map_err(|trouble| Rejection { trouble, offset: 0 })?;
+    let text = source_text(scope, &format!("{head}{source}{after}"))
+        .map_err(|trouble| Rejection { trouble, offset: 0 })?;
     let prefix = i32::try_from(head.len()).unwrap_or(i32::MAX);
     let script = attempt(scope, prefix, |scope| v8::Script::compile(scope, text, Some(&origin)))?;
-    let function = script.run(scope).and_then(|function| keep(scope, function)).ok_or_else(out_of_luck)?;
+    let function =
+        script.run(scope).and_then(|function| keep(scope, function)).ok_or_else(out_of_luck)?;
     Ok(if names.is_empty() { Understood::Body(function) } else { Understood::Maker(function) })
 }
 
@@ -264,7 +291,21 @@ mod tests {
         for name in ["a", "$", "_1", "été", "名", "of", "async"] {
             assert!(is_variable(name), "{name}");
         }
-        for name in ["", "1", "a-b", "a b", "a.b", "a,b", "a=1", "a\n", "class", "eval", "undefined", "a)", "\\u0061"] {
+        for name in [
+            "",
+            "1",
+            "a-b",
+            "a b",
+            "a.b",
+            "a,b",
+            "a=1",
+            "a\n",
+            "class",
+            "eval",
+            "undefined",
+            "a)",
+            "\\u0061",
+        ] {
             assert!(!is_variable(name), "{name}");
         }
     }

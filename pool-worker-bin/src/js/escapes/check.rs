@@ -1,8 +1,9 @@
 //! Whether anything that a task can reach comes from outside of its realm.
 //!
-//! Walks from some objects to everything they lead to, by V8's own knowledge of each object: where it was created, what
-//! a proxy hides, what a collection holds. Nothing of the task's runs, but one thing: a native function that the realm
-//! did not have before the task is called, to see what it gives.
+//! Walks from some objects to everything they lead to, by V8's own knowledge of each object: where
+//! it was created, what a proxy hides, what a collection holds. Nothing of the task's runs, but one
+//! thing: a native function that the realm did not have before the task is called, to see what it
+//! gives.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,12 +15,17 @@ const MAX_OBJECTS: usize = 200_000;
 
 /// Where no name of a global leads: what only syntax makes.
 const HIDDEN_ROOTS: &str = "[
-    function* () {}, async function () {}, async function* () {}, (function* () {})(), (async function* () {})(),
-    [][Symbol.iterator](), new Map().entries(), new Set().entries(), ''[Symbol.iterator](), ''.matchAll(/x/g),
+    function* () {}, async function () {}, async function* () {}, (function* () {})(), (async \
+    function* () {})(),
+    [][Symbol.iterator](), new Map().entries(), new Set().entries(), ''[Symbol.iterator](), \
+    ''.matchAll(/x/g),
     [].values().map(x => x), Iterator.from({next() {}}), new Intl.Segmenter().segment('a'),
-    new Intl.Segmenter().segment('a')[Symbol.iterator](), (() => { 'use strict'; return () => {} })(),
-    (function () { 'use strict'; return arguments })(), (function () { return arguments })(), Promise.resolve(),
-    (() => { Error.prepareStackTrace = (error, frames) => frames; const { stack } = new Error(); return delete Error.prepareStackTrace && stack })(),
+    new Intl.Segmenter().segment('a')[Symbol.iterator](), (() => { 'use strict'; return () => {} \
+    })(),
+    (function () { 'use strict'; return arguments })(), (function () { return arguments })(), \
+    Promise.resolve(),
+    (() => { Error.prepareStackTrace = (error, frames) => frames; const { stack } = new Error(); \
+    return delete Error.prepareStackTrace && stack })(),
 ]";
 
 /// Objects by V8's identity hash, which several may share.
@@ -33,7 +39,11 @@ impl Known {
     }
 
     /// False if it was known.
-    fn insert(&mut self, scope: &mut v8::PinScope<'_, '_>, object: v8::Local<'_, v8::Object>) -> bool {
+    fn insert(
+        &mut self,
+        scope: &mut v8::PinScope<'_, '_>,
+        object: v8::Local<'_, v8::Object>,
+    ) -> bool {
         if self.contains(object) {
             return false;
         }
@@ -57,7 +67,8 @@ pub(super) fn everything(scope: &mut v8::PinScope<'_, '_>) -> Known {
     walk.seen
 }
 
-/// What is reachable from the object, or from the current context's global object, and is from outside.
+/// What is reachable from the object, or from the current context's global object, and is from
+/// outside.
 pub(super) fn from_outside(
     scope: &mut v8::PinScope<'_, '_>,
     obtained: v8::Local<'_, v8::Object>,
@@ -87,10 +98,22 @@ struct Walk<'s, 'k> {
 
 impl<'s, 'k> Walk<'s, 'k> {
     fn new(known: &'k Known) -> Self {
-        Self { known, seen: Known::default(), queue: VecDeque::new(), findings: Vec::new(), names: &[], probes: false }
+        Self {
+            known,
+            seen: Known::default(),
+            queue: VecDeque::new(),
+            findings: Vec::new(),
+            names: &[],
+            probes: false,
+        }
     }
 
-    fn reach(&mut self, scope: &mut v8::PinScope<'s, '_>, path: &str, value: v8::Local<'s, v8::Value>) {
+    fn reach(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        path: &str,
+        value: v8::Local<'s, v8::Value>,
+    ) {
         if let Ok(object) = v8::Local::<v8::Object>::try_from(value)
             && self.seen.insert(scope, object)
         {
@@ -107,7 +130,12 @@ impl<'s, 'k> Walk<'s, 'k> {
     }
 
     /// Where the object is from.
-    fn judge(&mut self, scope: &mut v8::PinScope<'s, '_>, object: v8::Local<'s, v8::Object>, path: &str) {
+    fn judge(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        object: v8::Local<'s, v8::Object>,
+        path: &str,
+    ) {
         let home = scope.get_current_context();
         match object.get_creation_context(scope) {
             Some(context) if context == home => {}
@@ -115,27 +143,40 @@ impl<'s, 'k> Walk<'s, 'k> {
             None => return self.findings.push(format!("{path} is from no realm")),
         }
         if object.is_proxy() {
-            // Its target is looked at instead; V8 has no name for a proxy and would give something that is no string.
+            // Its target is looked at instead; V8 has no name for a proxy and would give something
+            // that is no string.
             return;
         }
         let Ok(function) = v8::Local::<v8::Function>::try_from(object) else {
             return;
         };
         // A function of V8's or the host's belongs to no script.
-        if !self.probes || function.get_script_line_number().is_some() || self.known.contains(object) {
+        if !self.probes
+            || function.get_script_line_number().is_some()
+            || self.known.contains(object)
+        {
             return;
         }
         let name = function.get_name(scope).to_rust_string_lossy(scope);
-        // V8 makes nameless ones all the time, such as a promise's resolve, and a module's exports are numbered in WebAssembly.
-        let is_usual = name.is_empty() || name.starts_with("bound ") || name.bytes().all(|byte| byte.is_ascii_digit());
+        // V8 makes nameless ones all the time, such as a promise's resolve, and a module's exports
+        // are numbered in WebAssembly.
+        let is_usual = name.is_empty()
+            || name.starts_with("bound ")
+            || name.bytes().all(|byte| byte.is_ascii_digit());
         if !is_usual && !self.names.contains(&&*name) {
-            self.findings.push(format!("{path} is a native function '{name}' that the realm did not have"));
+            self.findings
+                .push(format!("{path} is a native function '{name}' that the realm did not have"));
         }
         self.probe(scope, function, path);
     }
 
     /// What the function gives or throws when it is called.
-    fn probe(&mut self, scope: &mut v8::PinScope<'s, '_>, function: v8::Local<'s, v8::Function>, path: &str) {
+    fn probe(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        function: v8::Local<'s, v8::Function>,
+        path: &str,
+    ) {
         v8::tc_scope!(let scope, scope);
         let receiver = v8::undefined(scope).into();
         let given = function.call(scope, receiver, &[]);
@@ -149,7 +190,12 @@ impl<'s, 'k> Walk<'s, 'k> {
     }
 
     /// What the object leads to.
-    fn open(&mut self, scope: &mut v8::PinScope<'s, '_>, object: v8::Local<'s, v8::Object>, path: &str) {
+    fn open(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        object: v8::Local<'s, v8::Object>,
+        path: &str,
+    ) {
         if let Ok(proxy) = v8::Local::<v8::Proxy>::try_from(object) {
             let (target, handler) = (proxy.get_target(scope), proxy.get_handler(scope));
             self.reach(scope, &format!("{path}.[[target]]"), target);
@@ -175,10 +221,18 @@ impl<'s, 'k> Walk<'s, 'k> {
         self.properties(scope, object, path);
     }
 
-    fn properties(&mut self, scope: &mut v8::PinScope<'s, '_>, object: v8::Local<'s, v8::Object>, path: &str) {
+    fn properties(
+        &mut self,
+        scope: &mut v8::PinScope<'s, '_>,
+        object: v8::Local<'s, v8::Object>,
+        path: &str,
+    ) {
         v8::tc_scope!(let scope, scope);
-        let index_filter =
-            if object.is_array_buffer_view() { v8::IndexFilter::SkipIndices } else { v8::IndexFilter::IncludeIndices };
+        let index_filter = if object.is_array_buffer_view() {
+            v8::IndexFilter::SkipIndices
+        } else {
+            v8::IndexFilter::IncludeIndices
+        };
         let names = v8::GetPropertyNamesArgs {
             mode: v8::KeyCollectionMode::OwnOnly,
             property_filter: v8::PropertyFilter::ALL_PROPERTIES,
@@ -189,12 +243,16 @@ impl<'s, 'k> Walk<'s, 'k> {
             return;
         };
         for index in 0..names.length() {
-            let name = names.get_index(scope, index).and_then(|name| v8::Local::<v8::Name>::try_from(name).ok());
+            let name = names
+                .get_index(scope, index)
+                .and_then(|name| v8::Local::<v8::Name>::try_from(name).ok());
             let Some(name) = name else {
                 continue;
             };
             let descriptor = object.get_own_property_descriptor(scope, name);
-            let Some(descriptor) = descriptor.and_then(|found| v8::Local::<v8::Object>::try_from(found).ok()) else {
+            let Some(descriptor) =
+                descriptor.and_then(|found| v8::Local::<v8::Object>::try_from(found).ok())
+            else {
                 continue;
             };
             // The first is also what a getter of the frozen realm stands in for.
@@ -204,7 +262,8 @@ impl<'s, 'k> Walk<'s, 'k> {
                 parts.push(own_data(scope, descriptor, part.into()));
             }
             for value in parts.into_iter().flatten().filter(|value| value.is_object()) {
-                let name = name.to_detail_string(scope).map(|name| name.to_rust_string_lossy(scope));
+                let name =
+                    name.to_detail_string(scope).map(|name| name.to_rust_string_lossy(scope));
                 self.reach(scope, &format!("{path}.{}", name.unwrap_or_default()), value);
             }
         }

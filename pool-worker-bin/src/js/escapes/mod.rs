@@ -1,10 +1,12 @@
-//! Attempts to get out of a realm, in tables, and the proof that none obtains anything from outside.
+//! Attempts to get out of a realm, in tables, and the proof that none obtains anything from
+//! outside.
 //!
-//! Each attack runs in every realm, as every type of task, with code generation off and on. It hands over what it
-//! obtained by `got(…)`, by returning it or by throwing it; [`check`] then looks at all that this leads to, and at all that
-//! the global object leads to afterwards. An object from another realm, or a native function that the realm did not
-//! have, is an escape. What runs here needs the engine's contexts, which nobody outside of it may have: so these tests
-//! are no integration tests.
+//! Each attack runs in every realm, as every type of task, with code generation off and on. It
+//! hands over what it obtained by `got(…)`, by returning it or by throwing it; [`check`] then looks
+//! at all that this leads to, and at all that the global object leads to afterwards. An object from
+//! another realm, or a native function that the realm did not have, is an escape. What runs here
+//! needs the engine's contexts, which nobody outside of it may have: so these tests are no
+//! integration tests.
 
 mod check;
 mod ours;
@@ -59,7 +61,9 @@ impl Form {
     /// Whether the attack can be made in this form there.
     fn suits(self, place: Place, realm: Realm) -> bool {
         // The frozen realm has no modules, and is strict.
-        if realm == Realm::Frozen && (place == Place::Sloppy || matches!(self, Self::EsModule | Self::CommonJs)) {
+        if realm == Realm::Frozen
+            && (place == Place::Sloppy || matches!(self, Self::EsModule | Self::CommonJs))
+        {
             return false;
         }
         match place {
@@ -71,13 +75,18 @@ impl Form {
     }
 
     fn source(self, code: &str) -> String {
-        let hand_over = "let taken = 0; const got = (...all) => { for (let i = 0; i < all.length; i++) obtained['k' + taken++] = all[i] };";
-        let body =
-            format!("{hand_over} try {{ got(await (async () => {{ {code} }})()) }} catch (e) {{ got(e) }} return 1");
+        let hand_over = "let taken = 0; const got = (...all) => { for (let i = 0; i < all.length; \
+            i++) obtained['k' + taken++] = all[i] };";
+        let body = format!(
+            "{hand_over} try {{ got(await (async () => {{ {code} }})()) }} catch (e) {{ got(e) }} \
+             return 1"
+        );
         match self {
             Self::Code => body,
             Self::Function => format!("async () => {{ {body} }}"),
-            Self::EsModule => format!("export const own = import.meta; export default async () => {{ {body} }}"),
+            Self::EsModule => {
+                format!("export const own = import.meta; export default async () => {{ {body} }}")
+            }
             Self::CommonJs => format!("module.exports = async () => {{ {body} }}"),
         }
     }
@@ -92,8 +101,10 @@ struct Range {
 impl Range {
     fn new(permissive: bool) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        std::fs::write(root.path().join("inner.cjs"), "exports.inner = 1").expect("it can be written to");
-        std::fs::write(root.path().join("inner.mjs"), "export const inner = 1").expect("it can be written to");
+        std::fs::write(root.path().join("inner.cjs"), "exports.inner = 1")
+            .expect("it can be written to");
+        std::fs::write(root.path().join("inner.mjs"), "export const inner = 1")
+            .expect("it can be written to");
         let config = EngineConfig {
             allow_code_generation: permissive,
             allow_wasm: permissive,
@@ -128,16 +139,24 @@ impl Range {
         let outcome = self.run(&form.source(attack.code), realm, form, &project);
         let failure = outcome.result.as_ref().err().map(|failure| failure.kind);
         assert!(
-            matches!(failure, None | Some(FailureKind::PromiseNeverSettled | FailureKind::Exception)),
+            matches!(
+                failure,
+                None | Some(FailureKind::PromiseNeverSettled | FailureKind::Exception)
+            ),
             "{} as {form:?}: {outcome:?}",
             attack.source
         );
-        let names = if matches!(form, Form::EsModule | Form::CommonJs) { MODULE_NATIVES } else { &[] };
+        let names =
+            if matches!(form, Form::EsModule | Form::CommonJs) { MODULE_NATIVES } else { &[] };
         self.inside(&state, |scope| {
             let obtained = v8::Local::new(scope, &obtained);
             let first = key(scope, "k0");
             let is_silent = obtained.has_own_property(scope, first.into()) != Some(true);
-            assert!(!is_silent || failure.is_some(), "{} as {form:?} did not run to its end", attack.source);
+            assert!(
+                !is_silent || failure.is_some(),
+                "{} as {form:?} did not run to its end",
+                attack.source
+            );
             check::from_outside(scope, obtained, &known, names)
         })
     }
@@ -150,9 +169,10 @@ impl Range {
             Realm::Frozen => {
                 self.engine.realms.discard_frozen();
                 let mut obtained = None;
-                let state = self.engine.realms.frozen_with(&mut self.engine.isolate, |scope, global| {
-                    obtained = Some(hand_out(scope, global));
-                });
+                let state =
+                    self.engine.realms.frozen_with(&mut self.engine.isolate, |scope, global| {
+                        obtained = Some(hand_out(scope, global));
+                    });
                 return (state.expect("there is room"), obtained.expect("it was just made"));
             }
         };
@@ -163,7 +183,11 @@ impl Range {
         (state, obtained)
     }
 
-    fn inside<T>(&mut self, state: &RealmState, look: impl FnOnce(&mut v8::PinScope<'_, '_>) -> T) -> T {
+    fn inside<T>(
+        &mut self,
+        state: &RealmState,
+        look: impl FnOnce(&mut v8::PinScope<'_, '_>) -> T,
+    ) -> T {
         v8::scope!(let scope, &mut self.engine.isolate);
         let context = v8::Local::new(scope, &state.context);
         look(&mut v8::ContextScope::new(scope, context))
@@ -171,7 +195,8 @@ impl Range {
 
     fn run(&mut self, source: &str, realm: Realm, form: Form, project: &str) -> JsOutcome {
         let file = |name: String| -> Cow<'static, str> {
-            std::fs::write(self.root.path().join(&name), source).expect("the folder can be written to");
+            std::fs::write(self.root.path().join(&name), source)
+                .expect("the folder can be written to");
             name.into()
         };
         let path = match form {
@@ -182,18 +207,32 @@ impl Range {
         let work = match form {
             Form::Code => Work::Code { source, context_json: b"" },
             Form::Function => Work::Function { source, args_json: b"" },
-            Form::EsModule | Form::CommonJs => Work::Module { path: &path, method: None, args_json: b"" },
+            Form::EsModule | Form::CommonJs => {
+                Work::Module { path: &path, method: None, args_json: b"" }
+            }
         };
         let ticket = self.ticket;
-        self.engine.run(&JsTask { ticket, project, realm, work, memory_limit_bytes: None, capture_logs: true })
+        self.engine.run(&JsTask {
+            ticket,
+            project,
+            realm,
+            work,
+            memory_limit_bytes: None,
+            capture_logs: true,
+        })
     }
 }
 
-/// Gives the realm an object to write to. It is a getter's result, which freezing the realm does not reach.
-fn hand_out<'s>(scope: &mut v8::PinScope<'s, '_>, global: v8::Local<'s, v8::Object>) -> v8::Global<v8::Object> {
+/// Gives the realm an object to write to. It is a getter's result, which freezing the realm does
+/// not reach.
+fn hand_out<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    global: v8::Local<'s, v8::Object>,
+) -> v8::Global<v8::Object> {
     let null = v8::null(scope).into();
     let obtained = v8::Object::with_prototype_and_properties(scope, null, &[], &[]);
-    let getter = v8::Function::builder(give_data).data(obtained.into()).build(scope).expect("there is room");
+    let getter =
+        v8::Function::builder(give_data).data(obtained.into()).build(scope).expect("there is room");
     let undefined = v8::undefined(scope).into();
     let name = key(scope, "obtained");
     let property = v8::PropertyDescriptor::new_from_get_set(getter.into(), undefined);
@@ -211,7 +250,10 @@ impl Engine {
 
 /// Runs on a stack as large as a process's main thread has.
 fn on_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(test).expect("a thread can be started");
+    let thread = std::thread::Builder::new()
+        .stack_size(8 << 20)
+        .spawn(test)
+        .expect("a thread can be started");
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
@@ -227,7 +269,10 @@ fn all_fail(attacks: &'static [Attack]) {
                     for form in FORMS.into_iter().filter(|form| form.suits(attack.place, realm)) {
                         let found = range.attack(attack, realm, form);
                         escapes.extend(found.iter().map(|what| {
-                            format!("{} ({realm:?}, {form:?}, code generation {permissive}): {what}", attack.source)
+                            format!(
+                                "{} ({realm:?}, {form:?}, code generation {permissive}): {what}",
+                                attack.source
+                            )
                         }));
                         runs += 1;
                     }
@@ -288,7 +333,9 @@ fn what_is_from_outside_is_found_however_it_is_hidden() {
             let nameless = v8::Function::builder(give_data).data(outside.into());
             let nameless = nameless.build(scope).expect("there is room");
             let planted = v8::Object::new(scope);
-            for (name, value) in [("outside", outside), ("native", native.into()), ("nameless", nameless.into())] {
+            for (name, value) in
+                [("outside", outside), ("native", native.into()), ("nameless", nameless.into())]
+            {
                 let name = key(scope, name);
                 planted.set(scope, name.into(), value.into());
             }

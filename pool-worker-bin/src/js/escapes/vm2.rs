@@ -1,9 +1,10 @@
-//! What broke the npm package `vm2`, written anew from what its advisories, issues and its own catalogue of attacks say.
+//! What broke the npm package `vm2`, written anew from what its advisories, issues and its own
+//! catalogue of attacks say.
 //!
-//! `vm2` runs untrusted code in a context of the isolate that its host's JavaScript runs in; each of these made the host
-//! hand over one of its objects. Here no JavaScript of a host exists. What remains to be shown is that the engine's own
-//! parts, in Rust and in V8, hand over nothing either. Where no number of an advisory is known for sure, the source says
-//! "idea".
+//! `vm2` runs untrusted code in a context of the isolate that its host's JavaScript runs in; each
+//! of these made the host hand over one of its objects. Here no JavaScript of a host exists. What
+//! remains to be shown is that the engine's own parts, in Rust and in V8, hand over nothing either.
+//! Where no number of an advisory is known for sure, the source says "idea".
 
 use super::Attack;
 use super::Place::{Any, Sloppy};

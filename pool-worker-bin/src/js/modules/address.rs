@@ -90,7 +90,10 @@ mod tests {
         let place = |url: &str| path_of(&Url::parse(url).expect("a URL"), url);
         let Place { file, suffix } = place("file:///a%20b/c.mjs?v=%31#x").expect("a path");
         assert_eq!((file.to_str(), suffix.as_str()), (Some("/a b/c.mjs"), "?v=%31#x"));
-        assert_eq!(place("file:///a%2Fb").expect_err("refused").code, "ERR_INVALID_MODULE_SPECIFIER");
+        assert_eq!(
+            place("file:///a%2Fb").expect_err("refused").code,
+            "ERR_INVALID_MODULE_SPECIFIER"
+        );
         assert_eq!(place("file://host/a").expect_err("refused").code, "MODULE_DENIED");
     }
 }

@@ -37,7 +37,9 @@ pub(in super::super) fn pick<'s>(
         (_, None) => (Some(exports.value), undefined),
         (kind, Some(name)) => match export(scope, exports.value, name)? {
             // What an ES module would see as the default of a CommonJS module.
-            None if kind == Format::CommonJs && name == "default" => (Some(exports.value), undefined),
+            None if kind == Format::CommonJs && name == "default" => {
+                (Some(exports.value), undefined)
+            }
             found => (found, exports.value),
         },
     };
@@ -76,7 +78,8 @@ fn export<'s>(
         return Ok(None);
     }
     let is_inherited_builtin = !is_own
-        && v8::Local::<v8::Function>::try_from(value).is_ok_and(|function| function.get_script_line_number().is_none());
+        && v8::Local::<v8::Function>::try_from(value)
+            .is_ok_and(|function| function.get_script_line_number().is_none());
     Ok((!is_inherited_builtin).then_some(value))
 }
 
@@ -89,7 +92,8 @@ fn export_names(scope: &mut v8::PinScope<'_, '_>, exports: v8::Local<'_, v8::Val
     if object.is_proxy() {
         return String::new();
     }
-    let Some(names) = object.get_own_property_names(scope, v8::GetPropertyNamesArgs::default()) else {
+    let Some(names) = object.get_own_property_names(scope, v8::GetPropertyNamesArgs::default())
+    else {
         return String::new();
     };
     let mut shown = Vec::new();

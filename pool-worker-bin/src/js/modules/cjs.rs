@@ -1,8 +1,8 @@
 //! CommonJS: `require`, `module`, `exports`, `__filename`, `__dirname`.
 //!
 //! A module's object is registered before its body runs, so that a cycle sees the exports as far as
-//! they are. The register is `require.cache`, which belongs to the tasks: what they take out of it is
-//! loaded again, and what they put into it is what `require` gives.
+//! they are. The register is `require.cache`, which belongs to the tasks: what they take out of it
+//! is loaded again, and what they put into it is what `require` gives.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -37,7 +37,12 @@ impl Common {
     }
 
     /// Keeps what was compiled until the file's turn comes.
-    pub(super) fn keep(&self, scope: &mut v8::PinScope<'_, '_>, file: &Path, body: v8::Local<'_, v8::Function>) {
+    pub(super) fn keep(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        file: &Path,
+        body: v8::Local<'_, v8::Function>,
+    ) {
         self.known.borrow_mut().insert(file.to_owned());
         self.bodies.borrow_mut().insert(file.to_owned(), v8::Global::new(scope, body));
     }
@@ -66,13 +71,22 @@ impl Common {
     }
 
     /// The `module` of a file, if it is loaded or being loaded. `None`: it threw.
-    fn module<'s>(&self, scope: &mut v8::PinScope<'s, '_>, file: &str) -> Option<Option<v8::Local<'s, v8::Object>>> {
+    fn module<'s>(
+        &self,
+        scope: &mut v8::PinScope<'s, '_>,
+        file: &str,
+    ) -> Option<Option<v8::Local<'s, v8::Object>>> {
         let name = text(scope, file);
         let module = self.cache(scope).get(scope, name.into())?;
         Some(v8::Local::<v8::Object>::try_from(module).ok())
     }
 
-    fn put(&self, scope: &mut v8::PinScope<'_, '_>, file: &str, module: v8::Local<'_, v8::Object>) -> Option<()> {
+    fn put(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        file: &str,
+        module: v8::Local<'_, v8::Object>,
+    ) -> Option<()> {
         self.known.borrow_mut().insert(PathBuf::from(file));
         let name = text(scope, file);
         self.cache(scope).create_data_property(scope, name.into(), module.into())?;
@@ -196,8 +210,8 @@ fn run<'s>(
     exports_of(scope, module)
 }
 
-/// Calls a module's body with its `exports` as `this`. When it throws, whoever asks again gets another
-/// try, as in Node.
+/// Calls a module's body with its `exports` as `this`. When it throws, whoever asks again gets
+/// another try, as in Node.
 fn call_or_forget<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     modules: &Modules,
@@ -242,7 +256,9 @@ pub(super) fn keep_json<'s>(
     let module = v8::Object::new(scope);
     let name: v8::Local<v8::Value> = text(scope, path).into();
     let loaded = v8::Boolean::new(scope, true);
-    for (field, value) in [("id", name), ("exports", value), ("filename", name), ("loaded", loaded.into())] {
+    for (field, value) in
+        [("id", name), ("exports", value), ("filename", name), ("loaded", loaded.into())]
+    {
         let field = key(scope, field);
         module.create_data_property(scope, field.into(), value)?;
     }
@@ -314,7 +330,8 @@ fn require_resolve<'s>(
     }
 }
 
-/// The file that the first argument names, seen from the module that `require` belongs to; `None`: it threw.
+/// The file that the first argument names, seen from the module that `require` belongs to; `None`:
+/// it threw.
 fn resolve<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,

@@ -1,7 +1,7 @@
 //! `import()` and `import.meta`.
 //!
-//! `import()` gives its promise at once and does everything else in a later job: by then no module is
-//! in the middle of its evaluation, and the code behind the call has run.
+//! `import()` gives its promise at once and does everything else in a later job: by then no module
+//! is in the middle of its evaluation, and the code behind the call has run.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,8 @@ pub(super) fn import_dynamically<'s>(
 ) -> Option<v8::Local<'s, v8::Promise>> {
     or_thrown(scope, NO_ROOM, |scope| {
         let resolver = v8::PromiseResolver::new(scope)?;
-        let mut data: Vec<v8::Local<v8::Value>> = vec![resolver.into(), resource_name, specifier.into()];
+        let mut data: Vec<v8::Local<v8::Value>> =
+            vec![resolver.into(), resource_name, specifier.into()];
         for attribute in esm::texts(scope, attributes) {
             data.push(text(scope, &attribute).into());
         }
@@ -49,12 +50,20 @@ fn run_import<'s>(
     let Some(promise) = data.get_index(scope, 0).filter(|promise| promise.is_promise()) else {
         return;
     };
-    #[expect(unsafe_code, reason = "V8 knows no resolvers among its values: one is the promise itself")]
-    // SAFETY: `import_dynamically` has put it there, nobody else has seen the list, and it is a promise.
+    #[expect(
+        unsafe_code,
+        reason = "V8 knows no resolvers among its values: one is the promise itself"
+    )]
+    // SAFETY: `import_dynamically` has put it there, nobody else has seen the list, and it is a
+    // promise.
     let resolver = unsafe { v8::Local::<v8::PromiseResolver>::cast_unchecked(promise) };
     let mut texts = Vec::new();
     for index in 1..data.length() {
-        texts.push(data.get_index(scope, index).map(|it| it.to_rust_string_lossy(scope)).unwrap_or_default());
+        texts.push(
+            data.get_index(scope, index)
+                .map(|it| it.to_rust_string_lossy(scope))
+                .unwrap_or_default(),
+        );
     }
     let [referrer, specifier, attributes @ ..] = texts.as_slice() else {
         return;
@@ -99,7 +108,8 @@ fn import<'s>(
     let module = esm::module_at(scope, host, modules, &address, &referrer)?;
     esm::link(scope, host, modules, &address, module)?;
     if require_es::is_running(scope, modules, &address, module) {
-        // Jobs run when no code does; should one ever not, this is better than the end of the process.
+        // Jobs run when no code does; should one ever not, this is better than the end of the
+        // process.
         let message = format!("cannot import '{specifier}': it is being evaluated");
         return throw(scope, &JsFailure::new(FailureKind::Exception, "Error", message));
     }
@@ -112,7 +122,12 @@ fn import<'s>(
     done.then(scope, give_namespace)
 }
 
-fn address(host: &Host, referrer: &Path, specifier: &str, attributes: &[String]) -> Result<Address, Refusal> {
+fn address(
+    host: &Host,
+    referrer: &Path,
+    specifier: &str,
+    attributes: &[String],
+) -> Result<Address, Refusal> {
     let shape = esm::shape(attributes, ALONE).map_err(|refusal| refusal.asked_by(referrer))?;
     Ok(Address { place: host.roots.import(specifier, referrer)?, shape })
 }
@@ -137,7 +152,8 @@ pub(super) unsafe extern "C" fn describe_module(
     let storage = std::pin::pin!(unsafe { v8::CallbackScope::new(context) });
     let scope = &mut storage.init();
     let host = host(scope);
-    let Some(address) = current(&host).and_then(|modules| modules.es.address_of(scope, module)) else {
+    let Some(address) = current(&host).and_then(|modules| modules.es.address_of(scope, module))
+    else {
         return;
     };
     let file = address.file();
@@ -154,8 +170,12 @@ pub(super) unsafe extern "C" fn describe_module(
     };
     resolve.set_name(key(scope, "resolve"));
     let (url, folder) = (text(scope, &address.place.url()), text(scope, &folder));
-    let fields: [(&str, v8::Local<v8::Value>); 4] =
-        [("dirname", folder.into()), ("filename", file.into()), ("resolve", resolve.into()), ("url", url.into())];
+    let fields: [(&str, v8::Local<v8::Value>); 4] = [
+        ("dirname", folder.into()),
+        ("filename", file.into()),
+        ("resolve", resolve.into()),
+        ("url", url.into()),
+    ];
     for (name, value) in fields {
         let name = key(scope, name);
         meta.create_data_property(scope, name.into(), value);

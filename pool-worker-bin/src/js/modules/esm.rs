@@ -32,12 +32,20 @@ pub(super) fn link<'s>(
             return Some(());
         };
         let referrer = referrer.and_then(|name| address_named(modules, &name, address));
-        let is_offered = referrer.is_some_and(|referrer| wrap::offer(scope, modules, &referrer, &failure));
+        let is_offered =
+            referrer.is_some_and(|referrer| wrap::offer(scope, modules, &referrer, &failure));
         if !is_offered {
             return throw(scope, &failure);
         }
     }
-    throw(scope, &JsFailure::new(FailureKind::Syntax, "SyntaxError", "too many names are imported from CommonJS files"))
+    throw(
+        scope,
+        &JsFailure::new(
+            FailureKind::Syntax,
+            "SyntaxError",
+            "too many names are imported from CommonJS files",
+        ),
+    )
 }
 
 /// Of the modules that are being linked, the one whose script has the name.
@@ -60,7 +68,10 @@ fn address_named(modules: &Modules, name: &str, root: &Address) -> Option<Addres
 type Unlinked = (JsFailure, Option<String>);
 
 /// Has V8 link a graph. An error of the sources comes with the name of the script that it is in.
-fn try_link<'s>(scope: &mut v8::PinScope<'s, '_>, module: v8::Local<'s, v8::Module>) -> Option<Result<(), Unlinked>> {
+fn try_link<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    module: v8::Local<'s, v8::Module>,
+) -> Option<Result<(), Unlinked>> {
     v8::tc_scope!(let scope, scope);
     if module.instantiate_module(scope, find_import) == Some(true) {
         return Some(Ok(()));
@@ -89,7 +100,8 @@ fn load<'s>(
     let mut seen = HashSet::from([address.clone()]);
     let mut to_visit = vec![(address.clone(), module)];
     while let Some((referrer, module)) = to_visit.pop() {
-        let is_new = module.is_source_text_module() && module.get_status() == v8::ModuleStatus::Uninstantiated;
+        let is_new = module.is_source_text_module()
+            && module.get_status() == v8::ModuleStatus::Uninstantiated;
         if !is_new {
             continue;
         }
@@ -182,7 +194,8 @@ fn find_import<'s>(
         let modules = current(&host)?;
         let referrer = modules.es.address_of(scope, referrer)?;
         let shape = shape(&texts(scope, attributes), WITH_PLACES).ok()?;
-        let target = modules.es.linked(&referrer, &(specifier.to_rust_string_lossy(scope), shape))?;
+        let target =
+            modules.es.linked(&referrer, &(specifier.to_rust_string_lossy(scope), shape))?;
         modules.es.get(scope, &target)
     })
 }
@@ -194,10 +207,15 @@ const WITH_PLACES: usize = 3;
 pub(super) const ALONE: usize = 2;
 
 /// The texts in V8's list of attributes; what is no text is empty.
-pub(super) fn texts(scope: &mut v8::PinScope<'_, '_>, attributes: v8::Local<'_, v8::FixedArray>) -> Vec<String> {
+pub(super) fn texts(
+    scope: &mut v8::PinScope<'_, '_>,
+    attributes: v8::Local<'_, v8::FixedArray>,
+) -> Vec<String> {
     let mut texts = Vec::with_capacity(attributes.length());
     for index in 0..attributes.length() {
-        let text = attributes.get(scope, index).and_then(|data| v8::Local::<v8::Value>::try_from(data).ok());
+        let text = attributes
+            .get(scope, index)
+            .and_then(|data| v8::Local::<v8::Value>::try_from(data).ok());
         let text = text.filter(|value| value.is_string());
         texts.push(text.map(|text| text.to_rust_string_lossy(scope)).unwrap_or_default());
     }
@@ -211,7 +229,10 @@ pub(super) fn shape(attributes: &[String], stride: usize) -> Result<As, Refusal>
         match attribute {
             [name, value, ..] if name == "type" && value == "json" => shape = As::Json,
             [name, value, ..] => {
-                let what = format!("the import attribute {name}: {value:?} is not supported; \"type\" may be \"json\"");
+                let what = format!(
+                    "the import attribute {name}: {value:?} is not supported; \"type\" may \
+                     be \"json\""
+                );
                 return Err(if name == "type" {
                     Refusal::attributes("ERR_IMPORT_ATTRIBUTE_UNSUPPORTED", what)
                 } else {

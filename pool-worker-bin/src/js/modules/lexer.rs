@@ -1,8 +1,8 @@
 //! Which names a CommonJS file seems to export, found in its text, before it runs.
 //!
 //! An ES module's imports are linked before anything runs, so the names must be known by then. Node
-//! finds them with the lexer of the npm package cjs-module-lexer; this is the same text, in a context
-//! in which no code of a task ever runs.
+//! finds them with the lexer of the npm package cjs-module-lexer; this is the same text, in a
+//! context in which no code of a task ever runs.
 
 use super::super::host::{key, text};
 
@@ -48,10 +48,14 @@ impl Lexer {
         body.call(scope, receiver, &[module.into()])?;
         let exports = v8::Local::<v8::Object>::try_from(module.get(scope, exports.into())?).ok()?;
         let parse = v8::Local::<v8::Function>::try_from(exports.get(scope, parse.into())?).ok()?;
-        Some(Self { context: v8::Global::new(scope, context), parse: v8::Global::new(scope, parse) })
+        Some(Self {
+            context: v8::Global::new(scope, context),
+            parse: v8::Global::new(scope, parse),
+        })
     }
 
-    /// What the text exports; nothing where it cannot be read. `None`: the task is being told to stop.
+    /// What the text exports; nothing where it cannot be read. `None`: the task is being told to
+    /// stop.
     pub(super) fn lex(&self, scope: &mut v8::PinScope<'_, '_>, source: &str) -> Option<Lexed> {
         v8::scope!(let scope, scope);
         let context = v8::Local::new(scope, &self.context);
@@ -61,9 +65,14 @@ impl Lexer {
         let receiver = v8::undefined(scope).into();
         let source = text(scope, source);
         let lexed = parse.call(scope, receiver, &[source.into()]);
-        let lexed = lexed.and_then(|lexed| v8::Local::<v8::Object>::try_from(lexed).ok()).and_then(|lexed| {
-            Some(Lexed { exports: list(scope, lexed, "exports")?, reexports: list(scope, lexed, "reexports")? })
-        });
+        let lexed = lexed.and_then(|lexed| v8::Local::<v8::Object>::try_from(lexed).ok()).and_then(
+            |lexed| {
+                Some(Lexed {
+                    exports: list(scope, lexed, "exports")?,
+                    reexports: list(scope, lexed, "reexports")?,
+                })
+            },
+        );
         if scope.has_terminated() {
             scope.rethrow();
             return None;
@@ -76,8 +85,14 @@ impl Lexer {
     }
 }
 
-fn list(scope: &mut v8::PinScope<'_, '_>, lexed: v8::Local<'_, v8::Object>, name: &str) -> Option<Vec<String>> {
+fn list(
+    scope: &mut v8::PinScope<'_, '_>,
+    lexed: v8::Local<'_, v8::Object>,
+    name: &str,
+) -> Option<Vec<String>> {
     let name = key(scope, name);
     let values = v8::Local::<v8::Array>::try_from(lexed.get(scope, name.into())?).ok()?;
-    (0..values.length()).map(|index| Some(values.get_index(scope, index)?.to_rust_string_lossy(scope))).collect()
+    (0..values.length())
+        .map(|index| Some(values.get_index(scope, index)?.to_rust_string_lossy(scope)))
+        .collect()
 }

@@ -3,7 +3,8 @@
 //! Owns what a context has loaded; a module is loaded once per context. `resolve`, `roots` and
 //! `package` decide which file a name means, `esm`, `dynamic` and `cjs` run it, `wrap` and
 //! `require_es` show each kind to the other. A module that cannot be loaded throws in JavaScript,
-//! where a package may catch it; the error carries the kind of failure for the case that nobody does.
+//! where a package may catch it; the error carries the kind of failure for the case that nobody
+//! does.
 
 mod address;
 mod callee;
@@ -93,8 +94,9 @@ pub(super) fn prepare_isolate(isolate: &mut v8::Isolate) {
     isolate.set_modify_code_generation_from_strings_callback(allow_global_idiom);
 }
 
-/// `Function('return this')()` is how packages written before `globalThis` look for the global object, lodash among
-/// them. It generates nothing that could do harm, so modules may have it where code generation is off.
+/// `Function('return this')()` is how packages written before `globalThis` look for the global
+/// object, lodash among them. It generates nothing that could do harm, so modules may have it where
+/// code generation is off.
 fn allow_global_idiom<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     source: v8::Local<'s, v8::Value>,
@@ -103,12 +105,16 @@ fn allow_global_idiom<'s>(
     let host = host(scope);
     if let Some(code) = host.evaluated.borrow_mut().take() {
         let modified_source = Some(v8::Local::new(scope, code));
-        return v8::ModifyCodeGenerationFromStringsResult { codegen_allowed: true, modified_source };
+        return v8::ModifyCodeGenerationFromStringsResult {
+            codegen_allowed: true,
+            modified_source,
+        };
     }
     // What V8 makes of that call.
     const IDIOM: &str = "(function anonymous(\n) {\nreturn this\n})";
-    let is_idiom = v8::Local::<v8::String>::try_from(source)
-        .is_ok_and(|text| text.length() == IDIOM.len() && text.to_rust_string_lossy(scope) == IDIOM);
+    let is_idiom = v8::Local::<v8::String>::try_from(source).is_ok_and(|text| {
+        text.length() == IDIOM.len() && text.to_rust_string_lossy(scope) == IDIOM
+    });
     let codegen_allowed = host.allow_code_generation
         // `eval` of anything but a string generates nothing, and gives it back.
         || !source.is_string()
@@ -144,7 +150,8 @@ pub(super) fn load<'s>(
     let loaded = load_file(scope, host, realm, path);
     match &loaded {
         Ok(exports) => {
-            let ready = Ready { kind: exports.kind, exports: v8::Global::new(scope, exports.value) };
+            let ready =
+                Ready { kind: exports.kind, exports: v8::Global::new(scope, exports.value) };
             modules.ready.borrow_mut().insert(path.to_owned(), ready);
         }
         Err(_) => modules.failed.set(true),
@@ -154,7 +161,8 @@ pub(super) fn load<'s>(
 
 /// Gives a context what packages expect that were written for bundlers: `process.env.NODE_ENV`.
 fn prepare(scope: &mut v8::PinScope<'_, '_>, host: &Host, modules: &Modules) -> Option<()> {
-    let Some(node_env) = host.node_env.as_deref().filter(|_| !modules.is_prepared.replace(true)) else {
+    let Some(node_env) = host.node_env.as_deref().filter(|_| !modules.is_prepared.replace(true))
+    else {
         return Some(());
     };
     let global = scope.get_current_context().global(scope);
@@ -166,14 +174,22 @@ fn prepare(scope: &mut v8::PinScope<'_, '_>, host: &Host, modules: &Modules) -> 
     let value = text(scope, node_env);
     // Bundlers set it too. Without it, packages take whatever is called `process` for Node.
     let is_browser = v8::Boolean::new(scope, true);
-    let fields: [(_, &str, v8::Local<v8::Value>); 3] =
-        [(env, "NODE_ENV", value.into()), (process, "env", env.into()), (process, "browser", is_browser.into())];
+    let fields: [(_, &str, v8::Local<v8::Value>); 3] = [
+        (env, "NODE_ENV", value.into()),
+        (process, "env", env.into()),
+        (process, "browser", is_browser.into()),
+    ];
     for (holder, field, value) in fields {
         let field = key(scope, field);
         holder.create_data_property(scope, field.into(), value)?;
     }
     // A global object that the task has frozen goes without.
-    global.define_own_property(scope, name.into(), process.into(), v8::PropertyAttribute::DONT_ENUM)?;
+    global.define_own_property(
+        scope,
+        name.into(),
+        process.into(),
+        v8::PropertyAttribute::DONT_ENUM,
+    )?;
     Some(())
 }
 
@@ -187,7 +203,8 @@ fn load_file<'s>(
     let file = host.roots.entry(path).map_err(JsFailure::from)?;
     let address = Address::of(&file);
     let Some(module) = entry(scope, host, modules, &address).ok_or(Trouble::Thrown)? else {
-        let value = cjs::require_file(scope, host, modules, &file, Asker::Task).ok_or(Trouble::Thrown)?;
+        let value =
+            cjs::require_file(scope, host, modules, &file, Asker::Task).ok_or(Trouble::Thrown)?;
         let kind = if wrap::is_json(&file) { Format::Json } else { Format::CommonJs };
         return Ok(Exports { kind, value });
     };
@@ -250,13 +267,18 @@ fn parse<'s>(
     };
     let name = address.place.name();
     let Some(text) = v8::String::new(scope, &source) else {
-        return throw(scope, &JsFailure::new(FailureKind::ModuleDenied, "RangeError", format!("{name} is too long")));
+        return throw(
+            scope,
+            &JsFailure::new(FailureKind::ModuleDenied, "RangeError", format!("{name} is too long")),
+        );
     };
     let parsed = match format {
         Format::Json => parse_json(scope, &name, text),
         Format::EsModule => compile_es(scope, &name, text).map(Parsed::Es),
         // It is one however it is asked for, so its name has no query.
-        Format::CommonJs => cjs::compile(scope, &file.to_string_lossy(), &source).map(Parsed::Common),
+        Format::CommonJs => {
+            cjs::compile(scope, &file.to_string_lossy(), &source).map(Parsed::Common)
+        }
         Format::Unknown => compile_either(scope, address, &source, text),
     };
     match parsed {
@@ -281,7 +303,8 @@ fn compile_either<'s>(
     match compile_es(scope, &address.place.name(), text) {
         Ok(module) => Ok(Parsed::Es(module)),
         Err(as_module) => {
-            let is_module = ["import ", "import{", "export "].iter().any(|word| source.contains(word));
+            let is_module =
+                ["import ", "import{", "export "].iter().any(|word| source.contains(word));
             Err(if is_module || !esm::is_grammar(&as_module) { as_module } else { as_common })
         }
     }
@@ -306,7 +329,12 @@ fn parse_json<'s>(
     match v8::json::parse(scope, text) {
         Some(value) => Ok(Parsed::Json(value)),
         None if scope.has_terminated() => Err(Trouble::Thrown),
-        None => Err(JsFailure::new(FailureKind::Syntax, "SyntaxError", format!("{name} is not valid JSON")).into()),
+        None => Err(JsFailure::new(
+            FailureKind::Syntax,
+            "SyntaxError",
+            format!("{name} is not valid JSON"),
+        )
+        .into()),
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) enum Json {
 impl Json {
     fn get(&self, name: &str) -> Option<&Json> {
         match self {
-            Json::Object(entries) => entries.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+            Json::Object(entries) => {
+                entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
             _ => None,
         }
     }
@@ -143,7 +145,8 @@ impl Manifest {
         self.0.get("type")?.text()
     }
 
-    /// The entry file of a package without `exports`. `module` is a bundlers' convention, taken where nothing else is said.
+    /// The entry file of a package without `exports`. `module` is a bundlers' convention, taken
+    /// where nothing else is said.
     pub(super) fn main(&self, is_import: bool) -> Option<&str> {
         let main = self.0.get("main").and_then(Json::text);
         let module = self.0.get("module").and_then(Json::text).filter(|_| is_import);
@@ -156,8 +159,10 @@ impl Manifest {
             Json::Null => return None,
             exports => exports,
         };
-        let lists_paths =
-            matches!(exports, Json::Object(entries) if entries.iter().any(|(key, _)| key.starts_with('.')));
+        let lists_paths = match exports {
+            Json::Object(entries) => entries.iter().any(|(key, _)| key.starts_with('.')),
+            _ => false,
+        };
         if lists_paths {
             return Some(find(exports, subpath, conditions));
         }
@@ -174,7 +179,8 @@ impl Manifest {
     }
 }
 
-/// Looks a key up in a list of paths: as it stands, then as the longest pattern with a `*` that fits.
+/// Looks a key up in a list of paths: as it stands, then as the longest pattern with a `*` that
+/// fits.
 fn find(paths: &Json, key: &str, conditions: Conditions<'_>) -> Target {
     let Json::Object(entries) = paths else {
         return Target::Absent;
@@ -196,11 +202,12 @@ fn find(paths: &Json, key: &str, conditions: Conditions<'_>) -> Target {
 /// Follows conditions to a path. A file for Node is second choice: it is likely to want Node's own
 /// modules.
 fn pick(target: &Json, middle: &str, conditions: Conditions<'_>) -> Target {
-    let followed =
-        [false, true].into_iter().find_map(|with_node| match follow(target, middle, conditions, with_node, 0) {
+    let followed = [false, true].into_iter().find_map(|with_node| {
+        match follow(target, middle, conditions, with_node, 0) {
             Followed::Path(path) => Some(path),
             Followed::Nothing | Followed::Forbidden => None,
-        });
+        }
+    });
     followed.map_or(Target::Absent, Target::Path)
 }
 
@@ -213,7 +220,13 @@ enum Followed {
     Forbidden,
 }
 
-fn follow(target: &Json, middle: &str, conditions: Conditions<'_>, with_node: bool, depth: usize) -> Followed {
+fn follow(
+    target: &Json,
+    middle: &str,
+    conditions: Conditions<'_>,
+    with_node: bool,
+    depth: usize,
+) -> Followed {
     if depth > MAX_NESTING {
         return Followed::Nothing;
     }
@@ -226,9 +239,11 @@ fn follow(target: &Json, middle: &str, conditions: Conditions<'_>, with_node: bo
             .map(|(_, target)| next(target))
             .find(|followed| !matches!(followed, Followed::Nothing))
             .unwrap_or(Followed::Nothing),
-        Json::List(targets) => {
-            targets.iter().map(next).find(|followed| matches!(followed, Followed::Path(_))).unwrap_or(Followed::Nothing)
-        }
+        Json::List(targets) => targets
+            .iter()
+            .map(next)
+            .find(|followed| matches!(followed, Followed::Path(_)))
+            .unwrap_or(Followed::Nothing),
         Json::Null => Followed::Forbidden,
         Json::Other => Followed::Nothing,
     }
@@ -315,7 +330,8 @@ mod tests {
 
     #[test]
     fn of_two_patterns_the_longer_one_counts_and_a_byte_order_mark_does_not() {
-        let manifest = manifest("\u{FEFF}{\"exports\": {\"./f/*\": \"./a/*\", \"./f/*.js\": \"./b/*.js\"}}");
+        let manifest =
+            manifest("\u{FEFF}{\"exports\": {\"./f/*\": \"./a/*\", \"./f/*.js\": \"./b/*.js\"}}");
         assert_eq!(manifest.exports("./f/x.js", IMPORT), path("./b/x.js"));
         assert_eq!(manifest.exports("./f/x.css", IMPORT), path("./a/x.css"));
     }

@@ -40,25 +40,40 @@ impl Refusal {
     }
 
     pub(super) fn missing(shown: &str, how: How) -> Self {
-        Self::new(FailureKind::ModuleNotFound, "Error", missing_code(how), format!("cannot find module '{shown}'"))
+        Self::new(
+            FailureKind::ModuleNotFound,
+            "Error",
+            missing_code(how),
+            format!("cannot find module '{shown}'"),
+        )
     }
 
     /// The package's manifest offers the file, which is not there.
     pub(super) fn gone(shown: &str, file: &Path, how: How) -> Self {
-        let what =
-            format!("cannot find module '{shown}': its package.json names {}, which is not there", file.display());
+        let what = format!(
+            "cannot find module '{shown}': its package.json names {}, which is not there",
+            file.display()
+        );
         Self::new(FailureKind::ModuleNotFound, "Error", missing_code(how), what)
     }
 
     pub(super) fn not_exported(shown: &str, manifest: &Path) -> Self {
-        let what = format!("cannot find module '{shown}': the `exports` of {} do not list it", manifest.display());
+        let what = format!(
+            "cannot find module '{shown}': the `exports` of {} do not list it",
+            manifest.display()
+        );
         Self::new(FailureKind::ModuleNotFound, "Error", "ERR_PACKAGE_PATH_NOT_EXPORTED", what)
     }
 
     pub(super) fn not_internal(shown: &str, manifest: Option<&Path>) -> Self {
         let what = match manifest {
-            Some(file) => format!("cannot find module '{shown}': the `imports` of {} do not list it", file.display()),
-            None => format!("cannot find module '{shown}': there is no package.json with `imports`"),
+            Some(file) => format!(
+                "cannot find module '{shown}': the `imports` of {} do not list it",
+                file.display()
+            ),
+            None => {
+                format!("cannot find module '{shown}': there is no package.json with `imports`")
+            }
         };
         Self::new(FailureKind::ModuleNotFound, "TypeError", "ERR_PACKAGE_IMPORT_NOT_DEFINED", what)
     }

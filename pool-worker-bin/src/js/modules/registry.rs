@@ -42,10 +42,19 @@ impl Registry {
     }
 
     /// From here on the address means this module. One that had it before keeps its address.
-    pub(super) fn put(&self, scope: &mut v8::PinScope<'_, '_>, address: Address, module: v8::Local<'_, v8::Module>) {
+    pub(super) fn put(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        address: Address,
+        module: v8::Local<'_, v8::Module>,
+    ) {
         let handle = v8::Global::new(scope, module);
         let hash = module.get_identity_hash().get();
-        self.addresses.borrow_mut().entry(hash).or_default().push((handle.clone(), address.clone()));
+        self.addresses
+            .borrow_mut()
+            .entry(hash)
+            .or_default()
+            .push((handle.clone(), address.clone()));
         if module.is_source_text_module() && address.shape == As::Itself {
             self.names.borrow_mut().insert(address.place.name(), address.place.file.clone());
         }

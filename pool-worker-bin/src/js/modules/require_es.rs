@@ -7,13 +7,16 @@ use super::address::{Address, As};
 use super::refusal::Refusal;
 use super::{Modules, compile_es, esm, refuse, throw_trouble};
 
-/// Gives an ES module's exports the mark by which code from Babel and TypeScript looks for the default.
-const MARKED: &str = "export * from 'original'; export { default } from 'original'; export const __esModule = true;";
+/// Gives an ES module's exports the mark by which code from Babel and TypeScript looks for the
+/// default.
+const MARKED: &str =
+    "export * from 'original'; export { default } from 'original'; export const __esModule = true;";
 
 /// The name of the module that `MARKED` means.
 const ORIGINAL: &str = "original";
 
-/// What `require` gives for the module, which works where nothing in it awaits at the top; `None`: it threw.
+/// What `require` gives for the module, which works where nothing in it awaits at the top; `None`:
+/// it threw.
 pub(super) fn require<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     host: &Host,
@@ -24,7 +27,8 @@ pub(super) fn require<'s>(
     let file = address.file();
     esm::link(scope, host, modules, address, module)?;
     if is_running(scope, modules, address, module) {
-        let why = "it is being loaded, or needs a module that is, and that module waits for this require";
+        let why =
+            "it is being loaded, or needs a module that is, and that module waits for this require";
         return refuse(scope, Refusal::not_required("ERR_REQUIRE_CYCLE_MODULE", file, why));
     }
     if module.is_graph_async() {
@@ -65,7 +69,9 @@ pub(super) fn is_running(
         match module.get_status() {
             v8::ModuleStatus::Evaluating | v8::ModuleStatus::Instantiating => return true,
             v8::ModuleStatus::Instantiated => {}
-            v8::ModuleStatus::Uninstantiated | v8::ModuleStatus::Evaluated | v8::ModuleStatus::Errored => continue,
+            v8::ModuleStatus::Uninstantiated
+            | v8::ModuleStatus::Evaluated
+            | v8::ModuleStatus::Errored => continue,
         }
         for (_, target) in modules.es.links_of(&address) {
             if seen.insert(target.clone())

@@ -1,7 +1,8 @@
 //! From the name of a module to a file, as Node does it, but only below the configured roots.
 //!
 //! Decides which file a name means. Knows nothing of V8. What an `import` names is a URL, what
-//! `require` names is a path. Beyond Node, `import` finds files without their extension, and folders.
+//! `require` names is a path. Beyond Node, `import` finds files without their extension, and
+//! folders.
 
 use std::path::{Path, PathBuf};
 
@@ -84,14 +85,20 @@ pub(in super::super) struct ModuleRoots {
 impl ModuleRoots {
     /// `links`: other paths by which roots are called. `conditions`: of package manifests, besides
     /// those that Node knows.
-    pub(in super::super) fn new(roots: &[PathBuf], links: &[(PathBuf, PathBuf)], conditions: &[String]) -> Self {
+    pub(in super::super) fn new(
+        roots: &[PathBuf],
+        links: &[(PathBuf, PathBuf)],
+        conditions: &[String],
+    ) -> Self {
         Self { roots: Roots::new(roots, links), conditions: conditions.to_vec() }
     }
 
     /// The file of a task's `modulePath`: inside a root, or a package installed in one.
     pub(super) fn entry(&self, path: &str) -> Result<PathBuf, Refusal> {
         if self.roots.folders().is_empty() {
-            return Err(Refusal::denied(format!("cannot load {path}: no moduleRoots are configured")));
+            return Err(Refusal::denied(format!(
+                "cannot load {path}: no moduleRoots are configured"
+            )));
         }
         if path.starts_with("file:")
             && let Ok(url) = Url::parse(path)
@@ -131,7 +138,9 @@ impl ModuleRoots {
             Some(url) => self.at_url(&url, How::Import, specifier),
             None => self.named(specifier, referrer, How::Import),
         };
-        found.and_then(|place| place.ok_or_else(|| Refusal::missing(specifier, How::Import))).map_err(by(referrer))
+        found
+            .and_then(|place| place.ok_or_else(|| Refusal::missing(specifier, How::Import)))
+            .map_err(by(referrer))
     }
 
     /// As `import`, but as a URL; of a file that is not there too, as in Node.
@@ -151,11 +160,13 @@ impl ModuleRoots {
             self.named(specifier, referrer, How::Require).map(|place| place.map(|place| place.file))
         } else {
             let folder = referrer.parent().unwrap_or(referrer);
-            self.roots
-                .normal(&folder.join(specifier), specifier)
-                .and_then(|path| self.roots.file_or_folder(&path, specifier, How::Require, specifier))
+            self.roots.normal(&folder.join(specifier), specifier).and_then(|path| {
+                self.roots.file_or_folder(&path, specifier, How::Require, specifier)
+            })
         };
-        found.and_then(|file| file.ok_or_else(|| Refusal::missing(specifier, How::Require))).map_err(by(referrer))
+        found
+            .and_then(|file| file.ok_or_else(|| Refusal::missing(specifier, How::Require)))
+            .map_err(by(referrer))
     }
 
     /// Reads a file that was found here.
@@ -171,11 +182,13 @@ impl ModuleRoots {
             Some("mjs") => Ok(Format::EsModule),
             Some("cjs") => Ok(Format::CommonJs),
             Some("json") => Ok(Format::Json),
-            Some(extension @ ("node" | "wasm" | "so")) => {
-                Err(Refusal::denied(format!("cannot load {}: .{extension} files are not JavaScript", file.display())))
-            }
+            Some(extension @ ("node" | "wasm" | "so")) => Err(Refusal::denied(format!(
+                "cannot load {}: .{extension} files are not JavaScript",
+                file.display()
+            ))),
             _ => {
-                let manifest = self.nearest(file.parent().unwrap_or(file)).map(|(_, manifest)| manifest);
+                let manifest =
+                    self.nearest(file.parent().unwrap_or(file)).map(|(_, manifest)| manifest);
                 let is_module = manifest.as_ref().and_then(Manifest::kind) == Some("module");
                 Ok(if is_module { Format::EsModule } else { Format::Unknown })
             }
@@ -232,7 +245,8 @@ impl ModuleRoots {
                 continue;
             }
             let home = packages.join(name);
-            let exports = Manifest::read(&home).and_then(|it| it.exports(&subpath, self.conditions(how)));
+            let exports =
+                Manifest::read(&home).and_then(|it| it.exports(&subpath, self.conditions(how)));
             if let Some(target) = exports {
                 return self.offered(&home, target, specifier, how).map(Some);
             }
@@ -248,7 +262,13 @@ impl ModuleRoots {
     }
 
     /// A file of a package that does not say what it offers.
-    fn in_package(&self, home: &Path, subpath: &str, shown: &str, how: How) -> Result<Option<Place>, Refusal> {
+    fn in_package(
+        &self,
+        home: &Path,
+        subpath: &str,
+        shown: &str,
+        how: How,
+    ) -> Result<Option<Place>, Refusal> {
         if how == How::Require {
             let path = self.roots.normal(&home.join(subpath), shown)?;
             return Ok(self.roots.file_or_folder(&path, shown, how, shown)?.map(Place::of));
@@ -266,7 +286,13 @@ impl ModuleRoots {
     }
 
     /// The file that a package's manifest offers.
-    fn offered(&self, home: &Path, target: Target, shown: &str, how: How) -> Result<Place, Refusal> {
+    fn offered(
+        &self,
+        home: &Path,
+        target: Target,
+        shown: &str,
+        how: How,
+    ) -> Result<Place, Refusal> {
         let Target::Path(target) = target else {
             return Err(Refusal::not_exported(shown, &home.join("package.json")));
         };
@@ -293,9 +319,9 @@ impl ModuleRoots {
         };
         let file = home.join("package.json");
         match manifest.imports(name, self.conditions(how)) {
-            Target::Path(target) if is_bare(&target) && !target.starts_with('#') => {
-                self.named(&target, &file, how)?.ok_or_else(|| Refusal::missing(&target, how).asked_by(&file))
-            }
+            Target::Path(target) if is_bare(&target) && !target.starts_with('#') => self
+                .named(&target, &file, how)?
+                .ok_or_else(|| Refusal::missing(&target, how).asked_by(&file)),
             Target::Path(target) => self.target(&home, &target, name, how),
             Target::Absent => Err(Refusal::not_internal(name, Some(&file))),
         }
@@ -318,8 +344,8 @@ fn by(referrer: &Path) -> impl FnOnce(Refusal) -> Refusal {
     move |refusal| refusal.asked_by(referrer)
 }
 
-/// The URL that an import's specifier is, seen from the module at `referrer`; `None` for the name of
-/// a package.
+/// The URL that an import's specifier is, seen from the module at `referrer`; `None` for the name
+/// of a package.
 fn absolute(specifier: &str, referrer: &Path) -> Option<Url> {
     if is_bare(specifier) {
         return Url::parse(specifier).ok();
@@ -343,25 +369,31 @@ fn is_bare(specifier: &str) -> bool {
 /// `@scope/name/sub/path` into `@scope/name` and `./sub/path`.
 fn split(specifier: &str) -> Option<(&str, String)> {
     let slashes = if specifier.starts_with('@') { 2 } else { 1 };
-    let end = specifier.match_indices('/').nth(slashes - 1).map_or(specifier.len(), |(index, _)| index);
+    let end =
+        specifier.match_indices('/').nth(slashes - 1).map_or(specifier.len(), |(index, _)| index);
     let (name, rest) = specifier.split_at(end);
     let is_name = !name.is_empty()
         && !name.starts_with('.')
         && !name.contains(['\\', '%', '\0'])
         && (slashes == 1 || name.contains('/'))
-        && !name.split('/').any(|part| part.is_empty() || part.trim_start_matches('@').starts_with('.'));
+        && !name
+            .split('/')
+            .any(|part| part.is_empty() || part.trim_start_matches('@').starts_with('.'));
     is_name.then(|| (name, format!(".{rest}")))
 }
 
 fn only_files(specifier: &str) -> Refusal {
-    Refusal::denied(format!("cannot load '{specifier}': only files and packages below the moduleRoots"))
+    Refusal::denied(format!(
+        "cannot load '{specifier}': only files and packages below the moduleRoots"
+    ))
 }
 
 fn refuse_builtin(specifier: &str) -> Result<(), Refusal> {
     let name = specifier.strip_prefix("node:").unwrap_or(specifier);
     let first = name.split('/').next().unwrap_or(name);
     if specifier.starts_with("node:") || BUILTINS.contains(&first) {
-        let what = format!("cannot load '{specifier}': modules of Node itself are not available to tasks");
+        let what =
+            format!("cannot load '{specifier}': modules of Node itself are not available to tasks");
         return Err(Refusal::denied(what));
     }
     Ok(())

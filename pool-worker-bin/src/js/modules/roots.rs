@@ -1,7 +1,7 @@
 //! The folders that modules may come from, and the files in them.
 //!
-//! Two checks on every path: as text, before the file system is asked, so that nothing can be learnt
-//! about what lies outside; and after symbolic links are followed.
+//! Two checks on every path: as text, before the file system is asked, so that nothing can be
+//! learnt about what lies outside; and after symbolic links are followed.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -59,8 +59,8 @@ impl Roots {
     /// The real path of a file; `None` if there is no file.
     pub(super) fn file(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, Refusal> {
         let Ok(real) = path.canonicalize() else {
-            // In an empty root nothing exists outside, so that a link to there leads nowhere. It is called by the same
-            // name everywhere.
+            // In an empty root nothing exists outside, so that a link to there leads nowhere. It is
+            // called by the same name everywhere.
             return if self.links_outside(path) { Err(Refusal::outside(shown)) } else { Ok(None) };
         };
         if !self.hold(&real) {
@@ -73,13 +73,19 @@ impl Roots {
     /// Whether the path is or passes a link that names something outside.
     fn links_outside(&self, path: &Path) -> bool {
         path.ancestors().take_while(|place| self.hold(place)).any(|place| {
-            let target = place.read_link().ok().and_then(|target| Some(place.parent()?.join(target)));
+            let target =
+                place.read_link().ok().and_then(|target| Some(place.parent()?.join(target)));
             target.is_some_and(|target| !self.hold(&without_dots(&target)))
         })
     }
 
     /// A file by its whole name, or without its extension.
-    fn with_extension(&self, path: &Path, how: How, shown: &str) -> Result<Option<PathBuf>, Refusal> {
+    fn with_extension(
+        &self,
+        path: &Path,
+        how: How,
+        shown: &str,
+    ) -> Result<Option<PathBuf>, Refusal> {
         match self.file(path, shown)? {
             Some(file) => Ok(Some(file)),
             None => self.extended(path, how, shown),
@@ -102,8 +108,9 @@ impl Roots {
         Ok(None)
     }
 
-    /// A file, with or without its extension, or a folder's main file. `written`: the path as it was
-    /// asked for; where that can mean nothing but a folder, a file of the same name is passed by.
+    /// A file, with or without its extension, or a folder's main file. `written`: the path as it
+    /// was asked for; where that can mean nothing but a folder, a file of the same name is passed
+    /// by.
     pub(super) fn file_or_folder(
         &self,
         path: &Path,
@@ -120,12 +127,18 @@ impl Roots {
     }
 
     /// The main file of a folder.
-    pub(super) fn folder(&self, path: &Path, how: How, shown: &str) -> Result<Option<PathBuf>, Refusal> {
+    pub(super) fn folder(
+        &self,
+        path: &Path,
+        how: How,
+        shown: &str,
+    ) -> Result<Option<PathBuf>, Refusal> {
         if !path.is_dir() {
             return Ok(None);
         }
         let manifest = Manifest::read(path);
-        if let Some(main) = manifest.as_ref().and_then(|manifest| manifest.main(how == How::Import)) {
+        if let Some(main) = manifest.as_ref().and_then(|manifest| manifest.main(how == How::Import))
+        {
             let main = self.normal(&path.join(main), shown)?;
             if let Some(file) = self.with_extension(&main, how, shown)? {
                 return Ok(Some(file));
@@ -140,13 +153,17 @@ impl Roots {
     /// Reads a file that is inside.
     pub(super) fn read(file: &Path, how: How) -> Result<String, Refusal> {
         let shown = file.display();
-        let metadata = std::fs::metadata(file).map_err(|_| Refusal::missing(&shown.to_string(), how))?;
+        let metadata =
+            std::fs::metadata(file).map_err(|_| Refusal::missing(&shown.to_string(), how))?;
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(Refusal::denied(format!("cannot load {shown}: not a file, or larger than 32 MiB")));
+            return Err(Refusal::denied(format!(
+                "cannot load {shown}: not a file, or larger than 32 MiB"
+            )));
         }
-        let bytes = std::fs::read(file).map_err(|error| Refusal::denied(format!("cannot read {shown}: {error}")))?;
-        let text =
-            String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        let bytes = std::fs::read(file)
+            .map_err(|error| Refusal::denied(format!("cannot read {shown}: {error}")))?;
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
     }
 }
@@ -193,7 +210,10 @@ mod tests {
         std::os::unix::fs::symlink("release-1", base.join("current")).expect("links can be made");
         let real = base.join("release-1/m.mjs");
         let written = Roots::new(&[base.join("current")], &[]);
-        let told = Roots::new(&[base.join("release-1")], &[(base.join("current"), base.join("release-1"))]);
+        let told = Roots::new(
+            &[base.join("release-1")],
+            &[(base.join("current"), base.join("release-1"))],
+        );
         for roots in [written, told] {
             for path in ["current/m.mjs", "release-1/m.mjs", "current/../current/x/../m.mjs"] {
                 assert_eq!(roots.normal(&base.join(path), "x").ok(), Some(real.clone()), "{path}");

@@ -23,7 +23,8 @@ const MAX_NAMES: usize = 10_000;
 /// Files that are read for the names of one.
 const MAX_FILES: usize = 1000;
 
-/// The modules that stand for files of another kind, by V8's identity hash, which several may share.
+/// The modules that stand for files of another kind, by V8's identity hash, which several may
+/// share.
 #[derive(Default)]
 pub(super) struct Wraps(RefCell<HashMap<i32, SameHash>>);
 
@@ -39,7 +40,11 @@ struct Wrap {
 }
 
 impl Wraps {
-    fn get(&self, scope: &mut v8::PinScope<'_, '_>, module: v8::Local<'_, v8::Module>) -> Option<Rc<Wrap>> {
+    fn get(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        module: v8::Local<'_, v8::Module>,
+    ) -> Option<Rc<Wrap>> {
         let wraps = self.0.borrow();
         let same_hash = wraps.get(&module.get_identity_hash().get())?;
         let known = same_hash.iter().find(|(handle, _)| v8::Local::new(scope, handle) == module);
@@ -64,7 +69,11 @@ pub(super) fn wrap<'s>(
     Some(make(scope, modules, Wrap { address: address.clone(), names, asked: HashSet::new() }))
 }
 
-fn make<'s>(scope: &mut v8::PinScope<'s, '_>, modules: &Modules, wrap: Wrap) -> v8::Local<'s, v8::Module> {
+fn make<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &Modules,
+    wrap: Wrap,
+) -> v8::Local<'s, v8::Module> {
     let mut names = vec![key(scope, "default")];
     names.extend(wrap.names.iter().map(|name| key(scope, name)));
     let name = key(scope, &wrap.address.place.name());
@@ -94,7 +103,9 @@ pub(super) fn offer(
         return false;
     };
     let is_common = target.shape == As::Itself && !is_json(target.file());
-    let Some(old) = modules.es.get(scope, &target).and_then(|module| modules.wraps.get(scope, module)) else {
+    let Some(old) =
+        modules.es.get(scope, &target).and_then(|module| modules.wraps.get(scope, module))
+    else {
         return false;
     };
     if !is_common || old.names.contains(&name) || old.names.len() >= MAX_NAMES {
@@ -112,14 +123,22 @@ pub(super) fn is_json(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "json")
 }
 
-fn names_in_json(scope: &mut v8::PinScope<'_, '_>, host: &Host, modules: &Modules, file: &Path) -> Option<Vec<String>> {
+fn names_in_json(
+    scope: &mut v8::PinScope<'_, '_>,
+    host: &Host,
+    modules: &Modules,
+    file: &Path,
+) -> Option<Vec<String>> {
     let value = cjs::require_file(scope, host, modules, file, Asker::Import)?;
     let Ok(object) = v8::Local::<v8::Object>::try_from(value) else {
         return Some(Vec::new());
     };
     let keys = object.get_own_property_names(
         scope,
-        v8::GetPropertyNamesArgs { key_conversion: v8::KeyConversionMode::ConvertToString, ..Default::default() },
+        v8::GetPropertyNamesArgs {
+            key_conversion: v8::KeyConversionMode::ConvertToString,
+            ..Default::default()
+        },
     )?;
     let mut names = Vec::new();
     for index in 0..keys.length().min(MAX_NAMES as u32) {
@@ -131,8 +150,13 @@ fn names_in_json(scope: &mut v8::PinScope<'_, '_>, host: &Host, modules: &Module
     Some(names)
 }
 
-/// The names that the text of a file shows, and those of the files whose exports it gives as its own.
-fn names_in_text(scope: &mut v8::PinScope<'_, '_>, host: &Host, file: &Path) -> Option<Vec<String>> {
+/// The names that the text of a file shows, and those of the files whose exports it gives as its
+/// own.
+fn names_in_text(
+    scope: &mut v8::PinScope<'_, '_>,
+    host: &Host,
+    file: &Path,
+) -> Option<Vec<String>> {
     let lexer = lexer(scope, host)?;
     // Beside `default`, as in Node.
     let mut names = vec!["module.exports".to_owned()];
@@ -154,7 +178,8 @@ fn names_in_text(scope: &mut v8::PinScope<'_, '_>, host: &Host, file: &Path) -> 
                 names.push(name);
             }
         }
-        to_read.extend(lexed.reexports.iter().filter_map(|name| host.roots.require(name, &file).ok()));
+        to_read
+            .extend(lexed.reexports.iter().filter_map(|name| host.roots.require(name, &file).ok()));
     }
     Some(names)
 }
@@ -197,7 +222,9 @@ fn set_exports<'s>(
             } else {
                 match export(scope, exports, name)? {
                     Some(value) => value,
-                    None if wrap.asked.contains(name) => return throw(scope, &not_exported(file, name)),
+                    None if wrap.asked.contains(name) => {
+                        return throw(scope, &not_exported(file, name));
+                    }
                     None => continue,
                 }
             };
@@ -211,8 +238,8 @@ fn set_exports<'s>(
     })
 }
 
-/// An own property of the exports, `Some(None)` if it is not there or cannot be had; `None`: the task is
-/// being told to stop.
+/// An own property of the exports, `Some(None)` if it is not there or cannot be had; `None`: the
+/// task is being told to stop.
 fn export<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     exports: v8::Local<'s, v8::Value>,
@@ -236,6 +263,7 @@ fn export<'s>(
 }
 
 fn not_exported(file: &Path, name: &str) -> JsFailure {
-    let message = format!("The module '{}' does not provide an export named '{name}'", file.display());
+    let message =
+        format!("The module '{}' does not provide an export named '{name}'", file.display());
     JsFailure::new(FailureKind::Syntax, "SyntaxError", message)
 }

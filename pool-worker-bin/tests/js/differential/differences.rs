@@ -1,4 +1,5 @@
-//! What a task's JavaScript has not, or has otherwise than the bare engine, and why. `docs/javascript.md` has the same rows.
+//! What a task's JavaScript has not, or has otherwise than the bare engine, and why.
+//! `docs/javascript.md` has the same rows.
 
 use pool_worker::js::Realm;
 
@@ -50,9 +51,16 @@ impl Difference {
     }
 
     /// Whether this is why a finding differs.
-    pub(super) fn explains(&self, row: Row, path: &str, bare: Option<&str>, ours: Option<&str>) -> bool {
+    pub(super) fn explains(
+        &self,
+        row: Row,
+        path: &str,
+        bare: Option<&str>,
+        ours: Option<&str>,
+    ) -> bool {
         let belongs_to = |listed| {
-            path.strip_prefix(listed).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['.', ' ']))
+            path.strip_prefix(listed)
+                .is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['.', ' ']))
         };
         self.is_for(row)
             && (belongs_to(self.path) || self.like_it.iter().any(|listed| belongs_to(listed)))
@@ -61,7 +69,9 @@ impl Difference {
                 How::Added => bare.is_none(),
                 How::Replaced => true,
                 // What did not come back cannot settle later.
-                How::Throws(message) => ours.is_none_or(|ours| ours.contains("throws ") && ours.contains(message)),
+                How::Throws(message) => {
+                    ours.is_none_or(|ours| ours.contains("throws ") && ours.contains(message))
+                }
             }
     }
 }
@@ -82,13 +92,24 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     difference("Function", NO_CODE, When::NotAllowed, "as `eval`"),
     difference("%GeneratorFunction.prototype%.constructor", NO_CODE, When::NotAllowed, "as `eval`"),
     difference("%AsyncFunction.prototype%.constructor", NO_CODE, When::NotAllowed, "as `eval`"),
-    difference("%AsyncGeneratorFunction.prototype%.constructor", NO_CODE, When::NotAllowed, "as `eval`"),
-    difference("WebAssembly", How::Removed, When::NotAllowed, "off unless `js.allowWasm` says otherwise"),
+    difference(
+        "%AsyncGeneratorFunction.prototype%.constructor",
+        NO_CODE,
+        When::NotAllowed,
+        "as `eval`",
+    ),
+    difference(
+        "WebAssembly",
+        How::Removed,
+        When::NotAllowed,
+        "off unless `js.allowWasm` says otherwise",
+    ),
     difference(
         "FinalizationRegistry",
         How::Removed,
         When::Allowed,
-        "with WebAssembly its callbacks would run in another task's time; without, it is there and never calls back",
+        "with WebAssembly its callbacks would run in another task's time; without, it is there and \
+         never calls back",
     ),
     difference(
         "Atomics.waitAsync",
@@ -118,12 +139,18 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     difference("setInterval", How::Added, When::Always, "as `setTimeout`"),
     difference("clearTimeout", How::Added, When::Always, "as `setTimeout`"),
     difference("clearInterval", How::Added, When::Always, "as `setTimeout`"),
-    difference("queueMicrotask", How::Added, When::Always, "as everywhere but in the bare language"),
+    difference(
+        "queueMicrotask",
+        How::Added,
+        When::Always,
+        "as everywhere but in the bare language",
+    ),
     difference(
         "structuredClone",
         How::Added,
         When::Always,
-        "as everywhere but in the bare language; its options are ignored, since there is nothing to transfer to",
+        "as everywhere but in the bare language; its options are ignored, since there is nothing \
+         to transfer to",
     ),
     difference(
         "WebAssembly",
@@ -153,7 +180,8 @@ pub(super) const DIFFERENCES: &[Difference] = &[
             "RegExp.rightContext",
             "RegExp.$'",
         ],
-        reason: "as well as `RegExp.$2` to `$9`, `input`, `lastMatch`, `lastParen`, `leftContext`, `rightContext` and their short names: the last match may be another task's",
+        reason: "as well as `RegExp.$2` to `$9`, `input`, `lastMatch`, `lastParen`, `leftContext`, \
+            `rightContext` and their short names: the last match may be another task's",
         how: How::Removed,
         when: When::Frozen,
     },

@@ -1,9 +1,9 @@
 //! The sandbox takes nothing from the language that it does not mean to.
 //!
-//! `walk.js` walks every intrinsic and calls what it finds, some 20,000 times, with arguments from a seeded generator. It
-//! runs in each realm of ours and in the bare engine: V8 as it comes, in a process of its own, without this crate's
-//! settings, snapshot or contexts. The findings must be the same but for what [`differences`] lists, with a reason each;
-//! and what is listed must differ.
+//! `walk.js` walks every intrinsic and calls what it finds, some 20,000 times, with arguments from
+//! a seeded generator. It runs in each realm of ours and in the bare engine: V8 as it comes, in a
+//! process of its own, without this crate's settings, snapshot or contexts. The findings must be
+//! the same but for what [`differences`] lists, with a reason each; and what is listed must differ.
 
 mod differences;
 
@@ -19,7 +19,8 @@ use differences::DIFFERENCES;
 
 const WALK: &str = include_str!("walk.js");
 
-/// What freezes the frozen realm: there, the bare engine is frozen by it as well. That all is frozen is another test's matter.
+/// What freezes the frozen realm: there, the bare engine is frozen by it as well. That all is
+/// frozen is another test's matter.
 const FREEZE: &str = include_str!("../../../src/js/freeze.js");
 
 /// Calls per function.
@@ -48,7 +49,13 @@ enum Form {
     Module,
 }
 
-const fn row(name: &'static str, realm: Realm, form: Form, from_snapshot: bool, permissive: bool) -> Row {
+const fn row(
+    name: &'static str,
+    realm: Realm,
+    form: Form,
+    from_snapshot: bool,
+    permissive: bool,
+) -> Row {
     Row { name, realm, form, from_snapshot, permissive }
 }
 
@@ -75,7 +82,9 @@ impl Row {
             config.allow_wasm = self.permissive;
             config.module_roots = vec![folder.to_owned()];
             if self.from_snapshot {
-                config.snapshot = Some(Cow::Owned(std::fs::read(folder.join("snapshot")).expect("it was made before")));
+                config.snapshot = Some(Cow::Owned(
+                    std::fs::read(folder.join("snapshot")).expect("it was made before"),
+                ));
             }
         });
         assert_eq!(bench.engine.uses_snapshot(), self.from_snapshot);
@@ -85,11 +94,13 @@ impl Row {
             Form::Code => Work::Code { source: &code, context_json: b"" },
             Form::Function => Work::Function { source: WALK, args_json: args.as_bytes() },
             Form::Module => {
-                std::fs::write(folder.join("walk.mjs"), format!("export default {WALK}")).expect("it can be written");
+                std::fs::write(folder.join("walk.mjs"), format!("export default {WALK}"))
+                    .expect("it can be written");
                 Work::Module { path: "walk.mjs", method: None, args_json: args.as_bytes() }
             }
         };
-        let json = text(bench.run("default", self.realm, work)).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let json = text(bench.run("default", self.realm, work))
+            .unwrap_or_else(|failure| panic!("{failure:?}"));
         serde_json::from_str(&json).expect("the result is a string")
     }
 }
@@ -105,17 +116,26 @@ fn bare(seed: u32, frozen: bool) -> String {
     let scope = &mut v8::ContextScope::new(scope, context);
     if frozen {
         let code = v8::String::new(scope, FREEZE).expect("it is short");
-        let plan = v8::Script::compile(scope, code, None).and_then(|script| script.run(scope)).expect("it is sound");
+        let plan = v8::Script::compile(scope, code, None)
+            .and_then(|script| script.run(scope))
+            .expect("it is sound");
         let plan = v8::Local::<v8::Array>::try_from(plan).expect("it gives a list");
         let finish = plan.get_index(scope, 0).expect("the first is a function");
         let finish = v8::Local::<v8::Function>::try_from(finish).expect("the first is a function");
         finish.call(scope, code.into(), &[]).expect("all can be frozen");
     }
     let code = v8::String::new(scope, &format!("({WALK})({seed}, {ROUNDS})")).expect("it is short");
-    let result = v8::Script::compile(scope, code, None).and_then(|script| script.run(scope)).expect("it is sound");
+    let result = v8::Script::compile(scope, code, None)
+        .and_then(|script| script.run(scope))
+        .expect("it is sound");
     let promise = v8::Local::<v8::Promise>::try_from(result).expect("an async function gives one");
     scope.perform_microtask_checkpoint();
-    assert_eq!(promise.state(), v8::PromiseState::Fulfilled, "{}", promise.result(scope).to_rust_string_lossy(scope));
+    assert_eq!(
+        promise.state(),
+        v8::PromiseState::Fulfilled,
+        "{}",
+        promise.result(scope).to_rust_string_lossy(scope)
+    );
     promise.result(scope).to_rust_string_lossy(scope)
 }
 
@@ -123,7 +143,8 @@ fn bare(seed: u32, frozen: bool) -> String {
 fn be_a_part(part: &str) {
     let folder = std::env::var_os(FOLDER).expect("the parent says");
     let folder = Path::new(&folder);
-    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).expect("the parent says");
+    let seed =
+        std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).expect("the parent says");
     let bytes = match part {
         "snapshot" => snapshot::create().expect("V8 makes a snapshot"),
         "bare" => bare(seed, false).into_bytes(),
@@ -136,7 +157,8 @@ fn be_a_part(part: &str) {
     std::fs::write(folder.join(part), bytes).expect("the folder can be written to");
 }
 
-/// Runs a part in a process of its own: V8's settings, and whether it has a snapshot, are the process's.
+/// Runs a part in a process of its own: V8's settings, and whether it has a snapshot, are the
+/// process's.
 fn part(name: &str, seed: u32, folder: &Path) -> String {
     let output = Command::new(std::env::current_exe().expect("a test knows its own file"))
         .args([
@@ -148,7 +170,11 @@ fn part(name: &str, seed: u32, folder: &Path) -> String {
         .env(FOLDER, folder)
         .output()
         .expect("the test's own program can be started");
-    assert!(output.status.success(), "{name}, seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{name}, seed {seed}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&std::fs::read(folder.join(name)).expect("it was written")).into_owned()
 }
 
@@ -192,7 +218,11 @@ fn each_realm_has_what_the_bare_engine_has_but_for_what_is_listed() {
         compare(*row, theirs, &ours, &mut trouble);
     }
     let shown = trouble.iter().take(60).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(trouble.is_empty(), "seed {seed}: {} differences that the list does not explain:\n{shown}", trouble.len());
+    assert!(
+        trouble.is_empty(),
+        "seed {seed}: {} differences that the list does not explain:\n{shown}",
+        trouble.len()
+    );
 }
 
 fn compare(row: Row, bare: &Findings<'_>, ours: &Findings<'_>, trouble: &mut Vec<String>) {
@@ -210,7 +240,10 @@ fn compare(row: Row, bare: &Findings<'_>, ours: &Findings<'_>, trouble: &mut Vec
             is_listed |= explains;
         }
         if !is_listed {
-            trouble.push(format!("{}: {name}: {without:?} in the bare engine, {with:?} here", row.name));
+            trouble.push(format!(
+                "{}: {name}: {without:?} in the bare engine, {with:?} here",
+                row.name
+            ));
         }
     }
     for (listed, seen) in DIFFERENCES.iter().zip(seen) {

@@ -9,7 +9,8 @@ use pool_worker::js::{FailureKind, Realm, StopReason, Work};
 use crate::support::{Bench, assert_kind, text};
 use channels::{CHANNELS, Channel};
 
-/// Everything that a task can reach and has not made, asked whether it can be changed. Written apart from what freezes.
+/// Everything that a task can reach and has not made, asked whether it can be changed. Written
+/// apart from what freezes.
 const LOOSE: &str = include_str!("loose.js");
 
 fn ok(result: &str) -> Result<String, pool_worker::js::JsFailure> {
@@ -38,7 +39,10 @@ fn code_gives_its_completion_value_or_what_it_returns() {
         ("const x = await Promise.resolve(20); return x + 1", "21"),
         ("await Promise.resolve(5); 7", "null"),
         ("await (async () => 7)()", "null"),
-        ("setTimeout(() => {}, 1000); new Promise(done => setTimeout(done, 1, 'waited'))", "\"waited\""),
+        (
+            "setTimeout(() => {}, 1000); new Promise(done => setTimeout(done, 1, 'waited'))",
+            "\"waited\"",
+        ),
         ("'use strict'; 3", "3"),
         ("let s = 'return'; s", "\"return\""),
         ("// ends with a comment\n1 // here", "1"),
@@ -59,7 +63,11 @@ fn functions_are_made_anew_for_each_task() {
     let mut bench = Bench::new();
     for (source, args, result) in [
         ("(a, b) => a + b", "[1, 2]", "3"),
-        ("function add(a, b) { add.calls = (add.calls ?? 0) + 1; return add.calls }", "[1, 2]", "1"),
+        (
+            "function add(a, b) { add.calls = (add.calls ?? 0) + 1; return add.calls }",
+            "[1, 2]",
+            "1",
+        ),
         ("async (a) => { await null; return a }", "[[1]]", "[1]"),
         ("add(a, b) { return a * b }", "[2, 3]", "6"),
         ("(() => { let n = 0; return () => ++n })()", "", "1"),
@@ -126,11 +134,17 @@ fn errors_have_their_names_and_the_places_in_the_source() {
         let failure = assert_kind(&result, FailureKind::Exception);
         assert_eq!(failure.name, name, "{failure:?}");
         assert!(failure.stack.as_ref().is_some_and(|stack| stack.contains(place)), "{failure:?}");
-        assert!(failure.stack.as_ref().is_some_and(|stack| stack.lines().count() <= 3), "{failure:?}");
+        assert!(
+            failure.stack.as_ref().is_some_and(|stack| stack.lines().count() <= 3),
+            "{failure:?}"
+        );
     }
     let result = bench.frozen_function("() => {\n  null.x\n}", "");
     let failure = assert_kind(&result, FailureKind::Exception);
-    assert!(failure.stack.as_ref().is_some_and(|stack| stack.contains("task.js:2:8")), "{failure:?}");
+    assert!(
+        failure.stack.as_ref().is_some_and(|stack| stack.contains("task.js:2:8")),
+        "{failure:?}"
+    );
 }
 
 #[test]
@@ -169,26 +183,41 @@ fn a_contexts_keys_are_variables_of_the_task() {
 fn what_an_object_inherits_can_be_overridden_by_assignment() {
     let mut bench = Bench::new();
     for code in [
-        "const o = {}; o.toString = () => 'own'; `${o}` === 'own' && Object.keys(o)[0] === 'toString'",
-        "const o = {}; o.constructor = 1; o.hasOwnProperty = 2; o.valueOf = 3; o.isPrototypeOf = 4; o.toLocaleString = 5; Object.keys(o).length === 5",
+        "const o = {}; o.toString = () => 'own'; `${o}` === 'own' && Object.keys(o)[0] === \
+         'toString'",
+        "const o = {}; o.constructor = 1; o.hasOwnProperty = 2; o.valueOf = 3; o.isPrototypeOf = \
+         4; o.toLocaleString = 5; Object.keys(o).length === 5",
         "class A {} A.prototype.toString = () => 'A'; `${new A()}` === 'A'",
-        "function B() {} B.prototype = Object.create(Object.prototype); B.prototype.constructor = B; new B().constructor === B",
+        "function B() {} B.prototype = Object.create(Object.prototype); B.prototype.constructor = \
+         B; new B().constructor === B",
         "const e = new Error('a'); e.message = 'b'; e.name = 'C'; e.toString() === 'C: b'",
-        "const e = new TypeError(); e.message = 'b'; e.name = 'C'; e.constructor = 1; String(e) === 'C: b'",
-        "function E(m) { this.message = m } E.prototype = Object.create(Error.prototype); E.prototype.constructor = E; E.prototype.name = 'E'; E.prototype.toString = function () { return this.name + this.message }; String(new E('m')) === 'Em'",
-        "class E extends RangeError { constructor(m) { super(m); this.name = 'E' } } String(new E('m')) === 'E: m'",
+        "const e = new TypeError(); e.message = 'b'; e.name = 'C'; e.constructor = 1; String(e) \
+         === 'C: b'",
+        "function E(m) { this.message = m } E.prototype = Object.create(Error.prototype); \
+         E.prototype.constructor = E; E.prototype.name = 'E'; E.prototype.toString = function () { \
+         return this.name + this.message }; String(new E('m')) === 'Em'",
+        "class E extends RangeError { constructor(m) { super(m); this.name = 'E' } } String(new \
+         E('m')) === 'E: m'",
         "const f = () => 1; f.toString = () => 'f'; f.constructor = 1; f.bind = 2; `${f}` === 'f'",
-        "const a = [1]; a.toString = () => 'list'; a.toLocaleString = 1; a.valueOf = 2; `${a}` === 'list'",
-        "const d = new Date(0); d.toJSON = () => 'date'; d.toString = () => 'D'; JSON.stringify(d) + d.toString() === '\"date\"D'",
+        "const a = [1]; a.toString = () => 'list'; a.toLocaleString = 1; a.valueOf = 2; `${a}` === \
+         'list'",
+        "const d = new Date(0); d.toJSON = () => 'date'; d.toString = () => 'D'; JSON.stringify(d) \
+         + d.toString() === '\"date\"D'",
         "const m = new Map(); m.toString = () => 'M'; m.constructor = 1; `${m}` === 'M'",
-        "Object.freeze({}).toString !== 1 && (() => { try { Object.freeze({}).toString = 1 } catch (e) { return e instanceof TypeError } })()",
-        "(() => { try { Object.prototype.toString = 1 } catch (e) { return e instanceof TypeError } })()",
+        "Object.freeze({}).toString !== 1 && (() => { try { Object.freeze({}).toString = 1 } catch \
+         (e) { return e instanceof TypeError } })()",
+        "(() => { try { Object.prototype.toString = 1 } catch (e) { return e instanceof TypeError \
+         } })()",
         "(() => { try { (5).toString = 1 } catch (e) { return e instanceof TypeError } })()",
         "Reflect.set({}, 'toString', 1) && !Reflect.set(Object.freeze({}), 'x', 1)",
-        "const p = Object.create({ toString() { return 'p' } }); p.toString = () => 'q'; `${p}` === 'q'",
-        "const seen = []; const p = new Proxy({}, { defineProperty(t, k, d) { seen.push(k); return Reflect.defineProperty(t, k, d) } }); p.valueOf = 1; seen[0] === 'valueOf'",
-        "JSON.parse('{\"toString\": 1}').toString === 1 && ({ ...{ valueOf: 2 } }).valueOf === 2 && Object.assign({}, { constructor: 3 }).constructor === 3",
-        "[3, 1, 2].sort().map(x => x * 2).join() === '2,4,6' && Object.prototype.toString.call([]) === '[object Array]'",
+        "const p = Object.create({ toString() { return 'p' } }); p.toString = () => 'q'; `${p}` \
+         === 'q'",
+        "const seen = []; const p = new Proxy({}, { defineProperty(t, k, d) { seen.push(k); return \
+         Reflect.defineProperty(t, k, d) } }); p.valueOf = 1; seen[0] === 'valueOf'",
+        "JSON.parse('{\"toString\": 1}').toString === 1 && ({ ...{ valueOf: 2 } }).valueOf === 2 \
+         && Object.assign({}, { constructor: 3 }).constructor === 3",
+        "[3, 1, 2].sort().map(x => x * 2).join() === '2,4,6' && Object.prototype.toString.call([]) \
+         === '[object Array]'",
     ] {
         assert_eq!(bench.frozen_code(code), ok("true"), "{code}");
     }
@@ -202,8 +231,19 @@ fn no_channel_leads_from_one_task_to_another() {
             let mut bench = bench(permissive);
             for channel in CHANNELS {
                 for receiver in ["sender", "another"] {
-                    let came = comes_through(&mut bench, channel, Realm::Frozen, known, "sender", receiver);
-                    assert_eq!(came, None, "{}, known {known}, permissive {permissive}", channel.name);
+                    let came = comes_through(
+                        &mut bench,
+                        channel,
+                        Realm::Frozen,
+                        known,
+                        "sender",
+                        receiver,
+                    );
+                    assert_eq!(
+                        came, None,
+                        "{}, known {known}, permissive {permissive}",
+                        channel.name
+                    );
                 }
             }
         }
@@ -218,7 +258,12 @@ fn the_channels_are_open_in_the_warm_realm() {
         for known in [false, true] {
             let project = format!("{} {known}", channel.name);
             let came = comes_through(&mut bench, channel, Realm::Warm, known, &project, &project);
-            assert_eq!(came.is_some(), channel.is_open_when_warm, "{}, known {known}: {came:?}", channel.name);
+            assert_eq!(
+                came.is_some(),
+                channel.is_open_when_warm,
+                "{}, known {known}: {came:?}",
+                channel.name
+            );
         }
     }
 }
@@ -231,8 +276,8 @@ fn bench(permissive: bool) -> Bench {
     })
 }
 
-/// Sends and receives; what is received then and was not before. `known`: by one and the same code, so that what the
-/// engine keeps of it is shared.
+/// Sends and receives; what is received then and was not before. `known`: by one and the same code,
+/// so that what the engine keeps of it is shared.
 fn comes_through(
     bench: &mut Bench,
     channel: &Channel,
@@ -251,7 +296,11 @@ fn comes_through(
     let mut run = |project: &str, source: &str, sends: bool| {
         bench.seen.borrow_mut().clear();
         let context = serde_json::json!({ "sends": sends, "secret": "s3cret" }).to_string();
-        let result = text(bench.run(project, realm, Work::Code { source, context_json: context.as_bytes() }));
+        let result = text(bench.run(
+            project,
+            realm,
+            Work::Code { source, context_json: context.as_bytes() },
+        ));
         let lines: Vec<_> = bench.seen.borrow().iter().map(|(_, _, line)| line.clone()).collect();
         format!("{:?} {lines:?}", result.map_err(|failure| (failure.name, failure.message)))
     };
@@ -289,7 +338,8 @@ fn a_frozen_task_has_a_memory_limit_and_a_log() {
     assert_kind(&bench.frozen_code_within(16 << 20, bomb), FailureKind::MemoryLimit);
     assert!(bench.engine.must_be_replaced());
     bench.seen.borrow_mut().clear();
-    let code = "class Point { constructor() { this.x = 1 } } console.log(new Point(), new RangeError('m').name, {}, [new Date(0)]); console.error(new TypeError('m'))";
+    let code = "class Point { constructor() { this.x = 1 } } console.log(new Point(), new \
+        RangeError('m').name, {}, [new Date(0)]); console.error(new TypeError('m'))";
     assert_eq!(bench.frozen_code(code), ok("null"));
     let lines: Vec<_> = bench.seen.borrow().iter().map(|(_, _, line)| line.clone()).collect();
     assert_eq!(lines[0], format!("Point {{ x: 1 }} RangeError {{}} [ {} ]", date(&mut bench)));
@@ -307,14 +357,19 @@ fn a_module_is_refused_in_the_frozen_realm() {
     let mut bench = Bench::new();
     let work = Work::Module { path: "a.mjs", method: None, args_json: b"" };
     let result = text(bench.run("default", Realm::Frozen, work));
-    assert!(assert_kind(&result, FailureKind::InvalidTask).message.starts_with("realm must not be `frozen`"));
+    assert!(
+        assert_kind(&result, FailureKind::InvalidTask)
+            .message
+            .starts_with("realm must not be `frozen`")
+    );
 }
 
 /// Nobody else could read it, but it would stay as long as the worker.
 #[test]
 fn no_private_name_can_be_put_on_what_tasks_share() {
     let mut bench = Bench::new();
-    let stamp = "class Given { constructor(it) { return it } } class Stamp extends Given { #left = 1; #method() {} }";
+    let stamp = "class Given { constructor(it) { return it } } class Stamp extends Given { #left = \
+        1; #method() {} }";
     for shared in ["Math", "globalThis", "Array.prototype", "(all => all)`a`", "console.log"] {
         let result = bench.frozen_code(&format!("{stamp} new Stamp({shared})"));
         assert_eq!(assert_kind(&result, FailureKind::Exception).name, "TypeError", "{shared}");
@@ -325,7 +380,9 @@ fn no_private_name_can_be_put_on_what_tasks_share() {
 #[test]
 fn random_numbers_are_numbers_below_one_and_differ() {
     let mut bench = Bench::new();
-    let code = "const all = Array.from({ length: 2000 }, () => Math.random()); new Set(all).size === 2000 && all.every(x => x >= 0 && x < 1) && Math.max(...all) > 0.9 && Math.min(...all) < 0.1";
+    let code = "const all = Array.from({ length: 2000 }, () => Math.random()); new Set(all).size \
+        === 2000 && all.every(x => x >= 0 && x < 1) && Math.max(...all) > 0.9 && Math.min(...all) \
+        < 0.1";
     assert_eq!(bench.frozen_code(code), ok("true"));
     assert_ne!(bench.frozen_code("Math.random()"), bench.frozen_code("Math.random()"));
 }
