@@ -24,10 +24,10 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
 
-/// What a retired worker gets to exit once its hands are empty, in milliseconds.
+/// What a worker gets to exit, in milliseconds: a retired one once it holds no task, and one that
+/// has said that it exits. Nobody waits for its place, and one that is killed earlier on a loaded
+/// machine could not say what it ended of.
 pub(crate) const RETIRE_GRACE_MS: u64 = 2_000;
-/// What a worker gets to exit that announced it itself, in milliseconds.
-const SPOILED_GRACE_MS: u64 = 250;
 /// A worker that is used up by its count of tiny tasks works at least so many times as long as the
 /// fastest start of its lane took: so workers spend an eightieth of their time on starting, however
 /// short the tasks are. (The fastest, since others were slowed by whatever else the machine did:
@@ -225,7 +225,7 @@ impl Core {
     /// The worker said that it exits.
     pub(crate) fn expect_to_leave(&mut self, w: u32) {
         self.workers_changed = true;
-        self.timers.arm(TimerKey::Leave(w), self.now.plus_ms(SPOILED_GRACE_MS));
+        self.timers.arm(TimerKey::Leave(w), self.now.plus_ms(RETIRE_GRACE_MS));
     }
 
     pub(crate) fn on_leave_check(&mut self, w: u32, out: &mut Vec<Action>) {

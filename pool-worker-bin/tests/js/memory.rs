@@ -2,6 +2,7 @@
 //! own.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use pool_worker::js::{FailureKind, Realm, Verdict, Work, set_last_words};
 
@@ -335,8 +336,8 @@ fn a_collection_is_paid_for_by_all_who_left_something_to_collect() {
     let met = collected.iter().filter(|time| !time.is_zero()).count();
     let paid = owed.iter().filter(|time| !time.is_zero()).count();
     assert!(met > 0 && met < 500 && paid > 500, "{met} of 1000 met a collection, {paid} paid");
-    let (longest, dearest) = (collected.iter().max(), owed.iter().max());
-    assert!(dearest < longest, "one paid {dearest:?} where the longest took {longest:?}");
+    let (dearest, sum) = (owed.iter().max().expect("many"), owed.iter().sum::<Duration>());
+    assert!(*dearest < sum / 10, "one paid {dearest:?} of {sum:?}");
 }
 
 #[test]
