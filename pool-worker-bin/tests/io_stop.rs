@@ -10,6 +10,11 @@ use pool_protocol::task::TaskKind;
 use serde_json::json;
 use std::fs;
 
+/// Time that a program does not need in order to end, in milliseconds. Less than the test's own
+/// patience: a shell that is asked while it starts another program can lose the signal for that
+/// one, which then has to be killed.
+const ENOUGH_MS: u64 = PATIENCE.as_millis() as u64 / 3;
+
 /// A worker whose programs get this long to end.
 fn worker(kill_after_ms: u64) -> Worker {
     let mut setup = shell_setup();
@@ -30,7 +35,7 @@ fn cancelled(worker: &mut Worker, text: &str) -> Ended {
 
 #[test]
 fn a_program_that_listens_ends_by_itself_and_everything_it_printed_is_told() {
-    let mut worker = worker(PATIENCE.as_millis() as u64);
+    let mut worker = worker(ENOUGH_MS);
     let text = "trap 'echo tidied up; exit 3' TERM; echo step 1; echo warned >&2; : > $1; sleep \
         1000 & wait";
     let ended = cancelled(&mut worker, text);
@@ -61,7 +66,7 @@ fn a_program_that_does_not_listen_is_killed_and_what_it_printed_is_told() {
 
 #[test]
 fn at_its_timeout_a_program_is_asked_too() {
-    let mut worker = worker(PATIENCE.as_millis() as u64);
+    let mut worker = worker(ENOUGH_MS);
     let data = json!({"program": "sh", "args": ["-c", "echo step 1; exec sleep 1000"]}).to_string();
     let mut run = task(1, TaskKind::Shell, "", &data);
     // Time for a busy machine to start it.
@@ -77,7 +82,7 @@ fn at_its_timeout_a_program_is_asked_too() {
 
 #[test]
 fn all_of_its_process_group_is_asked_and_gets_the_time() {
-    let mut worker = worker(PATIENCE.as_millis() as u64);
+    let mut worker = worker(ENOUGH_MS);
     let text = "sh -c 'trap \"sleep 0.3; echo child is done; exit\" TERM; : > $1; while :; do \
         sleep 0.01; done' sh $1; echo never";
     let ended = cancelled(&mut worker, text);
@@ -91,7 +96,7 @@ fn all_of_its_process_group_is_asked_and_gets_the_time() {
 
 #[test]
 fn one_that_is_stopped_hears_of_it() {
-    let mut worker = worker(PATIENCE.as_millis() as u64);
+    let mut worker = worker(ENOUGH_MS);
     let ended =
         cancelled(&mut worker, "trap 'echo woken; exit 0' TERM; : > $1; kill -STOP $$; sleep 0.01");
     let error = ended.json();
