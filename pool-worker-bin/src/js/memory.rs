@@ -501,9 +501,8 @@ unsafe extern "C" fn after_collection(
         return;
     };
     // SAFETY: V8 calls from inside this very isolate; reading figures allocates nothing.
-    if task
-        .is_doubtful(&unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) }.get_heap_statistics())
-    {
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    if task.is_doubtful(&isolate.get_heap_statistics()) {
         guard.watch.ask_about_memory();
     }
 }
