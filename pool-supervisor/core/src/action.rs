@@ -6,12 +6,8 @@ use alloc::vec::Vec;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
+use crate::place::TaskPlace;
 use crate::settings::Lane;
-
-/// Where a task's bytes lie in the shell: places are small numbers, used again after
-/// [`Action::End`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TaskSlot(pub u32);
 
 /// How a task ended, but for the bytes of its result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,7 +61,7 @@ pub enum Action {
         /// Its id.
         task: TaskId,
         /// Its place.
-        slot: TaskSlot,
+        slot: TaskPlace,
     },
     /// The key is that of a task which has not ended: its outcome goes to this client too; the new
     /// bytes are dropped.
@@ -77,7 +73,7 @@ pub enum Action {
         /// The known task.
         task: TaskId,
         /// The known task's place.
-        slot: TaskSlot,
+        slot: TaskPlace,
     },
     /// The key is that of a task which has ended and was not forgotten yet (see
     /// [`crate::event::Event::Forget`]): its kept outcome is delivered to this client; the new
@@ -108,7 +104,7 @@ pub enum Action {
         /// The task.
         task: TaskId,
         /// Its place.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// The number of this attempt, from 1.
         attempt: u32,
         /// Its wall time, in milliseconds.
@@ -142,7 +138,7 @@ pub enum Action {
         /// The task.
         task: TaskId,
         /// Its place, free after this.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// How.
         ended: Ended,
     },
@@ -150,7 +146,7 @@ pub enum Action {
     /// [`crate::event::Event::BodyHashed`]. Comes before the task's end.
     Suspect {
         /// The task's place.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// Why the worker ended.
         verdict: Verdict,
         /// To be given back.
@@ -162,7 +158,7 @@ pub enum Action {
         /// The task.
         task: TaskId,
         /// Its place, for as long as the task has not ended.
-        slot: TaskSlot,
+        slot: TaskPlace,
     },
     /// Answer to a cancel.
     CancelAnswer {
@@ -235,14 +231,14 @@ pub enum PoolEvent {
         /// The task.
         task: TaskId,
         /// Its place, for its project's name.
-        slot: TaskSlot,
+        slot: TaskPlace,
     },
     /// `task-started`
     TaskStarted {
         /// The task.
         task: TaskId,
         /// Its place.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// Where.
         worker: WorkerId,
         /// The attempt.
@@ -253,7 +249,7 @@ pub enum PoolEvent {
         /// The task.
         task: TaskId,
         /// Its place; freed by the `End` that follows.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// Where.
         worker: WorkerId,
         /// Its run time in microseconds.
@@ -264,7 +260,7 @@ pub enum PoolEvent {
         /// The task.
         task: TaskId,
         /// Its place; freed by the `End` that follows.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// Where it ran last.
         worker: Option<WorkerId>,
         /// Why.
@@ -277,7 +273,7 @@ pub enum PoolEvent {
         /// The task.
         task: TaskId,
         /// Its place.
-        slot: TaskSlot,
+        slot: TaskPlace,
         /// Why.
         code: ErrorCode,
         /// After how long, in microseconds.

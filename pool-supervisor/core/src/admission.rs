@@ -13,8 +13,9 @@ use pool_protocol::limits::MAX_PRIORITY;
 use pool_protocol::outcome::ErrorCode;
 
 use crate::Core;
-use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::action::{Action, PoolEvent};
 use crate::event::NewTask;
+use crate::place::{ProjectPlace, TaskPlace};
 use crate::task::{Task, TaskState, Wishes};
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -61,15 +62,19 @@ impl Core {
         };
         // Somebody else wants it as well, or somebody wants it in any case: it does not end with
         // its first client.
-        let same_owner = self.tasks[slot].owner.is_some_and(|owner| owner.client == client);
+        let same_owner = self.owners.owns(&self.tasks, slot, client);
         if !(cancel_with_client && same_owner) {
-            self.owners.unlink(&mut self.tasks, slot);
+            self.owners.remove(&mut self.tasks, slot);
         }
-        out.push(Action::AcceptKnown { client, request, task, slot: TaskSlot(slot) });
+        out.push(Action::AcceptKnown { client, request, task, slot });
     }
 
     /// Why the task cannot come in, if so.
-    fn refusal(&self, new: &NewTask<'_>, project: Option<u32>) -> Option<(ErrorCode, String)> {
+    fn refusal(
+        &self,
+        new: &NewTask<'_>,
+        project: Option<ProjectPlace>,
+    ) -> Option<(ErrorCode, String)> {
         if !self.takes_tasks() {
             return Some((
                 ErrorCode::ShuttingDown,
@@ -124,7 +129,7 @@ impl Core {
     fn no_room_of_the_project(
         &self,
         new: &NewTask<'_>,
-        project: Option<u32>,
+        project: Option<ProjectPlace>,
     ) -> Option<(ErrorCode, String)> {
         let (waiting, held_bytes, own_most) = match project.map(|project| &self.projects[project]) {
             Some(project) => (project.waiting, project.held_bytes, project.max_queued),
@@ -162,7 +167,7 @@ impl Core {
         client: ClientId,
         request: u64,
         new: &NewTask<'_>,
-        project: Option<u32>,
+        project: Option<ProjectPlace>,
         out: &mut Vec<Action>,
     ) {
         let id = self.tasks.next_id();
@@ -173,14 +178,14 @@ impl Core {
             self.projects[project].keys += 1;
         }
         if new.cancel_with_client {
-            self.owners.link(&mut self.tasks, slot, client);
+            self.owners.add(&mut self.tasks, slot, client);
         }
         self.told_queue_full = false;
         self.held_bytes += u64::from(new.body_bytes);
         self.projects[project].held_bytes += u64::from(new.body_bytes);
         self.tally.accepted += 1;
-        out.push(Action::Accept { client, request, task: id, slot: TaskSlot(slot) });
-        out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot: TaskSlot(slot) }));
+        out.push(Action::Accept { client, request, task: id, slot });
+        out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot }));
 
         if let Some(text) = new.body.and_then(|body| self.why_set_aside(body)) {
             self.tasks[slot].state = TaskState::LetGo;
@@ -200,7 +205,7 @@ impl Core {
         }
     }
 
-    fn insert(&mut self, id: TaskId, new: &NewTask<'_>, project: u32) -> u32 {
+    fn insert(&mut self, id: TaskId, new: &NewTask<'_>, project: ProjectPlace) -> TaskPlace {
         let limit = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
         let deadline = new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms));
         self.tasks.insert(Task {
@@ -232,14 +237,14 @@ impl Core {
     }
 
     /// One more task waits.
-    pub(crate) fn count_waiting(&mut self, slot: u32) {
+    pub(crate) fn count_waiting(&mut self, slot: TaskPlace) {
         self.waiting += 1;
         let project = self.tasks[slot].project;
         self.projects[project].waiting += 1;
     }
 
     /// A task waits no more.
-    pub(crate) fn uncount_waiting(&mut self, slot: u32) {
+    pub(crate) fn uncount_waiting(&mut self, slot: TaskPlace) {
         self.waiting -= 1;
         let project = self.tasks[slot].project;
         self.projects[project].waiting -= 1;

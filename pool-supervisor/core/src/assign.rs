@@ -13,9 +13,10 @@
 use alloc::vec::Vec;
 
 use crate::Core;
-use crate::action::{Action, TaskSlot};
+use crate::action::Action;
 use crate::aside::Look;
 use crate::crowd::{PATIENCE_US, Turn};
+use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::queue::Rank;
 use crate::recycle::CONTEXT_US;
 use crate::settings::{Lane, Tenancy};
@@ -87,7 +88,7 @@ impl Core {
     }
 
     /// A task has come: if its project is at its limit, it may go where the project runs already.
-    pub(crate) fn offer_to_holders(&mut self, slot: u32) {
+    pub(crate) fn offer_to_holders(&mut self, slot: TaskPlace) {
         let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         let project = &self.projects[place];
         if project.flows[lane].rank().is_some()
@@ -95,12 +96,12 @@ impl Core {
         {
             return;
         }
-        let open = |w: &u32| self.workers[*w].lane == lane && self.workers[*w].is_open();
+        let open = |w: &WorkerPlace| self.workers[*w].lane == lane && self.workers[*w].is_open();
         self.near = project.holders.iter().copied().find(open);
     }
 
     /// The best flow among those at their limit that the worker holds tasks of.
-    fn first_near(&self, w: u32, lane: Lane) -> Option<Rank> {
+    fn first_near(&self, w: WorkerPlace, lane: Lane) -> Option<Rank> {
         let worker = &self.workers[w];
         if !worker.is_open() {
             return None;
@@ -110,7 +111,7 @@ impl Core {
     }
 
     /// Where a flow stands whose project is at its limit: it may be topped up where it runs.
-    pub(crate) fn rank_at_limit(&self, place: u32, lane: Lane) -> Option<Rank> {
+    pub(crate) fn rank_at_limit(&self, place: ProjectPlace, lane: Lane) -> Option<Rank> {
         let project = &self.projects[place];
         // A limit of 0 pauses: nothing more starts, also where it runs.
         let at_limit = project.flows[lane].at_limit()
@@ -119,7 +120,7 @@ impl Core {
     }
 
     /// The task that is next in a flow, and what it is expected to cost.
-    pub(crate) fn next_of(&self, rank: Rank, lane: Lane) -> (u32, u32) {
+    pub(crate) fn next_of(&self, rank: Rank, lane: Lane) -> (TaskPlace, u32) {
         let (slot, _) = self.first_of(rank.project, lane).expect("a ranked flow has a task");
         let mean = self.projects[rank.project].flows[lane].mean_us();
         let alone = self.tasks[slot].solo || lane == Lane::Io;
@@ -128,7 +129,7 @@ impl Core {
     }
 
     /// The worker for the first in line, of all of the lane.
-    fn worker_of_lane(&self, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+    fn worker_of_lane(&self, slot: TaskPlace, lane: Lane, cost_us: u32) -> Option<WorkerPlace> {
         let workers = &self.workers.lanes[lane];
         let (open, idle) = (workers.open.as_slice(), workers.idle.as_slice());
         let least = self.busy_or_idle(
@@ -144,16 +145,16 @@ impl Core {
     /// context, unless its tasks take longer than another one takes to make that context.
     fn home_if_worth_it(
         &self,
-        slot: u32,
+        slot: TaskPlace,
         lane: Lane,
         cost_us: u32,
-        least: Option<u32>,
-    ) -> Option<u32> {
+        least: Option<WorkerPlace>,
+    ) -> Option<WorkerPlace> {
         let (task, seats) = (&self.tasks[slot], &self.workers.lanes[lane].seats);
         if cost_us > CREDIT_US || task.made_ahead || !seats.serve_many() {
             return None;
         }
-        let home = seats.at(self.projects[task.project].flows[lane].seat)?;
+        let home = seats.at(self.projects[task.project].flows[lane].seat?)?;
         let worker = &self.workers[home];
         let elsewhere_us = least.map_or(u64::MAX, |w| self.workers[w].load_us + CONTEXT_US);
         (worker.has_room(cost_us) && worker.load_us <= elsewhere_us).then_some(home)
@@ -169,9 +170,9 @@ impl Core {
         &self,
         lane: Lane,
         cost_us: u32,
-        busy: impl FnOnce() -> Option<u32>,
-        idle: impl FnOnce() -> Option<u32>,
-    ) -> Option<u32> {
+        busy: impl FnOnce() -> Option<WorkerPlace>,
+        idle: impl FnOnce() -> Option<WorkerPlace>,
+    ) -> Option<WorkerPlace> {
         let tiny = cost_us <= CREDIT_US;
         let busy = || if tiny { busy() } else { None };
         if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
@@ -184,9 +185,9 @@ impl Core {
     /// Of these that run tasks, the one that will be done with them first.
     pub(crate) fn least_loaded(
         &self,
-        open: impl Iterator<Item = u32>,
+        open: impl Iterator<Item = WorkerPlace>,
         cost_us: u32,
-    ) -> Option<u32> {
+    ) -> Option<WorkerPlace> {
         let with_room = open.filter(|w| self.workers[*w].has_room(cost_us));
         with_room.min_by_key(|w| (self.workers[*w].load_us, *w))
     }
@@ -195,26 +196,26 @@ impl Core {
     /// ahead, the one that has had most time to.
     pub(crate) fn warm_or_first(
         &self,
-        slot: u32,
+        slot: TaskPlace,
         lane: Lane,
-        mut idle: impl Iterator<Item = u32>,
-        is_among: impl Fn(u32) -> bool,
-    ) -> Option<u32> {
+        mut idle: impl Iterator<Item = WorkerPlace>,
+        is_among: impl Fn(WorkerPlace) -> bool,
+    ) -> Option<WorkerPlace> {
         let task = &self.tasks[slot];
         if task.made_ahead {
             return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
         }
         let seat = self.projects[task.project].flows[lane].seat;
-        let warm = self.workers.lanes[lane].seats.at(seat);
+        let warm = seat.and_then(|seat| self.workers.lanes[lane].seats.at(seat));
         warm.filter(|w| is_among(*w)).or_else(|| idle.next())
     }
 
     /// Assigns the task unless its body has to be looked at before.
     pub(crate) fn assign_known(
         &mut self,
-        slot: u32,
+        slot: TaskPlace,
         rank: Rank,
-        w: u32,
+        w: WorkerPlace,
         cost_us: u32,
         out: &mut Vec<Action>,
     ) -> Look {
@@ -225,7 +226,14 @@ impl Core {
         look
     }
 
-    fn assign(&mut self, slot: u32, rank: Rank, w: u32, cost_us: u32, out: &mut Vec<Action>) {
+    fn assign(
+        &mut self,
+        slot: TaskPlace,
+        rank: Rank,
+        w: WorkerPlace,
+        cost_us: u32,
+        out: &mut Vec<Action>,
+    ) {
         self.sit(rank.project, self.tasks[slot].lane, self.workers[w].seat);
         self.assign_visitor(slot, rank, w, cost_us, out);
     }
@@ -233,9 +241,9 @@ impl Core {
     /// Assigns a task of a project whose seat is, and stays, somewhere else.
     fn assign_visitor(
         &mut self,
-        slot: u32,
+        slot: TaskPlace,
         rank: Rank,
-        w: u32,
+        w: WorkerPlace,
         cost_us: u32,
         out: &mut Vec<Action>,
     ) {
@@ -256,7 +264,7 @@ impl Core {
         out.push(Action::Assign {
             worker: self.workers[w].id,
             task: task.id,
-            slot: TaskSlot(slot),
+            slot,
             attempt: task.attempts + 1,
             timeout_ms,
             cpu_ms: task.cpu_ms,
@@ -267,7 +275,7 @@ impl Core {
 
     /// Ranks a project anew after a worker took or let go of a task of it: the other lane's flow
     /// too if there is a limit, which both share.
-    pub(crate) fn rerank_after_use(&mut self, project: u32, lane: Lane) {
+    pub(crate) fn rerank_after_use(&mut self, project: ProjectPlace, lane: Lane) {
         self.rerank(project, lane);
         if self.projects[project].limit.is_some() {
             self.rerank(project, lane.other());
@@ -292,7 +300,7 @@ impl Core {
 
     /// If more workers hold tasks of the project than its limit allows, takes back what has not
     /// been started.
-    pub(crate) fn take_back_over_limit(&mut self, project: u32, out: &mut Vec<Action>) {
+    pub(crate) fn take_back_over_limit(&mut self, project: ProjectPlace, out: &mut Vec<Action>) {
         let holders = &self.projects[project].holders;
         if self.projects[project].limit.is_none_or(|limit| holders.len() as u32 <= limit) {
             return;

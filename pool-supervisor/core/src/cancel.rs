@@ -11,6 +11,7 @@ use pool_protocol::outcome::ErrorCode;
 
 use crate::Core;
 use crate::action::Action;
+use crate::place::TaskPlace;
 use crate::task::TaskState;
 
 /// Tasks of a client that is gone that one event ends. Other events are handled between two of
@@ -43,13 +44,13 @@ impl Core {
     pub(crate) fn on_client_gone(&mut self, client: ClientId, out: &mut Vec<Action>) {
         for _ in 0..CANCELLED_AT_ONCE {
             let Some(slot) = self.owners.first(client) else { return };
-            self.owners.unlink(&mut self.tasks, slot);
+            self.owners.remove(&mut self.tasks, slot);
             self.stop(slot, ErrorCode::Cancelled, out);
         }
     }
 
     /// Its deadline has come.
-    pub(crate) fn on_deadline(&mut self, slot: u32, out: &mut Vec<Action>) {
+    pub(crate) fn on_deadline(&mut self, slot: TaskPlace, out: &mut Vec<Action>) {
         // A running task's worker has been told: it ends it by itself, and the check of running
         // tasks stands behind it.
         if !matches!(self.tasks[slot].state, TaskState::Held { started: true, .. }) {
@@ -58,7 +59,7 @@ impl Core {
     }
 
     /// Ends a task wherever it is, under this code.
-    pub(crate) fn stop(&mut self, slot: u32, code: ErrorCode, out: &mut Vec<Action>) {
+    pub(crate) fn stop(&mut self, slot: TaskPlace, code: ErrorCode, out: &mut Vec<Action>) {
         match self.tasks[slot].state {
             TaskState::Queued { .. }
             | TaskState::Delayed

@@ -22,12 +22,13 @@ use pool_protocol::outcome::{Blame, Cause, ErrorCode, Verdict};
 use crate::Core;
 use crate::action::{Action, EndText, PoolEvent};
 use crate::event::AttemptEnd;
+use crate::place::{TaskPlace, WorkerPlace};
 use crate::restart::PROOF_US;
 use crate::worker::{Leaving, Manner, WorkerState};
 
 impl Core {
     /// Sends SIGKILL; the worker's tasks stay in its hands until it is gone.
-    pub(crate) fn kill(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+    pub(crate) fn kill(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
         if self.workers[w].was_killed() {
             return;
         }
@@ -103,7 +104,7 @@ impl Core {
     }
 
     /// Why the worker ended: the core's own reason where it had one, else what the shell saw.
-    fn judge(&mut self, w: u32, seen: Verdict, out: &mut Vec<Action>) -> Verdict {
+    fn judge(&mut self, w: WorkerPlace, seen: Verdict, out: &mut Vec<Action>) -> Verdict {
         let worker = &self.workers[w];
         match worker.state.clone() {
             WorkerState::Spawning { .. } => {
@@ -149,7 +150,7 @@ impl Core {
     /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. Also
     /// says whether none of them can be to blame: the worker was about to leave because of one that
     /// had ended.
-    fn empty_hands(&mut self, w: u32) -> (Vec<(u32, bool)>, bool) {
+    fn empty_hands(&mut self, w: WorkerPlace) -> (Vec<(TaskPlace, bool)>, bool) {
         let blameless = self.workers[w].spoiled;
         let mut tasks = Vec::with_capacity(self.workers[w].held.len());
         while !self.workers[w].held.is_empty() {
@@ -159,7 +160,7 @@ impl Core {
     }
 
     /// What is known of an attempt that its worker's end cut short.
-    fn cut_short(&mut self, slot: u32) -> AttemptEnd {
+    fn cut_short(&mut self, slot: TaskPlace) -> AttemptEnd {
         let run_us = self.now.since(self.tasks[slot].started);
         self.settle_charge(slot, run_us);
         AttemptEnd {
@@ -174,7 +175,7 @@ impl Core {
     }
 
     /// The worker died under this task and no other.
-    fn charge(&mut self, slot: u32, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
+    fn charge(&mut self, slot: TaskPlace, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
         let last = self.cut_short(slot);
         let task = &mut self.tasks[slot];
         task.attempts += 1;

@@ -9,9 +9,9 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::Core;
+use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
 use crate::queue::Rank;
 use crate::settings::Lane;
-use crate::task::NONE;
 use crate::worker::CREDIT_US;
 
 /// With more projects than this in line, they are served by seat. With fewer, every worker has room
@@ -36,25 +36,25 @@ const VISIT_US: u64 = 1_000;
 #[derive(Default, Debug)]
 pub(crate) struct Ready {
     all: BTreeSet<Rank>,
-    by_seat: Option<BTreeSet<(u32, Rank)>>,
+    by_seat: Option<BTreeSet<(Option<SeatPlace>, Rank)>>,
 }
 
 impl Ready {
-    pub(crate) fn insert(&mut self, rank: Rank, seat: u32) {
+    pub(crate) fn insert(&mut self, rank: Rank, seat: Option<SeatPlace>) {
         self.all.insert(rank);
         if let Some(by_seat) = &mut self.by_seat {
             by_seat.insert((seat, rank));
         }
     }
 
-    pub(crate) fn remove(&mut self, rank: Rank, seat: u32) {
+    pub(crate) fn remove(&mut self, rank: Rank, seat: Option<SeatPlace>) {
         self.all.remove(&rank);
         if let Some(by_seat) = &mut self.by_seat {
             by_seat.remove(&(seat, rank));
         }
     }
 
-    fn change_seat(&mut self, rank: Rank, from: u32, to: u32) {
+    fn change_seat(&mut self, rank: Rank, from: Option<SeatPlace>, to: Option<SeatPlace>) {
         if let Some(by_seat) = &mut self.by_seat {
             by_seat.remove(&(from, rank));
             by_seat.insert((to, rank));
@@ -67,10 +67,10 @@ impl Ready {
     }
 
     /// The first in line at this seat, while they are kept by seat.
-    fn first_at(&self, seat: u32) -> Option<Rank> {
-        let from = (seat, Rank::FIRST);
-        let (of, rank) = self.by_seat.as_ref()?.range(from..).next()?;
-        (*of == seat).then_some(*rank)
+    fn first_at(&self, seat: SeatPlace) -> Option<Rank> {
+        let of_seat = (Some(seat), Rank::FIRST)..;
+        let (of, rank) = self.by_seat.as_ref()?.range(of_seat).next()?;
+        (*of == Some(seat)).then_some(*rank)
     }
 
     /// Whether there are so many that they are kept by seat.
@@ -79,7 +79,10 @@ impl Ready {
     }
 
     /// Whether both views show the same flows.
-    pub(crate) fn is_consistent(&self, seat_of: impl Fn(u32) -> u32) -> bool {
+    pub(crate) fn is_consistent(
+        &self,
+        seat_of: impl Fn(ProjectPlace) -> Option<SeatPlace>,
+    ) -> bool {
         let Some(by_seat) = &self.by_seat else { return true };
         let expected = self.all.iter().map(|rank| (seat_of(rank.project), *rank));
         by_seat.len() == self.all.len()
@@ -90,8 +93,8 @@ impl Ready {
 /// One seat.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
-    /// Who sits there, or nobody.
-    worker: u32,
+    /// Who sits there.
+    worker: Option<WorkerPlace>,
     /// How many projects are served there.
     projects: u32,
 }
@@ -106,41 +109,41 @@ pub(crate) struct Seats {
 
 impl Seats {
     /// The worker at this seat.
-    pub(crate) fn at(&self, seat: u32) -> Option<u32> {
-        self.seats.get(seat as usize).map(|seat| seat.worker).filter(|w| *w != NONE)
+    pub(crate) fn at(&self, seat: SeatPlace) -> Option<WorkerPlace> {
+        self.seats.get(seat.index())?.worker
     }
 
     /// The lowest free seat is the worker's.
-    pub(crate) fn take(&mut self, w: u32) -> u32 {
-        let free = self.seats.iter().position(|seat| seat.worker == NONE).unwrap_or_else(|| {
-            self.seats.push(Seat { worker: NONE, projects: 0 });
+    pub(crate) fn take(&mut self, w: WorkerPlace) -> SeatPlace {
+        let free = self.seats.iter().position(|seat| seat.worker.is_none()).unwrap_or_else(|| {
+            self.seats.push(Seat { worker: None, projects: 0 });
             self.seats.len() - 1
         });
-        self.seats[free].worker = w;
-        free as u32
+        self.seats[free].worker = Some(w);
+        SeatPlace::new(free)
     }
 
     /// Another worker has this seat from now on.
-    pub(crate) fn pass_on(&mut self, seat: u32, w: u32) -> u32 {
-        self.seats[seat as usize].worker = w;
+    pub(crate) fn pass_on(&mut self, seat: SeatPlace, w: WorkerPlace) -> SeatPlace {
+        self.seats[seat.index()].worker = Some(w);
         seat
     }
 
     /// The worker at this seat, if it is still this one, leaves it.
-    pub(crate) fn leave(&mut self, seat: u32, w: u32) {
+    pub(crate) fn leave(&mut self, seat: SeatPlace, w: WorkerPlace) {
         if self.at(seat) == Some(w) {
-            self.seats[seat as usize].worker = NONE;
+            self.seats[seat.index()].worker = None;
         }
     }
 
     /// A project is served at `to`, and no longer at `from`.
-    pub(crate) fn change(&mut self, from: u32, to: u32) {
-        if let Some(seat) = self.seats.get_mut(from as usize) {
-            seat.projects -= 1;
+    pub(crate) fn change(&mut self, from: Option<SeatPlace>, to: Option<SeatPlace>) {
+        if let Some(from) = from {
+            self.seats[from.index()].projects -= 1;
             self.projects -= 1;
         }
-        if let Some(seat) = self.seats.get_mut(to as usize) {
-            seat.projects += 1;
+        if let Some(to) = to {
+            self.seats[to.index()].projects += 1;
             self.projects += 1;
         }
     }
@@ -156,8 +159,8 @@ impl Seats {
     }
 
     /// How many projects are served at this seat.
-    pub(crate) fn projects_at(&self, seat: u32) -> u32 {
-        self.seats.get(seat as usize).map_or(0, |seat| seat.projects)
+    pub(crate) fn projects_at(&self, seat: SeatPlace) -> u32 {
+        self.seats.get(seat.index()).map_or(0, |seat| seat.projects)
     }
 }
 
@@ -165,7 +168,7 @@ impl Seats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
     /// This flow's first task, of this cost, by this worker.
-    Of(Rank, u32, u32, u32),
+    Of(Rank, TaskPlace, u32, WorkerPlace),
     /// Whoever is first in line, as with few, whose seat is where it is served.
     OfTheFirst,
     /// Whoever is first in line. It keeps its seat, and is served elsewhere for once.
@@ -190,16 +193,16 @@ impl Core {
 
     /// A place for a project that is new here. Others may be forgotten for it, and leave their
     /// seats.
-    pub(crate) fn make_project(&mut self, name: &str) -> u32 {
+    pub(crate) fn make_project(&mut self, name: &str) -> ProjectPlace {
         let place = self.projects.make(name, &self.settings);
         for (lane, seat) in self.projects.left_seats.drain(..) {
-            self.workers.lanes[lane].seats.change(seat, NONE);
+            self.workers.lanes[lane].seats.change(Some(seat), None);
         }
         place
     }
 
     /// The flow is served at this seat from now on.
-    pub(crate) fn sit(&mut self, project: u32, lane: Lane, seat: u32) {
+    pub(crate) fn sit(&mut self, project: ProjectPlace, lane: Lane, seat: Option<SeatPlace>) {
         let flow = &mut self.projects[project].flows[lane];
         if flow.seat != seat {
             if let Some(rank) = flow.rank() {
@@ -221,7 +224,8 @@ impl Core {
         let (slot, cost_us) = self.next_of(first, lane);
         // Nobody passes a task that needs an idle worker.
         let seat = self.projects[first.project].flows[lane].seat;
-        let Some(home) = workers.seats.at(seat) else { return Turn::OfTheFirst };
+        let seated = seat.and_then(|seat| Some((seat, workers.seats.at(seat)?)));
+        let Some((seat, home)) = seated else { return Turn::OfTheFirst };
         if cost_us > CREDIT_US {
             return Turn::OfTheFirst;
         }
@@ -232,10 +236,10 @@ impl Core {
         if !self.is_at_it(home, PATIENCE_US.max(u64::from(crowd) * VISIT_US)) {
             return Turn::Visit;
         }
-        let mut best: Option<(Rank, u32, u32, u32)> = None;
+        let mut best: Option<(Rank, TaskPlace, u32, WorkerPlace)> = None;
         let mut moves = false;
         for w in workers.open.as_slice().iter().chain(workers.idle.as_slice()).copied() {
-            let own_seat = self.workers[w].seat;
+            let Some(own_seat) = self.workers[w].seat else { continue };
             let own = queue.first_at(own_seat).filter(|rank| rank.level() == first.level());
             let own_crowd = workers.seats.projects_at(own_seat);
             let is_uneven = own_crowd + own_crowd / 16 + UNEVEN < crowd;
@@ -260,7 +264,7 @@ impl Core {
 
     /// Whether the worker holds nothing but tiny tasks, and will be done with the first of them
     /// soon.
-    fn is_at_it(&self, w: u32, patience_us: u64) -> bool {
+    fn is_at_it(&self, w: WorkerPlace, patience_us: u64) -> bool {
         let worker = &self.workers[w];
         let Some(front) = worker.held.front() else { return false };
         let is_tiny = worker.is_ready() && worker.load_us <= u64::from(CREDIT_US);
@@ -275,13 +279,18 @@ mod tests {
     #[test]
     fn a_seat_is_given_to_one_worker_at_a_time_and_the_lowest_free_one_first() {
         let mut seats = Seats::default();
-        assert_eq!((seats.take(7), seats.take(8), seats.take(9)), (0, 1, 2));
-        seats.leave(1, 7);
-        assert_eq!(seats.at(1), Some(8), "it is not 7's to leave");
-        seats.leave(1, 8);
-        assert_eq!((seats.at(1), seats.take(3), seats.at(5)), (None, 1, None));
-        seats.change(NONE, 0);
-        seats.change(0, 2);
-        assert_eq!([0, 1, 2, 9].map(|seat| seats.projects_at(seat)), [0, 0, 1, 0]);
+        let [a, b, c, d] = [6, 7, 8, 9].map(WorkerPlace::new);
+        let [first, second, third, beyond] = [0, 1, 2, 9].map(SeatPlace::new);
+        assert_eq!([a, b, c].map(|w| seats.take(w)), [first, second, third]);
+        seats.leave(second, a);
+        assert_eq!(seats.at(second), Some(b), "it is not another's to leave");
+        seats.leave(second, b);
+        assert_eq!((seats.at(second), seats.take(d), seats.at(beyond)), (None, second, None));
+        seats.change(None, Some(first));
+        seats.change(Some(first), Some(third));
+        assert_eq!(
+            [first, second, third, beyond].map(|seat| seats.projects_at(seat)),
+            [0, 0, 1, 0]
+        );
     }
 }

@@ -14,6 +14,7 @@ use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
 use crate::action::{Action, EndText};
+use crate::place::{ProjectPlace, TaskPlace};
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::settings::Lane;
 use crate::task::TaskState;
@@ -65,14 +66,14 @@ impl Core {
         if self.phase != Phase::Draining {
             return;
         }
-        let tasks: Vec<u32> = self.tasks.iter().map(|(slot, _)| slot).collect();
+        let tasks: Vec<TaskPlace> = self.tasks.iter().map(|(slot, _)| slot).collect();
         for slot in tasks {
             self.end_if_it_cannot_run(slot, out);
         }
     }
 
     /// As [`Self::end_what_cannot_run`], for one task that waits again.
-    pub(crate) fn end_if_it_cannot_run(&mut self, slot: u32, out: &mut Vec<Action>) {
+    pub(crate) fn end_if_it_cannot_run(&mut self, slot: TaskPlace, out: &mut Vec<Action>) {
         let task = &self.tasks[slot];
         let why = match task.state {
             _ if self.phase != Phase::Draining => return,
@@ -102,7 +103,7 @@ impl Core {
         );
     }
 
-    fn wakes_before_the_end(&self, slot: u32) -> bool {
+    fn wakes_before_the_end(&self, slot: TaskPlace) -> bool {
         // A timer that is not armed has come already.
         self.timers.armed(TimerKey::Wake(slot)).is_none_or(|at| self.is_before_the_end(at))
     }
@@ -112,7 +113,7 @@ impl Core {
     }
 
     /// Whether a task of this project could start at this moment: always, unless the pool drains.
-    pub(crate) fn could_start(&self, project: u32, at: Time) -> bool {
+    pub(crate) fn could_start(&self, project: ProjectPlace, at: Time) -> bool {
         self.phase != Phase::Draining
             || (self.projects[project].limit != Some(0) && self.is_before_the_end(at))
     }
@@ -129,7 +130,7 @@ impl Core {
     }
 
     fn stop_all(&mut self, out: &mut Vec<Action>) {
-        let tasks: Vec<u32> = self.tasks.iter().map(|(slot, _)| slot).collect();
+        let tasks: Vec<TaskPlace> = self.tasks.iter().map(|(slot, _)| slot).collect();
         for slot in tasks {
             self.stop(slot, ErrorCode::Cancelled, out);
         }

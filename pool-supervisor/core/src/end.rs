@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
+use crate::action::{Action, EndText, Ended, PoolEvent};
 use crate::event::AttemptEnd;
+use crate::place::TaskPlace;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -21,13 +22,13 @@ impl Core {
     /// was reported.
     pub(crate) fn end(
         &mut self,
-        slot: u32,
+        slot: TaskPlace,
         code: Option<ErrorCode>,
         last: Option<&AttemptEnd>,
         text: EndText,
         out: &mut Vec<Action>,
     ) {
-        self.owners.unlink(&mut self.tasks, slot);
+        self.owners.remove(&mut self.tasks, slot);
         let task = self.tasks.remove(slot);
         self.held_bytes -= u64::from(task.body_bytes);
         debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
@@ -45,7 +46,7 @@ impl Core {
             cpu_us: last.map_or(0, |last| last.cpu_us),
             memory_bytes: last.map_or(0, |last| last.memory_bytes),
         };
-        let place = TaskSlot(slot);
+        let place = slot;
         let event = match (code, task.ran_on) {
             (None, Some(worker)) => {
                 self.tally.completed += 1;
@@ -77,7 +78,7 @@ impl Core {
     /// when it went with it.
     pub(crate) fn end_stopped(
         &mut self,
-        slot: u32,
+        slot: TaskPlace,
         code: ErrorCode,
         last: Option<&AttemptEnd>,
         verdict: Option<Verdict>,
@@ -88,7 +89,12 @@ impl Core {
     }
 
     /// Ends a task by its worker's report. A timeout that was its deadline is called that.
-    pub(crate) fn end_reported(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
+    pub(crate) fn end_reported(
+        &mut self,
+        slot: TaskPlace,
+        end: &AttemptEnd,
+        out: &mut Vec<Action>,
+    ) {
         let text = match end.code {
             Some(ErrorCode::Timeout) if self.deadline_came_first(slot) => {
                 EndText::WorkerBut { message: self.deadline_message(slot) }
@@ -99,7 +105,7 @@ impl Core {
     }
 
     /// `ran`: whether this ends an attempt. A waiting task has no time to run out but its deadline.
-    fn stop_message(&self, slot: u32, code: ErrorCode, ran: bool) -> String {
+    fn stop_message(&self, slot: TaskPlace, code: ErrorCode, ran: bool) -> String {
         if code == ErrorCode::Cancelled {
             return "the task was cancelled".into();
         }
@@ -110,24 +116,24 @@ impl Core {
     }
 
     /// Whether the deadline was to end the last attempt, and not the timeout.
-    fn deadline_came_first(&self, slot: u32) -> bool {
+    fn deadline_came_first(&self, slot: TaskPlace) -> bool {
         let task = &self.tasks[slot];
         task.started.plus_ms(task.timeout_ms) > task.deadline()
     }
 
-    fn deadline_message(&self, slot: u32) -> String {
+    fn deadline_message(&self, slot: TaskPlace) -> String {
         let task = &self.tasks[slot];
         let after_ms = task.deadline().since(task.accepted) / 1000;
         format!("the task did not end before its deadline, {after_ms} ms after it was accepted")
     }
 
     /// Ends a task that waits: queued, delayed or between attempts.
-    pub(crate) fn end_waiting(&mut self, slot: u32, code: ErrorCode, out: &mut Vec<Action>) {
+    pub(crate) fn end_waiting(&mut self, slot: TaskPlace, code: ErrorCode, out: &mut Vec<Action>) {
         self.stop_waiting(slot);
         self.end_stopped(slot, code, None, None, out);
     }
 
-    pub(crate) fn stop_waiting(&mut self, slot: u32) {
+    pub(crate) fn stop_waiting(&mut self, slot: TaskPlace) {
         match self.tasks[slot].state {
             TaskState::Queued { .. } => {
                 self.unlink(slot);

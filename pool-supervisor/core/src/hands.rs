@@ -10,6 +10,7 @@ use pool_protocol::id::TaskId;
 
 use crate::Core;
 use crate::action::Action;
+use crate::place::{TaskPlace, WorkerPlace};
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::task::TaskState;
 use crate::tenancy::Served;
@@ -19,7 +20,7 @@ use crate::worker::{Held, Leaving, Manner, WorkerState};
 
 impl Core {
     /// Puts a task behind those that the worker holds.
-    pub(crate) fn hand_over(&mut self, slot: u32, w: u32, cost_us: u32) {
+    pub(crate) fn hand_over(&mut self, slot: TaskPlace, w: WorkerPlace, cost_us: u32) {
         let worker = &mut self.workers[w];
         worker.held.push_back(Held { task: slot, cost_us, asked_back: false });
         worker.load_us += u64::from(cost_us);
@@ -45,7 +46,7 @@ impl Core {
     /// Takes the task at this position out of the worker's hands. What becomes of the task, the
     /// caller decides; then it ranks the project anew. Returns its place, and whether it was the
     /// one that ran.
-    pub(crate) fn let_go(&mut self, w: u32, position: usize) -> (u32, bool) {
+    pub(crate) fn let_go(&mut self, w: WorkerPlace, position: usize) -> (TaskPlace, bool) {
         let worker = &mut self.workers[w];
         let held = worker.held.remove(position).expect("the position was looked up");
         worker.load_us -= u64::from(held.cost_us);
@@ -86,7 +87,7 @@ impl Core {
     }
 
     /// Where in the worker's hands the task of this id and attempt is.
-    pub(crate) fn position_of(&self, w: u32, id: TaskId, attempt: u32) -> Option<usize> {
+    pub(crate) fn position_of(&self, w: WorkerPlace, id: TaskId, attempt: u32) -> Option<usize> {
         let is_it = |held: &Held| {
             let task = &self.tasks[held.task];
             task.id == id && task.attempts + 1 == attempt
@@ -96,7 +97,7 @@ impl Core {
 
     /// A worker's hands or state have changed: start its next task's clock, note its room, see that
     /// an empty one that leaves does leave.
-    pub(crate) fn after_change(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn after_change(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         if worker.held.is_empty() {
             if worker.is_ready() {

@@ -12,7 +12,8 @@ use pool_protocol::limits::CANCEL_GRACE_MS;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::action::{Action, PoolEvent};
+use crate::place::WorkerPlace;
 use crate::settings::Lane;
 use crate::task::{Task, TaskState};
 use crate::time::Time;
@@ -26,7 +27,7 @@ const STALL_US: u64 = 2_000;
 
 impl Core {
     /// The worker's hands have changed: if its first task is a new one, that one runs from now.
-    pub(crate) fn start_head(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn start_head(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         let Some(front) = worker.held.front() else { return };
         let slot = front.task;
@@ -41,7 +42,7 @@ impl Core {
             let stop = task.stop;
             out.push(Action::Emit(PoolEvent::TaskStarted {
                 task: id,
-                slot: TaskSlot(slot),
+                slot,
                 worker: holder,
                 attempt,
             }));
@@ -53,7 +54,7 @@ impl Core {
     }
 
     /// When the worker's first task has to be looked at.
-    fn head_due(&self, w: u32) -> Time {
+    fn head_due(&self, w: WorkerPlace) -> Time {
         let worker = &self.workers[w];
         let Some(front) = worker.held.front() else { return Time::NEVER };
         let task = &self.tasks[front.task];
@@ -66,7 +67,7 @@ impl Core {
         due.max(self.now.plus_us(1))
     }
 
-    pub(crate) fn on_head_check(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn on_head_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         let Some(front) = worker.held.front() else { return };
         if !worker.runs_on() {
@@ -93,7 +94,7 @@ impl Core {
     }
 
     /// Asks the worker to end its first task, and sets when it is killed if it does not.
-    pub(crate) fn interrupt(&mut self, w: u32, code: ErrorCode, out: &mut Vec<Action>) {
+    pub(crate) fn interrupt(&mut self, w: WorkerPlace, code: ErrorCode, out: &mut Vec<Action>) {
         let kill_at = self.now.plus_ms(self.stop_grace_ms(self.workers[w].lane));
         let worker = &mut self.workers[w];
         worker.kill_at = kill_at;
@@ -117,7 +118,7 @@ impl Core {
     /// for before.
     pub(crate) fn take_back(
         &mut self,
-        w: u32,
+        w: WorkerPlace,
         meant: impl Fn(&Task) -> bool,
         out: &mut Vec<Action>,
     ) {

@@ -11,6 +11,7 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::place::WorkerPlace;
 use crate::recycle::Recycle;
 use crate::restart::PROOF_US;
 use crate::settings::Lane;
@@ -27,7 +28,7 @@ pub(crate) const MOST_BEATS: u32 = 1_000;
 const PILED_UP: u64 = 2;
 
 impl Core {
-    pub(crate) fn arm_heartbeat_check(&mut self, w: u32) {
+    pub(crate) fn arm_heartbeat_check(&mut self, w: WorkerPlace) {
         let worker = &self.workers[w];
         let due = worker.last_beat.plus_ms(worker.beat_ms.saturating_mul(MISSED_BEATS));
         self.timers.arm_no_later(TimerKey::Heartbeat(w), due);
@@ -69,7 +70,7 @@ impl Core {
     }
 
     /// The check was due at `at`.
-    pub(crate) fn on_heartbeat_check(&mut self, w: u32, at: Time, out: &mut Vec<Action>) {
+    pub(crate) fn on_heartbeat_check(&mut self, w: WorkerPlace, at: Time, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         if worker.is_spawning() || worker.was_killed() {
             return;
@@ -87,7 +88,7 @@ impl Core {
     }
 
     /// The worker has nothing to do from now on.
-    pub(crate) fn arm_idle(&mut self, w: u32) {
+    pub(crate) fn arm_idle(&mut self, w: WorkerPlace) {
         let timeout_ms = self.settings.worker_idle_timeout_ms;
         if timeout_ms > 0 {
             let due = self.workers[w].idle_since.plus_ms(timeout_ms);
@@ -95,7 +96,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_idle_check(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn on_idle_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let timeout_ms = self.settings.worker_idle_timeout_ms;
         let worker = &self.workers[w];
         if timeout_ms == 0 || !worker.is_ready() || !worker.held.is_empty() {

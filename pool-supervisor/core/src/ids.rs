@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rustc_hash::FxBuildHasher;
 
-use crate::task::NONE;
+use crate::place::TaskPlace;
 
 /// Ids of a page. One that is left alone on its page keeps the whole of it, so a page must be no
 /// larger than a task.
@@ -18,11 +18,11 @@ const PAGE: usize = 32;
 
 #[derive(Clone, Debug)]
 struct Page {
-    places: [u32; PAGE],
+    places: [Option<TaskPlace>; PAGE],
     used: u32,
 }
 
-const EMPTY: Page = Page { places: [NONE; PAGE], used: 0 };
+const EMPTY: Page = Page { places: [None; PAGE], used: 0 };
 
 /// Places by id.
 #[derive(Default, Debug)]
@@ -39,22 +39,22 @@ const fn spot(id: u64) -> (u64, usize) {
 }
 
 impl Ids {
-    pub(crate) fn insert(&mut self, id: u64, place: u32) {
+    pub(crate) fn insert(&mut self, id: u64, place: TaskPlace) {
         let (number, spot) = spot(id);
         let spare = &mut self.spare;
         let page = self
             .pages
             .entry(number)
             .or_insert_with(|| spare.take().unwrap_or_else(|| Box::new(EMPTY)));
-        debug_assert_eq!(page.places[spot], NONE, "an id is given once");
-        page.places[spot] = place;
+        debug_assert_eq!(page.places[spot], None, "an id is given once");
+        page.places[spot] = Some(place);
         page.used += 1;
         self.len += 1;
     }
 
-    pub(crate) fn find(&self, id: u64) -> Option<u32> {
+    pub(crate) fn find(&self, id: u64) -> Option<TaskPlace> {
         let (number, spot) = spot(id);
-        self.pages.get(&number).map(|page| page.places[spot]).filter(|place| *place != NONE)
+        self.pages.get(&number)?.places[spot]
     }
 
     /// Forgets an id that is there.
@@ -64,8 +64,8 @@ impl Ids {
             unreachable!("the id is there")
         };
         let page = entry.get_mut();
-        debug_assert_ne!(page.places[spot], NONE, "the id is there");
-        page.places[spot] = NONE;
+        debug_assert_ne!(page.places[spot], None, "the id is there");
+        page.places[spot] = None;
         page.used -= 1;
         self.len -= 1;
         if page.used == 0 {
@@ -86,10 +86,10 @@ mod tests {
     fn ids_are_found_until_they_are_removed_and_empty_pages_go() {
         let mut known = Ids::default();
         let ids = 1_700_000_000_000_001..1_700_000_000_001_000u64;
-        for (id, place) in ids.clone().zip(0..) {
+        for (id, place) in ids.clone().zip((0..).map(TaskPlace::new)) {
             known.insert(id, place);
         }
-        for (id, place) in ids.clone().zip(0..) {
+        for (id, place) in ids.clone().zip((0..).map(TaskPlace::new)) {
             assert_eq!(known.find(id), Some(place));
         }
         assert_eq!((known.find(ids.start - 1), known.find(ids.end)), (None, None));

@@ -8,9 +8,10 @@ use pool_protocol::limits::MAX_CREDIT;
 
 use crate::Core;
 use crate::aside::MOST_CHECKING;
+use crate::place::{ProjectPlace, WorkerPlace};
 use crate::queue::Flow;
 use crate::settings::{Lane, Tenancy};
-use crate::task::{NONE, TaskState};
+use crate::task::TaskState;
 use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -41,8 +42,8 @@ impl Core {
             for lane in Lane::ALL {
                 let mut in_flow = 0;
                 for (priority, head) in project.flows[lane].list_heads() {
-                    let mut slot = head;
-                    while slot != NONE {
+                    let mut next = head;
+                    while let Some(slot) = next {
                         let task = &self.tasks[slot];
                         assert!(listed.insert(slot), "a task stands in one list, once");
                         assert_eq!(
@@ -50,7 +51,7 @@ impl Core {
                             (place, lane, priority)
                         );
                         in_flow += 1;
-                        slot = self.next_in_list(slot);
+                        next = self.next_in_list(slot);
                     }
                 }
                 assert_eq!(in_flow, project.flows[lane].queued, "a flow knows how many wait in it");
@@ -139,12 +140,13 @@ impl Core {
                 count(|state| matches!(state, TaskState::Held { started: true, .. }))
             );
             assert_eq!(project.waiting, count(|state| !matches!(state, TaskState::Held { .. })));
-            let mut holders: Vec<u32> = project.holders.clone();
+            let mut holders: Vec<WorkerPlace> = project.holders.clone();
             holders.sort_unstable();
-            let holding = |w: &u32| {
+            let holding = |w: &WorkerPlace| {
                 self.workers[*w].held.iter().any(|held| self.tasks[held.task].project == place)
             };
-            let expected: Vec<u32> = self.workers.places().into_iter().filter(holding).collect();
+            let expected: Vec<WorkerPlace> =
+                self.workers.places().into_iter().filter(holding).collect();
             assert_eq!(holders, expected, "a project knows which workers hold tasks of it");
         }
     }
@@ -165,7 +167,7 @@ impl Core {
                 self.lanes[lane].held as usize,
                 of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>()
             );
-            let open: Vec<u32> =
+            let open: Vec<WorkerPlace> =
                 of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();
             assert_eq!(
                 self.workers.lanes[lane].open.as_slice(),
@@ -177,7 +179,7 @@ impl Core {
                 self.workers.lanes[lane].brisk as usize, brisk,
                 "a lane knows how many hold tiny tasks only"
             );
-            let idle: Vec<u32> = of_lane()
+            let idle: Vec<WorkerPlace> = of_lane()
                 .filter(|(_, worker)| worker.is_ready() && worker.held.is_empty())
                 .map(|(w, _)| w)
                 .collect();
@@ -202,7 +204,7 @@ impl Core {
                     assert!(!idle || may_wait, "no worker is idle while a task could run");
                 }
                 Tenancy::Project => {
-                    let unbound = |w: &u32| self.workers[*w].served == Served::Nobody;
+                    let unbound = |w: &WorkerPlace| self.workers[*w].served == Served::Nobody;
                     let serves_all = self.workers.lanes[lane].idle.as_slice().iter().any(unbound);
                     assert!(
                         !(idle && serves_all),
@@ -224,7 +226,7 @@ impl Core {
 
     fn no_worker_serves_more_than_the_tenancy_allows(&self) {
         for (_, worker) in self.workers.iter() {
-            let projects: BTreeSet<u32> =
+            let projects: BTreeSet<ProjectPlace> =
                 worker.held.iter().map(|held| self.tasks[held.task].project).collect();
             match worker.served {
                 Served::Nobody => {
@@ -270,7 +272,7 @@ impl Core {
                 counted.sort_unstable();
                 assert_eq!(
                     counted,
-                    homes().map(|(w, _)| w).collect::<Vec<u32>>(),
+                    homes().map(|(w, _)| w).collect::<Vec<WorkerPlace>>(),
                     "a project knows its own workers"
                 );
                 let stays = |worker: &Worker| {
@@ -287,23 +289,14 @@ impl Core {
 
     fn ready_flows_stand_at_their_rank(&self) {
         for lane in Lane::ALL {
-            let seat_of = |project: u32| self.projects[project].flows[lane].seat;
+            let seat_of = |project: ProjectPlace| self.projects[project].flows[lane].seat;
             assert!(
                 self.lanes[lane].ready.is_consistent(seat_of),
                 "flows in line are found by their seats"
             );
-            let seated = self
-                .projects
-                .iter()
-                .map(|(_, project)| project.flows[lane].seat)
-                .filter(|seat| *seat != NONE);
+            let seated = self.projects.iter().filter_map(|(_, project)| project.flows[lane].seat);
             let at_seats = self.workers.lanes[lane].seats.all_projects();
-            let left = self
-                .projects
-                .left_seats
-                .iter()
-                .filter(|(of, seat)| *of == lane && *seat != NONE)
-                .count();
+            let left = self.projects.left_seats.iter().filter(|(of, _)| *of == lane).count();
             assert_eq!(
                 at_seats as usize,
                 seated.count() + left,
@@ -333,11 +326,11 @@ impl Core {
     }
 
     fn a_worker_and_its_replacement_know_each_other(&self) {
-        let replacement_of = |w: u32| match self.workers[w].state {
+        let replacement_of = |w: WorkerPlace| match self.workers[w].state {
             WorkerState::Ready { replacement, .. } => replacement,
             _ => None,
         };
-        let replaced_by = |w: u32| match self.workers[w].state {
+        let replaced_by = |w: WorkerPlace| match self.workers[w].state {
             WorkerState::Spawning { replaces } => replaces,
             _ => None,
         };

@@ -11,12 +11,13 @@ use hashbrown::{HashMap, HashTable};
 use pool_protocol::id::TaskId;
 use rustc_hash::FxBuildHasher;
 
+use crate::place::ProjectPlace;
 use crate::seeds::KeyedHash;
 
 #[derive(Debug)]
 struct Known {
     hash: u64,
-    project: u32,
+    project: ProjectPlace,
     key: Box<str>,
     task: TaskId,
 }
@@ -35,12 +36,12 @@ impl Keys {
         Self { hash, by_key: HashTable::default(), by_task: HashMap::default() }
     }
 
-    pub(crate) fn find(&self, project: u32, key: &str) -> Option<TaskId> {
+    pub(crate) fn find(&self, project: ProjectPlace, key: &str) -> Option<TaskId> {
         let is_it = |known: &Known| known.project == project && &*known.key == key;
         self.by_key.find(self.hash.hash_one((project, key)), is_it).map(|known| known.task)
     }
 
-    pub(crate) fn insert(&mut self, project: u32, key: &str, task: TaskId) {
+    pub(crate) fn insert(&mut self, project: ProjectPlace, key: &str, task: TaskId) {
         let hash = self.hash.hash_one((project, key));
         self.by_key.insert_unique(hash, Known { hash, project, key: key.into(), task }, |known| {
             known.hash
@@ -49,7 +50,7 @@ impl Keys {
     }
 
     /// Drops the task's key. Returns the project whose it was, if it had one.
-    pub(crate) fn remove(&mut self, task: TaskId) -> Option<u32> {
+    pub(crate) fn remove(&mut self, task: TaskId) -> Option<ProjectPlace> {
         let hash = self.by_task.remove(&task)?;
         let entry = self.by_key.find_entry(hash, |known| known.task == task).ok()?;
         Some(entry.remove().0.project)

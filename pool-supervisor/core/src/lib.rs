@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod action;
 pub mod event;
+pub mod place;
 pub mod seeds;
 pub mod settings;
 pub mod time;
@@ -36,6 +37,7 @@ mod health;
 mod ids;
 mod invariants;
 mod keys;
+mod list;
 mod prng;
 mod project;
 mod queue;
@@ -60,6 +62,7 @@ use crate::aside::Aside;
 use crate::drain::Phase;
 use crate::event::Event;
 use crate::keys::Keys;
+use crate::place::{ProjectPlace, WorkerPlace};
 use crate::prng::Prng;
 use crate::project::Projects;
 use crate::queue::{LaneQueue, PerLane};
@@ -91,7 +94,7 @@ pub struct Core {
     /// wanted number.
     workers_changed: bool,
     /// The worker where this event may have made room for a project at its limit.
-    near: Option<u32>,
+    near: Option<WorkerPlace>,
     pace: PerLane<Pace>,
     restart: Restart,
     timers: Timers,
@@ -257,7 +260,7 @@ impl Core {
         self.settings = settings;
         self.forget_set_aside();
         self.projects.configure(&self.settings);
-        let projects: Vec<u32> = self.projects.iter().map(|(place, _)| place).collect();
+        let projects: Vec<ProjectPlace> = self.projects.iter().map(|(place, _)| place).collect();
         for project in projects {
             self.rerank_project(project);
             self.take_back_over_limit(project, out);

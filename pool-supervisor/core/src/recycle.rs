@@ -19,6 +19,7 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::Action;
+use crate::place::WorkerPlace;
 use crate::settings::Lane;
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -75,7 +76,7 @@ impl Core {
     }
 
     /// Notes that a worker is to be replaced.
-    pub(crate) fn want_recycled(&mut self, w: u32, why: Recycle) {
+    pub(crate) fn want_recycled(&mut self, w: WorkerPlace, why: Recycle) {
         if let WorkerState::Ready { recycle: recycle @ None, .. } = &mut self.workers[w].state {
             *recycle = Some(why);
             self.workers_changed = true;
@@ -90,10 +91,9 @@ impl Core {
             .fastest_start_us
             .saturating_mul(EARNED_BY)
             .min(EARNED_AT_MOST_US);
-        let projects = self.workers.lanes[worker.lane]
-            .seats
-            .projects_at(worker.seat)
-            .saturating_sub(FEW_PROJECTS);
+        let seats = &self.workers.lanes[worker.lane].seats;
+        let projects = worker.seat.map_or(0, |seat| seats.projects_at(seat));
+        let projects = projects.saturating_sub(FEW_PROJECTS);
         let by_contexts_us =
             (u64::from(projects) * CONTEXT_US * EARNED_BY).min(2 * EARNED_AT_MOST_US);
         let by_start_us = by_start_us + by_contexts_us;
@@ -105,7 +105,7 @@ impl Core {
     }
 
     /// A worker has ended a task: is it used up, or one too many?
-    pub(crate) fn after_task(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn after_task(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         if !worker.is_ready() {
             return;
@@ -124,7 +124,7 @@ impl Core {
 
     /// It may be time to replace the worker: for its age, or for the tasks that it had run before
     /// it had earned its start.
-    pub(crate) fn on_age(&mut self, w: u32) {
+    pub(crate) fn on_age(&mut self, w: WorkerPlace) {
         let worker = &self.workers[w];
         if !worker.is_ready() {
             return;
@@ -172,13 +172,13 @@ impl Core {
     }
 
     /// The replacement of this worker is ready.
-    pub(crate) fn retire_recycled(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn retire_recycled(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let WorkerState::Ready { recycle, .. } = self.workers[w].state else { return };
         let evidence = self.recycle_evidence(w, recycle.unwrap_or(Recycle::Outdated));
         self.retire(w, Verdict { cause: Cause::Recycled, evidence }, true, out);
     }
 
-    fn recycle_evidence(&self, w: u32, why: Recycle) -> String {
+    fn recycle_evidence(&self, w: WorkerPlace, why: Recycle) -> String {
         let worker = &self.workers[w];
         match why {
             Recycle::Tasks => format!("after {} tasks", worker.tasks_ended),
@@ -195,7 +195,7 @@ impl Core {
     }
 
     /// Lets a worker go that is one too many.
-    pub(crate) fn retire_surplus(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn retire_surplus(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let lane = self.workers[w].lane;
         let shedding = &mut self.workers.lanes[lane].shedding;
         *shedding = shedding.saturating_sub(1);
@@ -206,7 +206,7 @@ impl Core {
     /// Lets a worker finish what it has started and exit.
     pub(crate) fn retire(
         &mut self,
-        w: u32,
+        w: WorkerPlace,
         verdict: Verdict,
         replaced: bool,
         out: &mut Vec<Action>,
@@ -223,12 +223,12 @@ impl Core {
     }
 
     /// The worker said that it exits.
-    pub(crate) fn expect_to_leave(&mut self, w: u32) {
+    pub(crate) fn expect_to_leave(&mut self, w: WorkerPlace) {
         self.workers_changed = true;
         self.timers.arm(TimerKey::Leave(w), self.now.plus_ms(RETIRE_GRACE_MS));
     }
 
-    pub(crate) fn on_leave_check(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn on_leave_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.workers[w];
         let WorkerState::Leaving(leaving) = &worker.state else { return };
         match leaving.manner {
@@ -242,7 +242,7 @@ impl Core {
         }
     }
 
-    fn kill_leaving(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+    fn kill_leaving(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
         let evidence = format!("{}; it did not exit by itself", verdict.evidence);
         self.kill(w, Verdict { cause: verdict.cause, evidence }, out);
     }

@@ -14,6 +14,7 @@ use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 use crate::Core;
 use crate::action::Action;
 use crate::event::AttemptEnd;
+use crate::place::{TaskPlace, WorkerPlace};
 use crate::worker::{Leaving, Manner, WorkerState};
 
 /// Tasks that a worker may give back unasked before it has ended one. More is a worker that takes
@@ -57,7 +58,7 @@ impl Core {
     }
 
     /// Takes a task that has ended out of its worker's hands and learns from it.
-    fn release_ended(&mut self, w: u32, position: usize, end: &AttemptEnd) -> u32 {
+    fn release_ended(&mut self, w: WorkerPlace, position: usize, end: &AttemptEnd) -> TaskPlace {
         let (slot, started) = self.let_go(w, position);
         let worker = &mut self.workers[w];
         worker.tasks_ended += 1;
@@ -80,7 +81,7 @@ impl Core {
     }
 
     /// The attempt ended: the task ends, or is tried again.
-    fn decide_end(&mut self, slot: u32, end: &AttemptEnd, out: &mut Vec<Action>) {
+    fn decide_end(&mut self, slot: TaskPlace, end: &AttemptEnd, out: &mut Vec<Action>) {
         match (end.code, self.tasks[slot].stop) {
             (None, _) => self.end_reported(slot, end, out),
             // It was to end, and ended otherwise than well: what it was asked to end as is the
@@ -101,7 +102,7 @@ impl Core {
     }
 
     /// The worker must not run another task and is about to exit.
-    fn spoil(&mut self, w: u32, task: TaskId, code: Option<ErrorCode>) {
+    fn spoil(&mut self, w: WorkerPlace, task: TaskId, code: Option<ErrorCode>) {
         let (cause, why) = match code {
             Some(ErrorCode::Timeout) => (Cause::Deadline, "ran out of time"),
             Some(ErrorCode::Cancelled) => (Cause::Cancelled, "was cancelled"),
@@ -149,7 +150,7 @@ impl Core {
 
     /// A task that was not run, or whose run does not count, waits again where it was; unless it
     /// was to end anyway.
-    pub(crate) fn requeue(&mut self, slot: u32, out: &mut Vec<Action>) {
+    pub(crate) fn requeue(&mut self, slot: TaskPlace, out: &mut Vec<Action>) {
         let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.settle_charge(slot, 0);
         if let Some(stop) = self.tasks[slot].stop {

@@ -15,6 +15,7 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::place::WorkerPlace;
 use crate::recycle::Recycle;
 use crate::settings::Lane;
 use crate::time::Time;
@@ -93,7 +94,7 @@ impl Core {
     }
 
     /// Counts a failed start.
-    pub(crate) fn spawn_failed(&mut self, w: u32, reason: &str, out: &mut Vec<Action>) {
+    pub(crate) fn spawn_failed(&mut self, w: WorkerPlace, reason: &str, out: &mut Vec<Action>) {
         let restart = &mut self.restart;
         // All of one volley fail of the same thing.
         let same_volley = restart.failing() && self.workers[w].born <= restart.counted_at;
@@ -130,7 +131,7 @@ impl Core {
 
     /// The worker did more than become ready. That proves something if it was started after the
     /// last failure.
-    pub(crate) fn note_proof(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn note_proof(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         if self.restart.failing() && self.workers[w].born > self.restart.counted_at {
             self.recovered(out);
         }
@@ -162,7 +163,7 @@ impl Core {
         self.discard(w);
     }
 
-    pub(crate) fn on_spawn_timeout(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn on_spawn_timeout(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         if !self.workers[w].is_spawning() {
             return;
         }
@@ -208,7 +209,7 @@ impl Core {
         self.after_change(w, out);
     }
 
-    fn make_ready(&mut self, w: u32) {
+    fn make_ready(&mut self, w: WorkerPlace) {
         let (tasks_limit, age_ms) = (self.tasks_limit(), self.settings.max_worker_age_ms);
         let worker = &mut self.workers[w];
         let recycle = worker.outdated.then_some(Recycle::Outdated);

@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use pool_protocol::outcome::ErrorCode;
 
 use crate::Core;
-use crate::action::{Action, PoolEvent, TaskSlot};
+use crate::action::{Action, PoolEvent};
+use crate::place::TaskPlace;
 use crate::settings::RetryPolicy;
 use crate::task::TaskState;
 use crate::time::Time;
@@ -34,13 +35,13 @@ fn backoff_ms(policy: &RetryPolicy, attempts: u32) -> u64 {
 
 impl Core {
     /// Whether the task has an attempt left.
-    pub(crate) fn may_retry(&self, slot: u32) -> bool {
+    pub(crate) fn may_retry(&self, slot: TaskPlace) -> bool {
         let task = &self.tasks[slot];
         task.attempts < u32::from(task.max_attempts)
     }
 
     /// How long the task waits for its next attempt.
-    pub(crate) fn retry_delay_us(&mut self, slot: u32) -> u64 {
+    pub(crate) fn retry_delay_us(&mut self, slot: TaskPlace) -> u64 {
         let task = &self.tasks[slot];
         let policy = task.retry();
         let delay_us = backoff_ms(&policy, task.attempts) * 1000;
@@ -51,14 +52,14 @@ impl Core {
 
     /// As [`Self::retry_delay_us`], but no less than somebody asks for; nothing when that is too
     /// much.
-    pub(crate) fn delay_asked_for(&mut self, slot: u32, asked_ms: u64) -> Option<u64> {
+    pub(crate) fn delay_asked_for(&mut self, slot: TaskPlace, asked_ms: u64) -> Option<u64> {
         let own_us = self.retry_delay_us(slot);
         (asked_ms <= MOST_ASKED_FOR_MS).then(|| own_us.max(asked_ms * 1000))
     }
 
     /// Whether an attempt after this delay would start before the task's deadline, and before the
     /// end of a pool that is stopping.
-    pub(crate) fn in_time(&self, slot: u32, delay_us: u64) -> bool {
+    pub(crate) fn in_time(&self, slot: TaskPlace, delay_us: u64) -> bool {
         let task = &self.tasks[slot];
         let start = self.now.plus_us(delay_us);
         (task.deadline() == Time::NEVER || start < task.deadline())
@@ -68,19 +69,14 @@ impl Core {
     /// Lets a task whose attempt failed wait for the next one.
     pub(crate) fn retry_later(
         &mut self,
-        slot: u32,
+        slot: TaskPlace,
         code: ErrorCode,
         delay_us: u64,
         out: &mut Vec<Action>,
     ) {
         let task = &mut self.tasks[slot];
-        let event = PoolEvent::TaskRetry {
-            task: task.id,
-            slot: TaskSlot(slot),
-            code,
-            delay_us,
-            attempts: task.attempts,
-        };
+        let event =
+            PoolEvent::TaskRetry { task: task.id, slot, code, delay_us, attempts: task.attempts };
         out.push(Action::Emit(event));
         task.state = TaskState::Retrying;
         self.count_waiting(slot);
@@ -92,7 +88,7 @@ impl Core {
     }
 
     /// A delay or a back-off is over.
-    pub(crate) fn on_wake(&mut self, slot: u32) {
+    pub(crate) fn on_wake(&mut self, slot: TaskPlace) {
         match self.tasks[slot].state {
             // What was delayed on purpose comes now; what failed came when it first did.
             TaskState::Delayed => self.enqueue(slot),

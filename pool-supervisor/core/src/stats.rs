@@ -5,8 +5,8 @@ use alloc::collections::BTreeMap;
 use pool_protocol::id::{TaskId, WorkerId};
 
 use crate::Core;
-use crate::action::TaskSlot;
 use crate::drain::Phase;
+use crate::place::TaskPlace;
 use crate::settings::Lane;
 use crate::task::TaskState;
 use crate::time::Time;
@@ -131,7 +131,7 @@ pub enum TaskStatus {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct TaskView<'a> {
     /// Its place.
-    pub slot: TaskSlot,
+    pub slot: TaskPlace,
     /// Where it is.
     pub state: TaskStatus,
     /// Whose it is.
@@ -256,7 +256,7 @@ impl Core {
             | TaskState::LetGo => (TaskStatus::Queued, 0),
         };
         Some(TaskView {
-            slot: TaskSlot(slot),
+            slot,
             state,
             project: &self.projects[task.project].name,
             attempts: task.attempts + making,

@@ -14,11 +14,10 @@ use pool_protocol::outcome::ErrorCode;
 use rustc_hash::FxBuildHasher;
 
 use crate::ids::Ids;
+use crate::list::{Link, Links, List};
+use crate::place::{ProjectPlace, TaskPlace};
 use crate::settings::{Lane, RetryPolicy};
 use crate::time::Time;
-
-/// No place: the end of a list.
-pub(crate) const NONE: u32 = u32::MAX;
 
 /// Where a task is in its life. The end is not among them: an ended task is not there any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,10 +26,8 @@ pub(crate) enum TaskState {
     Delayed,
     /// In the queue of its project, lane and priority.
     Queued {
-        /// The one before it.
-        prev: u32,
-        /// The one after it.
-        next: u32,
+        /// Its neighbours there.
+        link: Link<TaskPlace>,
     },
     /// Between two attempts; a timer wakes it.
     Retrying,
@@ -50,9 +47,8 @@ pub(crate) enum TaskState {
 /// The client whose going cancels the task, and the next such tasks of that client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
-    pub(crate) client: ClientId,
-    pub(crate) prev: u32,
-    pub(crate) next: u32,
+    client: ClientId,
+    link: Link<TaskPlace>,
 }
 
 /// What few tasks ask for, kept apart so that the others do not pay for it.
@@ -75,7 +71,7 @@ impl Wishes {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
-    pub(crate) project: u32,
+    pub(crate) project: ProjectPlace,
     pub(crate) lane: Lane,
     pub(crate) priority: u8,
     /// The effective priority at which it was last chosen, where its cost is accounted.
@@ -127,7 +123,7 @@ impl Task {
 
 #[derive(Debug)]
 enum Entry {
-    Vacant { next: u32 },
+    Vacant { next: Option<TaskPlace> },
     Occupied(Task),
 }
 
@@ -135,7 +131,7 @@ enum Entry {
 #[derive(Debug)]
 pub(crate) struct Tasks {
     places: Vec<Entry>,
-    vacant: u32,
+    vacant: Option<TaskPlace>,
     by_id: Ids,
     first: u64,
     next: u64,
@@ -145,7 +141,7 @@ impl Tasks {
     pub(crate) fn new(first: TaskId) -> Self {
         Self {
             places: Vec::new(),
-            vacant: NONE,
+            vacant: None,
             by_id: Ids::default(),
             first: first.0,
             next: first.0,
@@ -163,39 +159,36 @@ impl Tasks {
     }
 
     /// Gives the task, whose id is [`Self::next_id`], a place.
-    pub(crate) fn insert(&mut self, task: Task) -> u32 {
+    pub(crate) fn insert(&mut self, task: Task) -> TaskPlace {
         debug_assert_eq!(task.id.0, self.next);
         self.next += 1;
         let id = task.id;
-        let slot = self.vacant;
-        let slot = if slot == NONE {
-            self.places.push(Entry::Occupied(task));
-            u32::try_from(self.places.len() - 1).expect("the queue's bound is a u32")
-        } else {
-            let Entry::Vacant { next } = self.places[slot as usize] else {
+        let slot = if let Some(slot) = self.vacant {
+            let Entry::Vacant { next } = self.places[slot.index()] else {
                 unreachable!("the list of vacant places")
             };
             self.vacant = next;
-            self.places[slot as usize] = Entry::Occupied(task);
+            self.places[slot.index()] = Entry::Occupied(task);
             slot
+        } else {
+            self.places.push(Entry::Occupied(task));
+            TaskPlace::new(self.places.len() - 1)
         };
         self.by_id.insert(id.0, slot);
         slot
     }
 
     /// Takes the task out; its place is free.
-    pub(crate) fn remove(&mut self, slot: u32) -> Task {
-        let entry = core::mem::replace(
-            &mut self.places[slot as usize],
-            Entry::Vacant { next: self.vacant },
-        );
+    pub(crate) fn remove(&mut self, slot: TaskPlace) -> Task {
+        let entry =
+            core::mem::replace(&mut self.places[slot.index()], Entry::Vacant { next: self.vacant });
         let Entry::Occupied(task) = entry else { unreachable!("a task is removed once") };
-        self.vacant = slot;
+        self.vacant = Some(slot);
         self.by_id.remove(task.id.0);
         task
     }
 
-    pub(crate) fn find(&self, id: TaskId) -> Option<u32> {
+    pub(crate) fn find(&self, id: TaskId) -> Option<TaskPlace> {
         self.by_id.find(id.0)
     }
 
@@ -213,19 +206,19 @@ impl Tasks {
     }
 
     /// All, in the order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Task)> {
-        self.places.iter().zip(0..).filter_map(|(entry, slot)| match entry {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskPlace, &Task)> {
+        self.places.iter().enumerate().filter_map(|(row, entry)| match entry {
             Entry::Vacant { .. } => None,
-            Entry::Occupied(task) => Some((slot, task)),
+            Entry::Occupied(task) => Some((TaskPlace::new(row), task)),
         })
     }
 }
 
-impl Index<u32> for Tasks {
+impl Index<TaskPlace> for Tasks {
     type Output = Task;
 
-    fn index(&self, slot: u32) -> &Task {
-        match &self.places[slot as usize] {
+    fn index(&self, slot: TaskPlace) -> &Task {
+        match &self.places[slot.index()] {
             Entry::Occupied(task) => task,
             Entry::Vacant { .. } => {
                 unreachable!("only places of tasks that have not ended are kept")
@@ -234,9 +227,9 @@ impl Index<u32> for Tasks {
     }
 }
 
-impl IndexMut<u32> for Tasks {
-    fn index_mut(&mut self, slot: u32) -> &mut Task {
-        match &mut self.places[slot as usize] {
+impl IndexMut<TaskPlace> for Tasks {
+    fn index_mut(&mut self, slot: TaskPlace) -> &mut Task {
+        match &mut self.places[slot.index()] {
             Entry::Occupied(task) => task,
             Entry::Vacant { .. } => {
                 unreachable!("only places of tasks that have not ended are kept")
@@ -247,34 +240,44 @@ impl IndexMut<u32> for Tasks {
 
 /// The tasks that end when their client goes: one list per client, through the tasks themselves.
 #[derive(Default, Debug)]
-pub(crate) struct Owners(HashMap<ClientId, u32, FxBuildHasher>);
+pub(crate) struct Owners(HashMap<ClientId, List<TaskPlace>, FxBuildHasher>);
+
+/// The tasks, as the lists of clients go through them.
+struct Owned<'a>(&'a mut Tasks);
+
+impl Links<TaskPlace> for Owned<'_> {
+    fn link(&mut self, slot: TaskPlace) -> &mut Link<TaskPlace> {
+        &mut self.0[slot].owner.as_mut().expect("it is in its client's list").link
+    }
+}
 
 impl Owners {
-    pub(crate) fn link(&mut self, tasks: &mut Tasks, slot: u32, client: ClientId) {
-        let next = self.0.insert(client, slot).unwrap_or(NONE);
-        tasks[slot].owner = Some(Owner { client, prev: NONE, next });
-        if next != NONE {
-            tasks[next].owner.as_mut().expect("it is in the list").prev = slot;
-        }
+    /// The task ends with this client from now on.
+    pub(crate) fn add(&mut self, tasks: &mut Tasks, slot: TaskPlace, client: ClientId) {
+        let list = self.0.entry(client).or_default();
+        let link = Link { prev: None, next: list.first() };
+        tasks[slot].owner = Some(Owner { client, link });
+        list.insert(&mut Owned(tasks), slot, link);
     }
 
-    pub(crate) fn unlink(&mut self, tasks: &mut Tasks, slot: u32) {
-        let Some(Owner { client, prev, next }) = tasks[slot].owner.take() else { return };
-        if next != NONE {
-            tasks[next].owner.as_mut().expect("it is in the list").prev = prev;
-        }
-        if prev != NONE {
-            tasks[prev].owner.as_mut().expect("it is in the list").next = next;
-        } else if next != NONE {
-            self.0.insert(client, next);
-        } else {
+    /// The task does not end with its client any more, if it did.
+    pub(crate) fn remove(&mut self, tasks: &mut Tasks, slot: TaskPlace) {
+        let Some(Owner { client, link }) = tasks[slot].owner.take() else { return };
+        let list = self.0.get_mut(&client).expect("a client with tasks has a list");
+        list.remove(&mut Owned(tasks), link);
+        if list.is_empty() {
             self.0.remove(&client);
         }
     }
 
+    /// Whether the task ends with this client.
+    pub(crate) fn owns(&self, tasks: &Tasks, slot: TaskPlace, client: ClientId) -> bool {
+        tasks[slot].owner.is_some_and(|owner| owner.client == client)
+    }
+
     /// The first of the client's tasks.
-    pub(crate) fn first(&self, client: ClientId) -> Option<u32> {
-        self.0.get(&client).copied()
+    pub(crate) fn first(&self, client: ClientId) -> Option<TaskPlace> {
+        self.0.get(&client)?.first()
     }
 
     pub(crate) fn len(&self) -> usize {

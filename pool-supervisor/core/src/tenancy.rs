@@ -25,6 +25,7 @@ use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::aside::Look;
 use crate::assign::LONG_US;
+use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::queue::Rank;
 use crate::recycle::Recycle;
 use crate::settings::{Lane, Tenancy};
@@ -48,7 +49,7 @@ pub(crate) enum Served {
     /// Nobody's yet.
     Nobody,
     /// This project's only.
-    One(u32),
+    One(ProjectPlace),
     /// Those of several.
     Several,
 }
@@ -68,7 +69,7 @@ enum Claim {
 
 impl Core {
     /// The worker is given a task of this project.
-    pub(crate) fn bind(&mut self, w: u32, project: u32) {
+    pub(crate) fn bind(&mut self, w: WorkerPlace, project: ProjectPlace) {
         let worker = &mut self.workers[w];
         match worker.served {
             Served::Nobody => {
@@ -88,7 +89,7 @@ impl Core {
 
     /// Counts the worker among those of the project that it serves alone, or no more: whom it
     /// serves or whether it stays may have changed.
-    pub(crate) fn note_home(&mut self, w: u32) {
+    pub(crate) fn note_home(&mut self, w: WorkerPlace) {
         let worker = &self.workers[w];
         let home = match (worker.served, &worker.state) {
             (Served::One(project), WorkerState::Ready { recycle, .. }) => {
@@ -109,7 +110,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn leave_home(&mut self, w: u32) {
+    pub(crate) fn leave_home(&mut self, w: WorkerPlace) {
         let worker = &mut self.workers[w];
         if let Some((project, stays)) = worker.home.take() {
             let homes = &mut self.projects[project].homes[worker.lane];
@@ -121,7 +122,7 @@ impl Core {
     }
 
     /// The worker is gone.
-    pub(crate) fn end_tenancy(&mut self, w: u32) {
+    pub(crate) fn end_tenancy(&mut self, w: WorkerPlace) {
         if let Served::One(project) = self.workers[w].served {
             self.projects[project].tenants -= 1;
         }
@@ -177,7 +178,7 @@ impl Core {
     }
 
     /// A fresh worker, if one more task of the lane may run.
-    pub(crate) fn next_fresh(&self, lane: Lane) -> Option<u32> {
+    pub(crate) fn next_fresh(&self, lane: Lane) -> Option<WorkerPlace> {
         let held = |lane| self.lanes[lane].held;
         let may_run = held(lane) < self.pace[lane].want
             && held(lane) + held(lane.other()) < self.settings.max_workers;
@@ -205,7 +206,7 @@ impl Core {
     }
 
     /// A worker's only task has left its hands.
-    pub(crate) fn dismiss(&mut self, w: u32, out: &mut Vec<Action>) {
+    pub(crate) fn dismiss(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
         self.retire(w, verdict, true, out);
     }
@@ -235,14 +236,21 @@ impl Core {
 
     /// A worker that takes this task of the project: one of its own, an unbound one where its own
     /// are busy. Looks at the project's own workers only.
-    fn worker_of_project(&self, project: u32, slot: u32, lane: Lane, cost_us: u32) -> Option<u32> {
+    fn worker_of_project(
+        &self,
+        project: ProjectPlace,
+        slot: TaskPlace,
+        lane: Lane,
+        cost_us: u32,
+    ) -> Option<WorkerPlace> {
         let homes = &self.projects[project].homes[lane].workers;
         let unbound = self.workers.lanes[lane].unbound.as_slice();
-        let takes = |w: u32, idle: bool| {
+        let takes = |w: WorkerPlace, idle: bool| {
             let worker = &self.workers[w];
             worker.held.is_empty() == idle && worker.has_room(cost_us) && self.is_fed(w, cost_us)
         };
-        let is_idle = |w: u32| takes(w, true) && self.workers[w].served == Served::One(project);
+        let is_idle =
+            |w: WorkerPlace| takes(w, true) && self.workers[w].served == Served::One(project);
         self.busy_or_idle(
             lane,
             cost_us,
@@ -257,7 +265,7 @@ impl Core {
 
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced
     /// for another project's sake and the task would keep it beyond that.
-    fn is_fed(&self, w: u32, cost_us: u32) -> bool {
+    fn is_fed(&self, w: WorkerPlace, cost_us: u32) -> bool {
         match self.workers[w].state {
             WorkerState::Ready { recycle: Some(Recycle::Tenant), replacement } => {
                 cost_us <= SHORT_US || (replacement.is_none() && !self.may_spawn())
@@ -268,7 +276,7 @@ impl Core {
     }
 
     /// The best flow among those that have room on a worker of their own, with that worker.
-    pub(crate) fn best_at_home(&self, lane: Lane) -> Option<(Rank, u32)> {
+    pub(crate) fn best_at_home(&self, lane: Lane) -> Option<(Rank, WorkerPlace)> {
         let of_lane =
             self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.is_ready());
         let homes = of_lane.filter_map(|(w, worker)| {
@@ -342,17 +350,17 @@ impl Core {
     }
 
     /// How many of the project's workers in the lane stay.
-    fn tenants(&self, project: u32, lane: Lane) -> u32 {
+    fn tenants(&self, project: ProjectPlace, lane: Lane) -> u32 {
         self.projects[project].homes[lane].staying
     }
 
-    fn has_tenant(&self, project: u32, lane: Lane) -> bool {
+    fn has_tenant(&self, project: ProjectPlace, lane: Lane) -> bool {
         self.tenants(project, lane) > 0
     }
 
     /// The worker of another project that this flow has the best claim to, if any.
-    fn worker_to_replace(&mut self, rank: Rank, lane: Lane) -> Option<u32> {
-        let mut best: Option<(Claim, u32)> = None;
+    fn worker_to_replace(&mut self, rank: Rank, lane: Lane) -> Option<WorkerPlace> {
+        let mut best: Option<(Claim, WorkerPlace)> = None;
         let mut turn_over = Time::NEVER;
         let own = self.tenants(rank.project, lane);
         for (w, worker) in self.workers.iter() {
@@ -378,7 +386,7 @@ impl Core {
 
     /// By what right the flow, whose project has `own` workers, may have this one of another
     /// project's.
-    fn claim(&self, rank: Rank, own: u32, project: u32, worker: &Worker) -> Option<Claim> {
+    fn claim(&self, rank: Rank, own: u32, project: ProjectPlace, worker: &Worker) -> Option<Claim> {
         let lane = worker.lane;
         let flow = &self.projects[project].flows[lane];
         let level = match (worker.held.front(), flow.rank()) {

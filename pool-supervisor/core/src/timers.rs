@@ -8,30 +8,31 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::settings::Lane;
 use crate::time::Time;
 
-/// What a deadline is about. Numbers are places of tasks, projects and workers.
+/// What a deadline is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum TimerKey {
     /// When to queue a task whose delay or back-off is over.
-    Wake(u32),
+    Wake(TaskPlace),
     /// When to end a task that has not been started by its deadline.
-    Deadline(u32),
+    Deadline(TaskPlace),
     /// When to look whether a project's first waiting task has aged into the next priority.
-    Ageing(Lane, u32),
+    Ageing(Lane, ProjectPlace),
     /// When to kill a worker that is not ready.
-    Spawn(u32),
+    Spawn(WorkerPlace),
     /// When to look whether a worker's heartbeats have stopped.
-    Heartbeat(u32),
+    Heartbeat(WorkerPlace),
     /// When to look how long a worker has been busy with its first task.
-    Head(u32),
+    Head(WorkerPlace),
     /// When to kill a worker that should have left.
-    Leave(u32),
+    Leave(WorkerPlace),
     /// When to look whether a worker has been idle for too long.
-    Idle(u32),
+    Idle(WorkerPlace),
     /// When to replace a worker for its age.
-    Age(u32),
+    Age(WorkerPlace),
     /// When to look at a lane's load again.
     Scale(Lane),
     /// When to try again to start a worker.
@@ -49,16 +50,16 @@ impl TimerKey {
     /// Its kind and its place among those of that kind.
     const fn place(self) -> (usize, usize) {
         match self {
-            Self::Wake(slot) => (0, slot as usize),
-            Self::Deadline(slot) => (1, slot as usize),
-            Self::Ageing(Lane::Js, project) => (2, project as usize),
-            Self::Ageing(Lane::Io, project) => (3, project as usize),
-            Self::Spawn(w) => (4, w as usize),
-            Self::Heartbeat(w) => (5, w as usize),
-            Self::Head(w) => (6, w as usize),
-            Self::Leave(w) => (7, w as usize),
-            Self::Idle(w) => (8, w as usize),
-            Self::Age(w) => (9, w as usize),
+            Self::Wake(slot) => (0, slot.index()),
+            Self::Deadline(slot) => (1, slot.index()),
+            Self::Ageing(Lane::Js, project) => (2, project.index()),
+            Self::Ageing(Lane::Io, project) => (3, project.index()),
+            Self::Spawn(w) => (4, w.index()),
+            Self::Heartbeat(w) => (5, w.index()),
+            Self::Head(w) => (6, w.index()),
+            Self::Leave(w) => (7, w.index()),
+            Self::Idle(w) => (8, w.index()),
+            Self::Age(w) => (9, w.index()),
             Self::Scale(Lane::Js) => (10, 0),
             Self::Scale(Lane::Io) => (11, 0),
             Self::Respawn => (12, 0),

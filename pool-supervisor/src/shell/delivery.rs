@@ -1,7 +1,7 @@
 //! The way of an outcome to those who want it.
 
-use pool_core::action::TaskSlot;
 use pool_core::event::Event;
+use pool_core::place::TaskPlace;
 use pool_protocol::control::RefusedCode;
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{ClientId, TaskId};
@@ -174,7 +174,7 @@ impl Pool {
 
     /// Notes that a client waits for the outcome of a task that another request began, or says why
     /// it must not.
-    pub(super) fn add_wait(&mut self, from: Waiter, slot: TaskSlot, task: TaskId, tag: TagOf) {
+    pub(super) fn add_wait(&mut self, from: Waiter, slot: TaskPlace, task: TaskId, tag: TagOf) {
         let Some(client) = self.clients.open_mut(from.client) else { return };
         if let Err(count) = client.waits.add(from.request, task, tag) {
             let error = format!(

@@ -268,11 +268,12 @@ mod tests {
 
     /// One of each, with all that it can have.
     fn one_of_each() -> Vec<What> {
-        use pool_core::action::TaskSlot;
+        use pool_core::place::TaskPlace;
         use pool_core::settings::Lane;
         use pool_protocol::id::WorkerId;
         use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
-        let (task, slot, worker) = (TaskId(1), TaskSlot(0), WorkerId { slot: 0, generation: 1 });
+        let (task, slot, worker) =
+            (TaskId(1), TaskPlace::new(0), WorkerId { slot: 0, generation: 1 });
         let (run_us, code) = (1, ErrorCode::JsException);
         let verdict = Verdict { cause: Cause::Idle, evidence: String::new() };
         let events = [

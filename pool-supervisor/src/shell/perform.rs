@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pool_core::action::{Action, EndText, Ended, PoolEvent, TaskSlot};
+use pool_core::action::{Action, EndText, Ended, PoolEvent};
 use pool_core::event::Event;
+use pool_core::place::TaskPlace;
 use pool_core::settings::Lane;
 use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
 use pool_protocol::frame::Kind;
@@ -98,7 +99,7 @@ impl Pool {
         }
     }
 
-    fn accept(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
+    fn accept(&mut self, from: Waiter, task: TaskId, slot: TaskPlace, carried: &mut Carried) {
         let Carried::Submit(submitted) = carried else {
             unreachable!("only a submission is accepted")
         };
@@ -115,7 +116,7 @@ impl Pool {
         }
     }
 
-    fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskSlot, carried: &mut Carried) {
+    fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskPlace, carried: &mut Carried) {
         let Carried::Submit(submitted) = carried else {
             unreachable!("only a submission is accepted")
         };
@@ -176,7 +177,7 @@ impl Pool {
         self.post(to.client, |peer| peer.send(Kind::Outcome, to.request, &head, &body));
     }
 
-    fn assign(&mut self, id: WorkerId, task: TaskId, slot: TaskSlot, limits: Limits) {
+    fn assign(&mut self, id: WorkerId, task: TaskId, slot: TaskPlace, limits: Limits) {
         let held = self.tasks.get(slot);
         debug_assert_eq!(held.id, task, "the core and the shell agree on places");
         let head = RunHead {
@@ -213,7 +214,7 @@ impl Pool {
         }
     }
 
-    fn end(&mut self, task: TaskId, slot: TaskSlot, ended: Ended, carried: &mut Carried) {
+    fn end(&mut self, task: TaskId, slot: TaskPlace, ended: Ended, carried: &mut Carried) {
         if let Some(code) = ended.code {
             self.error_counts[code as usize] += 1;
         }
@@ -257,7 +258,7 @@ impl Pool {
         self.hand_out(held, outcome);
     }
 
-    fn hash_body(&mut self, slot: TaskSlot, verdict: Verdict, certain: bool) {
+    fn hash_body(&mut self, slot: TaskPlace, verdict: Verdict, certain: bool) {
         let held = self.tasks.get(slot);
         tracing::warn!(
             task = held.id.0,

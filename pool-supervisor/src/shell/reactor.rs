@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pool_core::Core;
-use pool_core::action::{Action, TaskSlot};
+use pool_core::action::Action;
 use pool_core::event::Event;
+use pool_core::place::TaskPlace;
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
@@ -164,7 +165,7 @@ pub(crate) struct Pool {
     /// What happened while actions were performed; fed to the core after them.
     pub(super) follow_ups: VecDeque<Event<'static>>,
     /// Tasks whose bodies the core wants to know of before it lets them run.
-    pub(super) to_check: VecDeque<(TaskId, TaskSlot)>,
+    pub(super) to_check: VecDeque<(TaskId, TaskPlace)>,
     actions: Vec<Action>,
     pub(super) orphans: Orphans,
     pub(super) confinement: Confinement,

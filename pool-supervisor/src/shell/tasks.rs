@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use pool_core::action::TaskSlot;
+use pool_core::place::TaskPlace;
 use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
 
@@ -77,7 +77,7 @@ impl Held {
 /// alone, four bytes for each of a million tasks; the task that lies there knows the rest.
 #[derive(Debug)]
 struct Submissions {
-    places: HashTable<u32>,
+    places: HashTable<TaskPlace>,
     /// Drawn at each start: clients choose their numbers.
     keys: [u64; 2],
 }
@@ -98,15 +98,14 @@ impl Submissions {
     }
 
     /// Notes a task in its place. A number that is in use already means the newer task from now on.
-    fn insert(&mut self, slots: &[Option<Held>], place: u32, of: Waiter) {
+    fn insert(&mut self, slots: &[Option<Held>], place: TaskPlace, of: Waiter) {
         let keys = self.keys;
         let hash = Self::hash(keys, of);
         match self.places.find_mut(hash, |place| is_of(slots, *place, of)) {
             Some(older) => *older = place,
             None => {
-                let rehash = |place: &u32| {
-                    let held =
-                        slots[*place as usize].as_ref().expect("its entry goes with the task");
+                let rehash = |place: &TaskPlace| {
+                    let held = slots[place.index()].as_ref().expect("its entry goes with the task");
                     Self::hash(keys, held.submitter)
                 };
                 self.places.insert_unique(hash, place, rehash);
@@ -114,12 +113,12 @@ impl Submissions {
         }
     }
 
-    fn find(&self, slots: &[Option<Held>], of: Waiter) -> Option<u32> {
+    fn find(&self, slots: &[Option<Held>], of: Waiter) -> Option<TaskPlace> {
         self.places.find(Self::hash(self.keys, of), |place| is_of(slots, *place, of)).copied()
     }
 
     /// Forgets a task, unless a newer one has its number.
-    fn remove(&mut self, place: u32, of: Waiter) {
+    fn remove(&mut self, place: TaskPlace, of: Waiter) {
         if let Ok(entry) =
             self.places.find_entry(Self::hash(self.keys, of), |other| *other == place)
         {
@@ -128,8 +127,8 @@ impl Submissions {
     }
 }
 
-fn is_of(slots: &[Option<Held>], place: u32, waiter: Waiter) -> bool {
-    slots[place as usize].as_ref().is_some_and(|held| held.is_of(waiter))
+fn is_of(slots: &[Option<Held>], place: TaskPlace, waiter: Waiter) -> bool {
+    slots[place.index()].as_ref().is_some_and(|held| held.is_of(waiter))
 }
 
 /// All of them.
@@ -150,8 +149,8 @@ impl Tasks {
     }
 
     /// Puts a new task into its place.
-    pub(crate) fn put(&mut self, slot: TaskSlot, held: Held) {
-        let index = slot.0 as usize;
+    pub(crate) fn put(&mut self, slot: TaskPlace, held: Held) {
+        let index = slot.index();
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
@@ -159,31 +158,31 @@ impl Tasks {
         let before = self.slots[index].replace(held);
         assert!(before.is_none(), "a place is free before it is used again");
         if let Some(of) = submitter {
-            self.submissions.insert(&self.slots, slot.0, of);
+            self.submissions.insert(&self.slots, slot, of);
         }
     }
 
-    pub(crate) fn get(&self, slot: TaskSlot) -> &Held {
-        self.slots[slot.0 as usize]
+    pub(crate) fn get(&self, slot: TaskPlace) -> &Held {
+        self.slots[slot.index()]
             .as_ref()
             .expect("the core names places of tasks that have not ended")
     }
 
     /// What is in a place, if anything is.
-    pub(crate) fn find(&self, slot: TaskSlot) -> Option<&Held> {
-        self.slots.get(slot.0 as usize)?.as_ref()
+    pub(crate) fn find(&self, slot: TaskPlace) -> Option<&Held> {
+        self.slots.get(slot.index())?.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, slot: TaskSlot) -> &mut Held {
-        self.slots[slot.0 as usize]
+    pub(crate) fn get_mut(&mut self, slot: TaskPlace) -> &mut Held {
+        self.slots[slot.index()]
             .as_mut()
             .expect("the core names places of tasks that have not ended")
     }
 
-    pub(crate) fn take(&mut self, slot: TaskSlot) -> Held {
-        let held = self.slots[slot.0 as usize].take().expect("the core ends a task once");
+    pub(crate) fn take(&mut self, slot: TaskPlace) -> Held {
+        let held = self.slots[slot.index()].take().expect("the core ends a task once");
         if let Some(of) = held.submitter() {
-            self.submissions.remove(slot.0, of);
+            self.submissions.remove(slot, of);
         }
         held
     }
@@ -191,7 +190,7 @@ impl Tasks {
     /// The task that a client submitted under a number of its own and whose outcome it wants.
     pub(crate) fn submitted_as(&self, waiter: Waiter) -> Option<TaskId> {
         let place = self.submissions.find(&self.slots, waiter)?;
-        Some(self.get(TaskSlot(place)).id)
+        Some(self.get(place).id)
     }
 
     /// The shared text of a project's name.
@@ -314,10 +313,8 @@ mod tests {
     fn a_submission_is_found_by_its_client_and_number_until_it_ends() {
         let mut tasks = Tasks::default();
         for place in 0..1000 {
-            tasks.put(
-                TaskSlot(place),
-                held(u64::from(place), waiter(u64::from(place) % 500), place % 3 > 0),
-            );
+            let held = held(place as u64, waiter(place as u64 % 500), place % 3 > 0);
+            tasks.put(TaskPlace::new(place), held);
         }
         let of_other = Waiter { client: ClientId { slot: 1, generation: 2 }, request: 1 };
         assert_eq!(tasks.submitted_as(of_other), None);
@@ -331,12 +328,12 @@ mod tests {
             Some(TaskId(502)),
             "the newer of two with one number"
         );
-        tasks.take(TaskSlot(2));
+        tasks.take(TaskPlace::new(2));
         assert_eq!(tasks.submitted_as(waiter(2)), Some(TaskId(502)));
-        tasks.take(TaskSlot(502));
+        tasks.take(TaskPlace::new(502));
         assert_eq!(tasks.submitted_as(waiter(2)), None);
         for place in (0..1000).filter(|place| ![2, 502].contains(place)) {
-            tasks.take(TaskSlot(place));
+            tasks.take(TaskPlace::new(place));
         }
         assert!(tasks.submissions.places.is_empty());
     }

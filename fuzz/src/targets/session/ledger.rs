@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
+use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::event::BodyHash;
+use pool_core::place::TaskPlace;
 use pool_core::settings::Lane;
 use pool_protocol::id::{TaskId, WorkerId};
 use pool_protocol::outcome::ErrorCode;
 
 #[derive(Clone, Copy)]
 struct Open {
-    slot: TaskSlot,
+    slot: TaskPlace,
     lane: Lane,
     max_attempts: u32,
     body: BodyHash,
@@ -25,7 +26,7 @@ pub(super) struct Ledger {
     submitting: Option<(Lane, u32, BodyHash)>,
     open: BTreeMap<TaskId, Open>,
     ended: BTreeSet<TaskId>,
-    slots: BTreeSet<TaskSlot>,
+    slots: BTreeSet<TaskPlace>,
     living: BTreeMap<WorkerId, Lane>,
     killed: BTreeSet<WorkerId>,
     retired: BTreeSet<WorkerId>,
@@ -56,7 +57,7 @@ impl Ledger {
     }
 
     /// Of the task in this place.
-    pub(super) fn body(&self, slot: TaskSlot) -> BodyHash {
+    pub(super) fn body(&self, slot: TaskPlace) -> BodyHash {
         self.open.values().find(|open| open.slot == slot).expect("a suspect has not ended").body
     }
 
@@ -192,7 +193,7 @@ impl Ledger {
         }
     }
 
-    fn assign(&mut self, worker: WorkerId, task: TaskId, slot: TaskSlot, attempt: u32) {
+    fn assign(&mut self, worker: WorkerId, task: TaskId, slot: TaskPlace, attempt: u32) {
         let open = self.open.get_mut(&task).expect("only a task that has not ended is assigned");
         assert_eq!(open.slot, slot);
         assert_eq!(self.living.get(&worker), Some(&open.lane), "to a living worker of its lane");
@@ -212,7 +213,7 @@ impl Ledger {
         );
     }
 
-    fn end(&mut self, task: TaskId, slot: TaskSlot, ended: &Ended) {
+    fn end(&mut self, task: TaskId, slot: TaskPlace, ended: &Ended) {
         let open = self.open.remove(&task).expect("a task ends once");
         assert!(open.slot == slot && self.slots.remove(&slot));
         assert!(!self.held.contains_key(&task), "no worker holds a task that has ended");

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
-use pool_core::action::{Action, Ended, PoolEvent, TaskSlot};
+use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::event::BodyHash;
+use pool_core::place::TaskPlace;
 use pool_core::settings::{Lane, Tenancy};
 use pool_protocol::id::{TaskId, WorkerId};
 
@@ -38,7 +39,7 @@ pub(crate) struct Known {
     pub(crate) project: usize,
     pub(crate) lane: Lane,
     pub(crate) max_attempts: u32,
-    pub(crate) slot: TaskSlot,
+    pub(crate) slot: TaskPlace,
     pub(crate) body: BodyHash,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Check {
     /// Tasks that were accepted and have not ended.
     pub(crate) open: BTreeMap<TaskId, Known>,
     pub(crate) ended: BTreeMap<TaskId, Ended>,
-    slots: BTreeSet<TaskSlot>,
+    slots: BTreeSet<TaskPlace>,
     /// Who holds what, as far as the shell was told.
     pub(crate) held: BTreeMap<TaskId, (WorkerId, u32)>,
     /// Words of workers about the end of a task they really ran.
@@ -99,7 +100,7 @@ impl Check {
     }
 
     /// The body of the task in this place: a suspect is named before it ends.
-    pub(crate) fn body_at(&self, slot: TaskSlot) -> BodyHash {
+    pub(crate) fn body_at(&self, slot: TaskPlace) -> BodyHash {
         self.open.values().find(|known| known.slot == slot).expect("a task in its place").body
     }
 
@@ -179,7 +180,7 @@ impl Check {
         &mut self,
         worker: WorkerId,
         task: TaskId,
-        slot: TaskSlot,
+        slot: TaskPlace,
         attempt: u32,
         limits: &[Option<u32>],
     ) {
@@ -225,7 +226,7 @@ impl Check {
         }
     }
 
-    fn end(&mut self, task: TaskId, slot: TaskSlot, ended: &Ended) {
+    fn end(&mut self, task: TaskId, slot: TaskPlace, ended: &Ended) {
         let known = self.open.remove(&task).expect("a task ends once");
         assert_eq!(known.slot, slot);
         assert!(self.slots.remove(&slot));

@@ -21,8 +21,10 @@ use pool_protocol::limits::MAX_PRIORITY;
 
 use crate::Core;
 use crate::crowd::Ready;
+use crate::list::{Link, Links, List};
+use crate::place::{ProjectPlace, SeatPlace, TaskPlace};
 use crate::settings::{Lane, Tenancy};
-use crate::task::{NONE, TaskState};
+use crate::task::{TaskState, Tasks};
 use crate::time::Time;
 use crate::timers::TimerKey;
 
@@ -59,12 +61,13 @@ pub(crate) struct Rank {
     /// 10 minus the effective priority.
     below_top: u8,
     virtual_time: u64,
-    pub(crate) project: u32,
+    pub(crate) project: ProjectPlace,
 }
 
 impl Rank {
     /// Before every other one.
-    pub(crate) const FIRST: Self = Self { below_top: 0, virtual_time: 0, project: 0 };
+    pub(crate) const FIRST: Self =
+        Self { below_top: 0, virtual_time: 0, project: ProjectPlace::FIRST };
 
     /// The effective priority.
     pub(crate) const fn level(self) -> u8 {
@@ -77,16 +80,10 @@ impl Rank {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct List {
-    head: u32,
-    tail: u32,
-}
-
 /// The waiting tasks of one project in one lane, and what is known of their like.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    lists: [List; LEVELS],
+    lists: [List<TaskPlace>; LEVELS],
     /// Which lists are not empty, one bit each.
     filled: u16,
     /// Tasks in the lists.
@@ -101,13 +98,13 @@ pub(crate) struct Flow {
     /// How long its tasks run, in microseconds, once one has: a moving mean.
     mean_us: Option<u32>,
     /// The seat of the worker that took its last task: its contexts are warm there.
-    pub(crate) seat: u32,
+    pub(crate) seat: Option<SeatPlace>,
 }
 
 impl Default for Flow {
     fn default() -> Self {
         Self {
-            lists: [List { head: NONE, tail: NONE }; LEVELS],
+            lists: [List::default(); LEVELS],
             filled: 0,
             queued: 0,
             virtual_time: [0; LEVELS],
@@ -115,7 +112,7 @@ impl Default for Flow {
             counted: 0,
             at_limit: false,
             mean_us: None,
-            seat: NONE,
+            seat: None,
         }
     }
 }
@@ -148,18 +145,18 @@ impl Flow {
     }
 
     /// The first task of each list that has any.
-    fn heads(&self) -> impl Iterator<Item = u32> {
+    fn heads(&self) -> impl Iterator<Item = TaskPlace> {
         let mut rest = self.filled;
         core::iter::from_fn(move || {
             let level = rest.trailing_zeros() as usize;
             rest &= rest.wrapping_sub(1);
-            (level < LEVELS).then(|| self.lists[level].head)
+            self.lists.get(level)?.first()
         })
     }
 
-    /// The tasks of one list, from the first; the caller knows each task's next.
-    pub(crate) fn list_heads(&self) -> impl Iterator<Item = (u8, u32)> {
-        self.lists.iter().zip(0..).map(|(list, priority)| (priority, list.head))
+    /// Each priority with the first task of its list, if there is one.
+    pub(crate) fn list_heads(&self) -> impl Iterator<Item = (u8, Option<TaskPlace>)> {
+        self.lists.iter().zip(0..).map(|(list, priority)| (priority, list.first()))
     }
 }
 
@@ -190,13 +187,25 @@ impl LaneQueue {
 
     /// The least virtual time of the ready flows that stand at this priority or below.
     fn least_from(&self, below_top: u8) -> Option<u64> {
-        let from = Rank { below_top, virtual_time: 0, project: 0 };
+        let from = Rank { below_top, ..Rank::FIRST };
         self.ready
             .all()
             .range(from..)
             .next()
             .filter(|rank| rank.below_top == below_top)
             .map(|rank| rank.virtual_time)
+    }
+}
+
+/// The tasks, as the lists of flows go through them.
+struct Queued<'a>(&'a mut Tasks);
+
+impl Links<TaskPlace> for Queued<'_> {
+    fn link(&mut self, slot: TaskPlace) -> &mut Link<TaskPlace> {
+        let TaskState::Queued { link } = &mut self.0[slot].state else {
+            unreachable!("a list holds queued tasks only")
+        };
+        link
     }
 }
 
@@ -207,18 +216,18 @@ impl Core {
     }
 
     /// The order inside a flow: smaller is earlier, whatever the time.
-    fn static_key(&self, slot: u32, ageing_us: i64) -> i64 {
+    fn static_key(&self, slot: TaskPlace, ageing_us: i64) -> i64 {
         let task = &self.tasks[slot];
         task.enqueued.0 as i64 - i64::from(task.priority) * ageing_us
     }
 
     /// The first task of a flow and its key.
-    pub(crate) fn first_of(&self, project: u32, lane: Lane) -> Option<(u32, i64)> {
+    pub(crate) fn first_of(&self, project: ProjectPlace, lane: Lane) -> Option<(TaskPlace, i64)> {
         let ageing = self.ageing_us();
         let flow = &self.projects[project].flows[lane];
         if flow.filled.is_power_of_two() {
             // The usual case, without comparing.
-            let slot = flow.lists[flow.filled.trailing_zeros() as usize].head;
+            let slot = flow.lists[flow.filled.trailing_zeros() as usize].first()?;
             return Some((slot, self.static_key(slot, ageing)));
         }
         let heads = flow.heads();
@@ -233,12 +242,12 @@ impl Core {
     }
 
     /// Where the flow would stand among the ready ones, were it not for its project's limit.
-    pub(crate) fn rank_of(&self, project: u32, lane: Lane) -> Option<Rank> {
+    pub(crate) fn rank_of(&self, project: ProjectPlace, lane: Lane) -> Option<Rank> {
         let (_, key) = self.first_of(project, lane)?;
         Some(self.rank_with(project, lane, key))
     }
 
-    fn rank_with(&self, project: u32, lane: Lane, key: i64) -> Rank {
+    fn rank_with(&self, project: ProjectPlace, lane: Lane, key: i64) -> Rank {
         let level = self.level_of(key);
         let flow = &self.projects[project].flows[lane];
         // Start where the others are: time in which it wanted nothing here earns no credit.
@@ -248,55 +257,50 @@ impl Core {
     }
 
     /// Puts a task at the end of its list; it begins to wait now.
-    pub(crate) fn enqueue(&mut self, slot: u32) {
+    pub(crate) fn enqueue(&mut self, slot: TaskPlace) {
         self.tasks[slot].enqueued = self.now;
         let (project, lane, priority) = self.list_of(slot);
-        let tail = self.projects[project].flows[lane].lists[priority].tail;
-        self.link(slot, tail, NONE);
+        let prev = self.projects[project].flows[lane].lists[priority].last();
+        self.link(slot, Link { prev, next: None });
     }
 
     /// Puts a task back where it was: before all that came after it.
-    pub(crate) fn enqueue_again(&mut self, slot: u32) {
+    pub(crate) fn enqueue_again(&mut self, slot: TaskPlace) {
         let (project, lane, priority) = self.list_of(slot);
         let mine = (self.tasks[slot].enqueued, self.tasks[slot].id);
-        let mut prev = NONE;
-        let mut next = self.projects[project].flows[lane].lists[priority].head;
+        let first = self.projects[project].flows[lane].lists[priority].first();
+        let mut link = Link { prev: None, next: first };
         for _ in 0..SORTED_STEPS {
-            if next == NONE || (self.tasks[next].enqueued, self.tasks[next].id) > mine {
+            let Some(next) = link.next else { break };
+            if (self.tasks[next].enqueued, self.tasks[next].id) > mine {
                 break;
             }
-            prev = next;
-            next = self.next_in_list(next);
+            link = Link { prev: Some(next), next: self.next_in_list(next) };
         }
-        self.link(slot, prev, next);
+        self.link(slot, link);
     }
 
-    fn list_of(&self, slot: u32) -> (u32, Lane, usize) {
+    fn list_of(&self, slot: TaskPlace) -> (ProjectPlace, Lane, usize) {
         let task = &self.tasks[slot];
         (task.project, task.lane, usize::from(task.priority))
     }
 
-    pub(crate) fn next_in_list(&self, slot: u32) -> u32 {
-        match self.tasks[slot].state {
-            TaskState::Queued { next, .. } => next,
-            TaskState::Delayed
-            | TaskState::Retrying
-            | TaskState::Checking
-            | TaskState::Held { .. }
-            | TaskState::LetGo => {
-                unreachable!("a list holds queued tasks only")
-            }
-        }
+    /// The task behind this one in its list.
+    pub(crate) fn next_in_list(&self, slot: TaskPlace) -> Option<TaskPlace> {
+        let TaskState::Queued { link } = self.tasks[slot].state else {
+            unreachable!("a list holds queued tasks only")
+        };
+        link.next
     }
 
-    fn link(&mut self, slot: u32, prev: u32, next: u32) {
+    fn link(&mut self, slot: TaskPlace, link: Link<TaskPlace>) {
         let (project, lane, priority) = self.list_of(slot);
-        self.tasks[slot].state = TaskState::Queued { prev, next };
-        self.relink(project, lane, priority, prev, next, slot, slot);
+        self.tasks[slot].state = TaskState::Queued { link };
         let flow = &mut self.projects[project].flows[lane];
+        flow.lists[priority].insert(&mut Queued(&mut self.tasks), slot, link);
         flow.filled |= 1 << priority;
         flow.queued += 1;
-        if prev != NONE && flow.rank.is_some() {
+        if link.prev.is_some() && flow.rank.is_some() {
             // It is not the first of its list: nothing that the flow's rank is made of has changed.
             self.recount(project, lane);
         } else {
@@ -306,49 +310,24 @@ impl Core {
 
     /// Takes a queued task out of its list. The caller ranks the flow anew, when all it changes has
     /// changed.
-    pub(crate) fn unlink(&mut self, slot: u32) {
+    pub(crate) fn unlink(&mut self, slot: TaskPlace) {
         let (project, lane, priority) = self.list_of(slot);
-        let TaskState::Queued { prev, next } = self.tasks[slot].state else {
+        let TaskState::Queued { link } = self.tasks[slot].state else {
             unreachable!("only a queued task is taken out of the queue")
         };
         self.tasks[slot].state = TaskState::LetGo;
-        self.relink(project, lane, priority, prev, next, next, prev);
         let flow = &mut self.projects[project].flows[lane];
-        if flow.lists[priority].head == NONE {
+        let list = &mut flow.lists[priority];
+        list.remove(&mut Queued(&mut self.tasks), link);
+        if list.is_empty() {
             flow.filled &= !(1 << priority);
         }
         flow.queued -= 1;
     }
 
-    /// Makes `after_prev` follow `prev`, and `before_next` precede `next`; at the ends of the list
-    /// its head and tail.
-    #[expect(clippy::too_many_arguments, reason = "a list's name and the four ends of two links")]
-    fn relink(
-        &mut self,
-        project: u32,
-        lane: Lane,
-        priority: usize,
-        prev: u32,
-        next: u32,
-        after_prev: u32,
-        before_next: u32,
-    ) {
-        let list = &mut self.projects[project].flows[lane].lists[priority];
-        if prev == NONE {
-            list.head = after_prev;
-        } else if let TaskState::Queued { next, .. } = &mut self.tasks[prev].state {
-            *next = after_prev;
-        }
-        if next == NONE {
-            list.tail = before_next;
-        } else if let TaskState::Queued { prev, .. } = &mut self.tasks[next].state {
-            *prev = before_next;
-        }
-    }
-
     /// Puts the flow where it belongs among the ready ones of its lane, after anything about it has
     /// changed.
-    pub(crate) fn rerank(&mut self, project: u32, lane: Lane) {
+    pub(crate) fn rerank(&mut self, project: ProjectPlace, lane: Lane) {
         let allowance = self.projects[project].allowance();
         let key =
             if allowance == 0 { None } else { self.first_of(project, lane).map(|(_, key)| key) };
@@ -377,7 +356,7 @@ impl Core {
 
     /// Counts anew how many of the flow's tasks could be taken now, or whether they wait for a
     /// limit.
-    fn recount(&mut self, project: u32, lane: Lane) {
+    fn recount(&mut self, project: ProjectPlace, lane: Lane) {
         let allowance = self.projects[project].allowance();
         let flow = &mut self.projects[project].flows[lane];
         let counted = if flow.rank.is_some() { flow.queued.min(allowance) } else { 0 };
@@ -390,7 +369,7 @@ impl Core {
     }
 
     /// The first waiting task of a flow may have aged into the next priority.
-    pub(crate) fn on_ageing(&mut self, lane: Lane, project: u32) {
+    pub(crate) fn on_ageing(&mut self, lane: Lane, project: ProjectPlace) {
         // A forgotten project's timer may still come: there is nothing to rank then, or another
         // project has the place.
         if self.projects.exists(project) {
@@ -400,7 +379,7 @@ impl Core {
 
     /// Ranks a project's flows in both lanes: its limit, its weight or its use of workers has
     /// changed.
-    pub(crate) fn rerank_project(&mut self, project: u32) {
+    pub(crate) fn rerank_project(&mut self, project: ProjectPlace) {
         for lane in Lane::ALL {
             self.rerank(project, lane);
         }
@@ -408,7 +387,7 @@ impl Core {
 
     /// Takes the first task of a flow out and charges the flow for it in advance. Returns the
     /// effective priority.
-    pub(crate) fn take_first(&mut self, slot: u32, rank: Rank, charge_us: u32) {
+    pub(crate) fn take_first(&mut self, slot: TaskPlace, rank: Rank, charge_us: u32) {
         let lane = self.tasks[slot].lane;
         let level = usize::from(rank.level());
         // One that passes others must not take from them what they have waited for.
@@ -432,7 +411,7 @@ impl Core {
     }
 
     /// Replaces what the flow was charged for a task in advance by what the task used.
-    pub(crate) fn settle_charge(&mut self, slot: u32, used_us: u64) {
+    pub(crate) fn settle_charge(&mut self, slot: TaskPlace, used_us: u64) {
         let task = &self.tasks[slot];
         let (project, lane, level) = (task.project, task.lane, usize::from(task.level));
         let charged = u64::from(task.charged_us);

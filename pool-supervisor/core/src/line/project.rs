@@ -10,6 +10,7 @@ use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
 
+use crate::place::{ProjectPlace, SeatPlace, WorkerPlace};
 use crate::queue::{Flow, PerLane};
 use crate::seeds::KeyedHash;
 use crate::settings::{Lane, ProjectSettings, Settings};
@@ -37,7 +38,7 @@ pub(crate) struct Project {
     pub(crate) flows: PerLane<Flow>,
     /// Workers that hold tasks of it. Each runs one at a time, so their number is what the limit
     /// bounds.
-    pub(crate) holders: Vec<u32>,
+    pub(crate) holders: Vec<WorkerPlace>,
     /// Tasks that wait: queued, delayed, between attempts.
     pub(crate) waiting: u32,
     /// Bytes of the bodies of its tasks that have not ended.
@@ -59,7 +60,7 @@ pub(crate) struct Project {
 /// Ready workers of a lane that serve one project and no other.
 #[derive(Default, Debug)]
 pub(crate) struct Homes {
-    pub(crate) workers: Vec<u32>,
+    pub(crate) workers: Vec<WorkerPlace>,
     /// Those among them that are not to be replaced.
     pub(crate) staying: u32,
 }
@@ -116,15 +117,15 @@ impl Project {
 #[derive(Debug)]
 pub(crate) struct Projects {
     places: Vec<Option<Project>>,
-    vacant: Vec<u32>,
-    by_name: HashMap<Box<str>, u32, KeyedHash>,
+    vacant: Vec<ProjectPlace>,
+    by_name: HashMap<Box<str>, ProjectPlace, KeyedHash>,
     /// How many have a limit that was set by hand.
     limits_by_hand: usize,
     sweep_at: usize,
     /// The place that was found last.
-    last: u32,
+    last: Option<ProjectPlace>,
     /// Where projects were served that are forgotten now; to be taken by whoever counts them.
-    pub(crate) left_seats: Vec<(Lane, u32)>,
+    pub(crate) left_seats: Vec<(Lane, SeatPlace)>,
 }
 
 impl Projects {
@@ -136,53 +137,51 @@ impl Projects {
             by_name,
             limits_by_hand: 0,
             sweep_at: 0,
-            last: 0,
+            last: None,
             left_seats: Vec::new(),
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+    pub(crate) fn find(&self, name: &str) -> Option<ProjectPlace> {
         self.by_name.get(name).copied()
     }
 
     /// As `find`, for whoever often asks for the same one as before: that one is found without a
     /// hash.
-    pub(crate) fn find_again(&mut self, name: &str) -> Option<u32> {
-        if self
-            .places
-            .get(self.last as usize)
-            .and_then(Option::as_ref)
-            .is_some_and(|project| *project.name == *name)
-        {
-            return Some(self.last);
+    pub(crate) fn find_again(&mut self, name: &str) -> Option<ProjectPlace> {
+        let is_it = |last: &ProjectPlace| {
+            self.places[last.index()].as_ref().is_some_and(|project| *project.name == *name)
+        };
+        if let Some(last) = self.last.filter(is_it) {
+            return Some(last);
         }
         let place = self.find(name)?;
-        self.last = place;
+        self.last = Some(place);
         Some(place)
     }
 
-    pub(crate) fn exists(&self, place: u32) -> bool {
-        self.places.get(place as usize).is_some_and(Option::is_some)
+    pub(crate) fn exists(&self, place: ProjectPlace) -> bool {
+        self.places.get(place.index()).is_some_and(Option::is_some)
     }
 
     /// The place of the project of this name, made if it is new.
-    pub(crate) fn place_of(&mut self, name: &str, settings: &Settings) -> u32 {
+    pub(crate) fn place_of(&mut self, name: &str, settings: &Settings) -> ProjectPlace {
         self.find(name).unwrap_or_else(|| self.make(name, settings))
     }
 
     /// A place for a project that has none.
-    pub(crate) fn make(&mut self, name: &str, settings: &Settings) -> u32 {
+    pub(crate) fn make(&mut self, name: &str, settings: &Settings) -> ProjectPlace {
         if self.by_name.len() >= self.sweep_at.max(REMEMBERED) {
             self.sweep();
         }
         let mut project = Project::new(name);
         project.configure(settings.projects.get(name));
         let place = if let Some(place) = self.vacant.pop() {
-            self.places[place as usize] = Some(project);
+            self.places[place.index()] = Some(project);
             place
         } else {
             self.places.push(Some(project));
-            u32::try_from(self.places.len() - 1).expect("bounded by the tasks")
+            ProjectPlace::new(self.places.len() - 1)
         };
         self.by_name.insert(name.into(), place);
         place
@@ -191,14 +190,13 @@ impl Projects {
     /// Forgets what may be forgotten; the next time is when twice the rest is reached, so that this
     /// costs little per project.
     fn sweep(&mut self) {
-        for place in 0..self.places.len() {
-            if self.places[place].as_ref().is_some_and(Project::is_forgettable) {
-                let project = self.places[place].take().expect("just seen");
+        for (row, place) in self.places.iter_mut().enumerate() {
+            if let Some(project) = place.take_if(|project| project.is_forgettable()) {
                 for lane in Lane::ALL {
-                    self.left_seats.push((lane, project.flows[lane].seat));
+                    self.left_seats.extend(project.flows[lane].seat.map(|seat| (lane, seat)));
                 }
                 self.by_name.remove(&project.name);
-                self.vacant.push(place as u32);
+                self.vacant.push(ProjectPlace::new(row));
             }
         }
         self.sweep_at = self.by_name.len() * 2;
@@ -213,7 +211,7 @@ impl Projects {
     /// many projects have one.
     pub(crate) fn set_limit(
         &mut self,
-        place: u32,
+        place: ProjectPlace,
         limit: Option<u32>,
         settings: &Settings,
     ) -> bool {
@@ -243,25 +241,24 @@ impl Projects {
     }
 
     /// All, in the order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Project)> {
-        self.places
-            .iter()
-            .zip(0..)
-            .filter_map(|(project, place)| project.as_ref().map(|project| (place, project)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ProjectPlace, &Project)> {
+        self.places.iter().enumerate().filter_map(|(row, project)| {
+            project.as_ref().map(|project| (ProjectPlace::new(row), project))
+        })
     }
 }
 
-impl Index<u32> for Projects {
+impl Index<ProjectPlace> for Projects {
     type Output = Project;
 
-    fn index(&self, place: u32) -> &Project {
-        self.places[place as usize].as_ref().expect("a project with tasks is not forgotten")
+    fn index(&self, place: ProjectPlace) -> &Project {
+        self.places[place.index()].as_ref().expect("a project with tasks is not forgotten")
     }
 }
 
-impl IndexMut<u32> for Projects {
-    fn index_mut(&mut self, place: u32) -> &mut Project {
-        self.places[place as usize].as_mut().expect("a project with tasks is not forgotten")
+impl IndexMut<ProjectPlace> for Projects {
+    fn index_mut(&mut self, place: ProjectPlace) -> &mut Project {
+        self.places[place.index()].as_mut().expect("a project with tasks is not forgotten")
     }
 }
 

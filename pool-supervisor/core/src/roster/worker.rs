@@ -18,10 +18,10 @@ use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::crowd::Seats;
 use crate::health::MOST_BEATS;
+use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
 use crate::queue::PerLane;
 use crate::recycle::Recycle;
 use crate::settings::Lane;
-use crate::task::NONE;
 use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
@@ -59,14 +59,14 @@ pub(crate) enum WorkerState {
     /// Its handshake is not done.
     Spawning {
         /// The worker that goes when this one is ready.
-        replaces: Option<u32>,
+        replaces: Option<WorkerPlace>,
     },
     /// It takes tasks.
     Ready {
         /// Why it is to be replaced, when it is.
         recycle: Option<Recycle>,
         /// The worker that is being started in its stead.
-        replacement: Option<u32>,
+        replacement: Option<WorkerPlace>,
     },
     /// It takes no more tasks.
     Leaving(Leaving),
@@ -75,7 +75,7 @@ pub(crate) enum WorkerState {
 /// A task in the hands of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    pub(crate) task: u32,
+    pub(crate) task: TaskPlace,
     /// How long it is expected to run, in microseconds.
     pub(crate) cost_us: u32,
     /// The worker was asked to give it back.
@@ -99,7 +99,7 @@ pub(crate) struct Worker {
     /// When it was given the first one.
     pub(crate) bound_at: Time,
     /// How many of those it holds belong to which project.
-    pub(crate) shares: Vec<(u32, u32)>,
+    pub(crate) shares: Vec<(ProjectPlace, u32)>,
     /// The first one takes longer than expected: nothing is put behind it.
     pub(crate) stalled: bool,
     /// When it is killed if the first one has not ended by then; [`Time::NEVER`] unless it was
@@ -133,10 +133,10 @@ pub(crate) struct Worker {
     /// It is among those that nobody has been served by.
     counted_unbound: bool,
     /// Where it sits in its lane, once it is ready.
-    pub(crate) seat: u32,
+    pub(crate) seat: Option<SeatPlace>,
     /// The project that counts it among those that serve it and no other, and whether as one that
     /// stays.
-    pub(crate) home: Option<(u32, bool)>,
+    pub(crate) home: Option<(ProjectPlace, bool)>,
 }
 
 impl Worker {
@@ -207,11 +207,11 @@ impl Worker {
 /// Places in ascending order. A set that is emptied and filled again for every task must not
 /// allocate for it.
 #[derive(Default, Debug)]
-pub(crate) struct Places(Vec<u32>);
+pub(crate) struct Places(Vec<WorkerPlace>);
 
 impl Places {
     /// Sees to it that the place is among them, or is not.
-    fn set(&mut self, w: u32, among: bool) {
+    fn set(&mut self, w: WorkerPlace, among: bool) {
         match self.0.binary_search(&w) {
             Ok(at) if !among => {
                 self.0.remove(at);
@@ -221,11 +221,11 @@ impl Places {
         }
     }
 
-    pub(crate) fn contains(&self, w: u32) -> bool {
+    pub(crate) fn contains(&self, w: WorkerPlace) -> bool {
         self.0.binary_search(&w).is_ok()
     }
 
-    pub(crate) fn as_slice(&self) -> &[u32] {
+    pub(crate) fn as_slice(&self) -> &[WorkerPlace] {
         &self.0
     }
 }
@@ -269,28 +269,33 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// The place of this very process, unless it is gone.
-    pub(crate) fn find(&self, id: WorkerId) -> Option<u32> {
+    pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerPlace> {
         let worker = self.places.get(id.slot as usize)?.worker.as_ref()?;
-        (worker.id == id).then_some(id.slot)
+        (worker.id == id).then(|| WorkerPlace::new(id.slot as usize))
     }
 
     pub(crate) const fn living(&self) -> u32 {
         self.living
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Worker)> {
-        self.places
-            .iter()
-            .zip(0..)
-            .filter_map(|(place, w)| place.worker.as_deref().map(|worker| (w, worker)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerPlace, &Worker)> {
+        self.places.iter().enumerate().filter_map(|(row, place)| {
+            place.worker.as_deref().map(|worker| (WorkerPlace::new(row), worker))
+        })
     }
 
     /// The places that are taken now.
-    pub(crate) fn places(&self) -> Vec<u32> {
+    pub(crate) fn places(&self) -> Vec<WorkerPlace> {
         self.iter().map(|(w, _)| w).collect()
     }
 
-    fn insert(&mut self, now: Time, lane: Lane, replaces: Option<u32>, beat_ms: u64) -> WorkerId {
+    fn insert(
+        &mut self,
+        now: Time,
+        lane: Lane,
+        replaces: Option<WorkerPlace>,
+        beat_ms: u64,
+    ) -> WorkerPlace {
         let slot =
             self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
                 self.places.push(Place { generation: 0, worker: None });
@@ -328,16 +333,16 @@ impl Workers {
             most_beats: MOST_BEATS,
             counted_brisk: false,
             counted_unbound: false,
-            seat: NONE,
+            seat: None,
             home: None,
         }));
         self.living += 1;
-        id
+        WorkerPlace::new(slot)
     }
 
     /// Notes whether the worker is idle or has room, after anything about that has changed.
-    pub(crate) fn note_room(&mut self, w: u32) {
-        let worker = self.places[w as usize].worker.as_mut().expect("a living worker");
+    pub(crate) fn note_room(&mut self, w: WorkerPlace) {
+        let worker = self.places[w.index()].worker.as_mut().expect("a living worker");
         let lane = &mut self.lanes[worker.lane];
         let idle = worker.is_ready() && worker.held.is_empty();
         lane.idle.set(w, idle);
@@ -353,27 +358,29 @@ impl Workers {
     }
 
     /// The worker sits down: where the one sat whose stead it takes, else at a free seat.
-    pub(crate) fn seat(&mut self, w: u32, replaces: Option<u32>) {
+    pub(crate) fn seat(&mut self, w: WorkerPlace, replaces: Option<WorkerPlace>) {
         let old = replaces.map(|old| (old, self[old].seat));
         let lane = self[w].lane;
         let seats = &mut self.lanes[lane].seats;
         let seat = match old {
-            Some((old, seat)) if seats.at(seat) == Some(old) => seats.pass_on(seat, w),
+            Some((old, Some(seat))) if seats.at(seat) == Some(old) => seats.pass_on(seat, w),
             Some(_) | None => seats.take(w),
         };
-        self[w].seat = seat;
+        self[w].seat = Some(seat);
     }
 
     /// Takes out a worker that is gone and holds nothing any more.
-    fn remove(&mut self, w: u32) -> Box<Worker> {
-        let worker = self.places[w as usize].worker.take().expect("a worker goes once");
+    fn remove(&mut self, w: WorkerPlace) -> Box<Worker> {
+        let worker = self.places[w.index()].worker.take().expect("a worker goes once");
         debug_assert!(worker.held.is_empty(), "its tasks were dealt with before");
         let lane = &mut self.lanes[worker.lane];
         lane.idle.set(w, false);
         lane.unbound.set(w, false);
         lane.open.set(w, false);
         lane.brisk -= u32::from(worker.counted_brisk);
-        lane.seats.leave(worker.seat, w);
+        if let Some(seat) = worker.seat {
+            lane.seats.leave(seat, w);
+        }
         self.living -= 1;
         worker
     }
@@ -403,24 +410,29 @@ impl Workers {
     }
 }
 
-impl Index<u32> for Workers {
+impl Index<WorkerPlace> for Workers {
     type Output = Worker;
 
-    fn index(&self, w: u32) -> &Worker {
-        self.places[w as usize].worker.as_deref().expect("only living workers are kept")
+    fn index(&self, w: WorkerPlace) -> &Worker {
+        self.places[w.index()].worker.as_deref().expect("only living workers are kept")
     }
 }
 
-impl IndexMut<u32> for Workers {
-    fn index_mut(&mut self, w: u32) -> &mut Worker {
-        self.places[w as usize].worker.as_deref_mut().expect("only living workers are kept")
+impl IndexMut<WorkerPlace> for Workers {
+    fn index_mut(&mut self, w: WorkerPlace) -> &mut Worker {
+        self.places[w.index()].worker.as_deref_mut().expect("only living workers are kept")
     }
 }
 
 impl Core {
     /// Orders a process.
-    pub(crate) fn spawn(&mut self, lane: Lane, replaces: Option<u32>, out: &mut Vec<Action>) {
-        let id = self.workers.insert(
+    pub(crate) fn spawn(
+        &mut self,
+        lane: Lane,
+        replaces: Option<WorkerPlace>,
+        out: &mut Vec<Action>,
+    ) {
+        let w = self.workers.insert(
             self.now,
             lane,
             replaces,
@@ -429,15 +441,15 @@ impl Core {
         if let Some(old) = replaces
             && let WorkerState::Ready { replacement, .. } = &mut self.workers[old].state
         {
-            *replacement = Some(id.slot);
+            *replacement = Some(w);
         }
-        self.timers.arm(TimerKey::Spawn(id.slot), self.now.plus_ms(self.settings.spawn_timeout_ms));
+        self.timers.arm(TimerKey::Spawn(w), self.now.plus_ms(self.settings.spawn_timeout_ms));
         self.workers_changed = true;
-        out.push(Action::Spawn { worker: id, lane });
+        out.push(Action::Spawn { worker: self.workers[w].id, lane });
     }
 
     /// Removes a worker that is gone, and tells.
-    pub(crate) fn bury(&mut self, w: u32, verdict: Verdict, out: &mut Vec<Action>) {
+    pub(crate) fn bury(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
         let worker = self.discard(w);
         out.push(Action::Emit(PoolEvent::WorkerTerminated {
             worker: worker.id,
@@ -449,7 +461,7 @@ impl Core {
     }
 
     /// Removes a worker that is gone or never was, with all its timers.
-    pub(crate) fn discard(&mut self, w: u32) -> Box<Worker> {
+    pub(crate) fn discard(&mut self, w: WorkerPlace) -> Box<Worker> {
         self.unpair(w);
         self.end_tenancy(w);
         self.leave_home(w);
@@ -470,7 +482,7 @@ impl Core {
 
     /// Ends the relation between a worker and its replacement: each stands for itself from now on.
     /// Says whether it had one.
-    pub(crate) fn unpair(&mut self, w: u32) -> bool {
+    pub(crate) fn unpair(&mut self, w: WorkerPlace) -> bool {
         let partner = match &mut self.workers[w].state {
             WorkerState::Spawning { replaces } => replaces.take(),
             WorkerState::Ready { replacement, .. } => replacement.take(),

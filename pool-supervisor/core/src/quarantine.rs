@@ -19,8 +19,9 @@ use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
 use rustc_hash::FxBuildHasher;
 
 use crate::Core;
-use crate::action::{Action, EndText, TaskSlot};
+use crate::action::{Action, EndText};
 use crate::event::BodyHash;
+use crate::place::TaskPlace;
 use crate::seeds::KeyedHash;
 use crate::task::TaskState;
 use crate::time::Time;
@@ -151,7 +152,7 @@ impl Core {
     /// Asks for the hash of a task's body whose worker ended under it.
     pub(crate) fn suspect(
         &self,
-        slot: u32,
+        slot: TaskPlace,
         verdict: &Verdict,
         blame: Blame,
         out: &mut Vec<Action>,
@@ -162,7 +163,7 @@ impl Core {
         let task = &self.tasks[slot];
         // A second death in the same task's life leaves no doubt either.
         let certain = blame == Blame::Task || task.crashes > 1;
-        out.push(Action::Suspect { slot: TaskSlot(slot), verdict: verdict.clone(), certain });
+        out.push(Action::Suspect { slot, verdict: verdict.clone(), certain });
     }
 
     pub(crate) fn on_body_hashed(
@@ -185,7 +186,7 @@ impl Core {
     ///
     /// Tasks that wait are looked at when it is their turn, and not when a body like theirs is set
     /// aside: a death would cost a look at everything that waits.
-    pub(crate) fn look_at_body(&mut self, slot: u32, out: &mut Vec<Action>) -> Look {
+    pub(crate) fn look_at_body(&mut self, slot: TaskPlace, out: &mut Vec<Action>) -> Look {
         if self.aside.lengths.is_empty() {
             return Look::Runs;
         }
@@ -201,7 +202,7 @@ impl Core {
         self.tasks[slot].state = TaskState::Checking;
         self.checking += 1;
         self.rerank(project, lane);
-        out.push(Action::CheckBody { task: id, slot: TaskSlot(slot) });
+        out.push(Action::CheckBody { task: id, slot });
         Look::Asked
     }
 
