@@ -28,7 +28,7 @@ impl Core {
         new: &NewTask<'_>,
         out: &mut Vec<Action>,
     ) {
-        let project = self.projects.find_again(new.project);
+        let project = self.line.find_again(new.project);
         if let Some(key) = new.idempotency_key
             && let Some(task) = project.and_then(|project| self.keys.find(project, key))
         {
@@ -98,7 +98,7 @@ impl Core {
 
     fn no_room_in_the_queue(&self, new: &NewTask<'_>) -> Option<(ErrorCode, String)> {
         let queue_size = self.settings.queue_size;
-        if self.waiting >= queue_size {
+        if self.line.waiting() >= queue_size {
             return Some((
                 ErrorCode::QueueFull,
                 format!("{queue_size} tasks are waiting, which is the queue's bound"),
@@ -113,7 +113,7 @@ impl Core {
             );
             return Some((ErrorCode::InvalidTask, message));
         }
-        let bytes = self.held_bytes + u64::from(new.body_bytes);
+        let bytes = self.line.held_bytes() + u64::from(new.body_bytes);
         if bytes > most_bytes {
             let message = format!(
                 "with this one the tasks that have not ended would hold {bytes} bytes, more than \
@@ -131,7 +131,7 @@ impl Core {
         new: &NewTask<'_>,
         project: Option<ProjectPlace>,
     ) -> Option<(ErrorCode, String)> {
-        let (waiting, held_bytes, own_most) = match project.map(|project| &self.projects[project]) {
+        let (waiting, held_bytes, own_most) = match project.map(|project| &self.line[project]) {
             Some(project) => (project.waiting, project.held_bytes, project.max_queued),
             None => (
                 0,
@@ -171,18 +171,18 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let id = self.tasks.next_id();
-        let project = project.unwrap_or_else(|| self.make_project(new.project));
+        let project = project
+            .unwrap_or_else(|| self.line.make(new.project, &self.settings, &mut self.roster));
         let slot = self.insert(id, new, project);
         if let Some(key) = new.idempotency_key {
             self.keys.insert(project, key, id);
-            self.projects[project].keys += 1;
+            self.line.count_key(project);
         }
         if new.cancel_with_client {
             self.owners.add(&mut self.tasks, slot, client);
         }
         self.told_queue_full = false;
-        self.held_bytes += u64::from(new.body_bytes);
-        self.projects[project].held_bytes += u64::from(new.body_bytes);
+        self.line.count_accepted(project, new.body_bytes);
         self.tally.accepted += 1;
         out.push(Action::Accept { client, request, task: id, slot });
         out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot }));
@@ -192,22 +192,22 @@ impl Core {
             self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
             return;
         }
-        self.count_waiting(slot);
+        self.line.count_waiting(project);
         let deadline = self.tasks[slot].deadline();
         if deadline != Time::NEVER {
             self.timers.arm(TimerKey::Deadline(slot), deadline);
         }
         if new.delay_ms > 0 {
-            self.timers.arm(TimerKey::Wake(slot), self.now.plus_ms(new.delay_ms));
+            self.timers.arm(TimerKey::Wake(slot), self.timers.now().plus_ms(new.delay_ms));
         } else {
-            self.enqueue(slot);
+            self.line.enqueue(&mut self.tasks, &mut self.timers, slot);
             self.offer_to_holders(slot);
         }
     }
 
     fn insert(&mut self, id: TaskId, new: &NewTask<'_>, project: ProjectPlace) -> TaskPlace {
         let limit = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
-        let deadline = new.deadline_ms.map_or(Time::NEVER, |ms| self.now.plus_ms(ms));
+        let deadline = new.deadline_ms.map_or(Time::NEVER, |ms| self.timers.now().plus_ms(ms));
         self.tasks.insert(Task {
             id,
             project,
@@ -229,25 +229,11 @@ impl Core {
             timeout_ms: new.timeout_ms.unwrap_or(self.settings.timeout_ms),
             cpu_ms: limit(new.cpu_ms, self.settings.cpu_ms),
             memory_bytes: limit(new.memory_bytes, self.settings.memory_bytes),
-            accepted: self.now,
-            enqueued: self.now,
-            started: self.now,
+            accepted: self.timers.now(),
+            enqueued: self.timers.now(),
+            started: self.timers.now(),
             wishes: Wishes { deadline, retry: new.retry }.kept(),
         })
-    }
-
-    /// One more task waits.
-    pub(crate) fn count_waiting(&mut self, slot: TaskPlace) {
-        self.waiting += 1;
-        let project = self.tasks[slot].project;
-        self.projects[project].waiting += 1;
-    }
-
-    /// A task waits no more.
-    pub(crate) fn uncount_waiting(&mut self, slot: TaskPlace) {
-        self.waiting -= 1;
-        let project = self.tasks[slot].project;
-        self.projects[project].waiting -= 1;
     }
 
     /// The shell has dropped the outcome of an ended task.
@@ -258,7 +244,7 @@ impl Core {
             return;
         }
         if let Some(project) = self.keys.remove(task) {
-            self.projects[project].keys -= 1;
+            self.line.uncount_key(project);
         }
     }
 }

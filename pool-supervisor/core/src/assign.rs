@@ -14,15 +14,16 @@ use alloc::vec::Vec;
 
 use crate::Core;
 use crate::action::Action;
-use crate::aside::Look;
 use crate::crowd::{PATIENCE_US, Turn};
+use crate::line::{Rank, Take};
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
-use crate::queue::Rank;
 use crate::recycle::CONTEXT_US;
+use crate::roster::CREDIT_US;
 use crate::settings::{Lane, Tenancy};
+use crate::suspect::Look;
+use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::CREDIT_US;
 
 /// What an idle worker is needed for: a task that is not known to be tiny.
 pub(crate) const LONG_US: u32 = 1_000_000;
@@ -41,19 +42,19 @@ impl Core {
 
     /// Any worker serves anybody: the first in line is served while it finds one.
     fn assign_shared(&mut self, lane: Lane, out: &mut Vec<Action>) {
-        self.note_crowd(lane);
-        let mut near = self.near.filter(|w| self.workers[*w].lane == lane);
+        self.line.note_crowd(lane);
+        let mut near = self.near.filter(|w| self.roster[*w].lane == lane);
         loop {
-            let first = self.lanes[lane].first();
+            let first = self.line.first(lane);
             // Without a flow at its limit nobody need be looked for who could be near.
             let local = near
-                .filter(|_| self.lanes[lane].at_limit > 0)
+                .filter(|_| self.line.at_limit(lane) > 0)
                 .and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
             if let Some((w, rank)) = local
                 && first.is_none_or(|first| rank < first)
             {
                 let (slot, cost_us) = self.next_of(rank, lane);
-                if self.workers[w].has_room(cost_us) {
+                if self.roster[w].has_room(cost_us) {
                     if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
                         return;
                     }
@@ -62,7 +63,7 @@ impl Core {
                 near = None;
             }
             let Some(rank) = first else { return };
-            let is_crowd = self.lanes[lane].ready.is_crowd();
+            let is_crowd = self.line.is_crowd(lane);
             let turn = if is_crowd { self.turn_in_crowd(lane, rank) } else { Turn::OfTheFirst };
             let (rank, slot, cost_us, w) = match turn {
                 Turn::Of(rank, slot, cost_us, w) => (rank, slot, cost_us, w),
@@ -72,7 +73,10 @@ impl Core {
                     (rank, slot, cost_us, w)
                 }
                 Turn::Nobodys => {
-                    self.timers.arm_no_later(TimerKey::Scale(lane), self.now.plus_us(PATIENCE_US));
+                    self.timers.arm_no_later(
+                        TimerKey::Scale(lane),
+                        self.timers.now().plus_us(PATIENCE_US),
+                    );
                     return;
                 }
             };
@@ -90,39 +94,30 @@ impl Core {
     /// A task has come: if its project is at its limit, it may go where the project runs already.
     pub(crate) fn offer_to_holders(&mut self, slot: TaskPlace) {
         let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
-        let project = &self.projects[place];
-        if project.flows[lane].rank().is_some()
-            || project.flows[lane].mean_us().is_none_or(|mean| mean > CREDIT_US)
-        {
+        let flow = &self.line[place].flows[lane];
+        if flow.rank.is_some() || flow.mean_us.is_none_or(|mean| mean > CREDIT_US) {
             return;
         }
-        let open = |w: &WorkerPlace| self.workers[*w].lane == lane && self.workers[*w].is_open();
-        self.near = project.holders.iter().copied().find(open);
+        let open = |w: &WorkerPlace| self.roster[*w].lane == lane && self.roster[*w].is_open();
+        self.near = self.roster.holders(place).iter().copied().find(open);
     }
 
     /// The best flow among those at their limit that the worker holds tasks of.
     fn first_near(&self, w: WorkerPlace, lane: Lane) -> Option<Rank> {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         if !worker.is_open() {
             return None;
         }
         let flows = worker.shares.iter().map(|(project, _)| *project);
-        flows.filter_map(|project| self.rank_at_limit(project, lane)).min()
-    }
-
-    /// Where a flow stands whose project is at its limit: it may be topped up where it runs.
-    pub(crate) fn rank_at_limit(&self, place: ProjectPlace, lane: Lane) -> Option<Rank> {
-        let project = &self.projects[place];
-        // A limit of 0 pauses: nothing more starts, also where it runs.
-        let at_limit = project.flows[lane].at_limit()
-            && project.limit.is_none_or(|limit| project.holders.len() as u32 <= limit);
-        if at_limit { self.rank_of(place, lane) } else { None }
+        let now = self.timers.now();
+        flows.filter_map(|of| self.line.rank_at_limit(&self.tasks, now, of, lane)).min()
     }
 
     /// The task that is next in a flow, and what it is expected to cost.
     pub(crate) fn next_of(&self, rank: Rank, lane: Lane) -> (TaskPlace, u32) {
-        let (slot, _) = self.first_of(rank.project, lane).expect("a ranked flow has a task");
-        let mean = self.projects[rank.project].flows[lane].mean_us();
+        let slot = self.line.first_of(&self.tasks, rank.project, lane);
+        let slot = slot.expect("a ranked flow has a task");
+        let mean = self.line[rank.project].flows[lane].mean_us;
         let alone = self.tasks[slot].solo || lane == Lane::Io;
         let cost = if alone { LONG_US } else { mean.unwrap_or(LONG_US).clamp(1, LONG_US) };
         (slot, cost)
@@ -130,13 +125,15 @@ impl Core {
 
     /// The worker for the first in line, of all of the lane.
     fn worker_of_lane(&self, slot: TaskPlace, lane: Lane, cost_us: u32) -> Option<WorkerPlace> {
-        let workers = &self.workers.lanes[lane];
-        let (open, idle) = (workers.open.as_slice(), workers.idle.as_slice());
+        let (open, idle) = (self.roster.open(lane), self.roster.idle(lane));
         let least = self.busy_or_idle(
             lane,
             cost_us,
             || self.least_loaded(open.iter().copied(), cost_us),
-            || self.warm_or_first(slot, lane, idle.iter().copied(), |w| workers.idle.contains(w)),
+            || {
+                let is_idle = |w: WorkerPlace| self.roster[w].is_idle();
+                self.warm_or_first(slot, lane, idle.iter().copied(), is_idle)
+            },
         );
         self.home_if_worth_it(slot, lane, cost_us, least).or(least)
     }
@@ -150,13 +147,13 @@ impl Core {
         cost_us: u32,
         least: Option<WorkerPlace>,
     ) -> Option<WorkerPlace> {
-        let (task, seats) = (&self.tasks[slot], &self.workers.lanes[lane].seats);
+        let (task, seats) = (&self.tasks[slot], self.roster.seats(lane));
         if cost_us > CREDIT_US || task.made_ahead || !seats.serve_many() {
             return None;
         }
-        let home = seats.at(self.projects[task.project].flows[lane].seat?)?;
-        let worker = &self.workers[home];
-        let elsewhere_us = least.map_or(u64::MAX, |w| self.workers[w].load_us + CONTEXT_US);
+        let home = seats.at(self.line[task.project].flows[lane].seat?)?;
+        let worker = &self.roster[home];
+        let elsewhere_us = least.map_or(u64::MAX, |w| self.roster[w].load_us + CONTEXT_US);
         (worker.has_room(cost_us) && worker.load_us <= elsewhere_us).then_some(home)
     }
 
@@ -175,7 +172,7 @@ impl Core {
     ) -> Option<WorkerPlace> {
         let tiny = cost_us <= CREDIT_US;
         let busy = || if tiny { busy() } else { None };
-        if tiny && self.workers.lanes[lane].brisk >= self.settings.processors {
+        if tiny && self.roster.brisk(lane) >= self.settings.processors {
             busy().or_else(idle)
         } else {
             idle().or_else(busy)
@@ -188,8 +185,8 @@ impl Core {
         open: impl Iterator<Item = WorkerPlace>,
         cost_us: u32,
     ) -> Option<WorkerPlace> {
-        let with_room = open.filter(|w| self.workers[*w].has_room(cost_us));
-        with_room.min_by_key(|w| (self.workers[*w].load_us, *w))
+        let with_room = open.filter(|w| self.roster[*w].has_room(cost_us));
+        with_room.min_by_key(|w| (self.roster[*w].load_us, *w))
     }
 
     /// Of these that are idle, the one with warm contexts; for a task that wants what is made
@@ -203,10 +200,10 @@ impl Core {
     ) -> Option<WorkerPlace> {
         let task = &self.tasks[slot];
         if task.made_ahead {
-            return idle.min_by_key(|w| (self.workers[*w].idle_since, *w));
+            return idle.min_by_key(|w| (self.roster[*w].idle_since, *w));
         }
-        let seat = self.projects[task.project].flows[lane].seat;
-        let warm = seat.and_then(|seat| self.workers.lanes[lane].seats.at(seat));
+        let seat = self.line[task.project].flows[lane].seat;
+        let warm = seat.and_then(|seat| self.roster.seats(lane).at(seat));
         warm.filter(|w| is_among(*w)).or_else(|| idle.next())
     }
 
@@ -234,7 +231,8 @@ impl Core {
         cost_us: u32,
         out: &mut Vec<Action>,
     ) {
-        self.sit(rank.project, self.tasks[slot].lane, self.workers[w].seat);
+        let (lane, seat) = (self.tasks[slot].lane, self.roster[w].seat);
+        self.line.sit(rank.project, lane, seat, &mut self.roster);
         self.assign_visitor(slot, rank, w, cost_us, out);
     }
 
@@ -249,20 +247,25 @@ impl Core {
     ) {
         self.tasks[slot].checked = false;
         let lane = self.tasks[slot].lane;
-        let mean = self.projects[rank.project].flows[lane].mean_us();
-        self.take_first(slot, rank, mean.unwrap_or(UNKNOWN_CHARGE_US));
-        self.uncount_waiting(slot);
-        self.hand_over(slot, w, cost_us);
-        self.rerank_after_use(rank.project, lane);
+        let project = rank.project;
+        let take = Take {
+            rank,
+            charge_us: self.line[project].flows[lane].mean_us.unwrap_or(UNKNOWN_CHARGE_US),
+            may_pass: self.settings.tenancy == Tenancy::Project || self.line.is_crowd(lane),
+            new_holder: !self.roster[w].holds_of(project),
+        };
+        self.line.take(&mut self.tasks, &mut self.timers, slot, take);
+        self.tasks[slot].state = TaskState::Held { worker: self.roster[w].id, started: false };
+        self.roster.hold(w, slot, project, cost_us, self.timers.now());
 
         let task = &self.tasks[slot];
         let timeout_ms = if task.deadline() == Time::NEVER {
             task.timeout_ms
         } else {
-            task.timeout_ms.min(task.deadline().since(self.now).div_ceil(1000)).max(1)
+            task.timeout_ms.min(task.deadline().since(self.timers.now()).div_ceil(1000)).max(1)
         };
         out.push(Action::Assign {
-            worker: self.workers[w].id,
+            worker: self.roster[w].id,
             task: task.id,
             slot,
             attempt: task.attempts + 1,
@@ -273,24 +276,15 @@ impl Core {
         self.start_head(w, out);
     }
 
-    /// Ranks a project anew after a worker took or let go of a task of it: the other lane's flow
-    /// too if there is a limit, which both share.
-    pub(crate) fn rerank_after_use(&mut self, project: ProjectPlace, lane: Lane) {
-        self.rerank(project, lane);
-        if self.projects[project].limit.is_some() {
-            self.rerank(project, lane.other());
-        }
-    }
-
     pub(crate) fn on_set_limit(&mut self, name: &str, limit: Option<u32>, out: &mut Vec<Action>) {
-        let project = match (self.projects.find(name), limit) {
+        let project = match (self.line.find(name), limit) {
             (Some(project), _) => project,
-            (None, Some(_)) => self.make_project(name),
+            (None, Some(_)) => self.line.make(name, &self.settings, &mut self.roster),
             // Nobody knows it, so there is nothing to lift.
             (None, None) => return,
         };
-        if self.projects.set_limit(project, limit, &self.settings) {
-            self.rerank_project(project);
+        let (tasks, timers) = (&self.tasks, &mut self.timers);
+        if self.line.set_limit(project, limit, &self.settings, tasks, timers) {
             self.take_back_over_limit(project, out);
             if limit == Some(0) {
                 self.end_what_cannot_run(out);
@@ -301,11 +295,11 @@ impl Core {
     /// If more workers hold tasks of the project than its limit allows, takes back what has not
     /// been started.
     pub(crate) fn take_back_over_limit(&mut self, project: ProjectPlace, out: &mut Vec<Action>) {
-        let holders = &self.projects[project].holders;
-        if self.projects[project].limit.is_none_or(|limit| holders.len() as u32 <= limit) {
+        let project_now = &self.line[project];
+        if project_now.limit.is_none_or(|limit| project_now.holders <= limit) {
             return;
         }
-        for w in holders.clone() {
+        for w in self.roster.holders(project).to_vec() {
             self.take_back(w, |task| task.project == project, out);
         }
     }

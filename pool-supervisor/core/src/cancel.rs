@@ -73,8 +73,8 @@ impl Core {
                     return;
                 }
                 self.tasks[slot].stop = Some(code);
-                let w = self.workers.find(worker).expect("a task's worker is not gone");
-                if !self.workers[w].runs_on() {
+                let w = self.roster.find(worker).expect("a task's worker is not gone");
+                if !self.roster[w].runs_on() {
                     return;
                 }
                 if started {

@@ -12,6 +12,7 @@
 //! - The core killed it for the sake of one task (cancel, timeout): that one ends as it was asked
 //!   to, the others are not charged.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,25 +25,22 @@ use crate::action::{Action, EndText, PoolEvent};
 use crate::event::AttemptEnd;
 use crate::place::{TaskPlace, WorkerPlace};
 use crate::restart::PROOF_US;
-use crate::worker::{Leaving, Manner, WorkerState};
+use crate::roster::{Leaving, Manner, Worker, WorkerState};
+use crate::task::TaskState;
+use crate::timers::TimerKey;
 
 impl Core {
     /// Sends SIGKILL; the worker's tasks stay in its hands until it is gone.
     pub(crate) fn kill(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
-        if self.workers[w].was_killed() {
+        if self.roster[w].was_killed() {
             return;
         }
         // One that is not ready and is not merely one too many could not be started.
-        if self.workers[w].is_spawning() && verdict.cause != Cause::Idle {
+        if self.roster[w].is_spawning() && verdict.cause != Cause::Idle {
             self.spawn_failed(w, &verdict.evidence, out);
         }
-        self.unpair(w);
-        let worker = &mut self.workers[w];
-        worker.state = WorkerState::Leaving(Leaving { manner: Manner::Killed, verdict });
-        out.push(Action::Kill { worker: worker.id });
-        self.note_home(w);
-        self.workers.note_room(w);
-        self.workers_changed = true;
+        self.roster.leave(w, Manner::Killed, verdict);
+        out.push(Action::Kill { worker: self.roster[w].id });
     }
 
     pub(crate) fn on_worker_broke(
@@ -51,7 +49,7 @@ impl Core {
         reason: String,
         out: &mut Vec<Action>,
     ) {
-        let Some(w) = self.workers.find(worker) else { return };
+        let Some(w) = self.roster.find(worker) else { return };
         self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence: reason }, out);
     }
 
@@ -62,11 +60,14 @@ impl Core {
         blame: Option<Blame>,
         out: &mut Vec<Action>,
     ) {
-        let Some(w) = self.workers.find(worker) else { return };
+        let Some(w) = self.roster.find(worker) else { return };
         let cause_seen = seen.cause;
         let verdict = self.judge(w, seen, out);
         let blame = blame.filter(|_| verdict.cause == cause_seen).unwrap_or(verdict.cause.blame());
-        let (tasks, blameless) = self.empty_hands(w);
+        // The worker was about to leave because of a task that had ended: none of those that it
+        // still held can be to blame.
+        let blameless = self.roster[w].spoiled;
+        let tasks = self.empty_hands(w, blameless);
         let stopped = tasks.iter().any(|(slot, _)| self.tasks[*slot].stop.is_some());
         let died_under =
             tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
@@ -77,12 +78,11 @@ impl Core {
                 verdict: verdict.clone(),
             }));
         }
-        self.bury(w, verdict.clone(), out);
+        self.remove_worker(w, verdict.clone(), out);
 
         let alone = tasks.len() == 1;
         let any_ran = tasks.iter().any(|(_, started)| *started);
         for (slot, started) in tasks {
-            let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
             if let Some(code) = self.tasks[slot].stop {
                 self.tasks[slot].attempts += u32::from(started);
                 let last = started.then(|| self.cut_short(slot));
@@ -99,13 +99,40 @@ impl Core {
                 task.crashes += u8::from(started && blame != Blame::Outside);
                 self.requeue(slot, out);
             }
-            self.rerank_after_use(project, lane);
         }
+    }
+
+    /// Removes a worker that is gone, and tells.
+    fn remove_worker(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
+        let worker = self.discard(w);
+        out.push(Action::Emit(PoolEvent::WorkerTerminated {
+            worker: worker.id,
+            lane: worker.lane,
+            verdict,
+            lived_us: self.timers.now().since(worker.born),
+            tasks: worker.tasks_ended,
+        }));
+    }
+
+    /// Removes a worker that is gone or never was, with all its timers.
+    pub(crate) fn discard(&mut self, w: WorkerPlace) -> Box<Worker> {
+        for key in [
+            TimerKey::Spawn(w),
+            TimerKey::Heartbeat(w),
+            TimerKey::Head(w),
+            TimerKey::Leave(w),
+            TimerKey::Idle(w),
+            TimerKey::Age(w),
+        ] {
+            self.timers.disarm(key);
+        }
+        self.near = None;
+        self.roster.remove(w)
     }
 
     /// Why the worker ended: the core's own reason where it had one, else what the shell saw.
     fn judge(&mut self, w: WorkerPlace, seen: Verdict, out: &mut Vec<Action>) -> Verdict {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         match worker.state.clone() {
             WorkerState::Spawning { .. } => {
                 let evidence =
@@ -115,7 +142,7 @@ impl Core {
             }
             WorkerState::Ready { .. } => {
                 let idle = worker.held.is_empty() && worker.tasks_ended == 0;
-                if idle && self.now.since(worker.ready_at) < PROOF_US {
+                if idle && self.timers.now().since(worker.ready_at) < PROOF_US {
                     let reason = format!(
                         "ended as soon as it was ready: {} ({})",
                         seen.cause, seen.evidence
@@ -147,22 +174,24 @@ impl Core {
         }
     }
 
-    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. Also
-    /// says whether none of them can be to blame: the worker was about to leave because of one that
-    /// had ended.
-    fn empty_hands(&mut self, w: WorkerPlace) -> (Vec<(TaskPlace, bool)>, bool) {
-        let blameless = self.workers[w].spoiled;
-        let mut tasks = Vec::with_capacity(self.workers[w].held.len());
-        while !self.workers[w].held.is_empty() {
-            tasks.push(self.let_go(w, 0));
+    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. A
+    /// project pays for the one whose attempt counts.
+    fn empty_hands(&mut self, w: WorkerPlace, blameless: bool) -> Vec<(TaskPlace, bool)> {
+        let alone = self.roster[w].held.len() == 1;
+        let mut tasks = Vec::with_capacity(self.roster[w].held.len());
+        while let Some(front) = self.roster[w].held.front() {
+            let task = &self.tasks[front.task];
+            let ran = matches!(task.state, TaskState::Held { started: true, .. });
+            let counts = ran && (task.stop.is_some() || (alone && !blameless));
+            let used_us = if counts { self.timers.now().since(task.started) } else { 0 };
+            tasks.push(self.let_go(w, 0, used_us));
         }
-        (tasks, blameless)
+        tasks
     }
 
     /// What is known of an attempt that its worker's end cut short.
-    fn cut_short(&mut self, slot: TaskPlace) -> AttemptEnd {
-        let run_us = self.now.since(self.tasks[slot].started);
-        self.settle_charge(slot, run_us);
+    fn cut_short(&self, slot: TaskPlace) -> AttemptEnd {
+        let run_us = self.timers.now().since(self.tasks[slot].started);
         AttemptEnd {
             code: Some(ErrorCode::WorkerCrashed),
             run_us,

@@ -19,7 +19,7 @@ use crate::recycle::RETIRE_GRACE_MS;
 use crate::settings::Lane;
 use crate::task::TaskState;
 use crate::time::Time;
-use crate::timers::{TimerKey, Timers};
+use crate::timers::TimerKey;
 
 /// How long killed workers may take to be gone, in milliseconds.
 const REAP_MS: u64 = 2_000;
@@ -54,7 +54,10 @@ impl Core {
         match self.phase {
             Phase::Open => {
                 self.phase = Phase::Draining;
-                self.timers.arm(TimerKey::Drain, self.now.plus_ms(self.settings.drain_timeout_ms));
+                self.timers.arm(
+                    TimerKey::Drain,
+                    self.timers.now().plus_ms(self.settings.drain_timeout_ms),
+                );
                 self.end_what_cannot_run(out);
             }
             Phase::Draining | Phase::Closing | Phase::Killing | Phase::Closed => {}
@@ -84,7 +87,7 @@ impl Core {
                 "its next attempt is due only after that"
             }
             TaskState::Queued { .. } | TaskState::Delayed | TaskState::Retrying
-                if self.projects[task.project].limit == Some(0) =>
+                if self.line[task.project].limit == Some(0) =>
             {
                 "its project is paused"
             }
@@ -115,7 +118,7 @@ impl Core {
     /// Whether a task of this project could start at this moment: always, unless the pool drains.
     pub(crate) fn could_start(&self, project: ProjectPlace, at: Time) -> bool {
         self.phase != Phase::Draining
-            || (self.projects[project].limit != Some(0) && self.is_before_the_end(at))
+            || (self.line[project].limit != Some(0) && self.is_before_the_end(at))
     }
 
     /// The drain's time is over: what is left is cancelled.
@@ -124,8 +127,10 @@ impl Core {
             self.stop_all(out);
             let stop_ms =
                 Lane::ALL.map(|lane| self.stop_grace_ms(lane)).into_iter().max().unwrap_or(0);
-            self.timers
-                .arm(TimerKey::GiveUp, self.now.plus_ms(stop_ms + CANCEL_GRACE_MS + REAP_MS));
+            self.timers.arm(
+                TimerKey::GiveUp,
+                self.timers.now().plus_ms(stop_ms + CANCEL_GRACE_MS + REAP_MS),
+            );
         }
     }
 
@@ -141,7 +146,7 @@ impl Core {
             Phase::Killing | Phase::Closed => return,
             Phase::Open | Phase::Draining | Phase::Closing => self.phase = Phase::Killing,
         }
-        for w in self.workers.places() {
+        for w in self.roster.places() {
             let evidence = "the pool was shut down".into();
             self.kill(w, Verdict { cause: Cause::Idle, evidence }, out);
         }
@@ -149,7 +154,7 @@ impl Core {
         for lane in Lane::ALL {
             self.pace[lane].want = 0;
         }
-        self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(REAP_MS));
+        self.timers.arm(TimerKey::GiveUp, self.timers.now().plus_ms(REAP_MS));
     }
 
     /// A draining pool whose last task has ended wants no workers any more.
@@ -161,15 +166,15 @@ impl Core {
         for lane in Lane::ALL {
             self.pace[lane].want = 0;
         }
-        self.workers_changed = true;
-        self.timers.arm(TimerKey::GiveUp, self.now.plus_ms(RETIRE_GRACE_MS + REAP_MS));
+        self.roster.look_again();
+        self.timers.arm(TimerKey::GiveUp, self.timers.now().plus_ms(RETIRE_GRACE_MS + REAP_MS));
     }
 
     /// The last worker of a stopping pool is gone: that was it.
     pub(crate) fn exit_when_no_worker_is_left(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Closing | Phase::Killing) && self.workers.living() == 0 {
+        if matches!(self.phase, Phase::Closing | Phase::Killing) && self.roster.living() == 0 {
             self.phase = Phase::Closed;
-            self.timers = Timers::default();
+            self.timers.disarm_all();
             out.push(Action::Exit);
         }
     }
@@ -181,12 +186,12 @@ impl Core {
             Phase::Killing => {
                 // The system does not end them. Their tasks end here, so that everybody gets an
                 // outcome.
-                for w in self.workers.places() {
+                for w in self.roster.places() {
                     let seen = Verdict {
                         cause: Cause::Idle,
                         evidence: "it did not end when it was killed".into(),
                     };
-                    let id = self.workers[w].id;
+                    let id = self.roster[w].id;
                     self.on_worker_gone(id, seen, None, out);
                 }
             }

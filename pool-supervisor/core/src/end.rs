@@ -30,16 +30,13 @@ impl Core {
     ) {
         self.owners.remove(&mut self.tasks, slot);
         let task = self.tasks.remove(slot);
-        self.held_bytes -= u64::from(task.body_bytes);
         debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
         if task.deadline() != Time::NEVER {
             self.timers.disarm(TimerKey::Deadline(slot));
         }
-        let project = &mut self.projects[task.project];
-        project.ended += 1;
-        project.held_bytes -= u64::from(task.body_bytes);
+        self.line.count_ended(task.project, task.body_bytes);
 
-        let began = if task.ran_on.is_some() { task.started } else { self.now };
+        let began = if task.ran_on.is_some() { task.started } else { self.timers.now() };
         let receipt = Receipt {
             queued_us: began.since(task.accepted),
             run_us: last.map_or(0, |last| last.run_us),
@@ -136,22 +133,20 @@ impl Core {
     pub(crate) fn stop_waiting(&mut self, slot: TaskPlace) {
         match self.tasks[slot].state {
             TaskState::Queued { .. } => {
-                self.unlink(slot);
-                let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
-                self.rerank(project, lane);
+                self.line.remove(&mut self.tasks, &mut self.timers, slot);
             }
             TaskState::Delayed | TaskState::Retrying => {
                 self.timers.disarm(TimerKey::Wake(slot));
                 self.tasks[slot].state = TaskState::LetGo;
             }
             TaskState::Checking => {
-                self.checking -= 1;
+                self.quarantine.end_check();
                 self.tasks[slot].state = TaskState::LetGo;
             }
             TaskState::Held { .. } | TaskState::LetGo => {
                 unreachable!("the caller knows that it waits")
             }
         }
-        self.uncount_waiting(slot);
+        self.line.uncount_waiting(self.tasks[slot].project);
     }
 }

@@ -28,16 +28,15 @@ const STALL_US: u64 = 2_000;
 impl Core {
     /// The worker's hands have changed: if its first task is a new one, that one runs from now.
     pub(crate) fn start_head(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return };
         let slot = front.task;
         let task = &mut self.tasks[slot];
         if let TaskState::Held { worker: holder, started: false } = task.state {
             task.state = TaskState::Held { worker: holder, started: true };
-            task.started = self.now;
+            task.started = self.timers.now();
             task.ran_on = Some(holder);
-            self.projects[task.project].running += 1;
-            self.running += 1;
+            self.line.count_started(task.project);
             let (id, attempt) = (task.id, task.attempts + 1);
             let stop = task.stop;
             out.push(Action::Emit(PoolEvent::TaskStarted {
@@ -55,7 +54,7 @@ impl Core {
 
     /// When the worker's first task has to be looked at.
     fn head_due(&self, w: WorkerPlace) -> Time {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return Time::NEVER };
         let task = &self.tasks[front.task];
         let late = if worker.kill_at == Time::NEVER { overdue_at(task) } else { worker.kill_at };
@@ -64,30 +63,32 @@ impl Core {
         } else {
             late
         };
-        due.max(self.now.plus_us(1))
+        due.max(self.timers.now().plus_us(1))
     }
 
     pub(crate) fn on_head_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return };
         if !worker.runs_on() {
             return;
         }
         let task = &self.tasks[front.task];
-        if worker.kill_at <= self.now {
+        if worker.kill_at <= self.timers.now() {
             let (id, code) = (task.id, task.stop.unwrap_or(ErrorCode::Timeout));
             let grace_ms = self.stop_grace_ms(worker.lane);
             self.kill(w, refused_to_stop(id, code, grace_ms), out);
             return;
         }
-        if worker.kill_at == Time::NEVER && overdue_at(task) <= self.now {
+        if worker.kill_at == Time::NEVER && overdue_at(task) <= self.timers.now() {
             self.interrupt(w, ErrorCode::Timeout, out);
         }
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let started = self.tasks[worker.held[0].task].started;
-        if worker.held.len() > 1 && !worker.stalled && started.plus_us(STALL_US) <= self.now {
-            self.workers[w].stalled = true;
-            self.workers.note_room(w);
+        if worker.held.len() > 1
+            && !worker.stalled
+            && started.plus_us(STALL_US) <= self.timers.now()
+        {
+            self.roster.stall(w);
             self.take_back(w, |_| true, out);
         }
         self.timers.arm_no_later(TimerKey::Head(w), self.head_due(w));
@@ -95,12 +96,12 @@ impl Core {
 
     /// Asks the worker to end its first task, and sets when it is killed if it does not.
     pub(crate) fn interrupt(&mut self, w: WorkerPlace, code: ErrorCode, out: &mut Vec<Action>) {
-        let kill_at = self.now.plus_ms(self.stop_grace_ms(self.workers[w].lane));
-        let worker = &mut self.workers[w];
-        worker.kill_at = kill_at;
+        let worker = &self.roster[w];
+        let kill_at = self.timers.now().plus_ms(self.stop_grace_ms(worker.lane));
         let (id, slot) = (worker.id, worker.held.front().expect("it has a first task").task);
         let task = &mut self.tasks[slot];
         task.stop = Some(code);
+        self.roster.set_kill_at(w, kill_at);
         out.push(Action::Interrupt { worker: id, task: task.id, attempt: task.attempts + 1, code });
         self.timers.arm_no_later(TimerKey::Head(w), kill_at);
     }
@@ -122,17 +123,9 @@ impl Core {
         meant: impl Fn(&Task) -> bool,
         out: &mut Vec<Action>,
     ) {
-        let worker = &mut self.workers[w];
-        let mut tasks: Vec<(TaskId, u32)> = Vec::new();
-        for held in worker.held.iter_mut().skip(1) {
-            let task = &self.tasks[held.task];
-            if !held.asked_back && meant(task) {
-                held.asked_back = true;
-                tasks.push((task.id, task.attempts + 1));
-            }
-        }
+        let tasks = self.roster.ask_back(w, &self.tasks, meant);
         if !tasks.is_empty() {
-            out.push(Action::TakeBack { worker: worker.id, tasks });
+            out.push(Action::TakeBack { worker: self.roster[w].id, tasks });
         }
     }
 }

@@ -12,24 +12,18 @@ use pool_protocol::outcome::{Cause, Verdict};
 use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::place::WorkerPlace;
-use crate::recycle::Recycle;
 use crate::restart::PROOF_US;
+use crate::roster::{Recycle, WorkerState};
 use crate::settings::Lane;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::WorkerState;
 
 /// Heartbeats that may be missed.
 const MISSED_BEATS: u64 = 3;
-/// Heartbeats in ten intervals; more is an attack. This is the only bound on them.
-pub(crate) const MOST_BEATS: u32 = 1_000;
-/// How many more there may be for each interval in which nothing was heard: when the supervisor was
-/// stopped for a while, the worker's beats have piled up.
-const PILED_UP: u64 = 2;
 
 impl Core {
     pub(crate) fn arm_heartbeat_check(&mut self, w: WorkerPlace) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let due = worker.last_beat.plus_ms(worker.beat_ms.saturating_mul(MISSED_BEATS));
         self.timers.arm_no_later(TimerKey::Heartbeat(w), due);
     }
@@ -41,28 +35,17 @@ impl Core {
         cpu_us: u64,
         out: &mut Vec<Action>,
     ) {
-        let Some(w) = self.workers.find(worker) else { return };
+        let Some(w) = self.roster.find(worker) else { return };
         let most_memory = self.settings.max_memory_per_worker;
-        let worker = &mut self.workers[w];
-        let window_ms = worker.beat_ms.saturating_mul(10);
-        worker.rss_bytes = rss_bytes;
-        worker.cpu_us = cpu_us;
-        let silent_for = self.now.since(core::mem::replace(&mut worker.last_beat, self.now));
-        if self.now >= worker.beats_from.plus_ms(window_ms) {
-            let piled_up = (silent_for / 1000).saturating_mul(PILED_UP) / worker.beat_ms.max(1);
-            (worker.beats_from, worker.beats) = (self.now, 0);
-            worker.most_beats =
-                MOST_BEATS.saturating_add(u32::try_from(piled_up).unwrap_or(u32::MAX));
-        }
-        worker.beats += 1;
-        if worker.beats > worker.most_beats {
-            let evidence = format!("it sent {} heartbeats within {window_ms} ms", worker.beats);
+        if !self.roster.heard(w, self.timers.now(), rss_bytes, cpu_us) {
+            let (beats, window_ms) = (self.roster[w].beats, self.roster[w].beat_window_ms());
+            let evidence = format!("it sent {beats} heartbeats within {window_ms} ms");
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;
         }
-        let ready_for = self.now.since(worker.ready_at);
+        let ready_for = self.timers.now().since(self.roster[w].ready_at);
         if most_memory > 0 && rss_bytes > most_memory {
-            self.want_recycled(w, Recycle::Memory);
+            self.roster.want_recycled(w, Recycle::Memory);
         }
         if ready_for >= PROOF_US {
             self.note_proof(w, out);
@@ -71,16 +54,17 @@ impl Core {
 
     /// The check was due at `at`.
     pub(crate) fn on_heartbeat_check(&mut self, w: WorkerPlace, at: Time, out: &mut Vec<Action>) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         if worker.is_spawning() || worker.was_killed() {
             return;
         }
-        let (silent_ms, beat_ms) = (self.now.since(worker.last_beat) / 1000, worker.beat_ms);
+        let (silent_ms, beat_ms) =
+            (self.timers.now().since(worker.last_beat) / 1000, worker.beat_ms);
         if silent_ms < beat_ms.saturating_mul(MISSED_BEATS) {
             self.arm_heartbeat_check(w);
-        } else if self.now.since(at) > beat_ms.saturating_mul(1000) {
+        } else if self.timers.now().since(at) > beat_ms.saturating_mul(1000) {
             // It was us who slept: this check comes late, and its heartbeats may lie unread.
-            self.timers.arm(TimerKey::Heartbeat(w), self.now.plus_ms(beat_ms));
+            self.timers.arm(TimerKey::Heartbeat(w), self.timers.now().plus_ms(beat_ms));
         } else {
             let evidence = format!("no heartbeat for {silent_ms} ms");
             self.kill(w, Verdict { cause: Cause::Unresponsive, evidence }, out);
@@ -91,45 +75,46 @@ impl Core {
     pub(crate) fn arm_idle(&mut self, w: WorkerPlace) {
         let timeout_ms = self.settings.worker_idle_timeout_ms;
         if timeout_ms > 0 {
-            let due = self.workers[w].idle_since.plus_ms(timeout_ms);
-            self.timers.arm_no_later(TimerKey::Idle(w), due.max(self.now.plus_us(1)));
+            let due = self.roster[w].idle_since.plus_ms(timeout_ms);
+            self.timers.arm_no_later(TimerKey::Idle(w), due.max(self.timers.now().plus_us(1)));
         }
     }
 
     pub(crate) fn on_idle_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let timeout_ms = self.settings.worker_idle_timeout_ms;
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         if timeout_ms == 0 || !worker.is_ready() || !worker.held.is_empty() {
             return;
         }
-        if worker.idle_since.plus_ms(timeout_ms) > self.now {
+        if worker.idle_since.plus_ms(timeout_ms) > self.timers.now() {
             self.arm_idle(w);
         } else if self.pace[worker.lane].want > self.floor(worker.lane)
             && self.has_idle_place(worker.lane)
         {
-            let idle_ms = self.now.since(worker.idle_since) / 1000;
+            let idle_ms = self.timers.now().since(worker.idle_since) / 1000;
             self.pace[worker.lane].want -= 1;
             let verdict =
                 Verdict { cause: Cause::Idle, evidence: format!("nothing to do for {idle_ms} ms") };
             out.push(Action::Emit(PoolEvent::ScaledDown { workers: 1 }));
             self.retire(w, verdict, false, out);
         } else {
-            self.timers.arm(TimerKey::Idle(w), self.now.plus_ms(timeout_ms));
+            self.timers.arm(TimerKey::Idle(w), self.timers.now().plus_ms(timeout_ms));
         }
     }
 
     /// New settings are in force: the checks of living workers follow them.
     pub(crate) fn rearm_workers(&mut self) {
-        for w in self.workers.places() {
-            if !matches!(self.workers[w].state, WorkerState::Ready { .. }) {
+        for w in self.roster.places() {
+            if !matches!(self.roster[w].state, WorkerState::Ready { .. }) {
                 continue;
             }
-            self.workers[w].tasks_limit = self.tasks_limit();
+            let limit = self.tasks_limit();
+            self.roster.set_tasks_limit(w, limit);
             if self.settings.max_worker_age_ms > 0 {
-                let due = self.workers[w].ready_at.plus_ms(self.settings.max_worker_age_ms);
-                self.timers.arm_no_later(TimerKey::Age(w), due.max(self.now.plus_us(1)));
+                let due = self.roster[w].ready_at.plus_ms(self.settings.max_worker_age_ms);
+                self.timers.arm_no_later(TimerKey::Age(w), due.max(self.timers.now().plus_us(1)));
             }
-            if self.workers[w].held.is_empty() {
+            if self.roster[w].held.is_empty() {
                 self.arm_idle(w);
             }
         }

@@ -7,15 +7,13 @@ use alloc::vec::Vec;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::Core;
-use crate::aside::MOST_CHECKING;
+use crate::line::Flow;
 use crate::place::{ProjectPlace, WorkerPlace};
-use crate::queue::Flow;
+use crate::roster::{Counts, Served, Worker, WorkerState};
 use crate::settings::{Lane, Tenancy};
 use crate::task::TaskState;
-use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{Worker, WorkerState};
 
 impl Core {
     /// Checks everything.
@@ -38,7 +36,7 @@ impl Core {
 
     fn every_waiting_task_is_where_its_state_says(&self) {
         let mut listed = BTreeSet::new();
-        for (place, project) in self.projects.iter() {
+        for (place, project) in self.line.projects() {
             for lane in Lane::ALL {
                 let mut in_flow = 0;
                 for (priority, head) in project.flows[lane].list_heads() {
@@ -51,7 +49,7 @@ impl Core {
                             (place, lane, priority)
                         );
                         in_flow += 1;
-                        next = self.next_in_list(slot);
+                        next = self.tasks.next_in_list(slot);
                     }
                 }
                 assert_eq!(in_flow, project.flows[lane].queued, "a flow knows how many wait in it");
@@ -79,25 +77,30 @@ impl Core {
             );
             assert!(!waits || task.stop.is_none(), "a waiting task that was to end has ended");
         }
-        assert_eq!(waiting, self.waiting, "the pool knows how many tasks wait");
+        assert_eq!(waiting, self.line.waiting(), "the pool knows how many tasks wait");
     }
 
     fn the_bytes_held_are_those_of_the_tasks(&self) {
         let bytes: u64 = self.tasks.iter().map(|(_, task)| u64::from(task.body_bytes)).sum();
-        assert_eq!(bytes, self.held_bytes, "what a task held is given back at its end, once");
-        let of_projects: u64 = self.projects.iter().map(|(_, project)| project.held_bytes).sum();
+        assert_eq!(
+            bytes,
+            self.line.held_bytes(),
+            "what a task held is given back at its end, once"
+        );
+        let of_projects: u64 = self.line.projects().map(|(_, project)| project.held_bytes).sum();
         assert_eq!(bytes, of_projects, "each body is some project's");
         let checking =
             self.tasks.iter().filter(|(_, task)| task.state == TaskState::Checking).count();
         assert_eq!(
-            checking, self.checking as usize,
+            checking,
+            self.quarantine.checking() as usize,
             "the core knows how many bodies it has asked about"
         );
     }
 
     fn every_held_task_is_in_the_hands_of_one_living_worker(&self) {
         let mut held = BTreeSet::new();
-        for (_, worker) in self.workers.iter() {
+        for (_, worker) in self.roster.iter() {
             assert!(worker.held.len() <= MAX_CREDIT, "a worker holds no more than its credit");
             assert_eq!(
                 worker.load_us,
@@ -127,9 +130,9 @@ impl Core {
     }
 
     fn what_projects_use_is_what_workers_hold(&self) {
-        let running: u32 = self.projects.iter().map(|(_, project)| project.running).sum();
-        assert_eq!(running, self.running, "each running task is some project's");
-        for (place, project) in self.projects.iter() {
+        let running: u32 = self.line.projects().map(|(_, project)| project.running).sum();
+        assert_eq!(running, self.line.running(), "each running task is some project's");
+        for (place, project) in self.line.projects() {
             let of_it = || self.tasks.iter().filter(move |(_, task)| task.project == place);
             let count = |is: fn(&TaskState) -> bool| {
                 of_it().filter(|(_, task)| is(&task.state)).count() as u32
@@ -140,13 +143,14 @@ impl Core {
                 count(|state| matches!(state, TaskState::Held { started: true, .. }))
             );
             assert_eq!(project.waiting, count(|state| !matches!(state, TaskState::Held { .. })));
-            let mut holders: Vec<WorkerPlace> = project.holders.clone();
+            let mut holders = self.roster.holders(place).to_vec();
             holders.sort_unstable();
             let holding = |w: &WorkerPlace| {
-                self.workers[*w].held.iter().any(|held| self.tasks[held.task].project == place)
+                self.roster[*w].held.iter().any(|held| self.tasks[held.task].project == place)
             };
             let expected: Vec<WorkerPlace> =
-                self.workers.places().into_iter().filter(holding).collect();
+                self.roster.places().into_iter().filter(holding).collect();
+            assert_eq!(project.holders as usize, holders.len(), "its limit bounds them");
             assert_eq!(holders, expected, "a project knows which workers hold tasks of it");
         }
     }
@@ -154,58 +158,55 @@ impl Core {
     fn a_lane_counts_what_could_run(&self) {
         for lane in Lane::ALL {
             let counted: u32 =
-                self.projects.iter().map(|(_, project)| project.flows[lane].counted()).sum();
-            assert_eq!(self.lanes[lane].runnable, counted);
-            let at_limit = |flow: &Flow| flow.queued > 0 && flow.rank().is_none();
-            let flows = self.projects.iter().map(|(_, project)| &project.flows[lane]);
+                self.line.projects().map(|(_, project)| project.flows[lane].counted).sum();
+            assert_eq!(self.line.runnable(lane), counted);
+            let at_limit = |flow: &Flow| flow.queued > 0 && flow.rank.is_none();
+            let flows = self.line.projects().map(|(_, project)| &project.flows[lane]);
             assert_eq!(
-                self.lanes[lane].at_limit as usize,
+                self.line.at_limit(lane) as usize,
                 flows.filter(|flow| at_limit(flow)).count()
             );
-            let of_lane = || self.workers.iter().filter(move |(_, worker)| worker.lane == lane);
+            let of_lane = || self.roster.iter().filter(move |(_, worker)| worker.lane == lane);
             assert_eq!(
-                self.lanes[lane].held as usize,
+                self.line.held(lane) as usize,
                 of_lane().map(|(_, worker)| worker.held.len()).sum::<usize>()
             );
             let open: Vec<WorkerPlace> =
                 of_lane().filter(|(_, worker)| worker.is_open()).map(|(w, _)| w).collect();
-            assert_eq!(
-                self.workers.lanes[lane].open.as_slice(),
-                open,
-                "a lane knows which workers have room"
-            );
+            assert_eq!(self.roster.open(lane), open, "a lane knows which workers have room");
+            let mut counts = Counts::default();
+            for (_, worker) in of_lane() {
+                counts.add(&worker.state);
+            }
+            assert_eq!(self.roster.counts(lane), counts, "a lane counts its workers by state");
             let brisk = of_lane().filter(|(_, worker)| worker.is_brisk()).count();
             assert_eq!(
-                self.workers.lanes[lane].brisk as usize, brisk,
+                self.roster.brisk(lane) as usize,
+                brisk,
                 "a lane knows how many hold tiny tasks only"
             );
             let idle: Vec<WorkerPlace> = of_lane()
                 .filter(|(_, worker)| worker.is_ready() && worker.held.is_empty())
                 .map(|(w, _)| w)
                 .collect();
-            assert_eq!(
-                self.workers.lanes[lane].idle.as_slice(),
-                idle,
-                "a lane knows its idle workers"
-            );
+            assert_eq!(self.roster.idle(lane), idle, "a lane knows its idle workers");
         }
     }
 
     fn no_worker_is_idle_while_a_task_could_run(&self) {
-        if self.checking >= MOST_CHECKING {
+        if self.quarantine.is_busy() {
             return; // The next task may have to wait for the shell.
         }
         for lane in Lane::ALL {
-            let idle = !self.workers.lanes[lane].idle.as_slice().is_empty()
-                && self.lanes[lane].first().is_some();
+            let idle = !self.roster.idle(lane).is_empty() && self.line.first(lane).is_some();
             match self.settings.tenancy {
                 Tenancy::Shared => {
-                    let may_wait = self.lanes[lane].ready.is_crowd();
+                    let may_wait = self.line.is_crowd(lane);
                     assert!(!idle || may_wait, "no worker is idle while a task could run");
                 }
                 Tenancy::Project => {
-                    let unbound = |w: &WorkerPlace| self.workers[*w].served == Served::Nobody;
-                    let serves_all = self.workers.lanes[lane].idle.as_slice().iter().any(unbound);
+                    let unbound = |w: &WorkerPlace| self.roster[*w].served == Served::Nobody;
+                    let serves_all = self.roster.idle(lane).iter().any(unbound);
                     assert!(
                         !(idle && serves_all),
                         "no unbound worker is idle while a task could run"
@@ -225,7 +226,7 @@ impl Core {
     }
 
     fn no_worker_serves_more_than_the_tenancy_allows(&self) {
-        for (_, worker) in self.workers.iter() {
+        for (_, worker) in self.roster.iter() {
             let projects: BTreeSet<ProjectPlace> =
                 worker.held.iter().map(|held| self.tasks[held.task].project).collect();
             match worker.served {
@@ -253,22 +254,23 @@ impl Core {
                 }
             }
         }
-        for (place, project) in self.projects.iter() {
+        for (place, _) in self.line.projects() {
             let tenants = self
-                .workers
+                .roster
                 .iter()
                 .filter(|(_, worker)| worker.served == Served::One(place))
                 .count();
             assert_eq!(
-                project.tenants as usize, tenants,
+                self.roster.tenants(place) as usize,
+                tenants,
                 "a project knows how many workers serve it alone"
             );
             for lane in Lane::ALL {
                 let at_home = |worker: &&Worker| {
                     worker.lane == lane && worker.served == Served::One(place) && worker.is_ready()
                 };
-                let homes = || self.workers.iter().filter(|(_, worker)| at_home(worker));
-                let mut counted = project.homes[lane].workers.clone();
+                let homes = || self.roster.iter().filter(|(_, worker)| at_home(worker));
+                let mut counted = self.roster.homes(place, lane).workers().to_vec();
                 counted.sort_unstable();
                 assert_eq!(
                     counted,
@@ -280,7 +282,8 @@ impl Core {
                 };
                 let staying = homes().filter(|(_, worker)| stays(worker)).count();
                 assert_eq!(
-                    project.homes[lane].staying as usize, staying,
+                    self.roster.homes(place, lane).staying() as usize,
+                    staying,
                     "and how many of them stay"
                 );
             }
@@ -289,31 +292,29 @@ impl Core {
 
     fn ready_flows_stand_at_their_rank(&self) {
         for lane in Lane::ALL {
-            let seat_of = |project: ProjectPlace| self.projects[project].flows[lane].seat;
-            assert!(
-                self.lanes[lane].ready.is_consistent(seat_of),
-                "flows in line are found by their seats"
-            );
-            let seated = self.projects.iter().filter_map(|(_, project)| project.flows[lane].seat);
-            let at_seats = self.workers.lanes[lane].seats.all_projects();
-            let left = self.projects.left_seats.iter().filter(|(of, _)| *of == lane).count();
+            assert!(self.line.is_consistent(lane), "flows in line are found by their seats");
+            let seated =
+                self.line.projects().filter(|(_, project)| project.flows[lane].seat.is_some());
             assert_eq!(
-                at_seats as usize,
-                seated.count() + left,
+                self.roster.seats(lane).all_projects() as usize,
+                seated.count(),
                 "seats know how many projects they serve"
             );
             let mut ranked = BTreeSet::new();
-            for (place, project) in self.projects.iter() {
+            for (place, project) in self.line.projects() {
                 let flow = &project.flows[lane];
-                ranked.extend(flow.rank());
+                ranked.extend(flow.rank);
                 let ready = flow.queued > 0 && project.allowance() > 0;
                 assert_eq!(
-                    flow.rank().is_some(),
+                    flow.rank.is_some(),
                     ready,
                     "a flow is ready when it has tasks and may run them"
                 );
-                if let Some(rank) = flow.rank() {
-                    let now = self.rank_of(place, lane).expect("it has tasks");
+                if let Some(rank) = flow.rank {
+                    let now = self
+                        .line
+                        .rank_of(&self.tasks, self.timers.now(), place, lane)
+                        .expect("it has tasks");
                     assert_eq!(
                         rank.level(),
                         now.level(),
@@ -321,20 +322,20 @@ impl Core {
                     );
                 }
             }
-            assert_eq!(&ranked, self.lanes[lane].ready(), "the ready flows are those with a rank");
+            assert_eq!(&ranked, self.line.ready(lane), "the ready flows are those with a rank");
         }
     }
 
     fn a_worker_and_its_replacement_know_each_other(&self) {
-        let replacement_of = |w: WorkerPlace| match self.workers[w].state {
+        let replacement_of = |w: WorkerPlace| match self.roster[w].state {
             WorkerState::Ready { replacement, .. } => replacement,
             _ => None,
         };
-        let replaced_by = |w: WorkerPlace| match self.workers[w].state {
+        let replaced_by = |w: WorkerPlace| match self.roster[w].state {
             WorkerState::Spawning { replaces } => replaces,
             _ => None,
         };
-        for (w, worker) in self.workers.iter() {
+        for (w, worker) in self.roster.iter() {
             match worker.state {
                 WorkerState::Spawning { replaces: Some(old) } => {
                     assert_eq!(replacement_of(old), Some(w));
@@ -366,12 +367,12 @@ impl Core {
             let has_deadline_timer = self.timers.armed(TimerKey::Deadline(slot)).is_some();
             assert_eq!(
                 has_deadline_timer,
-                task.deadline() != Time::NEVER && task.deadline() > self.now
+                task.deadline() != Time::NEVER && task.deadline() > self.timers.now()
             );
         }
-        let due = self.timers.first().filter(|(at, _)| *at <= self.now);
-        assert_eq!(due, None, "what was due by {:?} has been done", self.now);
-        assert!(self.aside.is_consistent());
+        let due = self.timers.first().filter(|(at, _)| *at <= self.timers.now());
+        assert_eq!(due, None, "what was due by {:?} has been done", self.timers.now());
+        assert!(self.quarantine.is_consistent());
         assert!(self.owners.len() <= self.tasks.len());
         assert!(self.keys.len() as u64 <= self.tally.accepted);
     }

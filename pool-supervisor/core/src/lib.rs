@@ -24,7 +24,6 @@ pub mod settings;
 pub mod time;
 
 mod admission;
-mod aside;
 mod assign;
 mod cancel;
 mod crash;
@@ -37,20 +36,23 @@ mod health;
 mod ids;
 mod invariants;
 mod keys;
+mod line;
 mod list;
+mod per_lane;
 mod prng;
-mod project;
-mod queue;
+mod quarantine;
 mod recycle;
 mod report;
 mod restart;
 mod retry;
+mod roster;
 mod scale;
+mod start;
 pub mod stats;
+mod suspect;
 mod task;
 mod tenancy;
 mod timers;
-mod worker;
 
 use alloc::vec::Vec;
 
@@ -58,15 +60,16 @@ use pool_protocol::id::TaskId;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
-use crate::aside::Aside;
 use crate::drain::Phase;
 use crate::event::Event;
 use crate::keys::Keys;
+use crate::line::Line;
+use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, WorkerPlace};
 use crate::prng::Prng;
-use crate::project::Projects;
-use crate::queue::{LaneQueue, PerLane};
+use crate::quarantine::Quarantine;
 use crate::restart::Restart;
+use crate::roster::Roster;
 use crate::scale::Pace;
 use crate::seeds::{KeyedHash, Seeds};
 use crate::settings::{Lane, Settings};
@@ -74,39 +77,24 @@ use crate::stats::Tally;
 use crate::task::{Owners, Tasks};
 use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
-use crate::worker::Workers;
 
 /// The pool's state and all its decisions.
 #[derive(Debug)]
 pub struct Core {
-    /// The moment of the event that is being handled.
-    now: Time,
     settings: Settings,
     phase: Phase,
     tasks: Tasks,
     owners: Owners,
     keys: Keys,
-    aside: Aside,
-    projects: Projects,
-    lanes: PerLane<LaneQueue>,
-    workers: Workers,
-    /// The number or the state of workers has changed: they are counted anew and brought to the
-    /// wanted number.
-    workers_changed: bool,
+    quarantine: Quarantine,
+    line: Line,
+    roster: Roster,
     /// The worker where this event may have made room for a project at its limit.
     near: Option<WorkerPlace>,
     pace: PerLane<Pace>,
     restart: Restart,
     timers: Timers,
     prng: Prng,
-    /// Tasks whose bodies are being compared with those that are set aside.
-    checking: u32,
-    /// Tasks that run.
-    running: u32,
-    /// Tasks that wait, over all projects.
-    waiting: u32,
-    /// Bytes of the bodies of all tasks that have not ended.
-    held_bytes: u64,
     /// A refusal for a full queue has been told, and none was accepted since.
     told_queue_full: bool,
     tally: Tally,
@@ -118,33 +106,25 @@ impl Core {
     #[must_use]
     pub fn new(now: Time, settings: Settings, first_task: TaskId, seeds: Seeds) -> Self {
         let hash = KeyedHash::new(seeds);
-        let mut projects = Projects::new(hash);
-        projects.configure(&settings);
         let mut core = Self {
-            now,
             phase: Phase::Open,
             tasks: Tasks::new(first_task),
             owners: Owners::default(),
             keys: Keys::new(hash),
-            aside: Aside::new(hash),
-            projects,
-            lanes: PerLane::default(),
-            workers: Workers::default(),
-            workers_changed: true,
+            quarantine: Quarantine::new(hash),
+            line: Line::new(hash, &settings),
+            roster: Roster::default(),
             near: None,
             pace: PerLane::default(),
             restart: Restart::default(),
-            timers: Timers::default(),
+            timers: Timers::new(now),
             prng: Prng::new(seeds.jitter),
-            checking: 0,
-            running: 0,
-            waiting: 0,
-            held_bytes: 0,
             told_queue_full: false,
             tally: Tally::default(),
             settings,
         };
         core.pace[Lane::Js].want = core.settings.min_workers;
+        core.roster.look_again();
         core.timers.arm(TimerKey::Respawn, now);
         core
     }
@@ -167,9 +147,9 @@ impl Core {
     /// gone. Then comes what was due by `now`, then what is decided on both. A time before that of
     /// an earlier event counts as that one's.
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
-        self.now = self.now.max(now);
+        self.timers.advance(now);
         self.on_event(event, actions);
-        while let Some((at, key)) = self.timers.pop_due(self.now) {
+        while let Some((at, key)) = self.timers.pop_due() {
             self.on_timer(at, key, actions);
         }
         self.settle(actions);
@@ -220,7 +200,9 @@ impl Core {
         match key {
             TimerKey::Wake(slot) => self.on_wake(slot),
             TimerKey::Deadline(slot) => self.on_deadline(slot, out),
-            TimerKey::Ageing(lane, project) => self.on_ageing(lane, project),
+            TimerKey::Ageing(lane, project) => {
+                self.line.on_ageing(&self.tasks, &mut self.timers, lane, project);
+            }
             TimerKey::Spawn(w) => self.on_spawn_timeout(w, out),
             TimerKey::Heartbeat(w) => self.on_heartbeat_check(w, at, out),
             TimerKey::Head(w) => self.on_head_check(w, out),
@@ -229,7 +211,7 @@ impl Core {
             TimerKey::Age(w) => self.on_age(w),
             // Settling looks at both lanes, whatever woke it.
             TimerKey::Scale(_) => {}
-            TimerKey::Respawn => self.workers_changed = true,
+            TimerKey::Respawn => self.roster.look_again(),
             TimerKey::Drain => self.on_drain_over(out),
             TimerKey::GiveUp => self.on_give_up(out),
         }
@@ -245,7 +227,7 @@ impl Core {
             self.near = None;
             self.close_when_no_task_is_left();
             self.scale(out);
-            if !self.workers_changed {
+            if !self.roster.has_changed() {
                 break;
             }
             self.reconcile(out);
@@ -258,11 +240,11 @@ impl Core {
 
     fn on_reload(&mut self, settings: Settings, out: &mut Vec<Action>) {
         self.settings = settings;
-        self.forget_set_aside();
-        self.projects.configure(&self.settings);
-        let projects: Vec<ProjectPlace> = self.projects.iter().map(|(place, _)| place).collect();
+        // A person has changed something, and may want to try again.
+        self.quarantine.clear();
+        self.line.configure(&self.settings, &self.tasks, &mut self.timers);
+        let projects: Vec<ProjectPlace> = self.line.projects().map(|(place, _)| place).collect();
         for project in projects {
-            self.rerank_project(project);
             self.take_back_over_limit(project, out);
         }
         self.rearm_workers();

@@ -2,7 +2,7 @@
 //! place is no index into the tasks.
 //!
 //! A place is used again when what stood there is gone. A name that must not be mistaken for a
-//! later one is an id ([`pool_protocol::id::TaskId`], [`pool_protocol::id::WorkerId`]), not a place.
+//! later one is an id ([`pool_protocol::id`]), not a place.
 
 use core::num::NonZeroU32;
 

@@ -20,10 +20,10 @@ use pool_protocol::outcome::{Cause, Verdict};
 use crate::Core;
 use crate::action::Action;
 use crate::place::WorkerPlace;
+use crate::roster::{CREDIT_US, Manner, Recycle, Worker, WorkerState};
 use crate::settings::Lane;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{CREDIT_US, Leaving, Manner, Worker, WorkerState};
 
 /// What a worker gets to exit, in milliseconds: a retired one once it holds no task, and one that
 /// has said that it exits. Nobody waits for its place, and one that is killed earlier on a loaded
@@ -51,36 +51,12 @@ const UNUSED_BY: u64 = 5;
 /// So that workers of the same age are not replaced in step.
 const TASKS_JITTER: f64 = 0.1;
 
-/// Why a worker is to be replaced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Recycle {
-    /// It has run as many tasks as it may.
-    Tasks,
-    /// It uses more memory than it may.
-    Memory,
-    /// It has lived as long as it may.
-    Age,
-    /// It was started under settings that are not in force any more.
-    Outdated,
-    /// It serves a project, and another one needs a worker.
-    Tenant,
-}
-
 impl Core {
     /// After how many tasks a new worker is replaced.
     pub(crate) fn tasks_limit(&mut self) -> u64 {
         match self.settings.max_tasks_per_worker {
             0 => u64::MAX,
             tasks => self.prng.vary(u64::from(tasks), TASKS_JITTER).max(1),
-        }
-    }
-
-    /// Notes that a worker is to be replaced.
-    pub(crate) fn want_recycled(&mut self, w: WorkerPlace, why: Recycle) {
-        if let WorkerState::Ready { recycle: recycle @ None, .. } = &mut self.workers[w].state {
-            *recycle = Some(why);
-            self.workers_changed = true;
-            self.note_home(w);
         }
     }
 
@@ -91,7 +67,7 @@ impl Core {
             .fastest_start_us
             .saturating_mul(EARNED_BY)
             .min(EARNED_AT_MOST_US);
-        let seats = &self.workers.lanes[worker.lane].seats;
+        let seats = self.roster.seats(worker.lane);
         let projects = worker.seat.map_or(0, |seat| seats.projects_at(seat));
         let projects = projects.saturating_sub(FEW_PROJECTS);
         let by_contexts_us =
@@ -106,16 +82,16 @@ impl Core {
 
     /// A worker has ended a task: is it used up, or one too many?
     pub(crate) fn after_task(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         if !worker.is_ready() {
             return;
         }
-        if self.workers.lanes[worker.lane].shedding > 0 {
+        if self.roster.shedding(worker.lane) > 0 {
             self.retire_surplus(w, out);
         } else if worker.tasks_ended >= worker.tasks_limit {
             let earned_at = self.earned_at(worker);
-            if earned_at <= self.now {
-                self.want_recycled(w, Recycle::Tasks);
+            if earned_at <= self.timers.now() {
+                self.roster.want_recycled(w, Recycle::Tasks);
             } else {
                 self.timers.arm_no_later(TimerKey::Age(w), earned_at);
             }
@@ -125,7 +101,7 @@ impl Core {
     /// It may be time to replace the worker: for its age, or for the tasks that it had run before
     /// it had earned its start.
     pub(crate) fn on_age(&mut self, w: WorkerPlace) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         if !worker.is_ready() {
             return;
         }
@@ -138,33 +114,35 @@ impl Core {
             0 => Time::NEVER,
             age_ms => worker.ready_at.plus_ms(age_ms),
         };
-        if used_up_at <= self.now {
-            self.want_recycled(w, Recycle::Tasks);
-        } else if old_at <= self.now {
-            self.want_recycled(w, Recycle::Age);
+        if used_up_at <= self.timers.now() {
+            self.roster.want_recycled(w, Recycle::Tasks);
+        } else if old_at <= self.timers.now() {
+            self.roster.want_recycled(w, Recycle::Age);
         } else if used_up_at.min(old_at) != Time::NEVER {
             self.timers.arm(TimerKey::Age(w), used_up_at.min(old_at));
         }
     }
 
     pub(crate) fn on_recycle_workers(&mut self) {
-        for w in self.workers.places() {
-            self.workers[w].outdated = true;
-            self.want_recycled(w, Recycle::Outdated);
+        for w in self.roster.places() {
+            self.roster.outdate(w);
         }
     }
 
     /// Starts replacements for workers that are to be replaced.
     pub(crate) fn start_replacements(&mut self, lane: Lane, out: &mut Vec<Action>) {
-        let at_once = (self.workers.lanes[lane].capacity / 2).max(1);
-        for w in self.workers.places() {
-            let worker = &self.workers[w];
+        let at_once = (self.roster.counts(lane).capacity() / 2).max(1);
+        for w in self.roster.places() {
+            let worker = &self.roster[w];
             let waits =
                 matches!(worker.state, WorkerState::Ready { recycle: Some(_), replacement: None });
             if !waits || worker.lane != lane {
                 continue;
             }
-            if self.workers.counts(lane).2 >= at_once || !self.may_spawn() || !self.take_start() {
+            if self.roster.counts(lane).replacing >= at_once
+                || !self.may_spawn()
+                || !self.take_start()
+            {
                 return;
             }
             self.spawn(lane, Some(w), out);
@@ -173,13 +151,13 @@ impl Core {
 
     /// The replacement of this worker is ready.
     pub(crate) fn retire_recycled(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let WorkerState::Ready { recycle, .. } = self.workers[w].state else { return };
+        let WorkerState::Ready { recycle, .. } = self.roster[w].state else { return };
         let evidence = self.recycle_evidence(w, recycle.unwrap_or(Recycle::Outdated));
         self.retire(w, Verdict { cause: Cause::Recycled, evidence }, true, out);
     }
 
     fn recycle_evidence(&self, w: WorkerPlace, why: Recycle) -> String {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         match why {
             Recycle::Tasks => format!("after {} tasks", worker.tasks_ended),
             Recycle::Memory => {
@@ -188,7 +166,7 @@ impl Core {
                     worker.rss_bytes, self.settings.max_memory_per_worker
                 )
             }
-            Recycle::Age => format!("after {} ms", self.now.since(worker.ready_at) / 1000),
+            Recycle::Age => format!("after {} ms", self.timers.now().since(worker.ready_at) / 1000),
             Recycle::Outdated => "the settings changed".into(),
             Recycle::Tenant => "to serve another project, after its own".into(),
         }
@@ -196,9 +174,7 @@ impl Core {
 
     /// Lets a worker go that is one too many.
     pub(crate) fn retire_surplus(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let lane = self.workers[w].lane;
-        let shedding = &mut self.workers.lanes[lane].shedding;
-        *shedding = shedding.saturating_sub(1);
+        self.roster.shed_one(self.roster[w].lane);
         let evidence = "the pool needs fewer workers of its lane".into();
         self.retire(w, Verdict { cause: Cause::Idle, evidence }, false, out);
     }
@@ -211,25 +187,20 @@ impl Core {
         replaced: bool,
         out: &mut Vec<Action>,
     ) {
-        let had_replacement = self.unpair(w);
         self.take_back(w, |_| true, out);
-        let worker = &mut self.workers[w];
-        let manner = Manner::Retiring { replaced: replaced || had_replacement };
-        worker.state = WorkerState::Leaving(Leaving { manner, verdict });
-        out.push(Action::Retire { worker: worker.id });
-        self.workers_changed = true;
-        self.note_home(w);
+        let replaced = replaced || self.roster[w].is_paired();
+        self.roster.leave(w, Manner::Retiring { replaced }, verdict);
+        out.push(Action::Retire { worker: self.roster[w].id });
         self.after_change(w, out);
     }
 
     /// The worker said that it exits.
     pub(crate) fn expect_to_leave(&mut self, w: WorkerPlace) {
-        self.workers_changed = true;
-        self.timers.arm(TimerKey::Leave(w), self.now.plus_ms(RETIRE_GRACE_MS));
+        self.timers.arm(TimerKey::Leave(w), self.timers.now().plus_ms(RETIRE_GRACE_MS));
     }
 
     pub(crate) fn on_leave_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        let worker = &self.workers[w];
+        let worker = &self.roster[w];
         let WorkerState::Leaving(leaving) = &worker.state else { return };
         match leaving.manner {
             Manner::Killed | Manner::OneTask => {}

@@ -15,7 +15,7 @@ use crate::Core;
 use crate::action::Action;
 use crate::event::AttemptEnd;
 use crate::place::{TaskPlace, WorkerPlace};
-use crate::worker::{Leaving, Manner, WorkerState};
+use crate::roster::Manner;
 
 /// Tasks that a worker may give back unasked before it has ended one. More is a worker that takes
 /// tasks without running any: it would be given them again for ever.
@@ -30,8 +30,8 @@ impl Core {
         mut end: AttemptEnd,
         out: &mut Vec<Action>,
     ) {
-        let Some(w) = self.workers.find(worker) else { return };
-        let Some(position) = self.position_of(w, task, attempt) else {
+        let Some(w) = self.roster.find(worker) else { return };
+        let Some(position) = self.roster.position_of(w, &self.tasks, task, attempt) else {
             let evidence =
                 format!("it reported attempt {attempt} of task {task}, which it does not hold");
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
@@ -39,14 +39,12 @@ impl Core {
         };
         // No task ran longer than its worker lives, whatever the worker says: the figures go into
         // everybody's shares.
-        let lived_us = self.now.since(self.workers[w].born);
+        let lived_us = self.timers.now().since(self.roster[w].born);
         end.run_us = end.run_us.min(lived_us);
         end.busy_us = end.busy_us.min(lived_us);
         let slot = self.release_ended(w, position, &end);
-        let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         self.note_proof(w, out);
         self.decide_end(slot, &end, out);
-        self.rerank_after_use(project, lane);
 
         if end.spoiled || end.code.is_some_and(ErrorCode::spoils_worker) {
             self.spoil(w, task, end.code);
@@ -59,23 +57,19 @@ impl Core {
 
     /// Takes a task that has ended out of its worker's hands and learns from it.
     fn release_ended(&mut self, w: WorkerPlace, position: usize, end: &AttemptEnd) -> TaskPlace {
-        let (slot, started) = self.let_go(w, position);
-        let worker = &mut self.workers[w];
-        worker.tasks_ended += 1;
-        worker.used_us = worker.used_us.saturating_add(end.busy_us);
-        worker.given_back = 0;
-        let task = &mut self.tasks[slot];
-        task.attempts += 1;
-        task.ran_on = Some(worker.id);
-        if !started {
-            task.started = self.now;
-        }
-        let (project, lane) = (task.project, task.lane);
         // On a loaded machine wall times grow. Tiny tasks must not look long for that: it would
         // take more workers, which would load the machine more. Nor is a project to wait for its
         // next turn because its task met a collection of what thousands of others have left.
-        self.settle_charge(slot, end.busy_us);
-        self.projects[project].flows[lane].learn(end.busy_us);
+        let (slot, started) = self.let_go(w, position, end.busy_us);
+        self.roster.count_ended(w, end.busy_us);
+        let task = &mut self.tasks[slot];
+        task.attempts += 1;
+        task.ran_on = Some(self.roster[w].id);
+        if !started {
+            task.started = self.timers.now();
+        }
+        let (project, lane) = (task.project, task.lane);
+        self.line.learn(project, lane, end.busy_us);
         self.tally.learn(end.run_us);
         slot
     }
@@ -111,15 +105,10 @@ impl Core {
             _ => (Cause::Recycled, "left it unfit for another"),
         };
         let verdict = Verdict { cause, evidence: format!("task {task} {why}") };
-        self.unpair(w);
-        let worker = &mut self.workers[w];
-        match &worker.state {
-            WorkerState::Leaving(leaving) if leaving.manner == Manner::Killed => return,
-            WorkerState::Leaving(_) | WorkerState::Ready { .. } | WorkerState::Spawning { .. } => {}
+        if self.roster[w].was_killed() {
+            return;
         }
-        worker.spoiled = true;
-        worker.state = WorkerState::Leaving(Leaving { manner: Manner::Spoiled, verdict });
-        self.note_home(w);
+        self.roster.leave(w, Manner::Spoiled, verdict);
         self.expect_to_leave(w);
     }
 
@@ -129,19 +118,21 @@ impl Core {
         tasks: &[(TaskId, u32)],
         out: &mut Vec<Action>,
     ) {
-        let Some(w) = self.workers.find(worker) else { return };
+        let Some(w) = self.roster.find(worker) else { return };
         for (task, attempt) in tasks {
             // A task that it does not hold: nothing to take, and nothing that it could break.
-            let Some(position) = self.position_of(w, *task, *attempt) else { continue };
-            if !self.workers[w].held[position].asked_back {
-                self.workers[w].given_back += 1;
+            let Some(position) = self.roster.position_of(w, &self.tasks, *task, *attempt) else {
+                continue;
+            };
+            if !self.roster[w].held[position].asked_back {
+                self.roster.count_given_back(w);
             }
-            let (slot, _) = self.let_go(w, position);
+            let (slot, _) = self.let_go(w, position, 0);
             self.requeue(slot, out);
         }
-        if self.workers[w].is_ready() && self.workers[w].given_back > MOST_GIVEN_BACK {
+        if self.roster[w].is_ready() && self.roster[w].given_back > MOST_GIVEN_BACK {
             let evidence =
-                format!("it gave back {} tasks unasked and ran none", self.workers[w].given_back);
+                format!("it gave back {} tasks unasked and ran none", self.roster[w].given_back);
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
             return;
         }
@@ -151,15 +142,12 @@ impl Core {
     /// A task that was not run, or whose run does not count, waits again where it was; unless it
     /// was to end anyway.
     pub(crate) fn requeue(&mut self, slot: TaskPlace, out: &mut Vec<Action>) {
-        let (project, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
-        self.settle_charge(slot, 0);
         if let Some(stop) = self.tasks[slot].stop {
             self.end_stopped(slot, stop, None, None, out);
         } else {
-            self.count_waiting(slot);
-            self.enqueue_again(slot);
+            self.line.count_waiting(self.tasks[slot].project);
+            self.line.enqueue_again(&mut self.tasks, &mut self.timers, slot);
             self.end_if_it_cannot_run(slot, out);
         }
-        self.rerank_after_use(project, lane);
     }
 }

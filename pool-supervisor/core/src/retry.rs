@@ -61,7 +61,7 @@ impl Core {
     /// end of a pool that is stopping.
     pub(crate) fn in_time(&self, slot: TaskPlace, delay_us: u64) -> bool {
         let task = &self.tasks[slot];
-        let start = self.now.plus_us(delay_us);
+        let start = self.timers.now().plus_us(delay_us);
         (task.deadline() == Time::NEVER || start < task.deadline())
             && self.could_start(task.project, start)
     }
@@ -79,11 +79,11 @@ impl Core {
             PoolEvent::TaskRetry { task: task.id, slot, code, delay_us, attempts: task.attempts };
         out.push(Action::Emit(event));
         task.state = TaskState::Retrying;
-        self.count_waiting(slot);
+        self.line.count_waiting(self.tasks[slot].project);
         if delay_us == 0 {
-            self.enqueue_again(slot);
+            self.line.enqueue_again(&mut self.tasks, &mut self.timers, slot);
         } else {
-            self.timers.arm(TimerKey::Wake(slot), self.now.plus_us(delay_us));
+            self.timers.arm(TimerKey::Wake(slot), self.timers.now().plus_us(delay_us));
         }
     }
 
@@ -91,8 +91,8 @@ impl Core {
     pub(crate) fn on_wake(&mut self, slot: TaskPlace) {
         match self.tasks[slot].state {
             // What was delayed on purpose comes now; what failed came when it first did.
-            TaskState::Delayed => self.enqueue(slot),
-            TaskState::Retrying => self.enqueue_again(slot),
+            TaskState::Delayed => self.line.enqueue(&mut self.tasks, &mut self.timers, slot),
+            TaskState::Retrying => self.line.enqueue_again(&mut self.tasks, &mut self.timers, slot),
             TaskState::Queued { .. }
             | TaskState::Checking
             | TaskState::Held { .. }

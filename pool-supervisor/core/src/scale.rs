@@ -21,11 +21,10 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::roster::{Served, Worker, WorkerState};
 use crate::settings::{Lane, Tenancy};
-use crate::tenancy::Served;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{Worker, WorkerState};
 
 /// A high load without waiting tasks has to last this long, in milliseconds: a worker is not
 /// started for every tiny task.
@@ -79,13 +78,14 @@ impl Pace {
         self.awaited = true;
     }
 
-    /// A worker of the lane is ready. Only the first one's time counts: a lane whose workers come
-    /// and go must not keep its place for that.
-    pub(crate) const fn begin_tenure(&mut self, now: Time) {
+    /// A worker of the lane is ready. Only the first one's time counts for how long the lane keeps
+    /// its place: one whose workers come and go must not keep it for that.
+    pub(crate) fn note_start(&mut self, now: Time, start_us: u64) {
         if self.awaited {
             self.gained = now;
             self.awaited = false;
         }
+        self.fastest_start_us = self.fastest_start_us.min(start_us);
     }
 }
 
@@ -97,7 +97,7 @@ impl Core {
         }
         for lane in Lane::ALL {
             if self.pace[lane].want == 0 {
-                if self.lanes[lane].runnable > 0 {
+                if self.line.runnable(lane) > 0 {
                     self.claim_first(lane, out);
                 }
                 continue;
@@ -117,7 +117,7 @@ impl Core {
 
     /// Tasks that run or could run.
     fn demand(&self, lane: Lane) -> u32 {
-        self.lanes[lane].held.saturating_add(self.lanes[lane].runnable)
+        self.line.held(lane).saturating_add(self.line.runnable(lane))
     }
 
     pub(crate) fn wanted(&self) -> u32 {
@@ -136,21 +136,20 @@ impl Core {
     /// The load is high.
     fn raise(&mut self, lane: Lane, out: &mut Vec<Action>) {
         let (ceiling, demand) = (self.ceiling(), self.demand(lane));
-        let (capacity, spawning) =
-            (self.workers.lanes[lane].capacity, self.workers.lanes[lane].spawning);
-        let urgent = self.lanes[lane].runnable > spawning;
+        let counts = self.roster.counts(lane);
+        let urgent = self.line.runnable(lane) > counts.spawning;
         let pace = &mut self.pace[lane];
         pace.low_since = Time::NEVER;
         if pace.high_since == Time::NEVER {
-            pace.high_since = self.now;
+            pace.high_since = self.timers.now();
         }
         // What was wanted before is not there yet: more would not come sooner.
-        if pace.want >= ceiling || capacity < pace.want {
+        if pace.want >= ceiling || counts.capacity() < pace.want {
             return;
         }
-        let since = if urgent { self.now } else { pace.high_since.plus_ms(LASTING_MS) };
+        let since = if urgent { self.timers.now() } else { pace.high_since.plus_ms(LASTING_MS) };
         let due = since.max(pace.steady_until);
-        if due > self.now {
+        if due > self.timers.now() {
             self.timers.arm_no_later(TimerKey::Scale(lane), due);
             return;
         }
@@ -160,9 +159,11 @@ impl Core {
         if added > 0 {
             let pace = &mut self.pace[lane];
             pace.streak += 1;
-            pace.steady_until = self.now.plus_ms(self.settings.scale_cooldown_ms);
-            self.timers
-                .arm_no_later(TimerKey::Scale(lane), pace.steady_until.max(self.now.plus_us(1)));
+            pace.steady_until = self.timers.now().plus_ms(self.settings.scale_cooldown_ms);
+            self.timers.arm_no_later(
+                TimerKey::Scale(lane),
+                pace.steady_until.max(self.timers.now().plus_us(1)),
+            );
         }
     }
 
@@ -180,7 +181,7 @@ impl Core {
             return 0;
         }
         self.pace[lane].want += added;
-        self.workers_changed = true;
+        self.roster.look_again();
         added
     }
 
@@ -200,21 +201,24 @@ impl Core {
         let pace = &mut self.pace[lane];
         (pace.high_since, pace.streak) = (Time::NEVER, 0);
         if pace.low_since == Time::NEVER {
-            pace.low_since = self.now;
+            pace.low_since = self.timers.now();
         }
         if !self.settings.auto_scale || pace.want <= keeps {
             return;
         }
         let due = pace.low_since.plus_ms(cooldown_ms).max(pace.steady_until);
-        if due > self.now {
+        if due > self.timers.now() {
             self.timers.arm_no_later(TimerKey::Scale(lane), due);
             return;
         }
         pace.want -= 1;
-        pace.low_since = self.now;
-        pace.steady_until = self.now.plus_ms(cooldown_ms);
-        self.timers.arm_no_later(TimerKey::Scale(lane), pace.steady_until.max(self.now.plus_us(1)));
-        self.workers_changed = true;
+        pace.low_since = self.timers.now();
+        pace.steady_until = self.timers.now().plus_ms(cooldown_ms);
+        self.timers.arm_no_later(
+            TimerKey::Scale(lane),
+            pace.steady_until.max(self.timers.now().plus_us(1)),
+        );
+        self.roster.look_again();
         out.push(Action::Emit(PoolEvent::ScaledDown { workers: 1 }));
     }
 
@@ -227,15 +231,18 @@ impl Core {
             let pace = &self.pace[other];
             let tenure_ms = if pace.awaited { self.settings.spawn_timeout_ms } else { TENURE_MS };
             let may_give_at = pace.gained.plus_ms(tenure_ms);
-            if self.pace[other].want == 1 && self.demand(other) > 0 && self.now < may_give_at {
+            if self.pace[other].want == 1
+                && self.demand(other) > 0
+                && self.timers.now() < may_give_at
+            {
                 self.timers.arm_no_later(TimerKey::Scale(lane), may_give_at);
                 return;
             }
             self.pace[other].want -= 1;
         }
         self.pace[lane].want = 1;
-        self.pace[lane].await_first(self.now);
-        self.workers_changed = true;
+        self.pace[lane].await_first(self.timers.now());
+        self.roster.look_again();
     }
 
     /// Brings the wanted numbers into new bounds.
@@ -251,7 +258,7 @@ impl Core {
         let io = io.min(most.saturating_sub(js).max(u32::from(io > 0)));
         self.pace[Lane::Io].want = io;
         self.pace[Lane::Js].want = js.min(most - io);
-        self.workers_changed = true;
+        self.roster.look_again();
         let after = self.wanted();
         if after > before {
             out.push(Action::Emit(PoolEvent::ScaledUp { workers: after - before }));
@@ -262,10 +269,8 @@ impl Core {
 
     /// Brings the workers to the wanted numbers, and starts replacements.
     pub(crate) fn reconcile(&mut self, out: &mut Vec<Action>) {
-        while self.workers_changed {
-            self.workers_changed = false;
+        while self.roster.take_changed() {
             self.restore_minimum();
-            self.workers.recount();
             for lane in Lane::ALL {
                 self.shed(lane, out);
                 self.spawn_missing(lane, out);
@@ -283,7 +288,7 @@ impl Core {
             let least = self.settings.min_workers.min(free);
             let pace = &mut self.pace[Lane::Js];
             if pace.want == 0 && least > 0 {
-                pace.await_first(self.now);
+                pace.await_first(self.timers.now());
             }
             pace.want = pace.want.max(least);
         }
@@ -292,20 +297,20 @@ impl Core {
     /// Lets surplus workers go: those to be replaced anyway, idle ones, those not ready. Busy ones
     /// as soon as one ends a task.
     fn shed(&mut self, lane: Lane, out: &mut Vec<Action>) {
-        let workers = &self.workers.lanes[lane];
-        let surplus = workers.capacity.saturating_sub(self.pace[lane].want);
-        self.workers.lanes[lane].shedding = surplus;
+        let capacity = self.roster.counts(lane).capacity();
+        let surplus = capacity.saturating_sub(self.pace[lane].want);
+        self.roster.set_shedding(lane, surplus);
         for _ in 0..surplus {
-            let of_lane = self.workers.iter().filter(|(_, worker)| worker.lane == lane);
+            let of_lane = self.roster.of_lane(lane);
             let Some((w, _)) = of_lane
                 .filter(|(_, worker)| ease_of_shedding(worker, self.settings.tenancy) > 0)
                 .max_by_key(|(w, worker)| (ease_of_shedding(worker, self.settings.tenancy), *w))
             else {
                 return;
             };
-            if self.workers[w].is_spawning() {
+            if self.roster[w].is_spawning() {
                 let evidence = "the pool needs fewer workers of its lane".into();
-                self.workers.lanes[lane].shedding -= 1;
+                self.roster.shed_one(lane);
                 self.kill(w, Verdict { cause: Cause::Idle, evidence }, out);
             } else {
                 self.retire_surplus(w, out);
@@ -314,9 +319,9 @@ impl Core {
     }
 
     fn spawn_missing(&mut self, lane: Lane, out: &mut Vec<Action>) {
-        let mut missing = self.pace[lane].want.saturating_sub(self.workers.lanes[lane].capacity);
+        let mut missing = self.pace[lane].want.saturating_sub(self.roster.counts(lane).capacity());
         while missing > 0 && self.may_spawn() {
-            let counted = self.workers.iter().filter(|(_, worker)| worker.counts()).count();
+            let counted = self.roster.iter().filter(|(_, worker)| worker.counts()).count();
             if counted >= self.settings.max_workers as usize || !self.take_start() {
                 return;
             }

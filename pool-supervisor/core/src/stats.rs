@@ -7,10 +7,10 @@ use pool_protocol::id::{TaskId, WorkerId};
 use crate::Core;
 use crate::drain::Phase;
 use crate::place::TaskPlace;
+use crate::roster::WorkerState;
 use crate::settings::Lane;
 use crate::task::TaskState;
 use crate::time::Time;
-use crate::worker::WorkerState;
 
 /// Sums over the pool's life.
 #[derive(Default, Debug)]
@@ -164,21 +164,21 @@ impl Core {
             },
             run_us: self.tally.run_us,
             load: 0.0,
-            set_aside: self.aside.count(self.now),
+            set_aside: self.quarantine.count(self.timers.now()),
         };
         for lane in Lane::ALL {
-            let (ready, spawning, replacing) = self.workers.counts(lane);
-            stats.workers += ready + spawning;
-            stats.spawning += spawning + replacing;
-            stats.available += self.workers.lanes[lane].idle.as_slice().len() as u32;
+            let counts = self.roster.counts(lane);
+            stats.workers += counts.capacity();
+            stats.spawning += counts.starting();
+            stats.available += self.roster.idle(lane).len() as u32;
         }
-        for (_, worker) in self.workers.iter() {
+        for (_, worker) in self.roster.iter() {
             stats.busy += u32::from(!worker.held.is_empty());
             let serves = worker.runs_its_one_task();
             stats.workers += u32::from(serves);
             stats.stopping += u32::from(!serves && matches!(worker.state, WorkerState::Leaving(_)));
         }
-        stats.running = self.running;
+        stats.running = self.line.running();
         stats.queued = self.tasks.len() as u32 - stats.running;
         stats.load = self.tasks.len() as f64 / f64::from(stats.workers.max(1));
         stats
@@ -186,7 +186,7 @@ impl Core {
 
     /// All workers that are not gone, in the order of their places.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView<'_>> {
-        self.workers.iter().map(|(_, worker)| {
+        self.roster.iter().map(|(_, worker)| {
             let state = match worker.state {
                 WorkerState::Spawning { .. } => WorkerStatus::Spawning,
                 WorkerState::Ready { .. } if worker.held.is_empty() => WorkerStatus::Idle,
@@ -205,7 +205,7 @@ impl Core {
                 rss_bytes: worker.rss_bytes,
                 cpu_us: worker.cpu_us,
                 started: worker.born,
-                running: running.map(|task| (task.id, &*self.projects[task.project].name)),
+                running: running.map(|task| (task.id, &*self.line[task.project].name)),
             }
         })
     }
@@ -218,11 +218,10 @@ impl Core {
         let limited =
             self.settings.projects.iter().filter(|(_, settings)| settings.limit.is_some());
         let limited = limited.map(|(name, _)| &**name);
-        let running = self.workers.iter().flat_map(|(_, worker)| worker.shares.iter());
+        let running = self.roster.iter().flat_map(|(_, worker)| worker.shares.iter());
         let running =
-            running.map(|(place, _)| &self.projects[*place]).filter(|project| project.running > 0);
-        let used =
-            |name: &str| self.projects.find(name).map_or(0, |place| self.projects[place].running);
+            running.map(|(place, _)| &self.line[*place]).filter(|project| project.running > 0);
+        let used = |name: &str| self.line.find(name).map_or(0, |place| self.line[place].running);
         limited
             .map(|name| (name, used(name)))
             .chain(running.map(|project| (&*project.name, project.running)))
@@ -231,11 +230,11 @@ impl Core {
 
     /// All projects that are known: configured, limited by hand, or used.
     pub fn projects(&self) -> impl Iterator<Item = ProjectView<'_>> {
-        self.projects.iter().map(|(_, project)| ProjectView {
+        self.line.projects().map(|(_, project)| ProjectView {
             name: &project.name,
             running: project.running,
             limit: project.limit,
-            queued: project.waiting + project.held - project.running,
+            queued: project.queued(),
             weight: project.weight,
             ended: project.ended,
         })
@@ -258,7 +257,7 @@ impl Core {
         Some(TaskView {
             slot,
             state,
-            project: &self.projects[task.project].name,
+            project: &self.line[task.project].name,
             attempts: task.attempts + making,
             worker: task.ran_on,
         })
@@ -281,19 +280,19 @@ impl Core {
     #[must_use]
     pub fn limit_of(&self, project: &str) -> Option<u32> {
         let of_unknown = || self.settings.projects.get(project).and_then(|settings| settings.limit);
-        self.projects.find(project).map_or_else(of_unknown, |place| self.projects[place].limit)
+        self.line.find(project).map_or_else(of_unknown, |place| self.line[place].limit)
     }
 
     /// Whether one more project may have a limit set by hand, or this one has one already.
     #[must_use]
     pub fn may_set_limit(&self, project: &str) -> bool {
-        self.projects.has_room_for_limit(project)
+        self.line.has_room_for_limit(project)
     }
 
     /// Whether tasks are taken and a worker is there to run them.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Open && self.workers.iter().any(|(_, worker)| worker.is_ready())
+        self.phase == Phase::Open && self.roster.iter().any(|(_, worker)| worker.is_ready())
     }
 
     /// Why workers cannot be started, if so.

@@ -205,6 +205,14 @@ impl Tasks {
         self.by_id.len() == 0
     }
 
+    /// The task behind this one in its list.
+    pub(crate) fn next_in_list(&self, slot: TaskPlace) -> Option<TaskPlace> {
+        let TaskState::Queued { link } = self[slot].state else {
+            unreachable!("a list holds queued tasks only")
+        };
+        link.next
+    }
+
     /// All, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskPlace, &Task)> {
         self.places.iter().enumerate().filter_map(|(row, entry)| match entry {

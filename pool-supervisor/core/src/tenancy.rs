@@ -23,15 +23,14 @@ use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
-use crate::aside::Look;
 use crate::assign::LONG_US;
+use crate::line::Rank;
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
-use crate::queue::Rank;
-use crate::recycle::Recycle;
+use crate::roster::{Manner, Recycle, Served, Worker, WorkerState};
 use crate::settings::{Lane, Tenancy};
+use crate::suspect::Look;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use crate::worker::{Leaving, Manner, Worker, WorkerState};
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has
 /// none: a start costs a twentieth of that.
@@ -42,17 +41,6 @@ const SHORT_US: u32 = 10_000;
 /// Waiting projects that are looked at for places in one go. They are served in their order, so the
 /// rest can wait.
 const MOST_LOOKED_AT: usize = 64;
-
-/// Whose tasks a worker has been given in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Served {
-    /// Nobody's yet.
-    Nobody,
-    /// This project's only.
-    One(ProjectPlace),
-    /// Those of several.
-    Several,
-}
 
 /// A worker that may be replaced for another project's sake; the greatest goes first.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
@@ -68,71 +56,11 @@ enum Claim {
 }
 
 impl Core {
-    /// The worker is given a task of this project.
-    pub(crate) fn bind(&mut self, w: WorkerPlace, project: ProjectPlace) {
-        let worker = &mut self.workers[w];
-        match worker.served {
-            Served::Nobody => {
-                worker.served = Served::One(project);
-                worker.bound_at = self.now;
-                self.projects[project].tenants += 1;
-                self.note_home(w);
-            }
-            Served::One(of) if of != project => {
-                worker.served = Served::Several;
-                self.projects[of].tenants -= 1;
-                self.note_home(w);
-            }
-            Served::One(_) | Served::Several => {}
-        }
-    }
-
-    /// Counts the worker among those of the project that it serves alone, or no more: whom it
-    /// serves or whether it stays may have changed.
-    pub(crate) fn note_home(&mut self, w: WorkerPlace) {
-        let worker = &self.workers[w];
-        let home = match (worker.served, &worker.state) {
-            (Served::One(project), WorkerState::Ready { recycle, .. }) => {
-                Some((project, recycle.is_none()))
-            }
-            _ => None,
-        };
-        if worker.home == home {
-            return;
-        }
-        self.leave_home(w);
-        let worker = &mut self.workers[w];
-        worker.home = home;
-        if let Some((project, stays)) = home {
-            let homes = &mut self.projects[project].homes[worker.lane];
-            homes.workers.push(w);
-            homes.staying += u32::from(stays);
-        }
-    }
-
-    pub(crate) fn leave_home(&mut self, w: WorkerPlace) {
-        let worker = &mut self.workers[w];
-        if let Some((project, stays)) = worker.home.take() {
-            let homes = &mut self.projects[project].homes[worker.lane];
-            let place =
-                homes.workers.iter().position(|of| *of == w).expect("counted when it came home");
-            homes.workers.swap_remove(place);
-            homes.staying -= u32::from(stays);
-        }
-    }
-
-    /// The worker is gone.
-    pub(crate) fn end_tenancy(&mut self, w: WorkerPlace) {
-        if let Served::One(project) = self.workers[w].served {
-            self.projects[project].tenants -= 1;
-        }
-    }
-
     /// New settings are in force: workers that may serve nobody under them leave.
     pub(crate) fn evict(&mut self, out: &mut Vec<Action>) {
         let tenancy = self.settings.tenancy;
-        for w in self.workers.places() {
-            let worker = &self.workers[w];
+        for w in self.roster.places() {
+            let worker = &self.roster[w];
             let may_serve = match tenancy {
                 Tenancy::Shared => true,
                 Tenancy::Project => worker.served != Served::Several,
@@ -157,11 +85,11 @@ impl Core {
 
     /// Whether the lane could do with a worker fewer and lose nothing by it now.
     pub(crate) fn has_idle_place(&self, lane: Lane) -> bool {
-        let idle = !self.workers.lanes[lane].idle.as_slice().is_empty();
+        let idle = !self.roster.idle(lane).is_empty();
         match self.settings.tenancy {
             Tenancy::Shared | Tenancy::Project => idle,
             // The idle ones stand beside those at work.
-            Tenancy::Task => idle && self.lanes[lane].held < self.pace[lane].want,
+            Tenancy::Task => idle && self.line.held(lane) < self.pace[lane].want,
         }
     }
 
@@ -173,21 +101,21 @@ impl Core {
             Tenancy::Project => Lane::ALL.into_iter().any(|lane| self.best_at_home(lane).is_some()),
             Tenancy::Task => Lane::ALL
                 .into_iter()
-                .any(|lane| self.lanes[lane].first().is_some() && self.next_fresh(lane).is_some()),
+                .any(|lane| self.line.first(lane).is_some() && self.next_fresh(lane).is_some()),
         }
     }
 
     /// A fresh worker, if one more task of the lane may run.
     pub(crate) fn next_fresh(&self, lane: Lane) -> Option<WorkerPlace> {
-        let held = |lane| self.lanes[lane].held;
+        let held = |lane| self.line.held(lane);
         let may_run = held(lane) < self.pace[lane].want
             && held(lane) + held(lane.other()) < self.settings.max_workers;
-        if may_run { self.workers.lanes[lane].idle.as_slice().first().copied() } else { None }
+        if may_run { self.roster.idle(lane).first().copied() } else { None }
     }
 
     /// Tenancy `task`: each task to a worker of its own.
     pub(crate) fn assign_one_each(&mut self, lane: Lane, out: &mut Vec<Action>) {
-        while let Some(rank) = self.lanes[lane].first() {
+        while let Some(rank) = self.line.first(lane) {
             let Some(w) = self.next_fresh(lane) else { return };
             let (slot, _) = self.next_of(rank, lane);
             match self.assign_known(slot, rank, w, LONG_US, out) {
@@ -195,13 +123,8 @@ impl Core {
                 Look::Asked => continue,
                 Look::Later => return,
             }
-            self.unpair(w);
             let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
-            self.workers[w].state =
-                WorkerState::Leaving(Leaving { manner: Manner::OneTask, verdict });
-            self.note_home(w);
-            self.workers.note_room(w);
-            self.workers_changed = true;
+            self.roster.leave(w, Manner::OneTask, verdict);
         }
     }
 
@@ -214,7 +137,7 @@ impl Core {
     /// Tenancy `project`: tasks to workers of their own project or of none.
     pub(crate) fn assign_by_project(&mut self, lane: Lane, out: &mut Vec<Action>) {
         loop {
-            if let Some(rank) = self.lanes[lane].first() {
+            if let Some(rank) = self.line.first(lane) {
                 let (slot, cost_us) = self.next_of(rank, lane);
                 if let Some(w) = self.worker_of_project(rank.project, slot, lane, cost_us) {
                     if self.assign_known(slot, rank, w, cost_us, out) == Look::Later {
@@ -243,14 +166,14 @@ impl Core {
         lane: Lane,
         cost_us: u32,
     ) -> Option<WorkerPlace> {
-        let homes = &self.projects[project].homes[lane].workers;
-        let unbound = self.workers.lanes[lane].unbound.as_slice();
+        let homes = self.roster.homes(project, lane).workers();
+        let unbound = self.roster.unbound(lane);
         let takes = |w: WorkerPlace, idle: bool| {
-            let worker = &self.workers[w];
+            let worker = &self.roster[w];
             worker.held.is_empty() == idle && worker.has_room(cost_us) && self.is_fed(w, cost_us)
         };
         let is_idle =
-            |w: WorkerPlace| takes(w, true) && self.workers[w].served == Served::One(project);
+            |w: WorkerPlace| takes(w, true) && self.roster[w].served == Served::One(project);
         self.busy_or_idle(
             lane,
             cost_us,
@@ -266,7 +189,7 @@ impl Core {
     /// Whether a worker of the task's own project is given it: not if it is about to be replaced
     /// for another project's sake and the task would keep it beyond that.
     fn is_fed(&self, w: WorkerPlace, cost_us: u32) -> bool {
-        match self.workers[w].state {
+        match self.roster[w].state {
             WorkerState::Ready { recycle: Some(Recycle::Tenant), replacement } => {
                 cost_us <= SHORT_US || (replacement.is_none() && !self.may_spawn())
             }
@@ -277,15 +200,15 @@ impl Core {
 
     /// The best flow among those that have room on a worker of their own, with that worker.
     pub(crate) fn best_at_home(&self, lane: Lane) -> Option<(Rank, WorkerPlace)> {
-        let of_lane =
-            self.workers.iter().filter(|(_, worker)| worker.lane == lane && worker.is_ready());
+        let now = self.timers.now();
+        let of_lane = self.roster.of_lane(lane).filter(|(_, worker)| worker.is_ready());
         let homes = of_lane.filter_map(|(w, worker)| {
             let Served::One(project) = worker.served else { return None };
-            let ranked = self.projects[project].flows[lane].rank();
+            let ranked = self.line[project].flows[lane].rank;
             let rank = if worker.held.is_empty() {
                 ranked?
             } else {
-                ranked.or_else(|| self.rank_at_limit(project, lane))?
+                ranked.or_else(|| self.line.rank_at_limit(&self.tasks, now, project, lane))?
             };
             let (_, cost_us) = self.next_of(rank, lane);
             (worker.has_room(cost_us) && self.is_fed(w, cost_us)).then_some((rank, w))
@@ -300,7 +223,7 @@ impl Core {
         }
         let mut coming = self.unbound_to_come(lane);
         let waiting: Vec<Rank> =
-            self.lanes[lane].ready().iter().take(MOST_LOOKED_AT).copied().collect();
+            self.line.ready(lane).iter().take(MOST_LOOKED_AT).copied().collect();
         // No weight up to this one has a claim to anything.
         let mut in_vain = 0.0;
         for rank in waiting {
@@ -313,15 +236,15 @@ impl Core {
                 coming -= 1;
             } else if !self.has_tenant(rank.project, lane) && self.has_room_to_grow(lane) {
                 self.pace[lane].want += 1;
-                self.workers_changed = true;
+                self.roster.look_again();
                 out.push(Action::Emit(PoolEvent::ScaledUp { workers: 1 }));
-            } else if self.projects[rank.project].weight <= in_vain {
+            } else if self.line[rank.project].weight <= in_vain {
                 // Whoever stands behind one that has no worker and can claim none, and weighs no
                 // more, can claim none either.
             } else if let Some(w) = self.worker_to_replace(rank, lane) {
-                self.want_recycled(w, Recycle::Tenant);
+                self.roster.want_recycled(w, Recycle::Tenant);
             } else if !self.has_tenant(rank.project, lane) {
-                in_vain = self.projects[rank.project].weight;
+                in_vain = self.line[rank.project].weight;
             }
         }
     }
@@ -329,7 +252,7 @@ impl Core {
     /// Workers of the lane that are being started or about to be: each can serve anybody.
     fn unbound_to_come(&self, lane: Lane) -> u32 {
         let (mut standing, mut coming) = (0, 0);
-        for (_, worker) in self.workers.iter().filter(|(_, worker)| worker.lane == lane) {
+        for (_, worker) in self.roster.of_lane(lane) {
             match worker.state {
                 WorkerState::Spawning { replaces } => {
                     coming += 1;
@@ -351,7 +274,7 @@ impl Core {
 
     /// How many of the project's workers in the lane stay.
     fn tenants(&self, project: ProjectPlace, lane: Lane) -> u32 {
-        self.projects[project].homes[lane].staying
+        self.roster.homes(project, lane).staying()
     }
 
     fn has_tenant(&self, project: ProjectPlace, lane: Lane) -> bool {
@@ -363,15 +286,15 @@ impl Core {
         let mut best: Option<(Claim, WorkerPlace)> = None;
         let mut turn_over = Time::NEVER;
         let own = self.tenants(rank.project, lane);
-        for (w, worker) in self.workers.iter() {
+        for (w, worker) in self.roster.of_lane(lane) {
             let free =
                 matches!(worker.state, WorkerState::Ready { recycle: None, replacement: None });
             let Served::One(project) = worker.served else { continue };
-            if worker.lane != lane || !free || project == rank.project {
+            if !free || project == rank.project {
                 continue;
             }
             match self.claim(rank, own, project, worker) {
-                Some(Claim::Turn(_)) if worker.bound_at.plus_ms(TURN_MS) > self.now => {
+                Some(Claim::Turn(_)) if worker.bound_at.plus_ms(TURN_MS) > self.timers.now() => {
                     turn_over = turn_over.min(worker.bound_at.plus_ms(TURN_MS));
                 }
                 Some(claim) if best.is_none_or(|(most, _)| claim > most) => best = Some((claim, w)),
@@ -388,11 +311,11 @@ impl Core {
     /// project's.
     fn claim(&self, rank: Rank, own: u32, project: ProjectPlace, worker: &Worker) -> Option<Claim> {
         let lane = worker.lane;
-        let flow = &self.projects[project].flows[lane];
-        let level = match (worker.held.front(), flow.rank()) {
+        let flow = &self.line[project].flows[lane];
+        let level = match (worker.held.front(), flow.rank) {
             (None, None) => return Some(Claim::Idle(-(worker.idle_since.0 as i64))),
             (None, Some(next)) => next.level(),
-            (Some(head), _) if flow.mean_us().is_some_and(|mean| mean <= SHORT_US) => {
+            (Some(head), _) if flow.mean_us.is_some_and(|mean| mean <= SHORT_US) => {
                 self.tasks[head.task].level
             }
             // It is judged again when its task has ended.
@@ -401,8 +324,8 @@ impl Core {
         if rank.level() != level {
             return rank.level().checked_sub(level).map(Claim::Priority);
         }
-        let theirs = f64::from(self.tenants(project, lane)) / self.projects[project].weight;
-        let ours = f64::from(own + 1) / self.projects[rank.project].weight;
+        let theirs = f64::from(self.tenants(project, lane)) / self.line[project].weight;
+        let ours = f64::from(own + 1) / self.line[rank.project].weight;
         if theirs > ours {
             return Some(Claim::Share(theirs - ours));
         }

@@ -1,9 +1,9 @@
 //! All deadlines of the core, in one ordered table.
 //!
-//! Owns when each thing is due; what is done then is decided where the thing lives. Each key has at
-//! most one deadline. Most deadlines of a busy pool never come true, so the ones on the hot path
-//! are armed lazily: a timer may come early, its handler looks again and arms it anew. What must
-//! never happen is that it comes late.
+//! Owns the moment of the event that is being handled, and when each thing is due; what is done
+//! then is decided where the thing lives. Each key has at most one deadline. Most deadlines of a
+//! busy pool never come true, so the ones on the hot path are armed lazily: a timer may come early,
+//! its handler looks again and arms it anew. What must never happen is that it comes late.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -69,9 +69,10 @@ impl TimerKey {
     }
 }
 
-/// The table.
+/// The table, and the moment from which it is looked at.
 #[derive(Default, Debug)]
 pub(crate) struct Timers {
+    now: Time,
     order: BTreeSet<(Time, TimerKey)>,
     /// When each key is due, by kind and place; [`Time::NEVER`] when it is not armed. Every task
     /// asks several times whether a deadline is early enough, and places are small numbers: so this
@@ -80,6 +81,25 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    pub(crate) fn new(now: Time) -> Self {
+        Self { now, ..Self::default() }
+    }
+
+    /// The moment of the event that is being handled.
+    pub(crate) const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Time has passed. A moment before that of an earlier event counts as that one's.
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Nothing is due any more.
+    pub(crate) fn disarm_all(&mut self) {
+        *self = Self::new(self.now);
+    }
+
     /// Sets the deadline of this key.
     pub(crate) fn arm(&mut self, key: TimerKey, at: Time) {
         let old = self.set(key, at);
@@ -111,9 +131,9 @@ impl Timers {
     }
 
     /// Takes out the earliest deadline that has come, with the moment it was set for.
-    pub(crate) fn pop_due(&mut self, now: Time) -> Option<(Time, TimerKey)> {
+    pub(crate) fn pop_due(&mut self) -> Option<(Time, TimerKey)> {
         let (at, key) = self.first()?;
-        if at > now {
+        if at > self.now {
             return None;
         }
         self.order.pop_first();
@@ -165,19 +185,25 @@ mod tests {
         timers.arm_no_later(TimerKey::Respawn, Time(30));
         timers.arm(TimerKey::Drain, Time(25));
         assert_eq!(timers.first(), Some((Time(20), TimerKey::Respawn)));
-        assert_eq!(timers.pop_due(Time(30)), Some((Time(20), TimerKey::Respawn)));
-        assert_eq!(timers.pop_due(Time(30)), Some((Time(25), TimerKey::Drain)));
-        assert_eq!(timers.pop_due(Time(30)), None);
+        assert_eq!(timers.pop_due(), None);
+        timers.advance(Time(30));
+        timers.advance(Time(10));
+        assert_eq!(timers.now(), Time(30), "time does not go back");
+        assert_eq!(timers.pop_due(), Some((Time(20), TimerKey::Respawn)));
+        assert_eq!(timers.pop_due(), Some((Time(25), TimerKey::Drain)));
+        assert_eq!(timers.pop_due(), None);
         assert!(timers.is_consistent());
     }
 
     #[test]
     fn a_disarmed_timer_does_not_come() {
         let mut timers = Timers::default();
-        timers.arm(TimerKey::Wake(1), Time(5));
-        timers.disarm(TimerKey::Wake(1));
-        timers.disarm(TimerKey::Wake(1_000_000));
-        assert_eq!((timers.pop_due(Time(9)), timers.armed(TimerKey::Wake(1))), (None, None));
+        let [task, other] = [1, 1_000_000].map(|row| TimerKey::Wake(TaskPlace::new(row)));
+        timers.arm(task, Time(5));
+        timers.disarm(task);
+        timers.disarm(other);
+        timers.advance(Time(9));
+        assert_eq!((timers.pop_due(), timers.armed(task)), (None, None));
         assert!(timers.is_consistent());
     }
 
@@ -186,19 +212,19 @@ mod tests {
         let mut timers = Timers::default();
         let lanes = Lane::ALL
             .into_iter()
-            .flat_map(|lane| [TimerKey::Ageing(lane, 3), TimerKey::Scale(lane)]);
+            .flat_map(|lane| [TimerKey::Ageing(lane, ProjectPlace::new(3)), TimerKey::Scale(lane)]);
         let single = [TimerKey::Respawn, TimerKey::Drain, TimerKey::GiveUp];
-        let of_place = [
-            TimerKey::Wake,
-            TimerKey::Deadline,
+        let of_task = [TimerKey::Wake, TimerKey::Deadline].map(|of| of(TaskPlace::new(3)));
+        let of_worker = [
             TimerKey::Spawn,
             TimerKey::Heartbeat,
             TimerKey::Head,
             TimerKey::Leave,
+            TimerKey::Idle,
+            TimerKey::Age,
         ]
-        .map(|of| of(3));
-        let more = [TimerKey::Idle(3), TimerKey::Age(3)];
-        for (key, at) in lanes.chain(single).chain(of_place).chain(more).zip(1..) {
+        .map(|of| of(WorkerPlace::new(3)));
+        for (key, at) in lanes.chain(single).chain(of_task).chain(of_worker).zip(1..) {
             timers.arm(key, Time(at));
         }
         assert!(timers.is_consistent() && timers.order.len() == KINDS);

@@ -1,6 +1,7 @@
 //! Projects: what each may use, what it uses now, and its waiting tasks by lane.
 //!
-//! Owns the table of names and the settings in force for each. Anybody may name a project, so the
+//! Owns the table of names and the settings in force for each. Everybody may read a project; the
+//! line alone changes one. Anybody may name a project, so the
 //! table has a bound: above it, those that have nothing here and were set up by nobody are
 //! forgotten.
 
@@ -10,8 +11,9 @@ use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
 
-use crate::place::{ProjectPlace, SeatPlace, WorkerPlace};
-use crate::queue::{Flow, PerLane};
+use super::flow::Flow;
+use crate::per_lane::PerLane;
+use crate::place::{ProjectPlace, SeatPlace};
 use crate::seeds::KeyedHash;
 use crate::settings::{Lane, ProjectSettings, Settings};
 
@@ -19,7 +21,7 @@ use crate::settings::{Lane, ProjectSettings, Settings};
 const REMEMBERED: usize = 10_000;
 /// Projects that may have a limit set by hand: those are remembered though nothing else is left of
 /// them.
-pub(crate) const MOST_LIMITS: usize = 32_768;
+const MOST_LIMITS: usize = 32_768;
 /// Weights are used within these bounds, so that sums of virtual time stay far from overflow.
 const WEIGHTS: (f64, f64) = (0.001, 1_000_000.0);
 
@@ -36,9 +38,9 @@ pub(crate) struct Project {
     /// Its limit was set by hand.
     limit_by_hand: bool,
     pub(crate) flows: PerLane<Flow>,
-    /// Workers that hold tasks of it. Each runs one at a time, so their number is what the limit
-    /// bounds.
-    pub(crate) holders: Vec<WorkerPlace>,
+    /// How many workers hold tasks of it. Each runs one at a time, so their number is what the
+    /// limit bounds.
+    pub(crate) holders: u32,
     /// Tasks that wait: queued, delayed, between attempts.
     pub(crate) waiting: u32,
     /// Bytes of the bodies of its tasks that have not ended.
@@ -51,18 +53,6 @@ pub(crate) struct Project {
     pub(crate) ended: u64,
     /// Idempotency keys that are kept for it.
     pub(crate) keys: u32,
-    /// Living workers that have served it and no other.
-    pub(crate) tenants: u32,
-    /// Those among them that are ready.
-    pub(crate) homes: PerLane<Homes>,
-}
-
-/// Ready workers of a lane that serve one project and no other.
-#[derive(Default, Debug)]
-pub(crate) struct Homes {
-    pub(crate) workers: Vec<WorkerPlace>,
-    /// Those among them that are not to be replaced.
-    pub(crate) staying: u32,
 }
 
 impl Project {
@@ -76,15 +66,13 @@ impl Project {
             named: false,
             limit_by_hand: false,
             flows: PerLane::default(),
-            holders: Vec::new(),
+            holders: 0,
             waiting: 0,
             held_bytes: 0,
             held: 0,
             running: 0,
             ended: 0,
             keys: 0,
-            tenants: 0,
-            homes: PerLane::default(),
         }
     }
 
@@ -103,11 +91,17 @@ impl Project {
 
     /// How many more workers may take tasks of it.
     pub(crate) fn allowance(&self) -> u32 {
-        self.limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.holders.len() as u32))
+        self.limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.holders))
     }
 
+    /// How many tasks wait, those that a worker holds but has not started too.
+    pub(crate) const fn queued(&self) -> u32 {
+        self.waiting + self.held - self.running
+    }
+
+    /// Whether nothing is left of it, as far as the line knows.
     fn is_forgettable(&self) -> bool {
-        let used = self.waiting + self.held + self.keys + self.tenants > 0;
+        let used = self.waiting + self.held + self.keys > 0;
         debug_assert!(used || self.held_bytes == 0, "without tasks there are no bodies");
         !self.named && !self.limit_by_hand && !used
     }
@@ -115,7 +109,7 @@ impl Project {
 
 /// All projects, by place and by name.
 #[derive(Debug)]
-pub(crate) struct Projects {
+pub(super) struct Projects {
     places: Vec<Option<Project>>,
     vacant: Vec<ProjectPlace>,
     by_name: HashMap<Box<str>, ProjectPlace, KeyedHash>,
@@ -124,12 +118,10 @@ pub(crate) struct Projects {
     sweep_at: usize,
     /// The place that was found last.
     last: Option<ProjectPlace>,
-    /// Where projects were served that are forgotten now; to be taken by whoever counts them.
-    pub(crate) left_seats: Vec<(Lane, SeatPlace)>,
 }
 
 impl Projects {
-    pub(crate) fn new(hash: KeyedHash) -> Self {
+    pub(super) fn new(hash: KeyedHash) -> Self {
         let by_name = HashMap::with_hasher(hash);
         Self {
             places: Vec::new(),
@@ -138,17 +130,16 @@ impl Projects {
             limits_by_hand: 0,
             sweep_at: 0,
             last: None,
-            left_seats: Vec::new(),
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<ProjectPlace> {
+    pub(super) fn find(&self, name: &str) -> Option<ProjectPlace> {
         self.by_name.get(name).copied()
     }
 
     /// As `find`, for whoever often asks for the same one as before: that one is found without a
     /// hash.
-    pub(crate) fn find_again(&mut self, name: &str) -> Option<ProjectPlace> {
+    pub(super) fn find_again(&mut self, name: &str) -> Option<ProjectPlace> {
         let is_it = |last: &ProjectPlace| {
             self.places[last.index()].as_ref().is_some_and(|project| *project.name == *name)
         };
@@ -160,20 +151,17 @@ impl Projects {
         Some(place)
     }
 
-    pub(crate) fn exists(&self, place: ProjectPlace) -> bool {
+    pub(super) fn exists(&self, place: ProjectPlace) -> bool {
         self.places.get(place.index()).is_some_and(Option::is_some)
     }
 
-    /// The place of the project of this name, made if it is new.
-    pub(crate) fn place_of(&mut self, name: &str, settings: &Settings) -> ProjectPlace {
-        self.find(name).unwrap_or_else(|| self.make(name, settings))
+    /// Whether there are so many that those are to be forgotten of which nothing is left.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.by_name.len() >= self.sweep_at.max(REMEMBERED)
     }
 
     /// A place for a project that has none.
-    pub(crate) fn make(&mut self, name: &str, settings: &Settings) -> ProjectPlace {
-        if self.by_name.len() >= self.sweep_at.max(REMEMBERED) {
-            self.sweep();
-        }
+    pub(super) fn make(&mut self, name: &str, settings: &Settings) -> ProjectPlace {
         let mut project = Project::new(name);
         project.configure(settings.projects.get(name));
         let place = if let Some(place) = self.vacant.pop() {
@@ -187,29 +175,37 @@ impl Projects {
         place
     }
 
-    /// Forgets what may be forgotten; the next time is when twice the rest is reached, so that this
-    /// costs little per project.
-    fn sweep(&mut self) {
+    /// Forgets what may be forgotten, but for those that workers are bound to. Returns where they
+    /// were served. The next time is when twice the rest is reached, so that this costs little per
+    /// project.
+    pub(super) fn sweep(
+        &mut self,
+        is_bound_to: impl Fn(ProjectPlace) -> bool,
+    ) -> Vec<(Lane, SeatPlace)> {
+        let mut left = Vec::new();
         for (row, place) in self.places.iter_mut().enumerate() {
-            if let Some(project) = place.take_if(|project| project.is_forgettable()) {
+            let at = ProjectPlace::new(row);
+            let is_over = |project: &mut Project| project.is_forgettable() && !is_bound_to(at);
+            if let Some(project) = place.take_if(is_over) {
                 for lane in Lane::ALL {
-                    self.left_seats.extend(project.flows[lane].seat.map(|seat| (lane, seat)));
+                    left.extend(project.flows[lane].seat.map(|seat| (lane, seat)));
                 }
                 self.by_name.remove(&project.name);
-                self.vacant.push(ProjectPlace::new(row));
+                self.vacant.push(at);
             }
         }
         self.sweep_at = self.by_name.len() * 2;
+        left
     }
 
-    pub(crate) fn has_room_for_limit(&self, name: &str) -> bool {
+    pub(super) fn has_room_for_limit(&self, name: &str) -> bool {
         self.limits_by_hand < MOST_LIMITS
             || self.find(name).is_some_and(|place| self[place].limit_by_hand)
     }
 
     /// Sets a limit by hand, or lifts it: then what the configuration says holds again. False: too
     /// many projects have one.
-    pub(crate) fn set_limit(
+    pub(super) fn set_limit(
         &mut self,
         place: ProjectPlace,
         limit: Option<u32>,
@@ -229,9 +225,11 @@ impl Projects {
     }
 
     /// Puts the settings in force for all projects, those that they name first of all.
-    pub(crate) fn configure(&mut self, settings: &Settings) {
+    pub(super) fn configure(&mut self, settings: &Settings) {
         for name in settings.projects.keys() {
-            self.place_of(name, settings);
+            if self.find(name).is_none() {
+                self.make(name, settings);
+            }
         }
         self.limits_by_hand = 0;
         for project in self.places.iter_mut().flatten() {
@@ -241,7 +239,7 @@ impl Projects {
     }
 
     /// All, in the order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (ProjectPlace, &Project)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ProjectPlace, &Project)> {
         self.places.iter().enumerate().filter_map(|(row, project)| {
             project.as_ref().map(|project| (ProjectPlace::new(row), project))
         })
@@ -276,14 +274,16 @@ mod tests {
         );
         let mut projects = Projects::new(KeyedHash::default());
         projects.configure(&settings);
-        let by_hand = projects.place_of("by-hand", &settings);
+        let by_hand = projects.make("by-hand", &settings);
         assert!(projects.set_limit(by_hand, Some(3), &settings));
-        let busy = projects.place_of("busy", &settings);
+        let busy = projects.make("busy", &settings);
         projects[busy].waiting = 1;
-        let bound = projects.place_of("a worker is bound to it", &settings);
-        projects[bound].tenants = 1;
+        let bound = projects.make("a worker is bound to it", &settings);
         for number in 0..50_000 {
-            projects.place_of(&format!("made-up-{number}"), &settings);
+            if projects.are_too_many() {
+                projects.sweep(|place| place == bound);
+            }
+            projects.make(&format!("made-up-{number}"), &settings);
         }
         assert!(projects.iter().count() <= REMEMBERED + 4, "{}", projects.iter().count());
         assert_eq!(projects.find("by-hand"), Some(by_hand));

@@ -1,34 +1,55 @@
-//! Workers: their life from spawn to gone, and what each holds.
+//! One worker: its life from order to gone, and what it holds.
 //!
-//! Owns the table of worker processes and the bookkeeping of the tasks they hold: who is idle, who
-//! has room, which task runs. A place is used again under a new generation, so that a late message
-//! of a dead process is recognised. It decides nothing about how many there should be (`scale`,
-//! `recycle`, `restart`) or what they run (`assign`).
+//! Everybody may read all of it; it is changed by the verbs of [`super::Roster`] alone.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::ops::{Index, IndexMut};
 
 use pool_protocol::id::WorkerId;
 use pool_protocol::limits::MAX_CREDIT;
 use pool_protocol::outcome::Verdict;
 
-use crate::Core;
-use crate::action::{Action, PoolEvent};
-use crate::crowd::Seats;
-use crate::health::MOST_BEATS;
+use super::Counts;
 use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
-use crate::queue::PerLane;
-use crate::recycle::Recycle;
 use crate::settings::Lane;
-use crate::tenancy::Served;
 use crate::time::Time;
-use crate::timers::TimerKey;
 
 /// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its
 /// process costs, several times over, so that tiny tasks do not wait for one each.
 pub(crate) const CREDIT_US: u32 = 300;
+
+/// Heartbeats in ten intervals; more is an attack. This is the only bound on them.
+const MOST_BEATS: u32 = 1_000;
+/// How many more there may be for each interval in which nothing was heard: when the supervisor was
+/// stopped for a while, the worker's beats have piled up.
+const PILED_UP: u64 = 2;
+
+/// Why a worker is to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recycle {
+    /// It has run as many tasks as it may.
+    Tasks,
+    /// It uses more memory than it may.
+    Memory,
+    /// It has lived as long as it may.
+    Age,
+    /// It was started under settings that are not in force any more.
+    Outdated,
+    /// It serves a project, and another one needs a worker.
+    Tenant,
+}
+
+/// Whose tasks a worker has been given in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Served {
+    /// Nobody's yet.
+    Nobody,
+    /// This project's only.
+    One(ProjectPlace),
+    /// Those of several.
+    Several,
+}
 
 /// Why and how a worker leaves.
 #[derive(Clone, Debug)]
@@ -128,20 +149,97 @@ pub(crate) struct Worker {
     pub(crate) beats_from: Time,
     /// How many there may be since `beats_from`.
     pub(crate) most_beats: u32,
+    /// As what its lane counts it.
+    pub(super) counted: Counts,
     /// It is among those that its lane counts as brisk.
-    counted_brisk: bool,
+    pub(super) counted_brisk: bool,
     /// It is among those that nobody has been served by.
-    counted_unbound: bool,
+    pub(super) counted_unbound: bool,
     /// Where it sits in its lane, once it is ready.
     pub(crate) seat: Option<SeatPlace>,
     /// The project that counts it among those that serve it and no other, and whether as one that
     /// stays.
-    pub(crate) home: Option<(ProjectPlace, bool)>,
+    pub(super) home: Option<(ProjectPlace, bool)>,
 }
 
 impl Worker {
+    /// One whose process has just been ordered.
+    pub(super) fn ordered(
+        id: WorkerId,
+        lane: Lane,
+        now: Time,
+        replaces: Option<WorkerPlace>,
+        beat_ms: u64,
+    ) -> Box<Self> {
+        Box::new(Self {
+            id,
+            lane,
+            state: WorkerState::Spawning { replaces },
+            born: now,
+            ready_at: Time::NEVER,
+            held: VecDeque::new(),
+            load_us: 0,
+            served: Served::Nobody,
+            bound_at: Time::NEVER,
+            shares: Vec::new(),
+            stalled: false,
+            kill_at: Time::NEVER,
+            idle_since: now,
+            tasks_ended: 0,
+            used_us: 0,
+            tasks_limit: u64::MAX,
+            outdated: false,
+            spoiled: false,
+            given_back: 0,
+            rss_bytes: 0,
+            cpu_us: 0,
+            beat_ms,
+            last_beat: now,
+            beats: 0,
+            beats_from: now,
+            most_beats: MOST_BEATS,
+            counted: Counts::default(),
+            counted_brisk: false,
+            counted_unbound: false,
+            seat: None,
+            home: None,
+        })
+    }
+
+    /// Counts a heartbeat. False when there have been too many.
+    pub(super) fn count_beat(&mut self, now: Time) -> bool {
+        let silent_for = now.since(core::mem::replace(&mut self.last_beat, now));
+        if now >= self.beats_from.plus_ms(self.beat_window_ms()) {
+            let piled_up = (silent_for / 1000).saturating_mul(PILED_UP) / self.beat_ms.max(1);
+            (self.beats_from, self.beats) = (now, 0);
+            self.most_beats =
+                MOST_BEATS.saturating_add(u32::try_from(piled_up).unwrap_or(u32::MAX));
+        }
+        self.beats += 1;
+        self.beats <= self.most_beats
+    }
+
+    /// Over how long heartbeats are counted, in milliseconds.
+    pub(crate) const fn beat_window_ms(&self) -> u64 {
+        self.beat_ms.saturating_mul(10)
+    }
+
+    /// Whether it holds a task of this project.
+    pub(crate) fn holds_of(&self, project: ProjectPlace) -> bool {
+        self.shares.iter().any(|(of, _)| *of == project)
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.state, WorkerState::Ready { .. })
+    }
+
+    /// Whether it is one of a worker and its replacement.
+    pub(crate) const fn is_paired(&self) -> bool {
+        match self.state {
+            WorkerState::Spawning { replaces } => replaces.is_some(),
+            WorkerState::Ready { replacement, .. } => replacement.is_some(),
+            WorkerState::Leaving(_) => false,
+        }
     }
 
     pub(crate) fn is_spawning(&self) -> bool {
@@ -180,6 +278,10 @@ impl Worker {
         }
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_ready() && self.held.is_empty()
+    }
+
     /// Whether it takes another task of this cost behind those it holds.
     pub(crate) fn has_room(&self, cost_us: u32) -> bool {
         self.is_ready()
@@ -201,300 +303,5 @@ impl Worker {
     /// Whether it holds something and takes a tiny task behind it.
     pub(crate) fn is_open(&self) -> bool {
         !self.held.is_empty() && self.has_room(1)
-    }
-}
-
-/// Places in ascending order. A set that is emptied and filled again for every task must not
-/// allocate for it.
-#[derive(Default, Debug)]
-pub(crate) struct Places(Vec<WorkerPlace>);
-
-impl Places {
-    /// Sees to it that the place is among them, or is not.
-    fn set(&mut self, w: WorkerPlace, among: bool) {
-        match self.0.binary_search(&w) {
-            Ok(at) if !among => {
-                self.0.remove(at);
-            }
-            Err(at) if among => self.0.insert(at, w),
-            Ok(_) | Err(_) => {}
-        }
-    }
-
-    pub(crate) fn contains(&self, w: WorkerPlace) -> bool {
-        self.0.binary_search(&w).is_ok()
-    }
-
-    pub(crate) fn as_slice(&self) -> &[WorkerPlace] {
-        &self.0
-    }
-}
-
-/// One lane's workers, counted anew after every change.
-#[derive(Default, Debug)]
-pub(crate) struct LaneWorkers {
-    /// Ready and holding nothing.
-    pub(crate) idle: Places,
-    /// Those among them that nobody has been served by.
-    pub(crate) unbound: Places,
-    /// Those that hold something and have room for more.
-    pub(crate) open: Places,
-    /// How many hold tiny tasks only.
-    pub(crate) brisk: u32,
-    /// Ready, or spawning in nobody's stead: what the lane has to work with.
-    pub(crate) capacity: u32,
-    pub(crate) ready: u32,
-    /// Spawning in nobody's stead.
-    pub(crate) spawning: u32,
-    /// Spawning in another's stead.
-    pub(crate) replacing: u32,
-    pub(crate) seats: Seats,
-    /// Busy workers that are to go as soon as one ends a task.
-    pub(crate) shedding: u32,
-}
-
-#[derive(Debug)]
-struct Place {
-    generation: u32,
-    worker: Option<Box<Worker>>,
-}
-
-/// All worker processes that have been started and are not gone.
-#[derive(Default, Debug)]
-pub(crate) struct Workers {
-    places: Vec<Place>,
-    pub(crate) lanes: PerLane<LaneWorkers>,
-    living: u32,
-}
-
-impl Workers {
-    /// The place of this very process, unless it is gone.
-    pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerPlace> {
-        let worker = self.places.get(id.slot as usize)?.worker.as_ref()?;
-        (worker.id == id).then(|| WorkerPlace::new(id.slot as usize))
-    }
-
-    pub(crate) const fn living(&self) -> u32 {
-        self.living
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerPlace, &Worker)> {
-        self.places.iter().enumerate().filter_map(|(row, place)| {
-            place.worker.as_deref().map(|worker| (WorkerPlace::new(row), worker))
-        })
-    }
-
-    /// The places that are taken now.
-    pub(crate) fn places(&self) -> Vec<WorkerPlace> {
-        self.iter().map(|(w, _)| w).collect()
-    }
-
-    fn insert(
-        &mut self,
-        now: Time,
-        lane: Lane,
-        replaces: Option<WorkerPlace>,
-        beat_ms: u64,
-    ) -> WorkerPlace {
-        let slot =
-            self.places.iter().position(|place| place.worker.is_none()).unwrap_or_else(|| {
-                self.places.push(Place { generation: 0, worker: None });
-                self.places.len() - 1
-            });
-        let place = &mut self.places[slot];
-        place.generation = place.generation.wrapping_add(1);
-        let id = WorkerId { slot: slot as u32, generation: place.generation };
-        place.worker = Some(Box::new(Worker {
-            id,
-            lane,
-            state: WorkerState::Spawning { replaces },
-            born: now,
-            ready_at: Time::NEVER,
-            held: VecDeque::new(),
-            load_us: 0,
-            served: Served::Nobody,
-            bound_at: Time::NEVER,
-            shares: Vec::new(),
-            stalled: false,
-            kill_at: Time::NEVER,
-            idle_since: now,
-            tasks_ended: 0,
-            used_us: 0,
-            tasks_limit: u64::MAX,
-            outdated: false,
-            spoiled: false,
-            given_back: 0,
-            rss_bytes: 0,
-            cpu_us: 0,
-            beat_ms,
-            last_beat: now,
-            beats: 0,
-            beats_from: now,
-            most_beats: MOST_BEATS,
-            counted_brisk: false,
-            counted_unbound: false,
-            seat: None,
-            home: None,
-        }));
-        self.living += 1;
-        WorkerPlace::new(slot)
-    }
-
-    /// Notes whether the worker is idle or has room, after anything about that has changed.
-    pub(crate) fn note_room(&mut self, w: WorkerPlace) {
-        let worker = self.places[w.index()].worker.as_mut().expect("a living worker");
-        let lane = &mut self.lanes[worker.lane];
-        let idle = worker.is_ready() && worker.held.is_empty();
-        lane.idle.set(w, idle);
-        let unbound = idle && worker.served == Served::Nobody;
-        if worker.counted_unbound != unbound {
-            lane.unbound.set(w, unbound);
-            worker.counted_unbound = unbound;
-        }
-        lane.open.set(w, worker.is_open());
-        let brisk = worker.is_brisk();
-        lane.brisk = lane.brisk + u32::from(brisk) - u32::from(worker.counted_brisk);
-        worker.counted_brisk = brisk;
-    }
-
-    /// The worker sits down: where the one sat whose stead it takes, else at a free seat.
-    pub(crate) fn seat(&mut self, w: WorkerPlace, replaces: Option<WorkerPlace>) {
-        let old = replaces.map(|old| (old, self[old].seat));
-        let lane = self[w].lane;
-        let seats = &mut self.lanes[lane].seats;
-        let seat = match old {
-            Some((old, Some(seat))) if seats.at(seat) == Some(old) => seats.pass_on(seat, w),
-            Some(_) | None => seats.take(w),
-        };
-        self[w].seat = Some(seat);
-    }
-
-    /// Takes out a worker that is gone and holds nothing any more.
-    fn remove(&mut self, w: WorkerPlace) -> Box<Worker> {
-        let worker = self.places[w.index()].worker.take().expect("a worker goes once");
-        debug_assert!(worker.held.is_empty(), "its tasks were dealt with before");
-        let lane = &mut self.lanes[worker.lane];
-        lane.idle.set(w, false);
-        lane.unbound.set(w, false);
-        lane.open.set(w, false);
-        lane.brisk -= u32::from(worker.counted_brisk);
-        if let Some(seat) = worker.seat {
-            lane.seats.leave(seat, w);
-        }
-        self.living -= 1;
-        worker
-    }
-
-    /// Counts the workers of each lane by state.
-    pub(crate) fn recount(&mut self) {
-        for lane in Lane::ALL {
-            let counts = self.counts(lane);
-            let lane = &mut self.lanes[lane];
-            (lane.ready, lane.spawning, lane.replacing) = counts;
-            lane.capacity = lane.ready + lane.spawning;
-        }
-    }
-
-    /// Ready, spawning in nobody's stead, spawning in another's stead.
-    pub(crate) fn counts(&self, lane: Lane) -> (u32, u32, u32) {
-        let mut counts = (0, 0, 0);
-        for (_, worker) in self.iter().filter(|(_, worker)| worker.lane == lane) {
-            match worker.state {
-                WorkerState::Ready { .. } => counts.0 += 1,
-                WorkerState::Spawning { replaces: None } => counts.1 += 1,
-                WorkerState::Spawning { replaces: Some(_) } => counts.2 += 1,
-                WorkerState::Leaving(_) => {}
-            }
-        }
-        counts
-    }
-}
-
-impl Index<WorkerPlace> for Workers {
-    type Output = Worker;
-
-    fn index(&self, w: WorkerPlace) -> &Worker {
-        self.places[w.index()].worker.as_deref().expect("only living workers are kept")
-    }
-}
-
-impl IndexMut<WorkerPlace> for Workers {
-    fn index_mut(&mut self, w: WorkerPlace) -> &mut Worker {
-        self.places[w.index()].worker.as_deref_mut().expect("only living workers are kept")
-    }
-}
-
-impl Core {
-    /// Orders a process.
-    pub(crate) fn spawn(
-        &mut self,
-        lane: Lane,
-        replaces: Option<WorkerPlace>,
-        out: &mut Vec<Action>,
-    ) {
-        let w = self.workers.insert(
-            self.now,
-            lane,
-            replaces,
-            self.settings.heartbeat_interval_ms.max(1),
-        );
-        if let Some(old) = replaces
-            && let WorkerState::Ready { replacement, .. } = &mut self.workers[old].state
-        {
-            *replacement = Some(w);
-        }
-        self.timers.arm(TimerKey::Spawn(w), self.now.plus_ms(self.settings.spawn_timeout_ms));
-        self.workers_changed = true;
-        out.push(Action::Spawn { worker: self.workers[w].id, lane });
-    }
-
-    /// Removes a worker that is gone, and tells.
-    pub(crate) fn bury(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
-        let worker = self.discard(w);
-        out.push(Action::Emit(PoolEvent::WorkerTerminated {
-            worker: worker.id,
-            lane: worker.lane,
-            verdict,
-            lived_us: self.now.since(worker.born),
-            tasks: worker.tasks_ended,
-        }));
-    }
-
-    /// Removes a worker that is gone or never was, with all its timers.
-    pub(crate) fn discard(&mut self, w: WorkerPlace) -> Box<Worker> {
-        self.unpair(w);
-        self.end_tenancy(w);
-        self.leave_home(w);
-        for key in [
-            TimerKey::Spawn(w),
-            TimerKey::Heartbeat(w),
-            TimerKey::Head(w),
-            TimerKey::Leave(w),
-            TimerKey::Idle(w),
-            TimerKey::Age(w),
-        ] {
-            self.timers.disarm(key);
-        }
-        self.workers_changed = true;
-        self.near = None;
-        self.workers.remove(w)
-    }
-
-    /// Ends the relation between a worker and its replacement: each stands for itself from now on.
-    /// Says whether it had one.
-    pub(crate) fn unpair(&mut self, w: WorkerPlace) -> bool {
-        let partner = match &mut self.workers[w].state {
-            WorkerState::Spawning { replaces } => replaces.take(),
-            WorkerState::Ready { replacement, .. } => replacement.take(),
-            WorkerState::Leaving(_) => None,
-        };
-        let Some(partner) = partner else { return false };
-        match &mut self.workers[partner].state {
-            WorkerState::Spawning { replaces } => *replaces = None,
-            WorkerState::Ready { replacement, .. } => *replacement = None,
-            WorkerState::Leaving(_) => {}
-        }
-        self.workers_changed = true;
-        true
     }
 }
