@@ -10,7 +10,8 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
-use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::answer::{Reported, Submission};
+use pool_core::event::{AttemptEnd, Event, NewTask, Report};
 use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, Settings, Tenancy};
 use pool_core::time::Time;
@@ -215,8 +216,9 @@ impl Cycles {
             let project = &self.projects[(number % self.projects.len() as u64) as usize];
             let priority = ((number / self.projects.len() as u64) % self.priorities) as u8;
             let task = NewTask { priority, body_bytes: 100, ..NewTask::new(Lane::Js, project) };
-            let event = Event::Submit { client: CLIENT, request: number, task };
-            self.core.handle(Time(self.now_us), event, &mut self.actions);
+            let now = Time(self.now_us);
+            let answer = self.core.submit(now, CLIENT, &task, &mut self.actions);
+            assert!(matches!(answer, Submission::Accepted { .. }), "there is room");
         }
         self.perform();
         self.now_us += self.end.run_us * 8;
@@ -229,8 +231,9 @@ impl Cycles {
             );
         }
         for (worker, task, attempt) in std::mem::take(&mut self.assigned) {
-            let event = Event::TaskDone { worker, task, attempt, end: self.end };
-            self.core.handle(Time(self.now_us), event, &mut self.actions);
+            let report = Report { worker, task, attempt, end: self.end };
+            let reported = self.core.report(Time(self.now_us), &report, &mut self.actions);
+            self.ended += u64::from(matches!(reported, Reported::Ended { .. }));
         }
         self.perform();
     }
@@ -242,7 +245,6 @@ impl Cycles {
                     self.assigned.push((worker, task, attempt))
                 }
                 Action::TakeBack { worker, tasks } => self.returned.push((worker, tasks)),
-                Action::End { .. } => self.ended += 1,
                 _ => {}
             }
         }

@@ -8,7 +8,8 @@
 use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
-use pool_core::event::{AttemptEnd, Event};
+use pool_core::answer::{Reported, Submission};
+use pool_core::event::{AttemptEnd, Event, Report};
 use pool_core::seeds::Seeds;
 use pool_core::settings::Lane;
 use pool_core::time::Time;
@@ -45,7 +46,7 @@ pub fn run(input: &[u8]) {
             }
             ClientSays::Submit(head) => {
                 same_again(&frame.head, &encoded(&head));
-                on_submit(&head, frame.id, &frame.body, pool.get_or_insert_with(Failing::new));
+                on_submit(&head, &frame.body, pool.get_or_insert_with(Failing::new));
             }
             ClientSays::CancelSubmitted => assert!(greeted && frame.kind == Kind::CancelSubmitted),
             ClientSays::Control(request) => same_again(&frame.head, &encoded(&request)),
@@ -68,7 +69,7 @@ fn same_again(came: &[u8], encoded: &[u8]) {
     );
 }
 
-fn on_submit(head: &TaskHead<'_>, request: u64, body: &[u8], pool: &mut Failing) {
+fn on_submit(head: &TaskHead<'_>, body: &[u8], pool: &mut Failing) {
     let sound = is_sound(head, body.len());
     assert_eq!(head.check(body.len()).is_ok(), sound, "{head:?}: {:?}", head.check(body.len()));
     if !sound {
@@ -82,7 +83,7 @@ fn on_submit(head: &TaskHead<'_>, request: u64, body: &[u8], pool: &mut Failing)
         .realm_for(head.project, head.kind, head.realm)
         .expect("no project forbids anything");
     assert_eq!(realm, head.realm.unwrap_or(head.kind.default_realm()));
-    pool.submit(request, head, body.len());
+    pool.submit(head, body.len());
 }
 
 /// The contract's bounds.
@@ -126,11 +127,19 @@ impl Failing {
         pool
     }
 
-    fn submit(&mut self, request: u64, head: &TaskHead<'_>, body_len: usize) {
+    fn submit(&mut self, head: &TaskHead<'_>, body_len: usize) {
         let realm = head.realm.unwrap_or(head.kind.default_realm());
         let task = new_task(head, realm, body_len);
         assert_eq!(task.lane == Lane::Js, head.kind.lane() == pool_protocol::worker::Lane::Js);
-        self.tell(Event::Submit { client: CLIENT, request, task });
+        let mut actions = Vec::new();
+        let answer = self.core.submit(self.now, CLIENT, &task, &mut actions);
+        if let Submission::Refused { code, message } = answer {
+            assert!(
+                !message.is_empty() && code.status() == pool_protocol::outcome::Status::Rejected,
+                "{code} {message}"
+            );
+        }
+        self.follow(actions);
         for _ in 0..WAKES {
             let Some(at) = self.core.next_deadline() else { break };
             assert!(at > self.now, "what is due has been done");
@@ -142,6 +151,10 @@ impl Failing {
     fn tell(&mut self, event: Event<'_>) {
         let mut actions = Vec::new();
         self.core.handle(self.now, event, &mut actions);
+        self.follow(actions);
+    }
+
+    fn follow(&mut self, mut actions: Vec<Action>) {
         self.core.check_invariants();
         let mut turns = 0;
         while !actions.is_empty() {
@@ -156,7 +169,6 @@ impl Failing {
     fn perform(&mut self, action: Action, then: &mut Vec<Action>) {
         match action {
             Action::Spawn { worker, .. } => {
-                self.core.handle(self.now, Event::WorkerSpawned { worker }, then);
                 self.core.handle(self.now, Event::WorkerReady { worker }, then);
             }
             Action::Assign { worker, task, attempt, timeout_ms, .. } => {
@@ -171,7 +183,10 @@ impl Failing {
                     retry_after_ms: 0,
                     spoiled: false,
                 };
-                self.core.handle(self.now, Event::TaskDone { worker, task, attempt, end }, then);
+                let report = Report { worker, task, attempt, end };
+                if let Reported::Ended { ended, .. } = self.core.report(self.now, &report, then) {
+                    assert!(ended.code.is_some(), "nothing succeeds here");
+                }
             }
             Action::Retire { worker } | Action::Kill { worker } => {
                 let verdict = pool_protocol::outcome::Verdict {
@@ -180,18 +195,11 @@ impl Failing {
                 };
                 self.core.handle(
                     self.now,
-                    Event::WorkerGone { worker, verdict, blame: None },
+                    Event::WorkerGone { worker, verdict, blame: None, body: None },
                     then,
                 );
             }
             Action::End { ended, .. } => assert!(ended.code.is_some(), "nothing succeeds here"),
-            Action::Refuse { code, message, .. } => {
-                assert!(
-                    !message.is_empty()
-                        && code.status() == pool_protocol::outcome::Status::Rejected,
-                    "{code} {message}"
-                );
-            }
             _ => {}
         }
         self.core.check_invariants();

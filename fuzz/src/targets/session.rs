@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use pool_core::Core;
 use pool_core::action::Action;
-use pool_core::event::{BodyHash, Event, NewTask};
+use pool_core::answer::Reported;
+use pool_core::event::{BodyHash, Event, NewTask, Report};
 use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
 use pool_core::time::Time;
@@ -59,7 +60,6 @@ struct World {
     now: u64,
     workers: BTreeMap<WorkerId, Worker>,
     ledger: Ledger,
-    requests: u64,
     failing_start: bool,
     /// What follows from actions, and is still to be told.
     follow_ups: VecDeque<Event<'static>>,
@@ -76,7 +76,6 @@ pub fn run(input: &[u8]) {
         core: Core::new(Time(0), settings, TaskId(1), Seeds::fixed(7)),
         now: 0,
         workers: BTreeMap::new(),
-        requests: 0,
         failing_start: false,
         follow_ups: VecDeque::new(),
         settings: number,
@@ -125,6 +124,15 @@ fn settings(number: usize) -> Settings {
 impl World {
     fn tell(&mut self, event: Event<'_>) {
         self.handle(event);
+        self.follow_up();
+    }
+
+    fn follow(&mut self, actions: Vec<Action>) {
+        self.perform_all(actions);
+        self.follow_up();
+    }
+
+    fn follow_up(&mut self) {
         // INVARIANT: as in the shell, what follows from an action comes after all of an event's
         // actions.
         while let Some(event) = self.follow_ups.pop_front() {
@@ -138,6 +146,10 @@ impl World {
     fn handle(&mut self, event: Event<'_>) {
         let mut actions = Vec::new();
         self.core.handle(Time(self.now), event, &mut actions);
+        self.perform_all(actions);
+    }
+
+    fn perform_all(&mut self, actions: Vec<Action>) {
         self.core.check_invariants();
         for action in actions {
             self.ledger.action(&action);
@@ -158,21 +170,11 @@ impl World {
                     worker,
                     Worker { wire: BytesMut::new(), session, deaf: false, killed: false },
                 );
-                self.follow_ups.push_back(Event::WorkerSpawned { worker });
             }
             Action::Kill { worker } => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.killed = true;
                 }
-            }
-            Action::Suspect { slot, verdict, certain } => {
-                let body = self.ledger.body(slot);
-                self.follow_ups.push_back(Event::BodyHashed {
-                    body,
-                    body_bytes: BODY_BYTES,
-                    verdict,
-                    certain,
-                });
             }
             Action::CheckBody { task, slot } => {
                 self.follow_ups
@@ -187,7 +189,10 @@ impl World {
             b's' => self.submit(script),
             b'c' => {
                 let task = TaskId(1 + script.number(64) as u64);
-                self.tell(Event::Cancel { task, asked_by: Some((client(0), 1)) });
+                let mut actions = Vec::new();
+                let found = self.core.cancel(Time(self.now), task, &mut actions);
+                assert_eq!(found, self.ledger.is_open(task), "what has not ended is found");
+                self.follow(actions);
             }
             b'g' => self.tell(Event::ClientGone { client: client(script.number(2)) }),
             b't' => self.pass(1 << script.number(24)),
@@ -214,7 +219,6 @@ impl World {
     fn submit(&mut self, script: &mut Script<'_>) {
         let (project, shape) = (PROJECTS[script.number(3)], script.number(10));
         let body = BodyHash(shape as u128);
-        self.requests += 1;
         let retry =
             RetryPolicy { initial_delay_ms: 10, factor: 2.0, max_delay_ms: 1000, jitter: 0.1 };
         let task = NewTask {
@@ -234,8 +238,11 @@ impl World {
             cancel_with_client: shape == 4,
             body: self.core.suspects_body_of(BODY_BYTES).then_some(body),
         };
-        self.ledger.submitting(task.lane, u32::from(task.max_attempts), body);
-        self.tell(Event::Submit { client: client(shape % 2), request: self.requests, task });
+        let (now, client) = (Time(self.now), client(shape % 2));
+        let mut actions = Vec::new();
+        let answer = self.core.submit(now, client, &task, &mut actions);
+        self.ledger.submitted(&answer, task.lane, u32::from(task.max_attempts), body);
+        self.follow(actions);
     }
 
     fn pass(&mut self, us: u64) {
@@ -322,7 +329,7 @@ impl World {
                 Err(error) => Err(error.to_string()),
             };
             match heard {
-                Ok(says) => self.follow(id, says),
+                Ok(says) => self.heed(id, says),
                 Err(reason) => {
                     worker.deaf = true;
                     assert!(
@@ -335,7 +342,7 @@ impl World {
         }
     }
 
-    fn follow(&mut self, id: WorkerId, says: WorkerSays) {
+    fn heed(&mut self, id: WorkerId, says: WorkerSays) {
         match says {
             WorkerSays::Ready { missing, .. } => {
                 for (name, reason) in missing {
@@ -353,7 +360,14 @@ impl World {
             }
             WorkerSays::Done { task, attempt, end, .. } => {
                 self.ledger.word(id, task, attempt, end.code);
-                self.tell(Event::TaskDone { worker: id, task, attempt, end });
+                let mut actions = Vec::new();
+                let report = Report { worker: id, task, attempt, end };
+                let reported = self.core.report(Time(self.now), &report, &mut actions);
+                self.perform_all(actions);
+                if let Reported::Ended { task, slot, ended, .. } = reported {
+                    self.ledger.end(task, slot, &ended);
+                }
+                self.follow_up();
             }
             WorkerSays::Heartbeat(HeartbeatHead { rss_bytes, cpu_us }) => {
                 self.tell(Event::Heartbeat { worker: id, rss_bytes, cpu_us });
@@ -402,10 +416,11 @@ impl World {
 
     fn gone(&mut self, id: WorkerId, cause: Cause) {
         self.workers.remove(&id);
+        let body = self.core.running_on(id).map(|(_, slot)| self.ledger.body(slot));
         self.ledger.gone(id);
         let verdict = Verdict { cause, evidence: "seen by the shell".into() };
         let blame = (cause == Cause::KernelOom).then_some(Blame::Task);
-        self.tell(Event::WorkerGone { worker: id, verdict, blame });
+        self.tell(Event::WorkerGone { worker: id, verdict, blame, body });
     }
 
     /// A drain, in which workers do nothing but die when they are killed, ends within its

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::id::{TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::place::TaskPlace;
@@ -20,83 +20,21 @@ pub struct Ended {
     pub worker: Option<WorkerId>,
     /// What it cost.
     pub receipt: Receipt,
-    /// Who wrote the error text.
-    pub text: EndText,
 }
 
-/// Who wrote what a person will read of the end.
+/// What a person reads of an end that the core decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EndText {
-    /// The worker: the body of the `Done` that is being handled.
-    Worker,
-    /// The worker, but for its message: it knows a deadline only as a timeout.
-    WorkerBut {
-        /// One sentence.
-        message: String,
-    },
-    /// The core.
-    Core {
-        /// One sentence.
-        message: String,
-        /// Why the worker ended, when that is why the task did.
-        verdict: Option<Verdict>,
-    },
+pub struct Words {
+    /// One sentence.
+    pub message: String,
+    /// Why the worker ended, when that is why the task did.
+    pub verdict: Option<Verdict>,
 }
-
-/// Why a worker is killed, for its verdict.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KillReason(pub Verdict);
 
 /// What to do.
 #[derive(Clone, PartialEq, Debug)]
 #[must_use]
 pub enum Action {
-    /// The task is queued (or was known by its key: then `known`). Its bytes belong into this
-    /// place.
-    Accept {
-        /// Who submitted it.
-        client: ClientId,
-        /// The client's number for it.
-        request: u64,
-        /// Its id.
-        task: TaskId,
-        /// Its place.
-        slot: TaskPlace,
-    },
-    /// The key is that of a task which has not ended: its outcome goes to this client too; the new
-    /// bytes are dropped.
-    AcceptKnown {
-        /// Who submitted it.
-        client: ClientId,
-        /// The client's number for it.
-        request: u64,
-        /// The known task.
-        task: TaskId,
-        /// The known task's place.
-        slot: TaskPlace,
-    },
-    /// The key is that of a task which has ended and was not forgotten yet (see
-    /// [`crate::event::Event::Forget`]): its kept outcome is delivered to this client; the new
-    /// bytes are dropped.
-    AcceptEnded {
-        /// Who submitted it.
-        client: ClientId,
-        /// The client's number for it.
-        request: u64,
-        /// The ended task.
-        task: TaskId,
-    },
-    /// Refused at the door; nothing is kept of it.
-    Refuse {
-        /// Who submitted it.
-        client: ClientId,
-        /// The client's number for it.
-        request: u64,
-        /// Why.
-        code: ErrorCode,
-        /// Why, for a person.
-        message: String,
-    },
     /// Send the task to the worker.
     Assign {
         /// Which worker.
@@ -132,8 +70,8 @@ pub enum Action {
         /// What its end will be called: `Cancelled` or `Timeout`.
         code: ErrorCode,
     },
-    /// The task has ended: deliver its outcome to who wants it, keep it for `resultTtl`, free its
-    /// place.
+    /// The task has ended otherwise than by its worker's report: deliver its outcome to who wants
+    /// it, keep it for `resultTtl`, free its place.
     End {
         /// The task.
         task: TaskId,
@@ -141,16 +79,8 @@ pub enum Action {
         slot: TaskPlace,
         /// How.
         ended: Ended,
-    },
-    /// A worker ended under the task, perhaps by the task's doing: answer with
-    /// [`crate::event::Event::BodyHashed`]. Comes before the task's end.
-    Suspect {
-        /// The task's place.
-        slot: TaskPlace,
-        /// Why the worker ended.
-        verdict: Verdict,
-        /// To be given back.
-        certain: bool,
+        /// Why, for a person.
+        words: Words,
     },
     /// The task's turn has come, and a body of its length is set aside: answer with
     /// [`crate::event::Event::BodyChecked`], now or in one of the next turns. It waits until then.
@@ -159,17 +89,6 @@ pub enum Action {
         task: TaskId,
         /// Its place, for as long as the task has not ended.
         slot: TaskPlace,
-    },
-    /// Answer to a cancel.
-    CancelAnswer {
-        /// Whom.
-        client: ClientId,
-        /// Under which number.
-        request: u64,
-        /// The task.
-        task: TaskId,
-        /// Whether it was there to be cancelled.
-        found: bool,
     },
     /// Start a process.
     Spawn {

@@ -14,6 +14,7 @@ use pool_protocol::outcome::ErrorCode;
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
+use crate::answer::Submission;
 use crate::event::NewTask;
 use crate::place::{ProjectPlace, TaskPlace};
 use crate::task::{Task, TaskState, Wishes};
@@ -24,16 +25,14 @@ impl Core {
     pub(crate) fn on_submit(
         &mut self,
         client: ClientId,
-        request: u64,
         new: &NewTask<'_>,
         out: &mut Vec<Action>,
-    ) {
+    ) -> Submission {
         let project = self.line.find_again(new.project);
         if let Some(key) = new.idempotency_key
             && let Some(task) = project.and_then(|project| self.keys.find(project, key))
         {
-            self.accept_known(client, request, task, new.cancel_with_client, out);
-            return;
+            return self.accept_known(client, task, new.cancel_with_client);
         }
         match self.refusal(new, project) {
             Some((code, message)) => {
@@ -41,9 +40,9 @@ impl Core {
                     self.told_queue_full = true;
                     out.push(Action::Emit(PoolEvent::QueueFull));
                 }
-                out.push(Action::Refuse { client, request, code, message });
+                Submission::Refused { code, message }
             }
-            None => self.accept(client, request, new, project, out),
+            None => self.accept(client, new, project, out),
         }
     }
 
@@ -51,22 +50,17 @@ impl Core {
     fn accept_known(
         &mut self,
         client: ClientId,
-        request: u64,
         task: TaskId,
         cancel_with_client: bool,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(slot) = self.tasks.find(task) else {
-            out.push(Action::AcceptEnded { client, request, task });
-            return;
-        };
+    ) -> Submission {
+        let Some(slot) = self.tasks.find(task) else { return Submission::KnownEnded { task } };
         // Somebody else wants it as well, or somebody wants it in any case: it does not end with
         // its first client.
         let same_owner = self.owners.owns(&self.tasks, slot, client);
         if !(cancel_with_client && same_owner) {
             self.owners.remove(&mut self.tasks, slot);
         }
-        out.push(Action::AcceptKnown { client, request, task, slot });
+        Submission::Known { task, slot }
     }
 
     /// Why the task cannot come in, if so.
@@ -165,11 +159,10 @@ impl Core {
     fn accept(
         &mut self,
         client: ClientId,
-        request: u64,
         new: &NewTask<'_>,
         project: Option<ProjectPlace>,
         out: &mut Vec<Action>,
-    ) {
+    ) -> Submission {
         let id = self.tasks.next_id();
         let project = project
             .unwrap_or_else(|| self.line.make(new.project, &self.settings, &mut self.roster));
@@ -184,13 +177,12 @@ impl Core {
         self.told_queue_full = false;
         self.line.count_accepted(project, new.body_bytes);
         self.tally.accepted += 1;
-        out.push(Action::Accept { client, request, task: id, slot });
         out.push(Action::Emit(PoolEvent::TaskQueued { task: id, slot }));
 
         if let Some(text) = new.body.and_then(|body| self.why_set_aside(body)) {
             self.tasks[slot].state = TaskState::LetGo;
             self.end(slot, Some(ErrorCode::WorkerCrashed), None, text, out);
-            return;
+            return Submission::Accepted { task: id, slot };
         }
         self.line.count_waiting(project);
         let deadline = self.tasks[slot].deadline();
@@ -203,6 +195,7 @@ impl Core {
             self.line.enqueue(&mut self.tasks, &mut self.timers, slot);
             self.offer_to_holders(slot);
         }
+        Submission::Accepted { task: id, slot }
     }
 
     fn insert(&mut self, id: TaskId, new: &NewTask<'_>, project: ProjectPlace) -> TaskPlace {

@@ -26,19 +26,10 @@ impl Core {
         self.owners.first(client).is_some()
     }
 
-    pub(crate) fn on_cancel(
-        &mut self,
-        task: TaskId,
-        asked_by: Option<(ClientId, u64)>,
-        out: &mut Vec<Action>,
-    ) {
-        let slot = self.tasks.find(task);
-        if let Some((client, request)) = asked_by {
-            out.push(Action::CancelAnswer { client, request, task, found: slot.is_some() });
-        }
-        if let Some(slot) = slot {
-            self.stop(slot, ErrorCode::Cancelled, out);
-        }
+    pub(crate) fn on_cancel(&mut self, task: TaskId, out: &mut Vec<Action>) -> bool {
+        let Some(slot) = self.tasks.find(task) else { return false };
+        self.stop(slot, ErrorCode::Cancelled, out);
+        true
     }
 
     pub(crate) fn on_client_gone(&mut self, client: ClientId, out: &mut Vec<Action>) {

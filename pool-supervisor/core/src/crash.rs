@@ -21,8 +21,8 @@ use pool_protocol::id::WorkerId;
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText, PoolEvent};
-use crate::event::AttemptEnd;
+use crate::action::{Action, PoolEvent, Words};
+use crate::event::{AttemptEnd, BodyHash};
 use crate::place::{TaskPlace, WorkerPlace};
 use crate::restart::PROOF_US;
 use crate::roster::{Leaving, Manner, Worker, WorkerState};
@@ -58,6 +58,7 @@ impl Core {
         worker: WorkerId,
         seen: Verdict,
         blame: Option<Blame>,
+        body: Option<BodyHash>,
         out: &mut Vec<Action>,
     ) {
         let Some(w) = self.roster.find(worker) else { return };
@@ -92,7 +93,7 @@ impl Core {
                 // nor even suspected.
                 self.requeue(slot, out);
             } else if alone {
-                self.charge(slot, &verdict, blame, out);
+                self.charge(slot, &verdict, (blame, body), out);
             } else {
                 let task = &mut self.tasks[slot];
                 task.solo = true;
@@ -204,7 +205,13 @@ impl Core {
     }
 
     /// The worker died under this task and no other.
-    fn charge(&mut self, slot: TaskPlace, verdict: &Verdict, blame: Blame, out: &mut Vec<Action>) {
+    fn charge(
+        &mut self,
+        slot: TaskPlace,
+        verdict: &Verdict,
+        (blame, body): (Blame, Option<BodyHash>),
+        out: &mut Vec<Action>,
+    ) {
         let last = self.cut_short(slot);
         let task = &mut self.tasks[slot];
         task.attempts += 1;
@@ -220,7 +227,7 @@ impl Core {
             // It will not happen again for this task's being there: nothing is won by waiting.
             Blame::Outside => (self.may_retry(slot), 0),
         };
-        self.suspect(slot, verdict, blame, out);
+        self.suspect(slot, verdict, blame, body);
         if again && self.in_time(slot, delay_us) {
             self.retry_later(slot, ErrorCode::WorkerCrashed, delay_us, out);
             return;
@@ -229,8 +236,8 @@ impl Core {
             "the worker ended while it ran the task: {} ({})",
             verdict.cause, verdict.evidence
         );
-        let text = EndText::Core { message, verdict: Some(verdict.clone()) };
-        self.end(slot, Some(code_of(verdict.cause)), Some(&last), text, out);
+        let words = Words { message, verdict: Some(verdict.clone()) };
+        self.end(slot, Some(code_of(verdict.cause)), Some(&last), words, out);
     }
 }
 

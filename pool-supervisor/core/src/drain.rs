@@ -13,7 +13,7 @@ use pool_protocol::limits::CANCEL_GRACE_MS;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText};
+use crate::action::{Action, Words};
 use crate::place::{ProjectPlace, TaskPlace};
 use crate::recycle::RETIRE_GRACE_MS;
 use crate::settings::Lane;
@@ -97,13 +97,7 @@ impl Core {
         };
         let message = format!("the task was cancelled: the pool is stopping, and {why}");
         self.stop_waiting(slot);
-        self.end(
-            slot,
-            Some(ErrorCode::Cancelled),
-            None,
-            EndText::Core { message, verdict: None },
-            out,
-        );
+        self.end(slot, Some(ErrorCode::Cancelled), None, Words { message, verdict: None }, out);
     }
 
     fn wakes_before_the_end(&self, slot: TaskPlace) -> bool {
@@ -192,7 +186,7 @@ impl Core {
                         evidence: "it did not end when it was killed".into(),
                     };
                     let id = self.roster[w].id;
-                    self.on_worker_gone(id, seen, None, out);
+                    self.on_worker_gone(id, seen, None, None, out);
                 }
             }
             Phase::Open | Phase::Closed => {}

@@ -7,10 +7,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText, Ended, PoolEvent};
+use crate::action::{Action, Ended, PoolEvent, Words};
+use crate::answer::Reported;
 use crate::event::AttemptEnd;
 use crate::place::TaskPlace;
 use crate::task::TaskState;
@@ -25,9 +27,21 @@ impl Core {
         slot: TaskPlace,
         code: Option<ErrorCode>,
         last: Option<&AttemptEnd>,
-        text: EndText,
+        words: Words,
         out: &mut Vec<Action>,
     ) {
+        let (task, ended) = self.close(slot, code, last, out);
+        out.push(Action::End { task, slot, ended, words });
+    }
+
+    /// Takes the task out, gives back all that it used, and tells of its end.
+    fn close(
+        &mut self,
+        slot: TaskPlace,
+        code: Option<ErrorCode>,
+        last: Option<&AttemptEnd>,
+        out: &mut Vec<Action>,
+    ) -> (TaskId, Ended) {
         self.owners.remove(&mut self.tasks, slot);
         let task = self.tasks.remove(slot);
         debug_assert_eq!(task.state, TaskState::LetGo, "it was let go of before");
@@ -43,32 +57,19 @@ impl Core {
             cpu_us: last.map_or(0, |last| last.cpu_us),
             memory_bytes: last.map_or(0, |last| last.memory_bytes),
         };
-        let place = slot;
         let event = match (code, task.ran_on) {
             (None, Some(worker)) => {
                 self.tally.completed += 1;
-                PoolEvent::TaskComplete {
-                    task: task.id,
-                    slot: place,
-                    worker,
-                    run_us: receipt.run_us,
-                }
+                PoolEvent::TaskComplete { task: task.id, slot, worker, run_us: receipt.run_us }
             }
             (code, worker) => {
                 self.tally.failed += 1;
                 let code = code.expect("only a worker reports success");
-                PoolEvent::TaskError {
-                    task: task.id,
-                    slot: place,
-                    worker,
-                    code,
-                    run_us: receipt.run_us,
-                }
+                PoolEvent::TaskError { task: task.id, slot, worker, code, run_us: receipt.run_us }
             }
         };
         out.push(Action::Emit(event));
-        let ended = Ended { code, attempts: task.attempts, worker: task.ran_on, receipt, text };
-        out.push(Action::End { task: task.id, slot: place, ended });
+        (task.id, Ended { code, attempts: task.attempts, worker: task.ran_on, receipt })
     }
 
     /// Ends a task as it was asked to end: cancelled, or out of time. `verdict` is its worker's
@@ -82,7 +83,7 @@ impl Core {
         out: &mut Vec<Action>,
     ) {
         let message = self.stop_message(slot, code, last.is_some());
-        self.end(slot, Some(code), last, EndText::Core { message, verdict }, out);
+        self.end(slot, Some(code), last, Words { message, verdict }, out);
     }
 
     /// Ends a task by its worker's report. A timeout that was its deadline is called that.
@@ -91,14 +92,11 @@ impl Core {
         slot: TaskPlace,
         end: &AttemptEnd,
         out: &mut Vec<Action>,
-    ) {
-        let text = match end.code {
-            Some(ErrorCode::Timeout) if self.deadline_came_first(slot) => {
-                EndText::WorkerBut { message: self.deadline_message(slot) }
-            }
-            _ => EndText::Worker,
-        };
-        self.end(slot, end.code, Some(end), text, out);
+    ) -> Reported {
+        let was_deadline = end.code == Some(ErrorCode::Timeout) && self.deadline_came_first(slot);
+        let message = was_deadline.then(|| self.deadline_message(slot));
+        let (task, ended) = self.close(slot, end.code, Some(end), out);
+        Reported::Ended { task, slot, ended, message }
     }
 
     /// `ran`: whether this ends an attempt. A waiting task has no time to run out but its deadline.

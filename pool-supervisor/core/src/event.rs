@@ -1,4 +1,5 @@
-//! What can happen to the pool. Closed: everything that reaches the core is one of these.
+//! What can happen to the pool. Closed: everything that reaches the core is one of these, or a
+//! call that is answered by value.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -94,31 +95,28 @@ pub struct AttemptEnd {
     pub spoiled: bool,
 }
 
-/// What happened.
+/// A worker's word that an attempt of a task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Which worker says so.
+    pub worker: WorkerId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt it means.
+    pub attempt: u32,
+    /// How it ended.
+    pub end: AttemptEnd,
+}
+
+/// What happened, but for submissions, reports and cancels: those are answered by value
+/// ([`crate::Core::submit`], [`crate::Core::report`], [`crate::Core::cancel`]).
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event<'a> {
-    /// A client submits a task under a number of its own.
-    Submit {
-        /// Who.
-        client: ClientId,
-        /// The client's number for it.
-        request: u64,
-        /// The task.
-        task: NewTask<'a>,
-    },
     /// A client is gone: tasks bound to it are cancelled, a bounded number of them. While
     /// [`crate::Core::ends_tasks_with`] says that there are more, the event is sent again.
     ClientGone {
         /// Who.
         client: ClientId,
-    },
-    /// Somebody wants a task ended. Answered by [`crate::action::Action::CancelAnswer`] when
-    /// `asked_by` is given.
-    Cancel {
-        /// The task.
-        task: TaskId,
-        /// Whom to answer, under which number.
-        asked_by: Option<(ClientId, u64)>,
     },
     /// A project's limit is set by hand, if [`crate::Core::may_set_limit`] says so; it outlives a
     /// reload that does not name the project. Or it is lifted: what the configuration says holds
@@ -145,11 +143,6 @@ pub enum Event<'a> {
     Drain,
     /// Everything ends at once.
     Shutdown,
-    /// The process exists. Answers [`crate::action::Action::Spawn`].
-    WorkerSpawned {
-        /// Which.
-        worker: WorkerId,
-    },
     /// The process could not be made. Answers [`crate::action::Action::Spawn`]; no
     /// [`Event::WorkerGone`] follows.
     SpawnFailed {
@@ -162,17 +155,6 @@ pub enum Event<'a> {
     WorkerReady {
         /// Which.
         worker: WorkerId,
-    },
-    /// The worker says that an attempt ended.
-    TaskDone {
-        /// Which worker.
-        worker: WorkerId,
-        /// The task.
-        task: TaskId,
-        /// The attempt it means.
-        attempt: u32,
-        /// How.
-        end: AttemptEnd,
     },
     /// The worker gives back tasks that it had not started.
     TasksReturned {
@@ -214,18 +196,9 @@ pub enum Event<'a> {
         verdict: Verdict,
         /// Whose doing that was, where the shell knows more than the cause says.
         blame: Option<Blame>,
-    },
-    /// What the body of a task hashes to under which a worker ended. Answers
-    /// [`crate::action::Action::Suspect`].
-    BodyHashed {
-        /// Its body.
-        body: BodyHash,
-        /// The body's length.
-        body_bytes: u32,
-        /// Why the worker ended.
-        verdict: Verdict,
-        /// Whether this alone sets the body aside.
-        certain: bool,
+        /// What the body of the task hashes to that it ran ([`crate::Core::running_on`]), if
+        /// bodies are set aside.
+        body: Option<BodyHash>,
     },
     /// What the body of a task hashes to whose turn has come. Answers
     /// [`crate::action::Action::CheckBody`].

@@ -17,6 +17,7 @@
 extern crate alloc;
 
 pub mod action;
+pub mod answer;
 pub mod event;
 pub mod place;
 pub mod seeds;
@@ -56,12 +57,13 @@ mod timers;
 
 use alloc::vec::Vec;
 
-use pool_protocol::id::TaskId;
+use pool_protocol::id::{ClientId, TaskId};
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
+use crate::answer::{Reported, Submission};
 use crate::drain::Phase;
-use crate::event::Event;
+use crate::event::{Event, NewTask, Report};
 use crate::keys::Keys;
 use crate::line::Line;
 use crate::per_lane::PerLane;
@@ -149,6 +151,43 @@ impl Core {
     pub fn handle(&mut self, now: Time, event: Event<'_>, actions: &mut Vec<Action>) {
         self.timers.advance(now);
         self.on_event(event, actions);
+        self.follow_up(actions);
+    }
+
+    /// As [`Self::handle`]: a client submits a task. The task's bytes belong into the place that
+    /// is answered before any action is performed.
+    pub fn submit(
+        &mut self,
+        now: Time,
+        client: ClientId,
+        task: &NewTask<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Submission {
+        self.timers.advance(now);
+        let submission = self.on_submit(client, task, actions);
+        self.follow_up(actions);
+        submission
+    }
+
+    /// As [`Self::handle`]: a worker says that an attempt ended. What is answered follows after
+    /// the actions.
+    pub fn report(&mut self, now: Time, report: &Report, actions: &mut Vec<Action>) -> Reported {
+        self.timers.advance(now);
+        let reported = self.on_report(report, actions);
+        self.follow_up(actions);
+        reported
+    }
+
+    /// As [`Self::handle`]: somebody wants a task ended. False when it is not there to be.
+    pub fn cancel(&mut self, now: Time, task: TaskId, actions: &mut Vec<Action>) -> bool {
+        self.timers.advance(now);
+        let found = self.on_cancel(task, actions);
+        self.follow_up(actions);
+        found
+    }
+
+    /// What was due by now, then what is decided on all of it.
+    fn follow_up(&mut self, actions: &mut Vec<Action>) {
         while let Some((at, key)) = self.timers.pop_due() {
             self.on_timer(at, key, actions);
         }
@@ -163,32 +202,23 @@ impl Core {
 
     fn on_event(&mut self, event: Event<'_>, out: &mut Vec<Action>) {
         match event {
-            Event::Submit { client, request, task } => self.on_submit(client, request, &task, out),
             Event::ClientGone { client } => self.on_client_gone(client, out),
-            Event::Cancel { task, asked_by } => self.on_cancel(task, asked_by, out),
             Event::SetLimit { project, limit } => self.on_set_limit(project, limit, out),
             Event::Reload(settings) => self.on_reload(*settings, out),
             Event::RecycleWorkers => self.on_recycle_workers(),
             Event::Forget { task } => self.on_forget(task),
             Event::Drain => self.on_drain(out),
             Event::Shutdown => self.on_shutdown(out),
-            Event::WorkerSpawned { worker } => self.on_worker_spawned(worker),
             Event::SpawnFailed { worker, reason } => self.on_spawn_failed(worker, reason, out),
             Event::WorkerReady { worker } => self.on_worker_ready(worker, out),
-            Event::TaskDone { worker, task, attempt, end } => {
-                self.on_task_done(worker, task, attempt, end, out)
-            }
             Event::TasksReturned { worker, tasks } => self.on_tasks_returned(worker, tasks, out),
             Event::Heartbeat { worker, rss_bytes, cpu_us } => {
                 self.on_heartbeat(worker, rss_bytes, cpu_us, out)
             }
             Event::WorkerBroke { worker, reason } => self.on_worker_broke(worker, reason, out),
             Event::WorkerUnfit { worker, reason } => self.on_worker_unfit(worker, reason, out),
-            Event::WorkerGone { worker, verdict, blame } => {
-                self.on_worker_gone(worker, verdict, blame, out)
-            }
-            Event::BodyHashed { body, body_bytes, verdict, certain } => {
-                self.on_body_hashed(body, body_bytes, verdict, certain);
+            Event::WorkerGone { worker, verdict, blame, body } => {
+                self.on_worker_gone(worker, verdict, blame, body, out)
             }
             Event::BodyChecked { task, body } => self.on_body_checked(task, body, out),
             Event::Tick => self.restart.on_tick(),

@@ -13,7 +13,8 @@ use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
 use crate::action::Action;
-use crate::event::AttemptEnd;
+use crate::answer::Reported;
+use crate::event::{AttemptEnd, Report};
 use crate::place::{TaskPlace, WorkerPlace};
 use crate::roster::Manner;
 
@@ -22,20 +23,14 @@ use crate::roster::Manner;
 const MOST_GIVEN_BACK: u32 = 4 * MAX_CREDIT as u32;
 
 impl Core {
-    pub(crate) fn on_task_done(
-        &mut self,
-        worker: WorkerId,
-        task: TaskId,
-        attempt: u32,
-        mut end: AttemptEnd,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(w) = self.roster.find(worker) else { return };
+    pub(crate) fn on_report(&mut self, report: &Report, out: &mut Vec<Action>) -> Reported {
+        let Report { worker, task, attempt, mut end } = *report;
+        let Some(w) = self.roster.find(worker) else { return Reported::Dropped };
         let Some(position) = self.roster.position_of(w, &self.tasks, task, attempt) else {
             let evidence =
                 format!("it reported attempt {attempt} of task {task}, which it does not hold");
             self.kill(w, Verdict { cause: Cause::ProtocolViolation, evidence }, out);
-            return;
+            return Reported::Dropped;
         };
         // No task ran longer than its worker lives, whatever the worker says: the figures go into
         // everybody's shares.
@@ -44,7 +39,7 @@ impl Core {
         end.busy_us = end.busy_us.min(lived_us);
         let slot = self.release_ended(w, position, &end);
         self.note_proof(w, out);
-        self.decide_end(slot, &end, out);
+        let reported = self.decide_end(slot, &end, out);
 
         if end.spoiled || end.code.is_some_and(ErrorCode::spoils_worker) {
             self.spoil(w, task, end.code);
@@ -53,6 +48,7 @@ impl Core {
         }
         self.after_change(w, out);
         self.near = Some(w);
+        reported
     }
 
     /// Takes a task that has ended out of its worker's hands and learns from it.
@@ -75,18 +71,20 @@ impl Core {
     }
 
     /// The attempt ended: the task ends, or is tried again.
-    fn decide_end(&mut self, slot: TaskPlace, end: &AttemptEnd, out: &mut Vec<Action>) {
+    fn decide_end(&mut self, slot: TaskPlace, end: &AttemptEnd, out: &mut Vec<Action>) -> Reported {
         match (end.code, self.tasks[slot].stop) {
             (None, _) => self.end_reported(slot, end, out),
             // It was to end, and ended otherwise than well: what it was asked to end as is the
             // truth.
             (Some(code), Some(stop)) if code != stop => {
-                self.end_stopped(slot, stop, Some(end), None, out)
+                self.end_stopped(slot, stop, Some(end), None, out);
+                Reported::Dropped
             }
             (Some(code), None) if code.retried_by_default() && self.may_retry(slot) => {
                 match self.delay_asked_for(slot, end.retry_after_ms) {
                     Some(delay_us) if self.in_time(slot, delay_us) => {
-                        self.retry_later(slot, code, delay_us, out)
+                        self.retry_later(slot, code, delay_us, out);
+                        Reported::Dropped
                     }
                     _ => self.end_reported(slot, end, out),
                 }

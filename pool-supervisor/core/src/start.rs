@@ -78,14 +78,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_worker_spawned(&mut self, worker: WorkerId) {
-        // The clock of its start runs from the order: making the process is part of what may take
-        // too long.
-        if let Some(w) = self.roster.find(worker) {
-            debug_assert!(!self.roster[w].is_ready(), "a process is made before its handshake");
-        }
-    }
-
     pub(crate) fn on_spawn_failed(
         &mut self,
         worker: WorkerId,

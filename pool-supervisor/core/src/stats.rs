@@ -263,6 +263,15 @@ impl Core {
         })
     }
 
+    /// The task that this worker runs.
+    #[must_use]
+    pub fn running_on(&self, worker: WorkerId) -> Option<(TaskId, TaskPlace)> {
+        let front = self.roster[self.roster.find(worker)?].held.front()?;
+        let task = &self.tasks[front.task];
+        let runs = matches!(task.state, TaskState::Held { started: true, .. });
+        runs.then_some((task.id, front.task))
+    }
+
     /// Whether this id was ever given to a task.
     #[must_use]
     pub const fn task_known(&self, id: TaskId) -> bool {

@@ -10,7 +10,7 @@ use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
 
 use crate::Core;
-use crate::action::{Action, EndText};
+use crate::action::{Action, Words};
 use crate::event::BodyHash;
 use crate::place::TaskPlace;
 use crate::task::TaskState;
@@ -34,43 +34,22 @@ impl Core {
         self.quarantine.has_length(bytes)
     }
 
-    /// Asks for the hash of a task's body whose worker ended under it.
+    /// A worker ended under the task, perhaps by its doing: its body is remembered.
     pub(crate) fn suspect(
-        &self,
+        &mut self,
         slot: TaskPlace,
         verdict: &Verdict,
         blame: Blame,
-        out: &mut Vec<Action>,
+        body: Option<BodyHash>,
     ) {
-        if self.settings.set_aside_ms == 0 || blame == Blame::Outside {
-            return;
-        }
+        let (now, for_ms) = (self.timers.now(), self.settings.set_aside_ms);
+        let Some(body) = body.filter(|_| for_ms > 0 && blame != Blame::Outside) else { return };
         let task = &self.tasks[slot];
         // A second death in the same task's life leaves no doubt either.
         let certain = blame == Blame::Task || task.crashes > 1;
-        out.push(Action::Suspect { slot, verdict: verdict.clone(), certain });
-    }
-
-    pub(crate) fn on_body_hashed(
-        &mut self,
-        body: BodyHash,
-        bytes: u32,
-        verdict: Verdict,
-        certain: bool,
-    ) {
-        self.quarantine.expire(self.timers.now());
-        let for_ms = self.settings.set_aside_ms;
-        // The death may have been that of the last worker: then there is no task to look for, and
-        // nothing is said after the end.
-        if for_ms > 0 && self.runs_tasks() {
-            self.quarantine.record(
-                self.timers.now().plus_ms(for_ms),
-                body,
-                bytes,
-                verdict,
-                certain,
-            );
-        }
+        self.quarantine.expire(now);
+        let until = now.plus_ms(for_ms);
+        self.quarantine.record(until, body, task.body_bytes, verdict.clone(), certain);
     }
 
     /// Whether the task, whose turn has come, may run as far as its body is concerned.
@@ -111,7 +90,7 @@ impl Core {
     }
 
     /// What a person reads of a task with this body, if it is not run.
-    pub(crate) fn why_set_aside(&mut self, body: BodyHash) -> Option<EndText> {
+    pub(crate) fn why_set_aside(&mut self, body: BodyHash) -> Option<Words> {
         self.quarantine.expire(self.timers.now());
         let (verdict, until) = self.quarantine.find(self.timers.now(), body)?;
         let message = format!(
@@ -121,6 +100,6 @@ impl Core {
             verdict.evidence,
             until.since(self.timers.now()).div_ceil(1_000_000)
         );
-        Some(EndText::Core { message, verdict: Some(verdict.clone()) })
+        Some(Words { message, verdict: Some(verdict.clone()) })
     }
 }

@@ -87,7 +87,6 @@ fn a_volley_of_failed_starts_counts_once_and_then_one_is_tried_at_a_time() {
 fn a_worker_that_is_not_ready_in_time_is_killed_as_one_that_could_not_be_started() {
     let mut pool = failing_pool(quiet(1));
     let worker = pool.spawning()[0];
-    pool.handle(Event::WorkerSpawned { worker });
     pool.advance_ms(9_999);
     assert!(!pool.was_killed(worker));
     pool.advance_ms(1);

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Pool, quiet, task, verdict};
-use pool_core::action::{Action, EndText, PoolEvent};
-use pool_core::event::{AttemptEnd, Event, NewTask};
+use common::{EndText, Pool, quiet, task, verdict};
+use pool_core::action::PoolEvent;
+use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask};
 use pool_core::settings::Settings;
 use pool_protocol::id::TaskId;
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Status};
@@ -107,7 +107,12 @@ fn the_shell_may_know_that_it_was_the_machines_memory() {
         while !pool.ended.contains_key(&id) {
             let (worker, _) = pool.holder(id).expect("it runs");
             pool.workers.remove(&worker);
-            pool.handle(Event::WorkerGone { worker, verdict: verdict(Cause::KernelOom), blame });
+            pool.handle(Event::WorkerGone {
+                worker,
+                verdict: verdict(Cause::KernelOom),
+                blame,
+                body: None,
+            });
             deaths += 1;
             pool.advance_ms(1000);
         }
@@ -154,12 +159,17 @@ fn a_late_word_of_a_dead_worker_is_dropped() {
     pool.gone(dead, Cause::KilledFromOutside);
     let (living, _) = pool.holder(id).expect("it runs again");
     assert_eq!(living.slot, dead.slot, "the same place, another generation");
-    pool.handle(Event::TaskDone { worker: dead, task: id, attempt, end: GOOD });
+    pool.word(dead, id, attempt, GOOD);
     pool.handle(Event::Heartbeat { worker: dead, rss_bytes: 1, cpu_us: 1 });
     pool.handle(Event::TasksReturned { worker: dead, tasks: &[(id, attempt)] });
     pool.handle(Event::WorkerReady { worker: dead });
     pool.handle(Event::WorkerBroke { worker: dead, reason: "x".into() });
-    pool.handle(Event::WorkerGone { worker: dead, verdict: verdict(Cause::Exited), blame: None });
+    pool.handle(Event::WorkerGone {
+        worker: dead,
+        verdict: verdict(Cause::Exited),
+        blame: None,
+        body: None,
+    });
     assert!(pool.ended.is_empty() && pool.is_held(id));
 }
 
@@ -171,7 +181,7 @@ fn a_word_about_another_workers_task_kills_the_liar_and_spares_the_task() {
     let (honest, attempt) = pool.holder(a).expect("held");
     let liar = pool.worker_of(b);
     assert_ne!(honest, liar);
-    pool.handle(Event::TaskDone { worker: liar, task: a, attempt, end: GOOD });
+    pool.word(liar, a, attempt, GOOD);
     assert!(pool.was_killed(liar));
     assert_eq!(pool.verdict_of(liar), Cause::ProtocolViolation);
     assert!(pool.is_held(a) && !pool.ended.contains_key(&a));
@@ -186,7 +196,7 @@ fn a_second_word_or_one_of_an_old_attempt_kills_the_worker() {
     let id = pool.submit(task("p"));
     let (worker, attempt) = pool.holder(id).expect("held");
     pool.done(id);
-    pool.handle(Event::TaskDone { worker, task: id, attempt, end: GOOD });
+    pool.word(worker, id, attempt, GOOD);
     assert!(pool.was_killed(worker), "a second reply");
 
     let id = pool.submit(task("p"));
@@ -194,7 +204,7 @@ fn a_second_word_or_one_of_an_old_attempt_kills_the_worker() {
     pool.advance_ms(1000);
     let (worker, attempt) = pool.holder(id).expect("held");
     assert_eq!(attempt, 2);
-    pool.handle(Event::TaskDone { worker, task: id, attempt: 1, end: GOOD });
+    pool.word(worker, id, 1, GOOD);
     assert!(pool.was_killed(worker), "an old attempt");
     assert!(!pool.ended.contains_key(&id));
 }
@@ -323,16 +333,14 @@ fn hostile_56_a_task_that_had_not_started_is_neither_charged_nor_suspected() {
         let waits = pool.submit(NewTask { max_attempts: 1, ..task("p") });
         let worker = pool.worker_of(ends);
         assert_eq!(pool.worker_of(waits), worker, "it waits behind the other");
+        pool.body = Some(BodyHash(1));
         pool.handle(Event::WorkerBroke { worker, reason: "it lied".into() });
         pool.report(ends, GOOD);
         pool.gone(worker, cause);
         assert_eq!(pool.status_of(ends), Status::Succeeded);
         let (next, attempt) = pool.holder(waits).expect("it runs elsewhere, at once");
         assert!(next != worker && attempt == 1, "{cause}: attempt {attempt}");
-        assert!(
-            !pool.actions.iter().any(|action| matches!(action, Action::Suspect { .. })),
-            "{cause}"
-        );
+        assert!(!pool.core.suspects_body_of(100), "{cause}");
         pool.done(waits);
         assert_eq!(
             (pool.status_of(waits), pool.end_of(waits).attempts),

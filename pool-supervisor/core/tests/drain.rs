@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Pool, quiet, task, with_project};
-use pool_core::action::{Action, EndText};
+use common::{EndText, Pool, quiet, task, with_project};
+use pool_core::action::Action;
 use pool_core::event::{Event, NewTask};
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
 use pool_protocol::id::TaskId;

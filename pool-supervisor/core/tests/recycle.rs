@@ -295,7 +295,7 @@ fn a_recycled_worker_that_does_not_exit_is_killed_as_recycled() {
         retry_after_ms: 0,
         spoiled: false,
     };
-    pool.handle(Event::TaskDone { worker, task: id, attempt, end });
+    pool.word(worker, id, attempt, end);
     assert!(pool.workers[&old].retiring);
     pool.advance_ms(1_999);
     assert!(!pool.was_killed(old));

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{CLIENT, Pool, quiet, task};
-use pool_core::action::{Action, EndText};
+use common::{CLIENT, EndText, Pool, quiet, task};
+use pool_core::action::Action;
 use pool_core::event::{Event, NewTask};
 use pool_core::settings::{Lane, Settings};
 use pool_core::stats::TaskStatus;

@@ -14,7 +14,6 @@ use pool_protocol::outcome::{Cause, Verdict};
 use pool_protocol::worker::Lane;
 
 use super::cgroup::Groups;
-use super::perform::Carried;
 use super::reactor::Pool;
 use super::spawn::SpawnError;
 use super::workers::Confined;
@@ -157,7 +156,7 @@ impl Pool {
             self.confinement.broken_promise(lane, &reason);
             self.exiting |= self.confinement.fatal().is_some();
             self.deafen(id);
-            self.feed(Event::WorkerUnfit { worker: id, reason }, &mut Carried::Nothing);
+            self.feed(Event::WorkerUnfit { worker: id, reason });
             return false;
         }
         self.confinement.proven |= lane == Lane::Js;

@@ -12,7 +12,6 @@ use pool_protocol::version;
 
 use super::clients::Subscription;
 use super::outbox::{MAX_READS, Received};
-use super::perform::Carried;
 use super::reactor::Pool;
 use super::start::Replace;
 use super::tasks::{Submitted, Waiter};
@@ -213,8 +212,7 @@ impl Pool {
                         Some(self.bodies.hash(head.project, head.kind, head.code_len, &body));
                 }
                 let submitted = Submitted::new(head, realm, project, body);
-                let event = Event::Submit { client: from.client, request: from.request, task };
-                self.feed(event, &mut Carried::Submit(Some(submitted)));
+                self.submit(from, &task, submitted);
             }
         }
     }
@@ -251,8 +249,7 @@ impl Pool {
             ControlRequest::Task { task } => self.reply_task(id, number, TaskId(task)),
             ControlRequest::Wait { task } => self.wait_for(id, number, TaskId(task)),
             ControlRequest::Cancel { task } => {
-                let event = Event::Cancel { task: TaskId(task), asked_by: Some((id, number)) };
-                self.feed(event, &mut Carried::Nothing);
+                self.cancel(TaskId(task), Some(Waiter { client: id, request: number }));
             }
             ControlRequest::SetLimit { project, limit } => {
                 self.set_limit(id, number, project, Some(limit))
@@ -325,7 +322,7 @@ impl Pool {
                 limits into the configuration";
             return self.refuse(id, request, RefusedCode::Conflict, text);
         }
-        self.feed(Event::SetLimit { project, limit }, &mut Carried::Nothing);
+        self.feed(Event::SetLimit { project, limit });
         let now = self.core.limit_of(project);
         let message = match now {
             None => format!("project {project} has no limit"),

@@ -9,7 +9,6 @@ use pool_protocol::id::{ClientId, TaskId};
 use super::clients::PAUSE_BYTES;
 use super::outcomes::Outcome;
 use super::owed::Standing;
-use super::perform::Carried;
 use super::reactor::Pool;
 use super::tasks::{Held, Waiter};
 use super::waits::TagOf;
@@ -206,9 +205,7 @@ impl Pool {
             .or_else(|| wait.filter(|(_, own)| *own).map(|(task, _)| task));
         match (submitted, wait) {
             // Everybody who waits for it, this client too, gets the outcome that says so.
-            (Some(task), _) => {
-                self.feed(Event::Cancel { task, asked_by: None }, &mut Carried::Nothing)
-            }
+            (Some(task), _) => self.cancel(task, None),
             (None, Some((task, _))) => {
                 let _its_tag = self.take_wait(of, task);
                 self.reply_done(id, request, &format!("no longer waiting for task {task}"));

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use nix::sys::epoll::EpollFlags;
-use pool_core::event::Event;
+use pool_core::event::{BodyHash, Event, Report};
 use pool_core::time::Time;
 use pool_protocol::frame::Frame;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::outcome::Blame;
 use pool_protocol::worker::{HeartbeatHead, LogLevel, ReadyHead};
 
 use super::cgroup::Group;
 use super::events::{MAX_LINE_BYTES, What};
 use super::outbox::{MAX_READS, Received};
-use super::perform::Carried;
 use super::reactor::Pool;
 use super::verdict;
 use crate::session::worker::WorkerSays;
@@ -92,7 +92,7 @@ impl Pool {
     fn broke(&mut self, id: WorkerId, reason: String) {
         tracing::warn!(worker = %id, "a worker broke the protocol: {reason}");
         self.deafen(id);
-        self.feed(Event::WorkerBroke { worker: id, reason }, &mut Carried::Nothing);
+        self.feed(Event::WorkerBroke { worker: id, reason });
     }
 
     fn on_worker_frame(&mut self, id: WorkerId, frame: &Frame) -> Result<(), String> {
@@ -103,21 +103,15 @@ impl Pool {
                 self.on_ready(id, &head, missing);
             }
             WorkerSays::Done { task, attempt, end, result_len } => {
-                let event = Event::TaskDone { worker: id, task, attempt, end };
-                self.feed(event, &mut Carried::Done { body: frame.body.clone(), result_len });
+                let report = Report { worker: id, task, attempt, end };
+                self.report(&report, &frame.body, result_len);
             }
             WorkerSays::Heartbeat(HeartbeatHead { rss_bytes, cpu_us }) => {
-                self.feed(
-                    Event::Heartbeat { worker: id, rss_bytes, cpu_us },
-                    &mut Carried::Nothing,
-                );
+                self.feed(Event::Heartbeat { worker: id, rss_bytes, cpu_us });
             }
             WorkerSays::Log { task, level } => self.on_log(task, level, &frame.body),
             WorkerSays::Returned(tasks) => {
-                self.feed(
-                    Event::TasksReturned { worker: id, tasks: &tasks },
-                    &mut Carried::Nothing,
-                );
+                self.feed(Event::TasksReturned { worker: id, tasks: &tasks });
             }
             WorkerSays::LastWords { cause, detail } => {
                 worker.seen.last_words = Some((cause, detail))
@@ -129,7 +123,7 @@ impl Pool {
     fn on_ready(&mut self, id: WorkerId, head: &ReadyHead, missing: BTreeMap<String, String>) {
         if self.confine(id, head.layers, missing) {
             tracing::debug!(worker = %id, start_us = head.start_us, "worker ready");
-            self.feed(Event::WorkerReady { worker: id }, &mut Carried::Nothing);
+            self.feed(Event::WorkerReady { worker: id });
             self.systemd.ready();
         }
     }
@@ -177,11 +171,23 @@ impl Pool {
         if !was_ready && !killed {
             self.gave_up(lane, &verdict);
         }
-        self.feed(Event::WorkerGone { worker: id, verdict, blame }, &mut Carried::Nothing);
+        let body = self.suspected_body(id, blame.unwrap_or(verdict.cause.blame()));
+        self.feed(Event::WorkerGone { worker: id, verdict, blame, body });
         // Closing the descriptors takes them out of the epoll set.
         self.is_given_no_more_tasks(id);
         let gone = self.workers.remove(id);
         self.release_group(gone.and_then(|worker| worker.group));
         self.orphans.look_at(self.clock.now());
+    }
+
+    /// What the body of the task hashes to under which a worker ended, perhaps by its doing.
+    fn suspected_body(&self, id: WorkerId, blame: Blame) -> Option<BodyHash> {
+        if blame == Blame::Outside || self.core.settings().set_aside_ms == 0 {
+            return None;
+        }
+        let (task, slot) = self.core.running_on(id)?;
+        tracing::warn!(task = task.0, "a worker ended under a task, perhaps by its doing");
+        let held = self.tasks.get(slot);
+        Some(self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes()))
     }
 }

@@ -4,6 +4,7 @@
 //! outcomes; it turns what happens into the core's events and performs the core's actions. It must
 //! not decide: an `if` about policy in here is a mistake.
 
+mod answers;
 mod birth;
 mod bodies;
 mod body_limit;

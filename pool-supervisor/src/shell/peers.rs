@@ -11,7 +11,6 @@ use pool_protocol::id::{ClientId, WorkerId};
 use super::clients::{Caller, EVENT_BYTES, MAX_CLIENTS, MAX_OUTBOX_BYTES, RESERVE};
 use super::listener::caller;
 use super::outbox::Peer;
-use super::perform::Carried;
 use super::reactor::{Pool, Token};
 use crate::peer::stranger;
 
@@ -190,7 +189,7 @@ impl Pool {
                 self.outcomes.note_missed(task);
                 *left -= 1;
             }
-            self.feed(Event::ClientGone { client: id }, &mut Carried::Nothing);
+            self.feed(Event::ClientGone { client: id });
             let has_more = self.core.ends_tasks_with(id);
             *left = left.saturating_sub(if has_more { SEEN_OFF_AT_ONCE / 4 } else { 1 });
             if has_more || !owed.is_empty() {

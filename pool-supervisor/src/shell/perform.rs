@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pool_core::action::{Action, EndText, Ended, PoolEvent};
+use pool_core::action::{Action, PoolEvent};
 use pool_core::event::Event;
 use pool_core::place::TaskPlace;
 use pool_core::settings::Lane;
-use pool_protocol::control::{AcceptedHead, DeadWorkerRow, OutcomeHead};
+use pool_protocol::control::DeadWorkerRow;
 use pool_protocol::frame::Kind;
-use pool_protocol::id::{ClientId, TaskId, WorkerId};
-use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
-use pool_protocol::render::{error_body, error_but, verdict_reply};
+use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::outcome::Verdict;
+use pool_protocol::render::{error_body, verdict_reply};
 use pool_protocol::task::TaskKind;
 use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
@@ -19,54 +19,16 @@ use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 use super::buffers::Body;
 use super::clock::{Clock, rfc3339};
 use super::events::What;
-use super::outcomes::Outcome;
 use super::reactor::Pool;
-use super::tasks::{Submitted, Waiter};
-use super::waits::TagOf;
 
 /// Bytes of bodies that are compared with those set aside in one turn: about a millisecond.
 const CHECKED_BYTES: usize = 1 << 20;
 /// What one comparison counts for besides its bytes: the core's part of it.
 const CHECK_BYTES: usize = 4 << 10;
 
-/// Bytes that came with the event being handled, for the actions that follow from it.
-pub(super) enum Carried {
-    Nothing,
-    /// A task at the door; taken by the action that accepts it.
-    Submit(Option<Submitted>),
-    /// A worker's result.
-    Done {
-        body: Bytes,
-        result_len: u32,
-    },
-}
-
 impl Pool {
-    pub(super) fn perform(&mut self, action: Action, carried: &mut Carried) {
+    pub(super) fn perform(&mut self, action: Action) {
         match action {
-            Action::Accept { client, request, task, slot } => {
-                self.accept(Waiter { client, request }, task, slot, carried)
-            }
-            Action::AcceptKnown { client, request, task, slot } => {
-                self.accept_known(Waiter { client, request }, task, slot, carried);
-            }
-            Action::AcceptEnded { client, request, task } => {
-                self.accept_ended(Waiter { client, request }, task, carried)
-            }
-            Action::Refuse { client, request, code, message } => {
-                let Carried::Submit(Some(task)) = carried else {
-                    unreachable!("only a submission is refused")
-                };
-                let tag = task.tag.take();
-                let wanted = task.ack || task.want_outcome;
-                self.refuse_task(
-                    Waiter { client, request },
-                    wanted,
-                    code,
-                    &message,
-                    tag.as_deref(),
-                );
-            }
             Action::Assign { worker, task, slot, attempt, timeout_ms, cpu_ms, memory_bytes } => {
                 let limits = Limits { attempt, timeout_ms, cpu_ms, memory_bytes };
                 self.assign(worker, task, slot, limits);
@@ -78,12 +40,12 @@ impl Pool {
             Action::Interrupt { worker, task, attempt, code } => {
                 self.tell(worker, Kind::Cancel, task.0, &CancelHead { attempt, code });
             }
-            Action::End { task, slot, ended } => self.end(task, slot, ended, carried),
-            Action::Suspect { slot, verdict, certain } => self.hash_body(slot, verdict, certain),
-            Action::CheckBody { task, slot } => self.to_check.push_back((task, slot)),
-            Action::CancelAnswer { client, request, task, found } => {
-                self.answer_cancel(client, request, task, found)
+            Action::End { task, slot, ended, words } => {
+                let body = error_body(&words.message, words.verdict.as_ref());
+                let len = u32::try_from(body.len()).expect("a sentence is short");
+                self.end(task, slot, ended, Body::Small(body), len);
             }
+            Action::CheckBody { task, slot } => self.to_check.push_back((task, slot)),
             Action::Spawn { worker, lane } => self.spawn(worker, lane),
             Action::Retire { worker } => {
                 self.is_given_no_more_tasks(worker);
@@ -97,84 +59,6 @@ impl Pool {
             Action::Emit(event) => self.emit(event),
             Action::Exit => self.exiting = true,
         }
-    }
-
-    fn accept(&mut self, from: Waiter, task: TaskId, slot: TaskPlace, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else {
-            unreachable!("only a submission is accepted")
-        };
-        let submitted = submitted.take().expect("a submission is accepted once");
-        let ack = submitted.ack;
-        if submitted.want_outcome
-            && let Some(client) = self.clients.get_mut(from.client)
-        {
-            client.awaited += 1;
-        }
-        self.tasks.put(slot, submitted.hold(task, from, &mut self.buffers));
-        if ack {
-            self.acknowledge(from, task);
-        }
-    }
-
-    fn accept_known(&mut self, from: Waiter, task: TaskId, slot: TaskPlace, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else {
-            unreachable!("only a submission is accepted")
-        };
-        let again = submitted.take().expect("a submission is accepted once");
-        self.tasks.get_mut(slot).keep |= again.keep;
-        if again.ack {
-            self.acknowledge(from, task);
-        }
-        if again.want_outcome {
-            self.add_wait(from, slot, task, TagOf::Submission(again.tag));
-        }
-    }
-
-    fn accept_ended(&mut self, from: Waiter, task: TaskId, carried: &mut Carried) {
-        let Carried::Submit(submitted) = carried else {
-            unreachable!("only a submission is accepted")
-        };
-        let again = submitted.take().expect("a submission is accepted once");
-        if again.ack {
-            self.acknowledge(from, task);
-        }
-        if again.want_outcome {
-            self.deliver_kept(from, task, TagOf::Submission(again.tag));
-        }
-    }
-
-    fn acknowledge(&mut self, to: Waiter, task: TaskId) {
-        let head = AcceptedHead { task: task.0 };
-        self.post(to.client, |peer| peer.send(Kind::Accepted, to.request, &head, &Bytes::new()));
-    }
-
-    /// An outcome of the supervisor's own, for a task that never became one. Whoever wants neither
-    /// the acceptance nor the outcome is told nothing: it may read nothing either.
-    pub(super) fn refuse_task(
-        &mut self,
-        to: Waiter,
-        wanted: bool,
-        code: ErrorCode,
-        message: &str,
-        tag: Option<&str>,
-    ) {
-        self.error_counts[code as usize] += 1;
-        if !wanted {
-            return;
-        }
-        let body = Bytes::from(error_body(message, None));
-        let head = OutcomeHead {
-            task: 0,
-            status: code.status(),
-            code: Some(code),
-            attempts: 0,
-            worker: None,
-            receipt: Receipt::default(),
-            missing_layers: pool_protocol::layer::LayerSet::NONE,
-            tag,
-            result_len: u32::try_from(body.len()).expect("a sentence is short"),
-        };
-        self.post(to.client, |peer| peer.send(Kind::Outcome, to.request, &head, &body));
     }
 
     fn assign(&mut self, id: WorkerId, task: TaskId, slot: TaskPlace, limits: Limits) {
@@ -214,62 +98,6 @@ impl Pool {
         }
     }
 
-    fn end(&mut self, task: TaskId, slot: TaskPlace, ended: Ended, carried: &mut Carried) {
-        if let Some(code) = ended.code {
-            self.error_counts[code as usize] += 1;
-        }
-        let mut held = self.tasks.take(slot);
-        self.buffers.recycle(std::mem::take(&mut held.body));
-        let (body, result_len) = match (ended.text, &*carried) {
-            (EndText::Worker, Carried::Done { body, result_len }) => {
-                (self.outcomes.body(body), *result_len)
-            }
-            (EndText::WorkerBut { message }, Carried::Done { body, result_len }) => {
-                let (error, logs) = body.split_at(body.len().min(*result_len as usize));
-                let mut body = error_but(error, &message);
-                let len = u32::try_from(body.len()).expect("an error is short");
-                body.extend_from_slice(logs);
-                (Body::Small(body), len)
-            }
-            (
-                EndText::Worker | EndText::WorkerBut { .. },
-                Carried::Nothing | Carried::Submit(_),
-            ) => {
-                unreachable!("a worker's text ends a task while its result is handled")
-            }
-            (EndText::Core { message, verdict }, _) => {
-                let body = error_body(&message, verdict.as_ref());
-                let len = u32::try_from(body.len()).expect("a sentence is short");
-                (Body::Small(body), len)
-            }
-        };
-        let outcome = Outcome {
-            task,
-            status: ended.code.map_or(pool_protocol::outcome::Status::Succeeded, ErrorCode::status),
-            code: ended.code,
-            attempts: ended.attempts,
-            worker: ended.worker,
-            receipt: ended.receipt,
-            missing_layers: self.workers.lacking(ended.worker, held.kind.lane()),
-            tag: held.tag.take(),
-            result_len,
-            body,
-        };
-        self.hand_out(held, outcome);
-    }
-
-    fn hash_body(&mut self, slot: TaskPlace, verdict: Verdict, certain: bool) {
-        let held = self.tasks.get(slot);
-        tracing::warn!(
-            task = held.id.0,
-            certain,
-            "a worker ended under a task, perhaps by its doing"
-        );
-        let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
-        let body_bytes = u32::try_from(held.body.len()).expect("a frame's length is 32 bits");
-        self.follow_ups.push_back(Event::BodyHashed { body, body_bytes, verdict, certain });
-    }
-
     /// Says what the bodies of tasks are whose turn has come, as many as a turn has time for.
     pub(super) fn check_bodies(&mut self) {
         let mut left = CHECKED_BYTES;
@@ -278,7 +106,7 @@ impl Pool {
             let Some(held) = self.tasks.find(slot).filter(|held| held.id == task) else { continue };
             let body = self.bodies.hash(&held.project, held.kind, held.code_len, held.body.bytes());
             left = left.saturating_sub(held.body.len() + CHECK_BYTES);
-            self.feed(Event::BodyChecked { task, body }, &mut Carried::Nothing);
+            self.feed(Event::BodyChecked { task, body });
             if left == 0 {
                 return;
             }
@@ -286,15 +114,11 @@ impl Pool {
     }
 
     fn spawn(&mut self, id: WorkerId, lane: Lane) {
-        let event = match self.try_spawn(id, lane) {
-            Ok(()) => Event::WorkerSpawned { worker: id },
-            Err(reason) => {
-                tracing::warn!(worker = %id, "{reason}");
-                self.exiting |= self.confinement.fatal().is_some();
-                Event::SpawnFailed { worker: id, reason }
-            }
-        };
-        self.follow_ups.push_back(event);
+        if let Err(reason) = self.try_spawn(id, lane) {
+            tracing::warn!(worker = %id, "{reason}");
+            self.exiting |= self.confinement.fatal().is_some();
+            self.follow_ups.push_back(Event::SpawnFailed { worker: id, reason });
+        }
     }
 
     fn emit(&mut self, event: PoolEvent) {
@@ -340,16 +164,6 @@ impl Pool {
             age: lived_us as f64 / 1e6,
             verdict: verdict_reply(verdict),
         });
-    }
-
-    fn answer_cancel(&mut self, client: ClientId, request: u64, task: TaskId, found: bool) {
-        if found {
-            self.reply_done(client, request, &format!("task {task} is being cancelled"));
-        } else if self.outcomes.get(task).is_some() {
-            self.reply_done(client, request, &format!("task {task} had ended already"));
-        } else {
-            self.refuse_unknown(client, request, task);
-        }
     }
 }
 

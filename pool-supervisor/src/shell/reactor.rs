@@ -32,7 +32,6 @@ use super::oom::OomWatch;
 use super::orphans::Orphans;
 use super::outcomes::Outcomes;
 use super::owed::Owed;
-use super::perform::Carried;
 use super::probe::Probes;
 use super::pump::Pump;
 use super::signals::Signals;
@@ -274,7 +273,7 @@ impl Pool {
 
     /// Runs until the core says that everything has ended.
     pub(crate) fn run(&mut self) -> io::Result<()> {
-        self.feed(Event::Tick, &mut Carried::Nothing);
+        self.feed(Event::Tick);
         let mut ready = [EpollEvent::empty(); MAX_READY];
         loop {
             // INVARIANT: what was written for a peer is sent before the wait, from the first turn
@@ -372,7 +371,7 @@ impl Pool {
     fn end_turn(&mut self) {
         let now = self.clock.tick();
         if self.core.next_deadline().is_some_and(|due| due <= now) {
-            self.feed(Event::Tick, &mut Carried::Nothing);
+            self.feed(Event::Tick);
         }
         if now.since(self.housekeeping) >= HOUSEKEEPING_US {
             self.housekeeping = now;
@@ -441,25 +440,43 @@ impl Pool {
             if !self.core.has_key(task) {
                 continue;
             }
-            self.feed(Event::Forget { task }, &mut Carried::Nothing);
+            self.feed(Event::Forget { task });
         }
     }
 
     /// Gives the core an event, performs what follows, and what follows from that.
-    pub(super) fn feed(&mut self, event: Event<'_>, carried: &mut Carried) {
-        let mut actions = std::mem::take(&mut self.actions);
+    pub(super) fn feed(&mut self, event: Event<'_>) {
+        let mut actions = self.take_actions();
         self.core.handle(self.clock.moment_of_event(), event, &mut actions);
+        self.perform_all(actions);
+    }
+
+    /// Room for the core's actions; [`Self::perform_all`] gives it back.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Performs the core's actions, and what follows from that.
+    pub(super) fn perform_all(&mut self, actions: Vec<Action>) {
+        self.perform_each(actions);
+        self.follow_up();
+    }
+
+    pub(super) fn perform_each(&mut self, mut actions: Vec<Action>) {
         for action in actions.drain(..) {
-            self.perform(action, carried);
-        }
-        while let Some(event) = self.follow_ups.pop_front() {
-            // What was performed may have taken its time: a process was started.
-            self.core.handle(self.clock.tick(), event, &mut actions);
-            for action in actions.drain(..) {
-                self.perform(action, &mut Carried::Nothing);
-            }
+            self.perform(action);
         }
         self.actions = actions;
+    }
+
+    /// Tells the core what happened while actions were performed, and does what follows.
+    pub(super) fn follow_up(&mut self) {
+        while let Some(event) = self.follow_ups.pop_front() {
+            let mut actions = self.take_actions();
+            // What was performed may have taken its time: a process was started.
+            self.core.handle(self.clock.tick(), event, &mut actions);
+            self.perform_each(actions);
+        }
     }
 
     /// New settings for the core, and new workers when what they are told at their start has
@@ -469,9 +486,9 @@ impl Pool {
         settings: pool_core::settings::Settings,
         replace_workers: bool,
     ) {
-        self.feed(Event::Reload(Box::new(settings)), &mut Carried::Nothing);
+        self.feed(Event::Reload(Box::new(settings)));
         if replace_workers {
-            self.feed(Event::RecycleWorkers, &mut Carried::Nothing);
+            self.feed(Event::RecycleWorkers);
         }
     }
 
@@ -487,7 +504,7 @@ impl Pool {
         tracing::info!(who, now = self.stopping, "stopping");
         self.stopping = true;
         self.systemd.stopping();
-        self.feed(event, &mut Carried::Nothing);
+        self.feed(event);
     }
 }
 

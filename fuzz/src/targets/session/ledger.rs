@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::action::{Action, Ended, PoolEvent};
+use pool_core::answer::Submission;
 use pool_core::event::BodyHash;
 use pool_core::place::TaskPlace;
 use pool_core::settings::Lane;
@@ -23,7 +24,6 @@ pub(super) struct Ledger {
     /// The most that any setting allowed.
     pub(super) most_workers: u32,
     pub(super) exited: bool,
-    submitting: Option<(Lane, u32, BodyHash)>,
     open: BTreeMap<TaskId, Open>,
     ended: BTreeSet<TaskId>,
     slots: BTreeSet<TaskPlace>,
@@ -40,7 +40,6 @@ impl Ledger {
         Self {
             most_workers,
             exited: false,
-            submitting: None,
             open: BTreeMap::new(),
             ended: BTreeSet::new(),
             slots: BTreeSet::new(),
@@ -52,8 +51,40 @@ impl Ledger {
         }
     }
 
-    pub(super) fn submitting(&mut self, lane: Lane, max_attempts: u32, body: BodyHash) {
-        self.submitting = Some((lane, max_attempts, body));
+    /// A submission has been answered.
+    pub(super) fn submitted(
+        &mut self,
+        answer: &Submission,
+        lane: Lane,
+        max_attempts: u32,
+        body: BodyHash,
+    ) {
+        assert!(!self.exited, "nothing is said after the end");
+        match answer {
+            Submission::Accepted { task, slot } => {
+                assert!(
+                    self.slots.insert(*slot),
+                    "a place is used again only after its task has ended"
+                );
+                assert!(!self.ended.contains(task), "a task's id is used once");
+                let open = Open { slot: *slot, lane, max_attempts, body, attempt: 0 };
+                assert!(self.open.insert(*task, open).is_none(), "a task is accepted once");
+            }
+            Submission::Known { task, slot } => {
+                assert_eq!(
+                    self.open.get(task).map(|open| open.slot),
+                    Some(*slot),
+                    "a known task has not ended"
+                );
+            }
+            Submission::KnownEnded { task } => assert!(self.ended.contains(task)),
+            Submission::Refused { message, .. } => assert!(!message.is_empty()),
+        }
+    }
+
+    /// Whether the task has not ended.
+    pub(super) fn is_open(&self, task: TaskId) -> bool {
+        self.open.contains_key(&task)
     }
 
     /// Of the task in this place.
@@ -102,26 +133,6 @@ impl Ledger {
     pub(super) fn action(&mut self, action: &Action) {
         assert!(!self.exited, "nothing is said after the end");
         match action {
-            Action::Accept { task, slot, .. } => {
-                let (lane, max_attempts, body) =
-                    self.submitting.take().expect("only what was submitted is accepted");
-                assert!(
-                    self.slots.insert(*slot),
-                    "a place is used again only after its task has ended"
-                );
-                assert!(!self.ended.contains(task), "a task's id is used once");
-                let open = Open { slot: *slot, lane, max_attempts, body, attempt: 0 };
-                assert!(self.open.insert(*task, open).is_none(), "a task is accepted once");
-            }
-            Action::AcceptKnown { task, slot, .. } => {
-                assert_eq!(
-                    self.open.get(task).map(|open| open.slot),
-                    Some(*slot),
-                    "a known task has not ended"
-                );
-            }
-            Action::AcceptEnded { task, .. } => assert!(self.ended.contains(task)),
-            Action::Refuse { message, .. } => assert!(!message.is_empty()),
             Action::Spawn { worker, lane } => {
                 assert!(
                     self.living.insert(*worker, *lane).is_none(),
@@ -168,7 +179,7 @@ impl Ledger {
                 assert!(self.living.contains_key(worker), "only who lives is killed");
                 self.killed.insert(*worker);
             }
-            Action::End { task, slot, ended } => self.end(*task, *slot, ended),
+            Action::End { task, slot, ended, .. } => self.end(*task, *slot, ended),
             Action::Exit => {
                 assert!(self.open.is_empty(), "every task has ended before the end");
                 let mut left = self.living.keys();
@@ -178,9 +189,6 @@ impl Ledger {
                 );
                 self.exited = true;
             }
-            Action::Suspect { slot, .. } => {
-                assert!(self.slots.contains(slot), "a suspect has not ended")
-            }
             Action::Emit(PoolEvent::WorkerTerminated { worker, .. }) => {
                 assert!(
                     !self.living.contains_key(worker) || self.killed.contains(worker),
@@ -189,7 +197,7 @@ impl Ledger {
                 );
                 self.held.retain(|_, (holder, _)| holder != worker);
             }
-            Action::CheckBody { .. } | Action::CancelAnswer { .. } | Action::Emit(_) => {}
+            Action::CheckBody { .. } | Action::Emit(_) => {}
         }
     }
 
@@ -213,7 +221,7 @@ impl Ledger {
         );
     }
 
-    fn end(&mut self, task: TaskId, slot: TaskPlace, ended: &Ended) {
+    pub(super) fn end(&mut self, task: TaskId, slot: TaskPlace, ended: &Ended) {
         let open = self.open.remove(&task).expect("a task ends once");
         assert!(open.slot == slot && self.slots.remove(&slot));
         assert!(!self.held.contains_key(&task), "no worker holds a task that has ended");

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pool_core::Core;
 use pool_core::action::{Action, Ended, PoolEvent};
-use pool_core::event::{AttemptEnd, Event, NewTask};
+use pool_core::answer::{Reported, Submission};
+use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask, Report};
 use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
-use pool_protocol::outcome::{Cause, ErrorCode, Status, Verdict};
+use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status, Verdict};
 
 pub(crate) const CLIENT: ClientId = ClientId { slot: 0, generation: 1 };
 pub(crate) const FIRST_TASK: u64 = 1000;
@@ -52,6 +53,34 @@ pub(crate) fn verdict(cause: Cause) -> Verdict {
     Verdict { cause, evidence: "seen by the test".into() }
 }
 
+/// Who wrote what a person reads of an end.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum EndText {
+    /// The worker.
+    Worker,
+    /// The worker, but for its message.
+    WorkerBut { message: String },
+    /// The core.
+    Core { message: String, verdict: Option<Verdict> },
+}
+
+/// The end of a task.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) code: Option<ErrorCode>,
+    pub(crate) attempts: u32,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) receipt: Receipt,
+    pub(crate) text: EndText,
+}
+
+impl End {
+    fn new(ended: Ended, text: EndText) -> Self {
+        let Ended { code, attempts, worker, receipt } = ended;
+        Self { code, attempts, worker, receipt, text }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Hands {
     pub(crate) lane: Lane,
@@ -83,12 +112,13 @@ pub(crate) struct Pool {
     /// Every assignment, in order.
     pub(crate) assigned: Vec<(TaskId, WorkerId, u32)>,
     pub(crate) timeouts: BTreeMap<TaskId, u64>,
-    pub(crate) ended: BTreeMap<TaskId, Ended>,
+    pub(crate) ended: BTreeMap<TaskId, End>,
     pub(crate) events: Vec<PoolEvent>,
     /// All actions but events, in order.
     pub(crate) actions: Vec<Action>,
     pub(crate) exited: bool,
-    requests: u64,
+    /// What the body of every task hashes to that a worker dies under.
+    pub(crate) body: Option<BodyHash>,
     reactions: VecDeque<Reaction>,
     reacting: bool,
 }
@@ -119,7 +149,7 @@ impl Pool {
             events: Vec::new(),
             actions: Vec::new(),
             exited: false,
-            requests: 0,
+            body: None,
             reactions: VecDeque::new(),
             reacting: false,
         }
@@ -184,19 +214,12 @@ impl Pool {
                         self.reactions.push_back(Reaction::Gone(worker));
                     }
                 }
-                Action::End { task, ended, .. } => {
-                    assert!(self.ended.insert(task, ended).is_none(), "a task ends once");
+                Action::End { task, ended, words, .. } => {
+                    let text = EndText::Core { message: words.message, verdict: words.verdict };
+                    self.note_end(task, End::new(ended, text));
                 }
                 Action::Exit => self.exited = true,
-                Action::Accept { .. }
-                | Action::AcceptKnown { .. }
-                | Action::AcceptEnded { .. }
-                | Action::Refuse { .. }
-                | Action::Interrupt { .. }
-                | Action::CancelAnswer { .. }
-                | Action::Suspect { .. }
-                | Action::CheckBody { .. }
-                | Action::Emit(_) => {}
+                Action::Interrupt { .. } | Action::CheckBody { .. } | Action::Emit(_) => {}
             }
         }
         // Workers react after everything has been performed, as processes do.
@@ -207,6 +230,10 @@ impl Pool {
             }
             self.reacting = false;
         }
+    }
+
+    fn note_end(&mut self, task: TaskId, end: End) {
+        assert!(self.ended.insert(task, end).is_none(), "a task ends once");
     }
 
     fn react(&mut self, reaction: Reaction) {
@@ -248,7 +275,6 @@ impl Pool {
     }
 
     pub(crate) fn ready(&mut self, worker: WorkerId) {
-        self.handle(Event::WorkerSpawned { worker });
         self.workers.get_mut(&worker).expect("alive").ready = true;
         self.handle(Event::WorkerReady { worker });
     }
@@ -269,7 +295,8 @@ impl Pool {
 
     pub(crate) fn gone(&mut self, worker: WorkerId, cause: Cause) {
         self.workers.remove(&worker).expect("a worker goes once");
-        self.handle(Event::WorkerGone { worker, verdict: verdict(cause), blame: None });
+        let body = self.core.running_on(worker).and(self.body);
+        self.handle(Event::WorkerGone { worker, verdict: verdict(cause), blame: None, body });
     }
 
     pub(crate) fn give_back(&mut self, worker: WorkerId, tasks: &[(TaskId, u32)]) {
@@ -290,25 +317,24 @@ impl Pool {
         client: ClientId,
         task: NewTask<'_>,
     ) -> Result<TaskId, ErrorCode> {
-        self.requests += 1;
-        let request = self.requests;
-        let from = self.actions.len();
-        self.handle(Event::Submit { client, request, task });
-        let answer = self.actions[from..].iter().find_map(|action| match action {
-            Action::Accept { request: r, task, .. }
-            | Action::AcceptKnown { request: r, task, .. }
-            | Action::AcceptEnded { request: r, task, .. }
-                if *r == request =>
-            {
-                Some(Ok(*task))
-            }
-            Action::Refuse { request: r, code, message, .. } if *r == request => {
+        match self.answer_to(client, task) {
+            Submission::Accepted { task, .. }
+            | Submission::Known { task, .. }
+            | Submission::KnownEnded { task } => Ok(task),
+            Submission::Refused { code, message } => {
                 assert!(!message.is_empty());
-                Some(Err(*code))
+                Err(code)
             }
-            _ => None,
-        });
-        answer.expect("every submission is answered")
+        }
+    }
+
+    /// What a client is answered.
+    pub(crate) fn answer_to(&mut self, client: ClientId, task: NewTask<'_>) -> Submission {
+        let mut out = Vec::new();
+        let answer = self.core.submit(Time(self.now_us), client, &task, &mut out);
+        self.core.check_invariants();
+        self.perform(out);
+        answer
     }
 
     /// The worker that holds the task, with the attempt.
@@ -381,10 +407,23 @@ impl Pool {
     pub(crate) fn report(&mut self, task: TaskId, end: AttemptEnd) {
         let (worker, attempt) = self.holder(task).expect("a worker holds the task");
         self.workers.get_mut(&worker).expect("alive").tasks.retain(|(held, _)| *held != task);
-        self.handle(Event::TaskDone { worker, task, attempt, end });
+        self.word(worker, task, attempt, end);
         if self.workers.contains_key(&worker) {
             self.leave_if_done(worker);
         }
+    }
+
+    /// A worker says that an attempt ended.
+    pub(crate) fn word(&mut self, worker: WorkerId, task: TaskId, attempt: u32, end: AttemptEnd) {
+        let mut out = Vec::new();
+        let report = Report { worker, task, attempt, end };
+        let reported = self.core.report(Time(self.now_us), &report, &mut out);
+        self.core.check_invariants();
+        if let Reported::Ended { task, ended, message, .. } = reported {
+            let text = message.map_or(EndText::Worker, |message| EndText::WorkerBut { message });
+            self.note_end(task, End::new(ended, text));
+        }
+        self.perform(out);
     }
 
     /// Teaches the core that tasks of this project take this long.
@@ -395,13 +434,11 @@ impl Pool {
     }
 
     pub(crate) fn cancel(&mut self, task: TaskId) -> bool {
-        let from = self.actions.len();
-        self.handle(Event::Cancel { task, asked_by: Some((CLIENT, 77)) });
-        let answer = self.actions[from..].iter().find_map(|action| match action {
-            Action::CancelAnswer { task: t, found, request: 77, .. } if *t == task => Some(*found),
-            _ => None,
-        });
-        answer.expect("a cancel is answered")
+        let mut out = Vec::new();
+        let found = self.core.cancel(Time(self.now_us), task, &mut out);
+        self.core.check_invariants();
+        self.perform(out);
+        found
     }
 
     pub(crate) fn set_limit(&mut self, project: &str, limit: u32) {
@@ -414,7 +451,7 @@ impl Pool {
         self.assigned.iter().map(|(task, ..)| *task).filter(|task| seen.insert(*task)).collect()
     }
 
-    pub(crate) fn end_of(&self, task: TaskId) -> &Ended {
+    pub(crate) fn end_of(&self, task: TaskId) -> &End {
         self.ended.get(&task).expect("the task has ended")
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 
 use pool_core::action::{Action, Ended, PoolEvent};
+use pool_core::answer::Submission;
 use pool_core::event::BodyHash;
 use pool_core::place::TaskPlace;
 use pool_core::settings::{Lane, Tenancy};
@@ -150,24 +151,55 @@ impl Check {
             Action::Retire { worker } | Action::Kill { worker } => {
                 assert!(self.living.contains_key(worker))
             }
-            Action::End { task, slot, ended } => self.end(*task, *slot, ended),
+            Action::End { task, slot, ended, .. } => self.end(*task, *slot, ended),
             Action::Emit(event) => self.event(event),
             Action::Exit => {
                 assert!(self.open.is_empty(), "every task has ended before the end");
                 self.exited = true;
             }
-            Action::Accept { .. }
-            | Action::AcceptKnown { .. }
-            | Action::AcceptEnded { .. }
-            | Action::Refuse { .. }
-            | Action::Suspect { .. }
-            | Action::CheckBody { .. }
-            | Action::CancelAnswer { .. } => {}
+            Action::CheckBody { .. } => {}
         }
         if !matches!(action, Action::Emit(_)) {
             self.reach(&first_word(action));
             self.last_event = None;
         }
+    }
+
+    /// A submission has been answered.
+    pub(crate) fn answered(&mut self, answer: &Submission) {
+        assert!(!self.exited, "nothing is said after the end");
+        self.reach(&first_word(answer));
+        match answer {
+            Submission::Accepted { .. } => {}
+            Submission::Known { task, slot } => assert_eq!(self.open[task].slot, *slot),
+            Submission::KnownEnded { task } => assert!(self.ended.contains_key(task)),
+            Submission::Refused { message, .. } => assert!(!message.is_empty()),
+        }
+    }
+
+    /// What these actions tell of a task's end.
+    pub(crate) fn told(&self, actions: &[Action], of: TaskId) -> Option<PoolEvent> {
+        let event = actions.iter().find_map(|action| match action {
+            Action::Emit(
+                event @ (PoolEvent::TaskComplete { task, .. } | PoolEvent::TaskError { task, .. }),
+            ) if *task == of => Some(event),
+            _ => None,
+        });
+        event.cloned()
+    }
+
+    /// A task has ended as its worker said.
+    pub(crate) fn reported(
+        &mut self,
+        task: TaskId,
+        slot: TaskPlace,
+        ended: &Ended,
+        told: Option<PoolEvent>,
+    ) {
+        self.last_event = told;
+        self.end(task, slot, ended);
+        self.reach("Reported");
+        self.last_event = None;
     }
 
     fn reach(&mut self, name: &str) {

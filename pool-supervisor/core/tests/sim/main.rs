@@ -74,9 +74,8 @@ fn the_simulation_reaches_every_action_every_event_and_every_kind_of_end() {
         world.end();
         reached.extend(world.reached().iter().cloned());
     }
-    let actions = "Accept AcceptKnown AcceptEnded Refuse Assign TakeBack Interrupt Suspect \
-        CheckBody End Spawn Retire Kill \
-                   Exit";
+    let actions = "Accepted Known KnownEnded Refused Assign TakeBack Interrupt CheckBody End \
+        Reported Spawn Retire Kill Exit";
     let events = "WorkerStarted WorkerTerminated WorkerError TaskQueued TaskStarted TaskComplete \
         TaskError TaskRetry \
                   ScaledUp ScaledDown QueueFull Degraded Recovered Reloaded";

@@ -20,7 +20,6 @@ pub(crate) enum Order {
 /// What the supervisor learns of a worker.
 #[derive(Debug, Clone)]
 pub(crate) enum Report {
-    Spawned,
     SpawnFailed,
     Ready,
     Done { task: TaskId, attempt: u32, code: Option<ErrorCode>, run_us: u64, spoiled: bool },

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::Core;
 use pool_core::action::Action;
+use pool_core::answer::{Reported, Submission};
 use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask};
 use pool_core::seeds::Seeds;
 use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
@@ -31,12 +32,6 @@ enum Happening {
     Beat(WorkerId),
     Submit,
     Disturb,
-    /// The shell tells what a suspect's body hashes to.
-    Hashed {
-        body: BodyHash,
-        verdict: Verdict,
-        certain: bool,
-    },
     /// The shell tells which tasks have a body that was set aside.
     Checked(TaskId, BodyHash),
 }
@@ -202,9 +197,6 @@ impl World {
         match what {
             Happening::Submit => self.submit(),
             Happening::Disturb => self.disturb(),
-            Happening::Hashed { body, verdict, certain } => {
-                self.tell(Event::BodyHashed { body, body_bytes: 100, verdict, certain });
-            }
             Happening::Checked(task, body) => self.tell(Event::BodyChecked { task, body }),
             Happening::Heard(worker, report) => self.hear(worker, report),
             Happening::Arrives(id, order) => {
@@ -273,7 +265,6 @@ impl World {
 
     fn hear(&mut self, worker: WorkerId, report: Report) {
         match report {
-            Report::Spawned => self.tell(Event::WorkerSpawned { worker }),
             Report::SpawnFailed => {
                 self.check.gone(worker);
                 self.tell(Event::SpawnFailed { worker, reason: "out of processes".into() });
@@ -301,7 +292,7 @@ impl World {
                     retry_after_ms: 0,
                     spoiled,
                 };
-                self.tell(Event::TaskDone { worker, task, attempt, end });
+                self.word(&pool_core::event::Report { worker, task, attempt, end });
             }
             Report::Returned(tasks) => {
                 for (task, attempt) in &tasks {
@@ -318,9 +309,11 @@ impl World {
                 self.tell(Event::WorkerBroke { worker, reason: "half a frame".into() })
             }
             Report::Gone(cause) => {
+                let running = self.core.running_on(worker);
+                let body = running.map(|(_, slot)| self.check.body_at(slot));
                 self.check.gone(worker);
                 let verdict = Verdict { cause, evidence: "seen by the simulation".into() };
-                self.tell(Event::WorkerGone { worker, verdict, blame: None });
+                self.tell(Event::WorkerGone { worker, verdict, blame: None, body });
             }
         }
     }
@@ -328,6 +321,26 @@ impl World {
     fn tell(&mut self, event: Event<'_>) {
         let mut actions = std::mem::take(&mut self.actions);
         self.core.handle(Time(self.now_us), event, &mut actions);
+        self.perform_all(actions);
+    }
+
+    fn word(&mut self, report: &pool_core::event::Report) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let reported = self.core.report(Time(self.now_us), report, &mut actions);
+        let told = self.check.told(&actions, report.task);
+        self.perform_all(actions);
+        if let Reported::Ended { task, slot, ended, .. } = reported {
+            self.check.reported(task, slot, &ended, told);
+        }
+    }
+
+    fn cancel(&mut self, task: TaskId) {
+        let mut actions = std::mem::take(&mut self.actions);
+        assert!(self.core.cancel(Time(self.now_us), task, &mut actions), "it has not ended");
+        self.perform_all(actions);
+    }
+
+    fn perform_all(&mut self, mut actions: Vec<Action>) {
         self.core.check_invariants();
         for action in actions.drain(..) {
             let shown = glance(&action, 60);
@@ -353,23 +366,12 @@ impl World {
             }
             Action::Retire { worker } => self.order(worker, Order::Retire),
             Action::Kill { worker } => self.die(worker, Cause::KilledFromOutside),
-            Action::Suspect { slot, verdict, certain } => {
-                let body = self.check.body_at(slot);
-                self.at(self.now_us, Happening::Hashed { body, verdict, certain });
-            }
             Action::CheckBody { task, slot } => {
                 let body = self.check.body_at(slot);
                 let later_us = self.rng.between(0, 2_000);
                 self.at(self.now_us + later_us, Happening::Checked(task, body));
             }
-            Action::Accept { .. }
-            | Action::AcceptKnown { .. }
-            | Action::AcceptEnded { .. }
-            | Action::Refuse { .. }
-            | Action::End { .. }
-            | Action::CancelAnswer { .. }
-            | Action::Emit(_)
-            | Action::Exit => {}
+            Action::End { .. } | Action::Emit(_) | Action::Exit => {}
         }
     }
 
@@ -381,7 +383,6 @@ impl World {
         }
         let worker = Worker::new(&mut self.rng, self.faults);
         self.workers.insert(id, worker);
-        self.say(id, 0, Report::Spawned);
         let start_us = self.rng.between(1_000, 50_000);
         if !self.faults || self.rng.percent(95) {
             self.say(id, start_us, Report::Ready);
@@ -420,31 +421,18 @@ impl World {
             ..NewTask::new(lane, PROJECTS[project])
         };
         self.requests += 1;
-        let request = self.requests;
         // Tasks come in bunches of up to thirty.
         if self.rng.percent(40) && self.requests < SUBMISSIONS * 2 {
             self.at(self.now_us, Happening::Submit);
         }
-        let mut actions = Vec::new();
-        self.core.handle(Time(self.now_us), Event::Submit { client, request, task }, &mut actions);
-        self.core.check_invariants();
-        let mut answers = 0;
-        for action in actions {
-            answers += u32::from(matches!(
-                action,
-                Action::Accept { request: r, .. }
-                    | Action::AcceptKnown { request: r, .. }
-                    | Action::AcceptEnded { request: r, .. }
-                    | Action::Refuse { request: r, .. } if r == request
-            ));
-            if let Action::Accept { task, slot, .. } = action {
-                let max_attempts = u32::from(max_attempts);
-                self.check.accepted(task, Known { project, lane, max_attempts, slot, body });
-            }
-            self.check.action(&action, &self.limits, self.most_workers);
-            self.perform(action);
+        let mut actions = std::mem::take(&mut self.actions);
+        let answer = self.core.submit(Time(self.now_us), client, &task, &mut actions);
+        self.check.answered(&answer);
+        if let Submission::Accepted { task, slot } = answer {
+            let max_attempts = u32::from(max_attempts);
+            self.check.accepted(task, Known { project, lane, max_attempts, slot, body });
         }
-        assert_eq!(answers, 1, "a submission has one answer");
+        self.perform_all(actions);
     }
 
     fn some_task(&mut self) -> Option<TaskId> {
@@ -468,7 +456,7 @@ impl World {
         match self.rng.between(0, 100) {
             0..25 => {
                 if let Some(task) = self.some_task() {
-                    self.tell(Event::Cancel { task, asked_by: None });
+                    self.cancel(task);
                 }
             }
             25..32 => {
