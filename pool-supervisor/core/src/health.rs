@@ -20,6 +20,9 @@ use crate::timers::TimerKey;
 
 /// Heartbeats that may be missed.
 const MISSED_BEATS: u64 = 3;
+/// Heartbeats that may be missed where the supervisor itself is woken late, by a tenth of the time
+/// between two: the worker waits for a processor as well.
+const MISSED_ON_A_BUSY_MACHINE: u64 = 10;
 
 impl Core {
     pub(crate) fn arm_heartbeat_check(&mut self, w: WorkerPlace) {
@@ -60,10 +63,13 @@ impl Core {
         }
         let (silent_ms, beat_ms) =
             (self.timers.now().since(worker.last_beat) / 1000, worker.beat_ms);
+        let (late_us, beat_us) = (self.timers.now().since(at), beat_ms.saturating_mul(1000));
+        let most_ms = beat_ms.saturating_mul(MISSED_ON_A_BUSY_MACHINE);
         if silent_ms < beat_ms.saturating_mul(MISSED_BEATS) {
             self.arm_heartbeat_check(w);
-        } else if self.timers.now().since(at) > beat_ms.saturating_mul(1000) {
-            // It was us who slept: this check comes late, and its heartbeats may lie unread.
+        } else if late_us > beat_us || (late_us > beat_us / 10 && silent_ms < most_ms) {
+            // It was us who slept: this check comes late, and its heartbeats may lie unread. Or
+            // the machine is so busy that we were woken late, and so is the worker.
             self.timers.arm(TimerKey::Heartbeat(w), self.timers.now().plus_ms(beat_ms));
         } else {
             let evidence = format!("no heartbeat for {silent_ms} ms");

@@ -102,7 +102,8 @@ pub struct Settings {
     pub max_worker_age_ms: u64,
     /// Idle time after which a worker above the minimum goes, in milliseconds; 0 is never.
     pub worker_idle_timeout_ms: u64,
-    /// Between two heartbeats, in milliseconds; three missed ones and the worker is killed.
+    /// Between two heartbeats, in milliseconds; three missed ones and the worker is killed, ten on
+    /// a busy machine.
     pub heartbeat_interval_ms: u64,
     /// From the spawn to ready, in milliseconds.
     pub spawn_timeout_ms: u64,

@@ -270,6 +270,21 @@ fn a_pool_that_was_stopped_for_a_while_does_not_kill_its_workers() {
     assert!(!pool.was_killed(worker), "the heartbeats were there, unread");
 }
 
+/// The supervisor is woken a little late each time: so is the worker that should beat.
+#[test]
+fn on_a_busy_machine_a_worker_may_miss_ten_heartbeats_and_no_more() {
+    let mut pool = Pool::new(Settings { heartbeat_interval_ms: 1000, ..quiet(1) });
+    let worker = *pool.workers.keys().next().expect("one is ready");
+    let mut silent_ms = 0;
+    while !pool.was_killed(worker) {
+        let due = pool.core.next_deadline().expect("it is watched");
+        pool.now_us = due.0 + 150_000;
+        pool.tick();
+        silent_ms = pool.now_us / 1000;
+    }
+    assert!((10_000..12_000).contains(&silent_ms), "{silent_ms}");
+}
+
 /// Row 67 of what the pool must survive, for minutes.
 #[test]
 fn heartbeats_that_piled_up_while_the_pool_was_stopped_end_no_worker() {

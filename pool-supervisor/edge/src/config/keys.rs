@@ -40,7 +40,8 @@ pub const KEYS: &[Key] = &[
     key("pool.workerIdleTimeout", "60s", "idle time after which a worker above the minimum goes; 0 \
         is never"),
     key("pool.heartbeatInterval", "1s", "time between two heartbeats of a worker, three missed \
-        ones and it is killed; 50ms to 1h"),
+        ones and it is killed (ten where the machine is so busy that the supervisor is woken \
+        late, by a tenth of this); 50ms to 1h"),
     key("pool.spawnTimeout", "10s", "time from a worker's start until it is ready, else it is \
         killed; 100ms to 1h"),
     key("pool.drainTimeout", "30s", "time that tasks get to finish when the pool stops; what could \
