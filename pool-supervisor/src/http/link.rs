@@ -243,7 +243,14 @@ impl Pump {
                     Some(order) => state.take_order(order),
                     None => return Ok(()),
                 },
-                Some(ended) = self.ended.recv() => state.end(ended),
+                Some(ended) = self.ended.recv() => {
+                    // INVARIANT: a call's order is sent before the call can end, but it may lie in
+                    // the other channel still. Unheard of, the call could not be taken back.
+                    while let Ok(order) = self.orders.try_recv() {
+                        state.take_order(order);
+                    }
+                    state.end(ended);
+                }
                 len = read_more(&mut read, &mut state.input) => {
                     if len.map_err(LinkError::Io)? == 0 {
                         return Err(LinkError::Closed);
@@ -371,4 +378,58 @@ impl PumpState {
 /// Small bodies are copied off the receive buffer, large ones are most of it anyway.
 fn owned(body: Bytes) -> Bytes {
     if body.len() < READ_BYTES { Bytes::copy_from_slice(&body) } else { body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait that is taken back at once: the pump finds the order and the word of its end, each in
+    /// a channel of its own, and takes up whichever it likes first.
+    async fn takes_back_before_the_pump_runs() {
+        let (link, pump) = Link::new();
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let (_open, closing) = watch::channel(false);
+        let mut call = link.wait(TaskId(7)).await.expect("there is room for an order");
+        let answered = async {
+            let mut inbox = BytesMut::new();
+            let mut kinds = Vec::new();
+            while kinds.last() != Some(&Kind::CancelSubmitted) {
+                assert_ne!(theirs.read_buf(&mut inbox).await.expect("it writes"), 0);
+                let limits = FrameLimits { body_bytes: 0 };
+                while let Taken::Frame(frame) = frame::take(&mut inbox, limits).expect("frames") {
+                    kinds.push(frame.kind);
+                }
+            }
+            kinds
+        };
+        let taken_back = call.take_back();
+        let first = async {
+            // Polled first: it says that the wait has ended, and waits for the answer.
+            tokio::select! {
+                biased;
+                _no_answer = taken_back => unreachable!("nobody answers"),
+                () = std::future::ready(()) => {}
+            }
+        };
+        first.await;
+        let kinds = tokio::select! {
+            kinds = answered => kinds,
+            _ended = pump.run(ours, closing) => unreachable!("the connection is open"),
+        };
+        assert_eq!(kinds, [Kind::Hello, Kind::Control, Kind::CancelSubmitted]);
+    }
+
+    #[test]
+    fn a_wait_that_is_taken_back_at_once_is_taken_back_after_it_was_asked_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        for _ in 0..64 {
+            let test = async {
+                let told = takes_back_before_the_pump_runs();
+                tokio::time::timeout(Duration::from_secs(20), told).await
+            };
+            runtime.block_on(test).expect("the supervisor is told");
+        }
+    }
 }
