@@ -3,7 +3,7 @@
 //! tasks when an administrator asks for it.
 
 use pool_protocol::control::{ControlRequest, RefusedCode};
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use pool_supervisor::client::ClientError;
 use pool_tests::tasks::{code, result};
 use pool_tests::{Pool, Value, json, proc, skip, until};

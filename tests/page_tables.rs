@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Status};
+use pool_protocol::policy::RetryPolicy;
 use pool_protocol::task::{self, FIELDS, TaskKind};
 use pool_supervisor::http::ROUTES;
 use pool_tests::page::{self, Page};
@@ -144,7 +145,7 @@ fn every_receipts_and_retrys_field_has_its_row() {
             row[2]
         );
         let task = task::parse(retry.as_bytes()).unwrap_or_else(|e| panic!("{retry}: {e}"));
-        assert_eq!(task.retry, Some(task::RetryPolicy::default()), "the default is {row:?}");
+        assert_eq!(task.retry, Some(RetryPolicy::default()), "the default is {row:?}");
     }
     assert_eq!(retry.rows.len(), 4);
 }

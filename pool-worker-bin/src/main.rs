@@ -16,7 +16,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::abort;
 
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 
 /// What the command line asks for.
 #[derive(PartialEq, Eq, Debug)]

@@ -9,10 +9,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use io_support::{Worker, code, executable, setup, skip, task};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker::{AllowedProgram, Lane, Setup};
+use pool_protocol::worker::{AllowedProgram, Setup};
 use serde_json::{Value, json};
 
 fn at(level: Level, lane: Lane) -> Setup {

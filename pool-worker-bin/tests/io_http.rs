@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 
 use io_support::server::{Server, answer, failure, fetch, worker};
 use io_support::{PATIENCE, Worker, setup, task};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker::Lane;
 use serde_json::json;
 
 #[test]

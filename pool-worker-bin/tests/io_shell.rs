@@ -8,9 +8,9 @@ use std::path::Path;
 
 use io_support::programs::{allow, lives, run, script, shell_setup};
 use io_support::{Worker, executable, setup, task, until};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker::Lane;
 use serde_json::json;
 
 fn worker() -> Worker {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use io_support::server::fetch;
 use io_support::{Worker, setup};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
-use pool_protocol::worker::{Lane, Setup};
+use pool_protocol::worker::Setup;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};

@@ -9,9 +9,10 @@ use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::id::WorkerId;
+use crate::lane::Lane;
 use crate::layer::LayerSet;
 use crate::outcome::{ErrorCode, Receipt, Status};
-use crate::worker::{Lane, ProbeReport};
+use crate::worker::ProbeReport;
 
 /// Head of `Hello`. The frame's id is the client's protocol version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, BorrowDecode)]

@@ -9,7 +9,7 @@ use std::fmt;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::worker::Lane;
+use crate::lane::Lane;
 
 macro_rules! layers {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {

@@ -5,15 +5,17 @@
 //! threads, clocks or files: everything here is a function of its arguments, so that each side and
 //! each test gives the same bytes.
 //!
-//! Without the feature `std` only [`id`], [`limits`] and [`outcome`]'s plain types exist: what the
-//! `no_std` core needs.
+//! Without the feature `std` only [`id`], [`lane`], [`limits`], [`policy`] and the plain types of
+//! [`outcome`] exist: what the `no_std` core needs.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;
 
 pub mod id;
+pub mod lane;
 pub mod limits;
 pub mod outcome;
+pub mod policy;
 
 #[cfg(feature = "std")]
 pub mod buffer;

@@ -8,9 +8,9 @@
 
 use std::fmt;
 
+use crate::lane::Lane;
 use crate::layer::Layer;
 use crate::outcome::Cause;
-use crate::worker::Lane;
 
 macro_rules! attacks {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $js:expr, $io:expr, $tries:literal;)*) => {

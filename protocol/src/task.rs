@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::check_project_id;
+use crate::lane::Lane;
 use crate::limits;
+use crate::policy::RetryPolicy;
 
 mod accept;
 mod raw;
@@ -56,10 +58,10 @@ impl TaskKind {
 
     /// The kind of worker it needs.
     #[must_use]
-    pub const fn lane(self) -> crate::worker::Lane {
+    pub const fn lane(self) -> Lane {
         match self {
-            Self::Code | Self::Function | Self::Module => crate::worker::Lane::Js,
-            Self::Http | Self::Shell => crate::worker::Lane::Io,
+            Self::Code | Self::Function | Self::Module => Lane::Js,
+            Self::Http | Self::Shell => Lane::Io,
         }
     }
 
@@ -83,25 +85,6 @@ pub enum Realm {
     Warm,
     /// A context that all projects share, in which nothing can be left behind.
     Frozen,
-}
-
-/// When another attempt is made.
-#[derive(Clone, Copy, PartialEq, Debug, Encode, Decode)]
-pub struct RetryPolicy {
-    /// Before the second attempt, in milliseconds.
-    pub initial_delay: u32,
-    /// Each delay is this many times the one before.
-    pub factor: f64,
-    /// No delay is longer, in milliseconds.
-    pub max_delay: u32,
-    /// Each delay is varied by up to this share of itself, either way.
-    pub jitter: f64,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self { initial_delay: 1000, factor: 2.0, max_delay: 300_000, jitter: 0.1 }
-    }
 }
 
 /// What happens to a task when the client that submitted it goes away.
@@ -224,8 +207,8 @@ fn check_attempts(n: u64) -> Result<(), InvalidTask> {
 }
 
 fn check_retry(retry: &RetryPolicy) -> Result<(), InvalidTask> {
-    check_duration("retry.initialDelay", u64::from(retry.initial_delay))?;
-    check_duration("retry.maxDelay", u64::from(retry.max_delay))?;
+    check_duration("retry.initialDelay", u64::from(retry.initial_delay_ms))?;
+    check_duration("retry.maxDelay", u64::from(retry.max_delay_ms))?;
     if !(1.0..=100.0).contains(&retry.factor) {
         return Err(InvalidTask::new(
             "retry.factor",

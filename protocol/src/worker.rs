@@ -6,32 +6,10 @@
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::lane::Lane;
 use crate::layer::{LayerSet, Level};
 use crate::outcome::{Cause, ErrorCode};
 use crate::task::{Realm, TaskKind};
-
-/// What a worker process may do. Untrusted JavaScript never shares a process with the network or
-/// with programs.
-#[derive(Encode, Decode, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Lane {
-    /// JavaScript tasks.
-    Js,
-    /// HTTP requests and programs.
-    Io,
-}
-
-impl Lane {
-    /// The name in JSON and on the worker's command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Js => "js",
-            Self::Io => "io",
-        }
-    }
-}
 
 /// What a worker is told at its start, as JSON in the body of a `Setup` frame: not on the hot path,
 /// and readable in a trace.

@@ -8,12 +8,14 @@ use pool_protocol::control::{
 };
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status};
-use pool_protocol::task::{OnDisconnect, Realm, RetryPolicy, TaskHead, TaskKind};
+use pool_protocol::policy::RetryPolicy;
+use pool_protocol::task::{OnDisconnect, Realm, TaskHead, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    AllowedProgram, CancelHead, DoneHead, HeartbeatHead, HttpSetup, IsolationSetup, JsSetup, Lane,
+    AllowedProgram, CancelHead, DoneHead, HeartbeatHead, HttpSetup, IsolationSetup, JsSetup,
     LastWordsHead, LogHead, LogLevel, ProbeSetup, PublicAddresses, ReadyHead, RunHead, Setup,
     ShellSetup, TaskList,
 };
@@ -97,9 +99,9 @@ fn submit_with_every_field() {
         timeout_ms: Some(30_000),
         max_attempts: Some(3),
         retry: Some(RetryPolicy {
-            initial_delay: 1000,
+            initial_delay_ms: 1000,
             factor: 2.0,
-            max_delay: 300_000,
+            max_delay_ms: 300_000,
             jitter: 0.1,
         }),
         delay_ms: 1,

@@ -14,7 +14,7 @@ use pool_core::seeds::Seeds;
 use pool_core::time::Time;
 use pool_edge::config::{Config, ConfigError, MAX_WORKERS};
 use pool_protocol::id::TaskId;
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use pool_worker_core::{http, shell};
 
 use crate::allocation::peak_during;

@@ -11,7 +11,6 @@ use pool_core::action::Action;
 use pool_core::answer::{Reported, Submission};
 use pool_core::event::{AttemptEnd, Event, Report};
 use pool_core::seeds::Seeds;
-use pool_core::settings::Lane;
 use pool_core::time::Time;
 use pool_edge::config::Config;
 use pool_edge::session::client::{ClientSays, hear, new_task};
@@ -94,7 +93,7 @@ fn is_sound(head: &TaskHead<'_>, body_len: usize) -> bool {
             && retry.factor <= 100.0
             && retry.jitter >= 0.0
             && retry.jitter <= 1.0
-            && u64::from(retry.initial_delay.max(retry.max_delay)) <= DAYS_30_MS
+            && u64::from(retry.initial_delay_ms.max(retry.max_delay_ms)) <= DAYS_30_MS
     });
     (1..=128).contains(&head.project.len())
         && id(head.project)
@@ -130,7 +129,7 @@ impl Failing {
     fn submit(&mut self, head: &TaskHead<'_>, body_len: usize) {
         let realm = head.realm.unwrap_or(head.kind.default_realm());
         let task = new_task(head, realm, body_len);
-        assert_eq!(task.lane == Lane::Js, head.kind.lane() == pool_protocol::worker::Lane::Js);
+        assert_eq!(task.lane, head.kind.lane());
         let mut actions = Vec::new();
         let answer = self.core.submit(self.now, CLIENT, &task, &mut actions);
         if let Submission::Refused { code, message } = answer {

@@ -18,16 +18,18 @@ use pool_core::action::Action;
 use pool_core::answer::Reported;
 use pool_core::event::{BodyHash, Event, NewTask, Report};
 use pool_core::seeds::Seeds;
-use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
+use pool_core::settings::{ProjectSettings, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_edge::session::worker::{
     MAX_LAST_WORDS, MAX_REASON_CHARS, MAY_SAY, WorkerSays, WorkerSession,
 };
 use pool_protocol::frame::{self, FrameLimits, Kind, Taken};
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{Layer, LayerSet};
 use pool_protocol::limits::MAX_CREDIT;
 use pool_protocol::outcome::{Blame, Cause, ErrorCode, Verdict};
+use pool_protocol::policy::RetryPolicy;
 use pool_protocol::version;
 use pool_protocol::worker::{DoneHead, HeartbeatHead, LastWordsHead, ReadyHead, TaskList};
 

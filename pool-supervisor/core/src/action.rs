@@ -7,7 +7,7 @@ use pool_protocol::id::{TaskId, WorkerId};
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::place::TaskPlace;
-use crate::settings::Lane;
+use pool_protocol::lane::Lane;
 
 /// How a task ended, but for the bytes of its result.
 #[derive(Clone, PartialEq, Eq, Debug)]

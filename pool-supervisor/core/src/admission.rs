@@ -193,7 +193,7 @@ impl Core {
             self.timers.arm(TimerKey::Wake(slot), self.timers.now().plus_ms(new.delay_ms));
         } else {
             self.line.enqueue(&mut self.tasks, &mut self.timers, slot);
-            self.offer_to_holders(slot);
+            self.offer_top_up(slot);
         }
         Submission::Accepted { task: id, slot }
     }

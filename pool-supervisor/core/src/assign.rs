@@ -7,7 +7,7 @@
 //! being idle.
 //!
 //! The limit of a project bounds how many workers hold tasks of it, since each runs one at a time.
-//! So a project at its limit may still be topped up where it runs: those flows are *near* a worker,
+//! So a project at its limit may still be topped up where it runs: those flows are *topped up*,
 //! and compete with the first in line there.
 
 use alloc::vec::Vec;
@@ -19,11 +19,12 @@ use crate::line::{Rank, Take};
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::recycle::CONTEXT_US;
 use crate::roster::CREDIT_US;
-use crate::settings::{Lane, Tenancy};
+use crate::settings::Tenancy;
 use crate::suspect::Look;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// What an idle worker is needed for: a task that is not known to be tiny.
 pub(crate) const LONG_US: u32 = 1_000_000;
@@ -43,13 +44,13 @@ impl Core {
     /// Any worker serves anybody: the first in line is served while it finds one.
     fn assign_shared(&mut self, lane: Lane, out: &mut Vec<Action>) {
         self.line.note_crowd(lane);
-        let mut near = self.near.filter(|w| self.roster[*w].lane == lane);
+        let mut topped_up = self.topped_up.filter(|w| self.roster[*w].lane == lane);
         loop {
             let first = self.line.first(lane);
-            // Without a flow at its limit nobody need be looked for who could be near.
-            let local = near
+            // Without a flow at its limit there is none to be topped up.
+            let local = topped_up
                 .filter(|_| self.line.at_limit(lane) > 0)
-                .and_then(|w| self.first_near(w, lane).map(|rank| (w, rank)));
+                .and_then(|w| self.first_topped_up(w, lane).map(|rank| (w, rank)));
             if let Some((w, rank)) = local
                 && first.is_none_or(|first| rank < first)
             {
@@ -60,7 +61,7 @@ impl Core {
                     }
                     continue;
                 }
-                near = None;
+                topped_up = None;
             }
             let Some(rank) = first else { return };
             let is_crowd = self.line.is_crowd(lane);
@@ -92,18 +93,18 @@ impl Core {
     }
 
     /// A task has come: if its project is at its limit, it may go where the project runs already.
-    pub(crate) fn offer_to_holders(&mut self, slot: TaskPlace) {
+    pub(crate) fn offer_top_up(&mut self, slot: TaskPlace) {
         let (place, lane) = (self.tasks[slot].project, self.tasks[slot].lane);
         let flow = &self.line[place].flows[lane];
         if flow.rank.is_some() || flow.mean_us.is_none_or(|mean| mean > CREDIT_US) {
             return;
         }
         let open = |w: &WorkerPlace| self.roster[*w].lane == lane && self.roster[*w].is_open();
-        self.near = self.roster.holders(place).iter().copied().find(open);
+        self.topped_up = self.roster.holders(place).iter().copied().find(open);
     }
 
     /// The best flow among those at their limit that the worker holds tasks of.
-    fn first_near(&self, w: WorkerPlace, lane: Lane) -> Option<Rank> {
+    fn first_topped_up(&self, w: WorkerPlace, lane: Lane) -> Option<Rank> {
         let worker = &self.roster[w];
         if !worker.is_open() {
             return None;
@@ -273,7 +274,7 @@ impl Core {
             cpu_ms: task.cpu_ms,
             memory_bytes: task.memory_bytes,
         });
-        self.start_head(w, out);
+        self.start_first(w, out);
     }
 
     pub(crate) fn on_set_limit(&mut self, name: &str, limit: Option<u32>, out: &mut Vec<Action>) {

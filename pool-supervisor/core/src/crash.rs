@@ -1,4 +1,4 @@
-//! Workers that die, or are killed, and what becomes of the tasks in their hands.
+//! Workers that die, or are killed, and what becomes of the tasks that they held.
 //!
 //! A crash loses no task and ends none twice. Who is to blame decides how often a task is tried
 //! again:
@@ -30,7 +30,7 @@ use crate::task::TaskState;
 use crate::timers::TimerKey;
 
 impl Core {
-    /// Sends SIGKILL; the worker's tasks stay in its hands until it is gone.
+    /// Sends SIGKILL; the worker holds its tasks until it is gone.
     pub(crate) fn kill(&mut self, w: WorkerPlace, verdict: Verdict, out: &mut Vec<Action>) {
         if self.roster[w].was_killed() {
             return;
@@ -68,7 +68,7 @@ impl Core {
         // The worker was about to leave because of a task that had ended: none of those that it
         // still held can be to blame.
         let blameless = self.roster[w].spoiled;
-        let tasks = self.empty_hands(w, blameless);
+        let tasks = self.let_go_of_all(w, blameless);
         let stopped = tasks.iter().any(|(slot, _)| self.tasks[*slot].stop.is_some());
         let died_under =
             tasks.iter().find(|(_, started)| *started).map(|(slot, _)| self.tasks[*slot].id);
@@ -120,14 +120,14 @@ impl Core {
         for key in [
             TimerKey::Spawn(w),
             TimerKey::Heartbeat(w),
-            TimerKey::Head(w),
+            TimerKey::Running(w),
             TimerKey::Leave(w),
             TimerKey::Idle(w),
             TimerKey::Age(w),
         ] {
             self.timers.disarm(key);
         }
-        self.near = None;
+        self.topped_up = None;
         self.roster.remove(w)
     }
 
@@ -175,9 +175,9 @@ impl Core {
         }
     }
 
-    /// Takes all tasks out of the hands of a worker that is gone, each with whether it ran. A
+    /// Takes all tasks from a worker that is gone, each with whether it ran. A
     /// project pays for the one whose attempt counts.
-    fn empty_hands(&mut self, w: WorkerPlace, blameless: bool) -> Vec<(TaskPlace, bool)> {
+    fn let_go_of_all(&mut self, w: WorkerPlace, blameless: bool) -> Vec<(TaskPlace, bool)> {
         let alone = self.roster[w].held.len() == 1;
         let mut tasks = Vec::with_capacity(self.roster[w].held.len());
         while let Some(front) = self.roster[w].held.front() {

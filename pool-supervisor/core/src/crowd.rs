@@ -9,7 +9,7 @@ use crate::Core;
 use crate::line::Rank;
 use crate::place::{TaskPlace, WorkerPlace};
 use crate::roster::CREDIT_US;
-use crate::settings::Lane;
+use pool_protocol::lane::Lane;
 
 /// A project moves to another seat where so many fewer have theirs: this many, and a sixteenth. A
 /// context is made for each that moves, so small differences stay.

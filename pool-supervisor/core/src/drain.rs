@@ -16,10 +16,10 @@ use crate::Core;
 use crate::action::{Action, Words};
 use crate::place::{ProjectPlace, TaskPlace};
 use crate::recycle::RETIRE_GRACE_MS;
-use crate::settings::Lane;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// How long killed workers may take to be gone, in milliseconds.
 const REAP_MS: u64 = 2_000;

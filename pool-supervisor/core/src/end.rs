@@ -20,7 +20,7 @@ use crate::time::Time;
 use crate::timers::TimerKey;
 
 impl Core {
-    /// Ends a task that is in nobody's hands and in no queue. `last` is its last attempt, if that
+    /// Ends a task that no worker holds and that waits nowhere. `last` is its last attempt, if that
     /// was reported.
     pub(crate) fn end(
         &mut self,

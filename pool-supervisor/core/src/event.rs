@@ -8,7 +8,9 @@ use pool_protocol::id::{ClientId, TaskId, WorkerId};
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
 use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
 
-use crate::settings::{Lane, RetryPolicy, Settings};
+use crate::settings::Settings;
+use pool_protocol::lane::Lane;
+use pool_protocol::policy::RetryPolicy;
 
 /// A task as it comes to the door, its fields checked one by one already.
 #[derive(Clone, PartialEq, Debug)]

@@ -14,9 +14,9 @@ use crate::action::{Action, PoolEvent};
 use crate::place::WorkerPlace;
 use crate::restart::PROOF_US;
 use crate::roster::{Recycle, WorkerState};
-use crate::settings::Lane;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// Heartbeats that may be missed.
 const MISSED_BEATS: u64 = 3;

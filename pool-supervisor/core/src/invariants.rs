@@ -10,10 +10,11 @@ use crate::Core;
 use crate::line::Flow;
 use crate::place::{ProjectPlace, WorkerPlace};
 use crate::roster::{Counts, Served, Worker, WorkerState};
-use crate::settings::{Lane, Tenancy};
+use crate::settings::Tenancy;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 impl Core {
     /// Checks everything.
@@ -126,7 +127,7 @@ impl Core {
             .iter()
             .filter(|(_, task)| matches!(task.state, TaskState::Held { .. }))
             .count();
-        assert_eq!(count, held.len(), "every held task is in some worker's hands");
+        assert_eq!(count, held.len(), "some worker holds every held task");
     }
 
     fn what_projects_use_is_what_workers_hold(&self) {

@@ -5,13 +5,17 @@
 //! tasks, projects and workers. It must not see a frame, a body, a descriptor or a clock: `no_std`
 //! makes the compiler keep them out, and lets a run be replayed from its seed.
 //!
-//! Reading order: a task comes in (`admission`), waits (`queue`), gets a worker (`assign`,
-//! `crowd`), runs (`head`), is reported (`report`), is tried again (`retry`) or ends (`end`),
-//! perhaps because somebody asked (`cancel`). Workers (`worker`, and `hands` for what they hold)
-//! are as many as the load wants (`scale`), are replaced (`recycle`), die (`crash`), which may be a
-//! task's doing (`aside`), and are started again (`restart`). `tenancy` says what may share one.
-//! `drain` ends it all. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers,
+//! Reading order: a task comes in (`admission`), is given a worker (`assign`, `crowd`, `tenancy`),
+//! runs (`running`), is reported (`report`), is tried again (`retry`) or ends (`end`), perhaps
+//! because somebody asked (`cancel`). Workers are started (`start`), are as many as the load wants
+//! (`scale`), give signs of life (`health`), are replaced (`recycle`), and die (`crash`), which may
+//! be a task's doing (`suspect`). `drain` ends it all. These files tell the story: each is a part
+//! of `impl Core`. Whatever happened, [`Core::handle`] closes with `settle`: tasks to workers,
 //! workers to the wanted number.
+//!
+//! What they decide on lives in rooms, which own their state and keep it right: `task` (all
+//! tasks), `line` (projects, what waits, whose turn it is), `roster` (workers and what they hold),
+//! `timers`, `quarantine`, `restart`, `keys`. A room knows nothing of `Core`.
 #![no_std]
 
 extern crate alloc;
@@ -31,8 +35,6 @@ mod crash;
 mod crowd;
 mod drain;
 mod end;
-mod hands;
-mod head;
 mod health;
 mod ids;
 mod invariants;
@@ -47,6 +49,7 @@ mod report;
 mod restart;
 mod retry;
 mod roster;
+mod running;
 mod scale;
 mod start;
 pub mod stats;
@@ -74,11 +77,12 @@ use crate::restart::Restart;
 use crate::roster::Roster;
 use crate::scale::Pace;
 use crate::seeds::{KeyedHash, Seeds};
-use crate::settings::{Lane, Settings};
+use crate::settings::Settings;
 use crate::stats::Tally;
 use crate::task::{Owners, Tasks};
 use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
+use pool_protocol::lane::Lane;
 
 /// The pool's state and all its decisions.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ pub struct Core {
     line: Line,
     roster: Roster,
     /// The worker where this event may have made room for a project at its limit.
-    near: Option<WorkerPlace>,
+    topped_up: Option<WorkerPlace>,
     pace: PerLane<Pace>,
     restart: Restart,
     timers: Timers,
@@ -116,7 +120,7 @@ impl Core {
             quarantine: Quarantine::new(hash),
             line: Line::new(hash, &settings),
             roster: Roster::default(),
-            near: None,
+            topped_up: None,
             pace: PerLane::default(),
             restart: Restart::default(),
             timers: Timers::new(now),
@@ -235,7 +239,7 @@ impl Core {
             }
             TimerKey::Spawn(w) => self.on_spawn_timeout(w, out),
             TimerKey::Heartbeat(w) => self.on_heartbeat_check(w, at, out),
-            TimerKey::Head(w) => self.on_head_check(w, out),
+            TimerKey::Running(w) => self.on_running_check(w, out),
             TimerKey::Leave(w) => self.on_leave_check(w, out),
             TimerKey::Idle(w) => self.on_idle_check(w, out),
             TimerKey::Age(w) => self.on_age(w),
@@ -254,7 +258,7 @@ impl Core {
             for lane in Lane::ALL {
                 self.assign_from(lane, out);
             }
-            self.near = None;
+            self.topped_up = None;
             self.close_when_no_task_is_left();
             self.scale(out);
             if !self.roster.has_changed() {

@@ -2,7 +2,7 @@
 
 use core::ops::{Index, IndexMut};
 
-use crate::settings::Lane;
+use pool_protocol::lane::Lane;
 
 /// One thing per lane.
 #[derive(Default, Debug)]

@@ -21,9 +21,9 @@ use crate::Core;
 use crate::action::Action;
 use crate::place::WorkerPlace;
 use crate::roster::{CREDIT_US, Manner, Recycle, Worker, WorkerState};
-use crate::settings::Lane;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// What a worker gets to exit, in milliseconds: a retired one once it holds no task, and one that
 /// has said that it exits. Nobody waits for its place, and one that is killed earlier on a loaded

@@ -47,11 +47,11 @@ impl Core {
             self.after_task(w, out);
         }
         self.after_change(w, out);
-        self.near = Some(w);
+        self.topped_up = Some(w);
         reported
     }
 
-    /// Takes a task that has ended out of its worker's hands and learns from it.
+    /// Takes a task that has ended from its worker, and learns from it.
     fn release_ended(&mut self, w: WorkerPlace, position: usize, end: &AttemptEnd) -> TaskPlace {
         // On a loaded machine wall times grow. Tiny tasks must not look long for that: it would
         // take more workers, which would load the machine more. Nor is a project to wait for its

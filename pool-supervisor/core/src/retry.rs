@@ -12,10 +12,10 @@ use pool_protocol::outcome::ErrorCode;
 use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::place::TaskPlace;
-use crate::settings::RetryPolicy;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::policy::RetryPolicy;
 
 /// The longest time that somebody may ask to be left alone, in milliseconds.
 const MOST_ASKED_FOR_MS: u64 = 24 * 3600 * 1000;

@@ -22,9 +22,10 @@ use pool_protocol::outcome::{Cause, Verdict};
 use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::roster::{Served, Worker, WorkerState};
-use crate::settings::{Lane, Tenancy};
+use crate::settings::Tenancy;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// A high load without waiting tasks has to last this long, in milliseconds: a worker is not
 /// started for every tiny task.

@@ -5,30 +5,6 @@ use alloc::collections::BTreeMap;
 
 use pool_protocol::limits::{DEFAULT_SPAWN_TIMEOUT_MS, DEFAULT_TIMEOUT_MS};
 
-/// What a worker may do. Untrusted JavaScript never shares a process with the network or with
-/// programs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Lane {
-    /// JavaScript tasks.
-    Js,
-    /// HTTP requests and programs.
-    Io,
-}
-
-impl Lane {
-    /// All lanes.
-    pub const ALL: [Self; 2] = [Self::Js, Self::Io];
-
-    /// The one that shares the pool's workers with this one.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Js => Self::Io,
-            Self::Io => Self::Js,
-        }
-    }
-}
-
 /// What may share a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tenancy {
@@ -40,22 +16,15 @@ pub enum Tenancy {
     Task,
 }
 
-/// When another attempt is made.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RetryPolicy {
-    /// Before the second attempt, in milliseconds.
-    pub initial_delay_ms: u32,
-    /// Each delay is this many times the one before; at least 1.
-    pub factor: f64,
-    /// No delay is longer, in milliseconds.
-    pub max_delay_ms: u32,
-    /// Each delay is varied by up to this share of itself, either way; 0 to 1.
-    pub jitter: f64,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self { initial_delay_ms: 1000, factor: 2.0, max_delay_ms: 300_000, jitter: 0.1 }
+impl Tenancy {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Project => "project",
+            Self::Task => "task",
+        }
     }
 }
 

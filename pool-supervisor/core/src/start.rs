@@ -11,8 +11,8 @@ use crate::Core;
 use crate::action::{Action, PoolEvent};
 use crate::place::WorkerPlace;
 use crate::roster::WorkerState;
-use crate::settings::Lane;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 impl Core {
     /// Whether another process may be started now, as far as failed starts and the processes that

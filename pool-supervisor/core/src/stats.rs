@@ -8,9 +8,9 @@ use crate::Core;
 use crate::drain::Phase;
 use crate::place::TaskPlace;
 use crate::roster::WorkerState;
-use crate::settings::Lane;
 use crate::task::TaskState;
 use crate::time::Time;
+use pool_protocol::lane::Lane;
 
 /// Sums over the pool's life.
 #[derive(Default, Debug)]

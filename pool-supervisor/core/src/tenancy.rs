@@ -27,10 +27,11 @@ use crate::assign::LONG_US;
 use crate::line::Rank;
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::roster::{Manner, Recycle, Served, Worker, WorkerState};
-use crate::settings::{Lane, Tenancy};
+use crate::settings::Tenancy;
 use crate::suspect::Look;
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has
 /// none: a start costs a twentieth of that.
@@ -128,7 +129,7 @@ impl Core {
         }
     }
 
-    /// A worker's only task has left its hands.
+    /// A worker has let go of its only task.
     pub(crate) fn dismiss(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let verdict = Verdict { cause: Cause::Recycled, evidence: "after its one task".into() };
         self.retire(w, verdict, true, out);

@@ -9,8 +9,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
-use crate::settings::Lane;
 use crate::time::Time;
+use pool_protocol::lane::Lane;
 
 /// What a deadline is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -26,7 +26,7 @@ pub(crate) enum TimerKey {
     /// When to look whether a worker's heartbeats have stopped.
     Heartbeat(WorkerPlace),
     /// When to look how long a worker has been busy with its first task.
-    Head(WorkerPlace),
+    Running(WorkerPlace),
     /// When to kill a worker that should have left.
     Leave(WorkerPlace),
     /// When to look whether a worker has been idle for too long.
@@ -56,7 +56,7 @@ impl TimerKey {
             Self::Ageing(Lane::Io, project) => (3, project.index()),
             Self::Spawn(w) => (4, w.index()),
             Self::Heartbeat(w) => (5, w.index()),
-            Self::Head(w) => (6, w.index()),
+            Self::Running(w) => (6, w.index()),
             Self::Leave(w) => (7, w.index()),
             Self::Idle(w) => (8, w.index()),
             Self::Age(w) => (9, w.index()),
@@ -218,7 +218,7 @@ mod tests {
         let of_worker = [
             TimerKey::Spawn,
             TimerKey::Heartbeat,
-            TimerKey::Head,
+            TimerKey::Running,
             TimerKey::Leave,
             TimerKey::Idle,
             TimerKey::Age,

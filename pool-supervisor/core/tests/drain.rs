@@ -6,9 +6,11 @@ mod common;
 use common::{EndText, Pool, quiet, task, with_project};
 use pool_core::action::Action;
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
+use pool_core::settings::{ProjectSettings, Settings};
 use pool_protocol::id::TaskId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{ErrorCode, Status};
+use pool_protocol::policy::RetryPolicy;
 
 #[test]
 fn a_draining_pool_takes_no_new_tasks_and_finishes_those_it_has() {

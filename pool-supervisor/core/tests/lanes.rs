@@ -4,8 +4,9 @@ mod common;
 
 use common::{Pool, quiet, task};
 use pool_core::event::NewTask;
-use pool_core::settings::{Lane, Settings};
+use pool_core::settings::Settings;
 use pool_protocol::id::TaskId;
+use pool_protocol::lane::Lane;
 
 fn io(project: &str) -> NewTask<'_> {
     NewTask { lane: Lane::Io, ..task(project) }

@@ -8,9 +8,10 @@ use pool_core::action::PoolEvent;
 use pool_core::answer::Submission;
 use pool_core::event::{Event, NewTask};
 use pool_core::seeds::Seeds;
-use pool_core::settings::{Lane, ProjectSettings, Settings};
+use pool_core::settings::{ProjectSettings, Settings};
 use pool_core::time::Time;
 use pool_protocol::id::TaskId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, ErrorCode};
 
 fn limited(workers: u32, limit: u32) -> Settings {

@@ -5,8 +5,8 @@ mod common;
 use common::{Pool, quiet, task};
 use pool_core::action::PoolEvent;
 use pool_core::event::NewTask;
-use pool_core::settings::RetryPolicy;
 use pool_protocol::outcome::{ErrorCode, Status};
+use pool_protocol::policy::RetryPolicy;
 
 #[test]
 fn max_attempts_is_kept() {

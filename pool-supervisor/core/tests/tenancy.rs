@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{Pool, quiet, task};
 use pool_core::action::{Action, PoolEvent};
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::{Lane, Settings, Tenancy};
+use pool_core::settings::{Settings, Tenancy};
 use pool_core::stats::WorkerStatus;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Status};
 
 fn with(tenancy: Tenancy, workers: u32) -> Settings {

@@ -6,9 +6,10 @@ mod common;
 use common::{CLIENT, EndText, Pool, quiet, task};
 use pool_core::action::Action;
 use pool_core::event::{Event, NewTask};
-use pool_core::settings::{Lane, Settings};
+use pool_core::settings::Settings;
 use pool_core::stats::TaskStatus;
 use pool_protocol::id::ClientId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, ErrorCode, Status};
 
 #[test]

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use pool_core::settings::Tenancy;
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::Level;
 use pool_protocol::limits;
 use pool_protocol::task::{InvalidTask, Realm, TaskKind};
 use pool_protocol::worker::{
-    AllowedProgram, HttpSetup, IsolationSetup, JsSetup, Lane, PublicAddresses, Setup, ShellSetup,
+    AllowedProgram, HttpSetup, IsolationSetup, JsSetup, PublicAddresses, Setup, ShellSetup,
 };
 use serde::Serialize;
 
@@ -100,6 +102,7 @@ pub struct Config {
     /// Control groups.
     pub cgroup: CgroupConfig,
     /// What may share a worker.
+    #[serde(serialize_with = "tenancy_name")]
     pub tenancy: Tenancy,
     /// The worker's program; `None` is beside the supervisor's own.
     #[serde(serialize_with = "effective::auto_path")]
@@ -208,28 +211,9 @@ impl CgroupMode {
     }
 }
 
-/// What may share a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tenancy {
-    /// All projects, one task after the other.
-    Shared,
-    /// One project, for the worker's life.
-    Project,
-    /// One attempt of one task.
-    Task,
-}
-
-impl Tenancy {
-    /// The name in the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Project => "project",
-            Self::Task => "task",
-        }
-    }
+/// As the file has it.
+fn tenancy_name<S: serde::Serializer>(tenancy: &Tenancy, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(tenancy.name())
 }
 
 /// One of `projects`.
@@ -536,11 +520,7 @@ impl Config {
             priority_ageing_ms: pool.priority_ageing_ms,
             set_aside_ms: pool.set_aside_ms,
             kill_after_ms: self.shell.kill_after_ms,
-            tenancy: match self.tenancy {
-                Tenancy::Shared => pool_core::settings::Tenancy::Shared,
-                Tenancy::Project => pool_core::settings::Tenancy::Project,
-                Tenancy::Task => pool_core::settings::Tenancy::Task,
-            },
+            tenancy: self.tenancy,
             projects: projects.collect(),
         }
     }

@@ -6,13 +6,13 @@
 
 use std::os::fd::BorrowedFd;
 
-use pool_core::settings::Lane;
 use pool_protocol::frame::{FrameLimits, Kind};
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{LayerSet, Level};
 use pool_protocol::limits::OUTCOME_OVERHEAD_BYTES;
+use pool_protocol::version;
 use pool_protocol::worker::{ProbeSetup, Setup};
-use pool_protocol::{version, worker as wire};
 
 use super::cgroup::{Group, Limits};
 use super::outbox::Peer;
@@ -32,10 +32,6 @@ const IO_PROCESSES: u64 = 16;
 
 impl Pool {
     pub(super) fn try_spawn(&mut self, id: WorkerId, lane: Lane) -> Result<(), String> {
-        let lane = match lane {
-            Lane::Js => wire::Lane::Js,
-            Lane::Io => wire::Lane::Io,
-        };
         let worker = self.bear(id, lane, None)?;
         if let Err(error) = self.watch_worker(id, &worker.peer, &worker.pidfd, &worker.stderr) {
             self.abandon(worker);
@@ -51,13 +47,13 @@ impl Pool {
     pub(super) fn bear(
         &mut self,
         id: WorkerId,
-        lane: wire::Lane,
+        lane: Lane,
         probe: Option<ProbeSetup>,
     ) -> Result<Worker, String> {
         let mut setup = self.config.worker_setup(lane, id.to_string(), self.snapshot.path());
         setup.probe = probe;
         setup.body_bytes = self.body_limit.for_workers();
-        if lane == wire::Lane::Io {
+        if lane == Lane::Io {
             setup.isolation.covered = self.own_files();
         }
         let group = self.make_group(id, &setup)?;
@@ -108,25 +104,25 @@ impl Pool {
 
     fn start_process(
         &mut self,
-        lane: wire::Lane,
+        lane: Lane,
         group: Option<BorrowedFd<'_>>,
     ) -> Result<(Spawned, Namespaces), SpawnError> {
         let wanted = match (self.config.isolation, lane) {
             (Level::Off, _) => Namespaces::Shared,
-            (Level::Strict | Level::Standard, wire::Lane::Js) => Namespaces::UserAndPid,
+            (Level::Strict | Level::Standard, Lane::Js) => Namespaces::UserAndPid,
             // Programs keep their users: in a namespace of one, others' files belong to nobody, and
             // some programs refuse.
-            (Level::Strict | Level::Standard, wire::Lane::Io) if self.confinement.is_admin() => {
+            (Level::Strict | Level::Standard, Lane::Io) if self.confinement.is_admin() => {
                 Namespaces::PidAndMount
             }
-            (Level::Strict | Level::Standard, wire::Lane::Io) => Namespaces::Shared,
+            (Level::Strict | Level::Standard, Lane::Io) => Namespaces::Shared,
         };
         let (program, environment) = (&*self.worker_path, &self.worker_environment[..]);
         let mut order = Order { program, lane, namespaces: wanted, group, environment };
         match spawn::spawn(&order) {
             // For programs none is promised.
             Err(SpawnError::Namespaces { step, reason })
-                if self.config.isolation == Level::Standard || lane == wire::Lane::Io =>
+                if self.config.isolation == Level::Standard || lane == Lane::Io =>
             {
                 self.confinement.no_namespaces(lane, &SpawnError::Namespaces { step, reason });
                 order.namespaces = Namespaces::Shared;
@@ -182,8 +178,8 @@ impl Pool {
 /// `RLIMIT_DATA`, then this; for programs this is the one that counts the tree as a whole.
 fn group_limits(setup: &Setup, processes: u64, cpus: Option<f64>) -> Limits {
     let processes = match setup.lane {
-        wire::Lane::Js => JS_PROCESSES,
-        wire::Lane::Io => IO_PROCESSES.saturating_add(processes),
+        Lane::Js => JS_PROCESSES,
+        Lane::Io => IO_PROCESSES.saturating_add(processes),
     };
     Limits {
         memory_bytes: WORKER_BYTES.saturating_add(setup.tasks_memory_bytes()),

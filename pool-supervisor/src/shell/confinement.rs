@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use pool_core::event::Event;
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{Layer, LayerSet, Level};
 use pool_protocol::outcome::{Cause, Verdict};
-use pool_protocol::worker::Lane;
 
 use super::cgroup::Groups;
 use super::reactor::Pool;

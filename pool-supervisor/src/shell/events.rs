@@ -269,8 +269,8 @@ mod tests {
     /// One of each, with all that it can have.
     fn one_of_each() -> Vec<What> {
         use pool_core::place::TaskPlace;
-        use pool_core::settings::Lane;
         use pool_protocol::id::WorkerId;
+        use pool_protocol::lane::Lane;
         use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
         let (task, slot, worker) =
             (TaskId(1), TaskPlace::new(0), WorkerId { slot: 0, generation: 1 });

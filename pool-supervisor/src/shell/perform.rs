@@ -6,14 +6,13 @@ use bytes::Bytes;
 use pool_core::action::{Action, PoolEvent};
 use pool_core::event::Event;
 use pool_core::place::TaskPlace;
-use pool_core::settings::Lane;
 use pool_protocol::control::DeadWorkerRow;
 use pool_protocol::frame::Kind;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::Verdict;
 use pool_protocol::render::{error_body, verdict_reply};
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker as wire;
 use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
 use super::buffers::Body;
@@ -158,7 +157,7 @@ impl Pool {
         self.workers.bury(DeadWorkerRow {
             worker_id: id.to_string(),
             pid,
-            lane: lane_name(lane).to_owned(),
+            lane: lane.name().to_owned(),
             time: rfc3339(Clock::wall_us()),
             tasks,
             age: lived_us as f64 / 1e6,
@@ -173,11 +172,4 @@ struct Limits {
     timeout_ms: u64,
     cpu_ms: u64,
     memory_bytes: u64,
-}
-
-pub(super) fn lane_name(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Js => wire::Lane::Js.name(),
-        Lane::Io => wire::Lane::Io.name(),
-    }
 }

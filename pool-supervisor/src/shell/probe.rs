@@ -15,12 +15,13 @@ use pool_protocol::codec;
 use pool_protocol::control::{ProbeReply, RefusedCode};
 use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::id::{ClientId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::{Cause, Verdict};
 use pool_protocol::probe::{Attack, abstract_socket, message_queue};
 use pool_protocol::render::verdict_reply;
 use pool_protocol::version::Mismatch;
-use pool_protocol::worker::{Lane, ProbeReport, ProbeSetup, ReadyHead};
+use pool_protocol::worker::{ProbeReport, ProbeSetup, ReadyHead};
 use rustix::process::Pid;
 
 use super::cgroup::Group;

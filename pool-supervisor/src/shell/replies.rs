@@ -14,7 +14,6 @@ use pool_protocol::outcome::{Cause, ErrorCode};
 use serde::Serialize;
 
 use super::clock::{Clock, rfc3339};
-use super::perform::lane_name;
 use super::reactor::Pool;
 use super::tasks::Waiter;
 use crate::config::Implied;
@@ -117,7 +116,7 @@ impl Pool {
                     .workers
                     .get(view.id)
                     .map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs()),
-                lane: lane_name(view.lane).to_owned(),
+                lane: view.lane.name().to_owned(),
                 state: match view.state {
                     WorkerStatus::Spawning => "spawning",
                     WorkerStatus::Idle => "idle",

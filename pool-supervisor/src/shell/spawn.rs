@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow};
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::socket;

@@ -9,7 +9,7 @@ use clap::Parser;
 use pool_core::Core;
 use pool_core::seeds::Seeds;
 use pool_protocol::id::TaskId;
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 
 use super::cgroup::Groups;
 use super::clients::Caller;

@@ -7,9 +7,9 @@ use hashbrown::HashMap;
 use pool_protocol::control::DeadWorkerRow;
 use pool_protocol::frame::FrameLimits;
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::LayerSet;
 use pool_protocol::outcome::Cause;
-use pool_protocol::worker::Lane;
 use rustc_hash::FxBuildHasher;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 

@@ -3,7 +3,7 @@
 //! Most workers have none: they belong to an ordinary user. One that is root, of the machine or of
 //! its own namespace, keeps what the lane has use for, and nothing that it starts can have more.
 
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
 };

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use pool_protocol::worker::{Lane, Setup};
+use pool_protocol::lane::Lane;
+use pool_protocol::worker::Setup;
 use rlimit::{INFINITY, Resource, setrlimit};
 
 use crate::clock::process_cpu;

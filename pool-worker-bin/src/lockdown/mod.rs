@@ -26,8 +26,9 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
 use anyhow::{Context, bail};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{Layer, LayerSet, Level};
-use pool_protocol::worker::{Lane, Setup};
+use pool_protocol::worker::Setup;
 use rustix::process::{DumpableBehavior, Signal};
 
 pub(crate) use limits::{CpuWall, data_bytes};

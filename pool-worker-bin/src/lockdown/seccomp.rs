@@ -9,7 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use pool_protocol::worker::{Lane, Setup};
+use pool_protocol::lane::Lane;
+use pool_protocol::worker::Setup;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads, sock_filter,

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use libc::c_int;
 use nix::errno::Errno;
-use pool_protocol::worker::{Lane, ProbeReport, Setup};
+use pool_protocol::lane::Lane;
+use pool_protocol::worker::{ProbeReport, Setup};
 
 use super::report::{errno, judge, stopped, succeeded};
 

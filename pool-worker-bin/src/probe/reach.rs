@@ -13,9 +13,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use pool_protocol::control::HelloHead;
 use pool_protocol::frame::{self, Kind};
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::HEADER_BYTES;
 use pool_protocol::version;
-use pool_protocol::worker::{Lane, ProbeReport, Setup};
+use pool_protocol::worker::{ProbeReport, Setup};
 
 use super::report::{errno, judge, stopped, succeeded};
 

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use pool_protocol::frame::{self, Frame, Kind};
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::MAX_BODY_BYTES;
 use pool_protocol::version::{self, Mismatch};
-use pool_protocol::worker::{Lane, ReadyHead, Setup};
+use pool_protocol::worker::{ReadyHead, Setup};
 use rustix::net::sockopt::socket_domain;
 
 use crate::link::{EndTask, Link, LinkError, Reader, Watch};

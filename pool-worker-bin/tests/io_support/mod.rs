@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use pool_protocol::codec;
 use pool_protocol::frame::{self, Frame, FrameLimits, Kind, Taken};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{LayerSet, Level};
 use pool_protocol::outcome::{Cause, ErrorCode};
 use pool_protocol::task::{Realm, TaskKind};
 use pool_protocol::version;
 use pool_protocol::worker::{
-    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, Lane, LastWordsHead, ReadyHead,
-    RunHead, Setup, ShellSetup, TaskList,
+    CancelHead, DoneHead, HttpSetup, IsolationSetup, JsSetup, LastWordsHead, ReadyHead, RunHead,
+    Setup, ShellSetup, TaskList,
 };
 
 /// No test waits longer for anything.

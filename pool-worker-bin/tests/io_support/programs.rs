@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker::{AllowedProgram, Lane, Setup};
+use pool_protocol::worker::{AllowedProgram, Setup};
 use serde_json::{Value, json};
 
 use super::{Ended, Worker, setup, task};

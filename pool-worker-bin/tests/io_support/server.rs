@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
 use pool_protocol::task::TaskKind;
-use pool_protocol::worker::Lane;
 use serde_json::Value;
 
 use super::{Ended, PATIENCE, Worker, setup, task};

@@ -451,9 +451,9 @@ fn retry(given: &Given<'_>) -> Result<Option<RetryPolicy>, InvalidTask> {
             Ok(inner("retry", &name, value, Value::number)?.unwrap_or(default))
         };
         match &*name {
-            "initialDelay" => retry.initial_delay = whole(retry.initial_delay)?,
+            "initialDelay" => retry.initial_delay_ms = whole(retry.initial_delay_ms)?,
             "factor" => retry.factor = number(retry.factor)?,
-            "maxDelay" => retry.max_delay = whole(retry.max_delay)?,
+            "maxDelay" => retry.max_delay_ms = whole(retry.max_delay_ms)?,
             "jitter" => retry.jitter = number(retry.jitter)?,
             _ => {
                 return Err(unknown(

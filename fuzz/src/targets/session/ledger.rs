@@ -6,8 +6,8 @@ use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::answer::Submission;
 use pool_core::event::BodyHash;
 use pool_core::place::TaskPlace;
-use pool_core::settings::Lane;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
 
 #[derive(Clone, Copy)]

@@ -31,10 +31,11 @@ use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, SeatPlace, TaskPlace};
 use crate::roster::Roster;
 use crate::seeds::KeyedHash;
-use crate::settings::{Lane, Settings};
+use crate::settings::Settings;
 use crate::task::Tasks;
 use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
+use pool_protocol::lane::Lane;
 
 pub(crate) use flow::{Flow, Rank};
 use flow::{LEVELS, virtual_cost};

@@ -15,7 +15,8 @@ use super::flow::Flow;
 use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, SeatPlace};
 use crate::seeds::KeyedHash;
-use crate::settings::{Lane, ProjectSettings, Settings};
+use crate::settings::{ProjectSettings, Settings};
+use pool_protocol::lane::Lane;
 
 /// Projects that may be remembered though nothing is left of them.
 const REMEMBERED: usize = 10_000;

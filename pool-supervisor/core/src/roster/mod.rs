@@ -21,9 +21,9 @@ use pool_protocol::outcome::Verdict;
 
 use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
-use crate::settings::Lane;
 use crate::task::{Task, Tasks};
 use crate::time::Time;
+use pool_protocol::lane::Lane;
 
 pub(crate) use seats::{CROWD, Seats};
 pub(crate) use tenants::Homes;
@@ -404,8 +404,8 @@ impl Roster {
         self.note_room(w);
     }
 
-    /// Takes the task at this position out of the worker's hands, which ran or did not. Returns
-    /// whether it was the worker's last one of this project.
+    /// The worker lets go of the task at this position, which ran or did not. Returns whether it
+    /// was the worker's last one of this project.
     pub(crate) fn let_go(
         &mut self,
         w: WorkerPlace,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, WorkerPlace};
-use crate::settings::Lane;
+use pool_protocol::lane::Lane;
 
 /// Ready workers of a lane that serve one project and no other.
 #[derive(Default, Debug)]

@@ -12,8 +12,8 @@ use pool_protocol::outcome::Verdict;
 
 use super::Counts;
 use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
-use crate::settings::Lane;
 use crate::time::Time;
+use pool_protocol::lane::Lane;
 
 /// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its
 /// process costs, several times over, so that tiny tasks do not wait for one each.
@@ -93,7 +93,7 @@ pub(crate) enum WorkerState {
     Leaving(Leaving),
 }
 
-/// A task in the hands of a worker.
+/// A task that a worker holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) task: TaskPlace,

@@ -11,10 +11,12 @@ use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::answer::{Reported, Submission};
 use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask, Report};
 use pool_core::seeds::Seeds;
-use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings};
+use pool_core::settings::{ProjectSettings, Settings};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, ErrorCode, Receipt, Status, Verdict};
+use pool_protocol::policy::RetryPolicy;
 
 pub(crate) const CLIENT: ClientId = ClientId { slot: 0, generation: 1 };
 pub(crate) const FIRST_TASK: u64 = 1000;

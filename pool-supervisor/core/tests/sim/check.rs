@@ -8,8 +8,9 @@ use pool_core::action::{Action, Ended, PoolEvent};
 use pool_core::answer::Submission;
 use pool_core::event::BodyHash;
 use pool_core::place::TaskPlace;
-use pool_core::settings::{Lane, Tenancy};
+use pool_core::settings::Tenancy;
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 
 /// The beginning of what `Debug` would write, without writing the rest: half of a simulation's time
 /// went there.

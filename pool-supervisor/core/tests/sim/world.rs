@@ -7,10 +7,12 @@ use pool_core::action::Action;
 use pool_core::answer::{Reported, Submission};
 use pool_core::event::{AttemptEnd, BodyHash, Event, NewTask};
 use pool_core::seeds::Seeds;
-use pool_core::settings::{Lane, ProjectSettings, RetryPolicy, Settings, Tenancy};
+use pool_core::settings::{ProjectSettings, Settings, Tenancy};
 use pool_core::time::Time;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
+use pool_protocol::policy::RetryPolicy;
 
 use crate::check::{Check, Known, glance};
 use crate::rng::Rng;

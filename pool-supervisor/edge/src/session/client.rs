@@ -1,14 +1,13 @@
 //! What clients may say.
 
 use pool_core::event::NewTask;
-use pool_core::settings::{Lane, RetryPolicy};
 use pool_protocol::codec;
 use pool_protocol::control::{ControlRequest, HelloHead};
 use pool_protocol::frame::Kind;
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
 use pool_protocol::task::{OnDisconnect, Realm, TaskHead};
 use pool_protocol::version::Mismatch;
-use pool_protocol::worker as wire;
 
 /// What a client said. Bodies stay in the frame.
 #[derive(Clone, PartialEq, Debug)]
@@ -51,29 +50,20 @@ pub fn hear(greeted: bool, kind: Kind, id: u64, head: &[u8]) -> Result<ClientSay
 /// If the body is longer than a frame can be.
 #[must_use]
 pub fn new_task<'a>(head: &TaskHead<'a>, realm: Realm, body_len: usize) -> NewTask<'a> {
-    let retry = head.retry.unwrap_or_default();
     NewTask {
-        lane: match head.kind.lane() {
-            wire::Lane::Js => Lane::Js,
-            wire::Lane::Io => Lane::Io,
-        },
+        lane: head.kind.lane(),
         project: head.project,
         priority: head.priority,
         timeout_ms: head.timeout_ms,
         max_attempts: head.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS),
-        retry: RetryPolicy {
-            initial_delay_ms: retry.initial_delay,
-            factor: retry.factor,
-            max_delay_ms: retry.max_delay,
-            jitter: retry.jitter,
-        },
+        retry: head.retry.unwrap_or_default(),
         delay_ms: head.delay_ms,
         deadline_ms: head.deadline_ms,
         idempotency_key: head.idempotency_key,
         cpu_ms: head.cpu_ms,
         memory_bytes: head.memory_bytes,
         body_bytes: u32::try_from(body_len).expect("a frame's length is 32 bits"),
-        made_ahead: head.kind.lane() == wire::Lane::Js && realm == Realm::Fresh,
+        made_ahead: head.kind.lane() == Lane::Js && realm == Realm::Fresh,
         cancel_with_client: head.on_disconnect == OnDisconnect::Cancel,
         body: None,
     }

@@ -19,8 +19,8 @@ mod scripts;
 mod tasks;
 
 use pool_protocol::control::{ControlRequest, StatusReply};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::{LayerSet, Level};
-use pool_protocol::worker::Lane;
 use serde_json::Value;
 
 use super::admin::ask;

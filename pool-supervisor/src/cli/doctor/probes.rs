@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use pool_protocol::control::{ControlRequest, ProbeReply};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::Layer;
 use pool_protocol::outcome::Cause;
 use pool_protocol::probe::Attack;
-use pool_protocol::worker::Lane;
 use serde_json::Value;
 
 use super::super::admin::ask;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use regex::Regex;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Requests to addresses that no task may reach.
 
-use pool_protocol::worker::Lane;
+use pool_protocol::lane::Lane;
 use serde_json::json;
 
 use super::super::error::CliError;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, Color};
+use pool_protocol::lane::Lane;
 use pool_protocol::layer::Level;
-use pool_protocol::worker::Lane;
 use serde::Serialize;
 
 use super::super::table::{Column, table, text as table_text};

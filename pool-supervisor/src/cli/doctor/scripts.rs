@@ -1,7 +1,7 @@
 //! JavaScript as hostile code writes it.
 
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::MAX_LOG_BYTES;
-use pool_protocol::worker::Lane;
 use serde_json::{Value, json};
 
 use super::super::error::CliError;

@@ -1,8 +1,9 @@
-//! The task that a worker runs: the first of those it holds.
+//! The task that a worker runs, which is the first of those it holds; and what follows for a worker
+//! when it lets go of one.
 //!
-//! Owns its clock. The worker enforces the timeout by itself and exactly; what is here stands
-//! behind it, a little later: ask, then kill. And it sees that tasks behind one that runs long do
-//! not wait for it when they could run elsewhere.
+//! Decides when the running task is late. The worker enforces the timeout by itself and exactly;
+//! what is here stands behind it, a little later: ask, then kill. And tasks behind one that runs
+//! long are taken back, so that they can run elsewhere.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -13,11 +14,13 @@ use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
-use crate::place::WorkerPlace;
-use crate::settings::Lane;
+use crate::place::{TaskPlace, WorkerPlace};
+use crate::recycle::RETIRE_GRACE_MS;
+use crate::roster::{Leaving, Manner, WorkerState};
 use crate::task::{Task, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
+use pool_protocol::lane::Lane;
 
 /// How much later than the worker the core calls a task late, in microseconds: a report may lie in
 /// the worker's outbox for 10 ms.
@@ -26,8 +29,8 @@ const SLACK_US: u64 = 15_000;
 const STALL_US: u64 = 2_000;
 
 impl Core {
-    /// The worker's hands have changed: if its first task is a new one, that one runs from now.
-    pub(crate) fn start_head(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
+    /// If the worker's first task is a new one, that one runs from now.
+    pub(crate) fn start_first(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return };
         let slot = front.task;
@@ -49,11 +52,11 @@ impl Core {
                 self.interrupt(w, code, out);
             }
         }
-        self.timers.arm_no_later(TimerKey::Head(w), self.head_due(w));
+        self.timers.arm_no_later(TimerKey::Running(w), self.first_due(w));
     }
 
     /// When the worker's first task has to be looked at.
-    fn head_due(&self, w: WorkerPlace) -> Time {
+    fn first_due(&self, w: WorkerPlace) -> Time {
         let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return Time::NEVER };
         let task = &self.tasks[front.task];
@@ -66,7 +69,7 @@ impl Core {
         due.max(self.timers.now().plus_us(1))
     }
 
-    pub(crate) fn on_head_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
+    pub(crate) fn on_running_check(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
         let worker = &self.roster[w];
         let Some(front) = worker.held.front() else { return };
         if !worker.runs_on() {
@@ -91,7 +94,7 @@ impl Core {
             self.roster.stall(w);
             self.take_back(w, |_| true, out);
         }
-        self.timers.arm_no_later(TimerKey::Head(w), self.head_due(w));
+        self.timers.arm_no_later(TimerKey::Running(w), self.first_due(w));
     }
 
     /// Asks the worker to end its first task, and sets when it is killed if it does not.
@@ -103,7 +106,7 @@ impl Core {
         task.stop = Some(code);
         self.roster.set_kill_at(w, kill_at);
         out.push(Action::Interrupt { worker: id, task: task.id, attempt: task.attempts + 1, code });
-        self.timers.arm_no_later(TimerKey::Head(w), kill_at);
+        self.timers.arm_no_later(TimerKey::Running(w), kill_at);
     }
 
     /// From asking a worker to end its task until it is killed, in milliseconds. Programs are asked
@@ -126,6 +129,49 @@ impl Core {
         let tasks = self.roster.ask_back(w, &self.tasks, meant);
         if !tasks.is_empty() {
             out.push(Action::TakeBack { worker: self.roster[w].id, tasks });
+        }
+    }
+
+    /// The worker lets go of the task at this position. `used_us`: what its project pays
+    /// for it, in place of what it was charged in advance. What becomes of the task, the caller
+    /// decides. Returns its place, and whether it was the one that ran.
+    pub(crate) fn let_go(
+        &mut self,
+        w: WorkerPlace,
+        position: usize,
+        used_us: u64,
+    ) -> (TaskPlace, bool) {
+        let slot = self.roster[w].held[position].task;
+        let task = &mut self.tasks[slot];
+        let TaskState::Held { started, .. } = task.state else {
+            unreachable!("a worker holds held tasks")
+        };
+        task.state = TaskState::LetGo;
+        let project = task.project;
+        let was_last = self.roster.let_go(w, position, project, started, self.timers.now());
+        let (tasks, timers) = (&mut self.tasks, &mut self.timers);
+        self.line.release(tasks, timers, slot, (started, was_last), used_us);
+        (slot, started)
+    }
+
+    /// What a worker holds or its state has changed: its next task's clock starts, and one that
+    /// leaves and holds nothing does leave.
+    pub(crate) fn after_change(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
+        let worker = &self.roster[w];
+        if worker.held.is_empty() {
+            if worker.is_ready() {
+                self.arm_idle(w);
+            } else if worker.runs_its_one_task() {
+                self.dismiss(w, out);
+            } else if matches!(
+                worker.state,
+                WorkerState::Leaving(Leaving { manner: Manner::Retiring { .. }, .. })
+            ) {
+                self.timers
+                    .arm_no_later(TimerKey::Leave(w), self.timers.now().plus_ms(RETIRE_GRACE_MS));
+            }
+        } else if worker.runs_on() {
+            self.start_first(w, out);
         }
     }
 }
