@@ -28,6 +28,7 @@ section "the scripts"
 counted scripts/test-setup.sh
 counted scripts/test-v8.sh
 counted python3 benches/test_report.py
+counted python3 protocol/test_golden.py
 section "building the programs"
 scripts/plan.sh
 scripts/build.sh
