@@ -227,7 +227,7 @@ impl Check {
         );
         assert!(
             self.held.insert(task, (worker, attempt)).is_none(),
-            "a task is in one worker's hands at a time"
+            "one worker holds a task at a time"
         );
         let project = known.project;
         let served = self.served.entry(worker).or_default();

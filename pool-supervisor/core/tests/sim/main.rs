@@ -4,10 +4,11 @@
 //!
 //! One seed is one world. First faults: after every event the core's invariants hold, and every
 //! action is checked. Then no more faults: every task ends, nothing is used any more, and the pool
-//! can be drained. A failure prints its seed; `POOL_SIM_SEED=n cargo test -p pool-core --test sim`
-//! replays it alone.
+//! can be drained. A failure prints its seed, and writes what the core was told and said last to a
+//! file; `POOL_SIM_SEED=n cargo test -p pool-core --test sim` replays it alone.
 
 mod check;
+mod log;
 mod rng;
 mod worker;
 mod world;

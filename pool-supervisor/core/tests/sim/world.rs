@@ -15,6 +15,7 @@ use pool_protocol::outcome::{Cause, Verdict};
 use pool_protocol::policy::RetryPolicy;
 
 use crate::check::{Check, Known, glance};
+use crate::log::Log;
 use crate::rng::Rng;
 use crate::worker::{Next, Order, Report, Worker};
 
@@ -53,6 +54,8 @@ pub(crate) struct World {
     requests: u64,
     /// Sum over all actions, to compare two runs.
     digest: u64,
+    /// What the core was told and what it said, for whoever looks into a failure.
+    log: Log,
     actions: Vec<Action>,
 }
 
@@ -106,6 +109,7 @@ impl World {
             clients: (0..3).map(|slot| ClientId { slot, generation: 1 }).collect(),
             requests: 0,
             digest: 0,
+            log: Log::new(seed),
             actions: Vec::new(),
         };
         for _ in 0..SUBMISSIONS {
@@ -321,12 +325,14 @@ impl World {
     }
 
     fn tell(&mut self, event: Event<'_>) {
+        self.log.input(self.now_us, &event);
         let mut actions = std::mem::take(&mut self.actions);
         self.core.handle(Time(self.now_us), event, &mut actions);
         self.perform_all(actions);
     }
 
     fn word(&mut self, report: &pool_core::event::Report) {
+        self.log.input(self.now_us, report);
         let mut actions = std::mem::take(&mut self.actions);
         let reported = self.core.report(Time(self.now_us), report, &mut actions);
         let told = self.check.told(&actions, report.task);
@@ -337,12 +343,16 @@ impl World {
     }
 
     fn cancel(&mut self, task: TaskId) {
+        self.log.input(self.now_us, &("cancel", task));
         let mut actions = std::mem::take(&mut self.actions);
         assert!(self.core.cancel(Time(self.now_us), task, &mut actions), "it has not ended");
         self.perform_all(actions);
     }
 
     fn perform_all(&mut self, mut actions: Vec<Action>) {
+        for action in &actions {
+            self.log.output(action);
+        }
         self.core.check_invariants();
         for action in actions.drain(..) {
             let shown = glance(&action, 60);
@@ -428,7 +438,9 @@ impl World {
             self.at(self.now_us, Happening::Submit);
         }
         let mut actions = std::mem::take(&mut self.actions);
+        self.log.input(self.now_us, &task);
         let answer = self.core.submit(Time(self.now_us), client, &task, &mut actions);
+        self.log.output(&answer);
         self.check.answered(&answer);
         if let Submission::Accepted { task, slot } = answer {
             let max_attempts = u32::from(max_attempts);
