@@ -5,7 +5,7 @@
 //! - The worker held one task: that one is charged with an attempt. If the death was its own doing,
 //!   it is not tried again; if it may have been, it is tried once more at most, alone and after its
 //!   back-off; if it came from outside, up to its `maxAttempts`, at once. Bodies of the first two
-//!   kinds are remembered (`aside`).
+//!   kinds are remembered (`quarantine`).
 //! - The worker held several: the first was running, as far as the core knows, but a report may
 //!   have been lost with the worker. So nobody is charged; all are marked to run *alone*, and the
 //!   next death has one suspect. The first one has had its second chance with that.
@@ -110,7 +110,7 @@ impl Core {
             worker: worker.id,
             lane: worker.lane,
             verdict,
-            lived_us: self.timers.now().since(worker.born),
+            lived_us: self.timers.now().since(worker.ordered_at),
             tasks: worker.tasks_ended,
         }));
     }

@@ -34,7 +34,7 @@ impl Core {
         };
         // No task ran longer than its worker lives, whatever the worker says: the figures go into
         // everybody's shares.
-        let lived_us = self.timers.now().since(self.roster[w].born);
+        let lived_us = self.timers.now().since(self.roster[w].ordered_at);
         end.run_us = end.run_us.min(lived_us);
         end.busy_us = end.busy_us.min(lived_us);
         let slot = self.release_ended(w, position, &end);

@@ -59,11 +59,11 @@ impl Restart {
         true
     }
 
-    /// A worker that was ordered at `born` could not be started. True when no start may be tried
-    /// for a while that was not awaited already.
-    pub(crate) fn fail(&mut self, now: Time, born: Time, prng: &mut Prng) -> bool {
+    /// A worker that was ordered at this moment could not be started. True when no start may be
+    /// tried for a while that was not awaited already.
+    pub(crate) fn fail(&mut self, now: Time, ordered_at: Time, prng: &mut Prng) -> bool {
         // All of one volley fail of the same thing.
-        if self.failing() && born <= self.counted_at {
+        if self.failing() && ordered_at <= self.counted_at {
             return false;
         }
         self.failures = self.failures.saturating_add(1);
@@ -85,10 +85,10 @@ impl Restart {
         is_new
     }
 
-    /// Whether a worker that was ordered at `born` proves, by more than being ready, that starting
-    /// works.
-    pub(crate) fn is_proof(&self, born: Time) -> bool {
-        self.failing() && born > self.counted_at
+    /// Whether a worker that was ordered at this moment proves, by more than being ready, that
+    /// starting works.
+    pub(crate) fn is_proof(&self, ordered_at: Time) -> bool {
+        self.failing() && ordered_at > self.counted_at
     }
 
     /// Whether a worker that becomes ready is proof enough.

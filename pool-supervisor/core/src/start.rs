@@ -51,7 +51,7 @@ impl Core {
 
     /// Counts a failed start.
     pub(crate) fn spawn_failed(&mut self, w: WorkerPlace, reason: &str, out: &mut Vec<Action>) {
-        if self.restart.fail(self.timers.now(), self.roster[w].born, &mut self.prng) {
+        if self.restart.fail(self.timers.now(), self.roster[w].ordered_at, &mut self.prng) {
             self.timers.arm(TimerKey::Respawn, self.restart.not_before());
         }
         let others_ready =
@@ -73,7 +73,7 @@ impl Core {
     /// The worker did more than become ready. That proves something if it was started after the
     /// last failure.
     pub(crate) fn note_proof(&mut self, w: WorkerPlace, out: &mut Vec<Action>) {
-        if self.restart.is_proof(self.roster[w].born) {
+        if self.restart.is_proof(self.roster[w].ordered_at) {
             self.recovered(out);
         }
     }

@@ -204,7 +204,7 @@ impl Core {
                 tasks_ended: worker.tasks_ended,
                 rss_bytes: worker.rss_bytes,
                 cpu_us: worker.cpu_us,
-                started: worker.born,
+                started: worker.ordered_at,
                 running: running.map(|task| (task.id, &*self.line[task.project].name)),
             }
         })

@@ -30,7 +30,7 @@ fn a_crash_loses_no_task_and_ends_none_twice() {
     }
     // `Pool` itself asserts that no task ends twice.
     while let Some(running) =
-        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+        pool.workers.values().find_map(|process| process.tasks.first().map(|(task, _)| *task))
     {
         pool.advance_us(10);
         pool.done_after_us(running, 10);

@@ -15,7 +15,7 @@ fn submit_many(pool: &mut Pool, count: usize) -> Vec<TaskId> {
 }
 
 fn held(pool: &Pool) -> usize {
-    pool.workers.values().map(|hands| hands.tasks.len()).sum()
+    pool.workers.values().map(|process| process.tasks.len()).sum()
 }
 
 #[test]
@@ -75,13 +75,13 @@ fn tasks_spread_over_idle_workers_before_any_holds_two() {
     let mut pool = Pool::new(quiet(4));
     pool.teach("p", 10);
     submit_many(&mut pool, 4);
-    assert!(pool.workers.values().all(|hands| hands.tasks.len() == 1));
+    assert!(pool.workers.values().all(|process| process.tasks.len() == 1));
     submit_many(&mut pool, 8);
-    assert!(pool.workers.values().all(|hands| hands.tasks.len() == 3), "and evenly after that");
+    assert!(pool.workers.values().all(|process| process.tasks.len() == 3), "and evenly after that");
 }
 
 fn busy(pool: &Pool) -> usize {
-    pool.workers.values().filter(|hands| !hands.tasks.is_empty()).count()
+    pool.workers.values().filter(|process| !process.tasks.is_empty()).count()
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_stream_of_tiny_tasks_is_not_taken_back() {
     pool.teach("p", 30);
     submit_many(&mut pool, 500);
     while let Some(id) =
-        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+        pool.workers.values().find_map(|process| process.tasks.first().map(|(task, _)| *task))
     {
         pool.advance_us(30);
         pool.done_after_us(id, 30);
@@ -205,7 +205,7 @@ fn a_long_task_does_not_wait_for_ever_behind_a_stream_of_tiny_ones() {
         let first = pool
             .workers
             .values()
-            .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+            .find_map(|process| process.tasks.first().map(|(task, _)| *task))
             .expect("busy");
         if first == long {
             return;

@@ -65,7 +65,7 @@ impl Crowd {
             self.pool.advance_us(RUN_US);
             let at_work = self.pool.workers.iter().filter(|(worker, _)| Some(**worker) != stalled);
             let heads: Vec<TaskId> = at_work
-                .filter_map(|(_, hands)| hands.tasks.first().map(|(task, _)| *task))
+                .filter_map(|(_, process)| process.tasks.first().map(|(task, _)| *task))
                 .collect();
             for id in heads {
                 self.pool.done_after_us(id, RUN_US);

@@ -13,7 +13,7 @@ fn io(project: &str) -> NewTask<'_> {
 }
 
 fn of_lane(pool: &Pool, lane: Lane) -> usize {
-    pool.workers.values().filter(|hands| hands.lane == lane).count()
+    pool.workers.values().filter(|process| process.lane == lane).count()
 }
 
 fn elastic(min: u32, max: u32) -> Settings {
@@ -71,7 +71,7 @@ fn neither_lane_starves_with_one_worker() {
         pool.advance_ms(100);
         assert!(pool.living() <= 1);
         let Some(id) =
-            pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+            pool.workers.values().find_map(|process| process.tasks.first().map(|(task, _)| *task))
         else {
             continue;
         };

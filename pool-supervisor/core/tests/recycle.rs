@@ -18,7 +18,7 @@ fn only_worker(pool: &Pool) -> WorkerId {
 
 /// The task that has run for the longest time.
 fn running(pool: &Pool) -> Option<TaskId> {
-    pool.workers.values().filter_map(|hands| hands.tasks.first().map(|(task, _)| *task)).min()
+    pool.workers.values().filter_map(|process| process.tasks.first().map(|(task, _)| *task)).min()
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn a_replacement_does_not_take_the_place_of_another_worker_that_died() {
     let other = *pool
         .workers
         .iter()
-        .find(|(id, hands)| **id != used_up && hands.ready)
+        .find(|(id, process)| **id != used_up && process.ready)
         .expect("two are ready")
         .0;
     let running = [pool.submit(task("p")), pool.submit(task("p"))];

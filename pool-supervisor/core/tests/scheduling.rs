@@ -22,7 +22,7 @@ fn busy_pool(settings: Settings) -> (Pool, TaskId) {
 fn run_all(pool: &mut Pool, run_us: u64) -> Vec<TaskId> {
     let from = pool.order().len();
     while let Some(running) =
-        pool.workers.values().find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+        pool.workers.values().find_map(|process| process.tasks.first().map(|(task, _)| *task))
     {
         pool.advance_us(run_us);
         pool.done_after_us(running, run_us);
@@ -71,7 +71,7 @@ fn projects_share_by_the_worker_time_they_used_not_by_the_count_of_tasks() {
         let running = pool
             .workers
             .values()
-            .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+            .find_map(|process| process.tasks.first().map(|(task, _)| *task))
             .expect("busy");
         let run_us = if slow.contains(&running) { 10_000 } else { 1_000 };
         *(if slow.contains(&running) { &mut used_slow } else { &mut used_fast }) += run_us;
@@ -127,7 +127,7 @@ fn waiting_raises_a_tasks_priority_so_that_none_starves() {
             running = pool
                 .workers
                 .values()
-                .find_map(|hands| hands.tasks.first().map(|(task, _)| *task))
+                .find_map(|process| process.tasks.first().map(|(task, _)| *task))
                 .expect("busy");
         }
     }

@@ -25,15 +25,18 @@ fn only_worker(pool: &Pool) -> WorkerId {
 
 /// The task that has run for the longest time.
 fn running(pool: &Pool) -> Option<TaskId> {
-    pool.workers.values().filter_map(|hands| hands.tasks.first().map(|(task, _)| *task)).min()
+    pool.workers.values().filter_map(|process| process.tasks.first().map(|(task, _)| *task)).min()
 }
 
 /// Runs all that is there, each task for this long; every worker works at the same time as the
 /// others.
 fn run_all(pool: &mut Pool, run_us: u64) {
     while running(pool).is_some() {
-        let heads: Vec<TaskId> =
-            pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
+        let heads: Vec<TaskId> = pool
+            .workers
+            .values()
+            .filter_map(|process| process.tasks.first().map(|t| t.0))
+            .collect();
         pool.advance_us(run_us);
         for id in heads {
             if pool.is_held(id) {
@@ -178,8 +181,11 @@ fn workers_are_shared_out_evenly_and_then_stay() {
     let more: Vec<TaskId> = (0..2000).map(|_| pool.submit(task("a"))).collect();
     let mut begun = 0;
     for turn in 0..500 {
-        let heads: Vec<TaskId> =
-            pool.workers.values().filter_map(|hands| hands.tasks.first().map(|t| t.0)).collect();
+        let heads: Vec<TaskId> = pool
+            .workers
+            .values()
+            .filter_map(|process| process.tasks.first().map(|t| t.0))
+            .collect();
         pool.advance_us(2_000);
         heads.into_iter().for_each(|id| pool.done_after_us(id, 2_000));
         if turn == 250 {
@@ -247,7 +253,7 @@ fn tiny_tasks_of_a_project_share_the_credit_of_its_worker_and_of_no_other() {
             whose.insert(pool.submit(task(project)), project);
         }
     }
-    assert!(pool.workers.values().all(|hands| hands.tasks.len() > 10), "several at a time");
+    assert!(pool.workers.values().all(|process| process.tasks.len() > 10), "several at a time");
     run_all(&mut pool, 10);
     assert!(served(&pool, &whose).values().all(|projects| projects.len() == 1));
 }

@@ -175,12 +175,12 @@ pub(super) struct Submit {
 #[derive(Debug, Arguments)]
 pub(super) struct Run {
     #[command(subcommand)]
-    pub(super) what: What,
+    pub(super) task: GivenTask,
 }
 
 /// The five kinds of task.
 #[derive(Debug, Subcommand)]
-pub(super) enum What {
+pub(super) enum GivenTask {
     /// A script: its completion value, or what it returns
     Code {
         /// The source; `-` reads it from standard input
@@ -440,7 +440,7 @@ mod tests {
         ] {
             let args = Args::try_parse_from(line).expect("valid");
             let Command::Run(run) = args.command else { panic!("{line:?}") };
-            let What::Shell(shell) = run.what else { panic!("{line:?}") };
+            let GivenTask::Shell(shell) = run.task else { panic!("{line:?}") };
             assert_eq!(shell.words, ["/bin/echo", "--json", "-5"], "{line:?}");
             assert!(!shell.common.json, "{line:?}");
         }
@@ -462,7 +462,7 @@ mod tests {
         ];
         let args = Args::try_parse_from(line).expect("valid");
         let Command::Run(run) = args.command else { panic!() };
-        let What::Function { args, common, .. } = run.what else { panic!() };
+        let GivenTask::Function { args, common, .. } = run.task else { panic!() };
         assert_eq!(args, ["40", "-2", "x y"]);
         assert!(common.json && common.priority == Some(3));
     }

@@ -29,7 +29,7 @@ pub(super) fn run(
     args: &Run,
     connect: impl FnOnce() -> Result<Connection, CliError>,
 ) -> Result<Exit, CliError> {
-    let (task, json) = spec::task(&args.what)?;
+    let (task, json) = spec::task(&args.task)?;
     let connection = connect()?;
     let mut batch = Batch::with_limit(connection.welcome().body_bytes);
     batch.submit(REQUEST, &task, now_ms(), SubmitOptions::RUN).map_err(CliError::TooLong)?;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::args::{Deadline, Http, JsOptions, Realm, RunOptions, Shell, What};
+use super::args::{Deadline, GivenTask, Http, JsOptions, Realm, RunOptions, Shell};
 use super::error::CliError;
 use super::input;
 
@@ -58,19 +58,19 @@ struct Limits {
 }
 
 /// What is asked for, and whether the whole outcome is wanted.
-pub(super) fn task(what: &What) -> Result<(Task, bool), CliError> {
-    let (common, spec) = match what {
-        What::Code { source, context, js, common } => {
+pub(super) fn task(given: &GivenTask) -> Result<(Task, bool), CliError> {
+    let (common, spec) = match given {
+        GivenTask::Code { source, context, js, common } => {
             let mut spec = script(TaskKind::Code, "code", source, js)?;
             spec.context = context.as_deref().map(read_context).transpose()?;
             (common, spec)
         }
-        What::Function { source, args, js, common } => {
+        GivenTask::Function { source, args, js, common } => {
             let mut spec = script(TaskKind::Function, "fn", source, js)?;
             spec.args = arguments(args)?;
             (common, spec)
         }
-        What::Module { path, args, method, js, common } => {
+        GivenTask::Module { path, args, method, js, common } => {
             let mut spec = of_kind(TaskKind::Module);
             spec.args = arguments(args)?;
             spec.own.insert("modulePath", json!(path));
@@ -78,8 +78,8 @@ pub(super) fn task(what: &What) -> Result<(Task, bool), CliError> {
             js_options(&mut spec, js);
             (common, spec)
         }
-        What::Http(http) => (&http.common, http_request(http)?),
-        What::Shell(shell) => (&shell.common, shell_command(shell)?),
+        GivenTask::Http(http) => (&http.common, http_request(http)?),
+        GivenTask::Shell(shell) => (&shell.common, shell_command(shell)?),
     };
     Ok((finish(spec, common)?, common.json))
 }
@@ -230,7 +230,7 @@ mod tests {
     fn parsed(line: &[&str]) -> Task {
         let args = Args::try_parse_from(["poolctl", "run"].iter().chain(line)).expect("valid");
         let Command::Run(run) = args.command else { panic!("{line:?}") };
-        task(&run.what).expect("a task").0
+        task(&run.task).expect("a task").0
     }
 
     fn data(task: &Task) -> String {

@@ -22,8 +22,8 @@ const RENDERED: usize = 4096;
 /// A longer one is rendered for each who listens.
 const MAX_RENDERED_BYTES: usize = 4096;
 
-/// What happened.
-pub(crate) enum What {
+/// Entry happened.
+pub(crate) enum Entry {
     /// The core's.
     Pool(PoolEvent),
     /// A line of a task's console.
@@ -33,19 +33,19 @@ pub(crate) enum What {
 struct Stored {
     wall_us: u64,
     project: Option<Arc<str>>,
-    what: What,
+    entry: Entry,
 }
 
 impl Stored {
     fn text_bytes(&self) -> usize {
-        match &self.what {
-            What::Log { text, .. } => text.len(),
-            What::Pool(
+        match &self.entry {
+            Entry::Log { text, .. } => text.len(),
+            Entry::Pool(
                 PoolEvent::WorkerTerminated { verdict, .. }
                 | PoolEvent::WorkerError { verdict, .. },
             ) => verdict.evidence.len(),
-            What::Pool(PoolEvent::Degraded { reason }) => reason.len(),
-            What::Pool(_) => 0,
+            Entry::Pool(PoolEvent::Degraded { reason }) => reason.len(),
+            Entry::Pool(_) => 0,
         }
     }
 }
@@ -82,8 +82,8 @@ impl EventLog {
         self.first
     }
 
-    pub(crate) fn push(&mut self, wall_us: u64, project: Option<Arc<str>>, what: What) {
-        let stored = Stored { wall_us, project, what };
+    pub(crate) fn push(&mut self, wall_us: u64, project: Option<Arc<str>>, entry: Entry) {
+        let stored = Stored { wall_us, project, entry };
         self.text_bytes += stored.text_bytes();
         self.kept.push_back(stored);
         while self.kept.len() > MAX_EVENTS || self.text_bytes > MAX_TEXT_BYTES {
@@ -119,7 +119,7 @@ fn render(seq: u64, stored: &Stored) -> Vec<u8> {
         seq,
         time: &time,
         project_id: stored.project.as_deref(),
-        ..fields(&stored.what)
+        ..fields(&stored.entry)
     };
     serde_json::to_vec(&json).expect("strings and numbers serialise")
 }
@@ -128,9 +128,9 @@ fn ms(us: u64) -> Option<f64> {
     Some(us as f64 / 1000.0)
 }
 
-fn fields(what: &What) -> EventJson<'_> {
-    let event = match what {
-        What::Log { task, level, text } => {
+fn fields(entry: &Entry) -> EventJson<'_> {
+    let event = match entry {
+        Entry::Log { task, level, text } => {
             return EventJson {
                 event: "task-log",
                 task_id: Some(task.to_string()),
@@ -139,7 +139,7 @@ fn fields(what: &What) -> EventJson<'_> {
                 ..EventJson::default()
             };
         }
-        What::Pool(event) => event,
+        Entry::Pool(event) => event,
     };
     let named = |event| EventJson { event, ..EventJson::default() };
     match event {
@@ -233,7 +233,7 @@ mod tests {
         let mut log = EventLog::new();
         assert_eq!((log.last(), log.json(1)), (0, None));
         for _ in 0..MAX_EVENTS + 10 {
-            log.push(0, None, What::Pool(PoolEvent::QueueFull));
+            log.push(0, None, Entry::Pool(PoolEvent::QueueFull));
         }
         assert_eq!((log.first(), log.last()), (11, MAX_EVENTS as u64 + 10));
         assert!(log.json(10).is_none() && log.json(11).is_some());
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn an_event_is_one_json_object_with_the_original_names() {
         let mut log = EventLog::new();
-        log.push(0, None, What::Pool(PoolEvent::ScaledUp { workers: 2 }));
+        log.push(0, None, Entry::Pool(PoolEvent::ScaledUp { workers: 2 }));
         assert_eq!(
             std::str::from_utf8(log.json(1).expect("kept")).expect("UTF-8"),
             r#"{"seq":1,"time":"1970-01-01T00:00:00.000Z","event":"scaled-up","workers":2}"#
@@ -252,22 +252,22 @@ mod tests {
     #[test]
     fn an_event_is_rendered_once_however_many_listen_and_a_long_one_is_not_remembered() {
         let mut log = EventLog::new();
-        log.push(0, None, What::Pool(PoolEvent::QueueFull));
+        log.push(0, None, Entry::Pool(PoolEvent::QueueFull));
         let at = log.json(1).expect("kept").as_ptr();
         let text = "x".repeat(MAX_LINE_BYTES).into_boxed_str();
-        log.push(0, None, What::Log { task: TaskId(1), level: LogLevel::Log, text });
+        log.push(0, None, Entry::Log { task: TaskId(1), level: LogLevel::Log, text });
         assert!(log.json(2).is_some_and(|json| json.len() > MAX_LINE_BYTES));
         assert_eq!(log.json(1).expect("kept").as_ptr(), at);
         assert!(log.rendered.iter().all(|(_, json)| json.len() <= MAX_RENDERED_BYTES));
         for _ in 0..RENDERED {
-            log.push(0, None, What::Pool(PoolEvent::QueueFull));
+            log.push(0, None, Entry::Pool(PoolEvent::QueueFull));
         }
         let newer = log.json(1 + RENDERED as u64).map(<[u8]>::to_vec);
         assert_ne!(newer.as_deref(), log.json(1), "one place, two events");
     }
 
     /// One of each, with all that it can have.
-    fn one_of_each() -> Vec<What> {
+    fn one_of_each() -> Vec<Entry> {
         use pool_core::place::TaskPlace;
         use pool_protocol::id::WorkerId;
         use pool_protocol::lane::Lane;
@@ -298,28 +298,28 @@ mod tests {
             PoolEvent::Recovered,
             PoolEvent::Reloaded,
         ];
-        let log = What::Log { task, level: LogLevel::Log, text: "".into() };
-        events.into_iter().map(What::Pool).chain([log]).collect()
+        let log = Entry::Log { task, level: LogLevel::Log, text: "".into() };
+        events.into_iter().map(Entry::Pool).chain([log]).collect()
     }
 
     /// The number of an event's kind; a new kind does not compile before it is in [`one_of_each`].
-    fn number(what: &What) -> usize {
-        match what {
-            What::Pool(PoolEvent::WorkerStarted { .. }) => 0,
-            What::Pool(PoolEvent::WorkerTerminated { .. }) => 1,
-            What::Pool(PoolEvent::WorkerError { .. }) => 2,
-            What::Pool(PoolEvent::TaskQueued { .. }) => 3,
-            What::Pool(PoolEvent::TaskStarted { .. }) => 4,
-            What::Pool(PoolEvent::TaskComplete { .. }) => 5,
-            What::Pool(PoolEvent::TaskError { .. }) => 6,
-            What::Pool(PoolEvent::TaskRetry { .. }) => 7,
-            What::Pool(PoolEvent::ScaledUp { .. }) => 8,
-            What::Pool(PoolEvent::ScaledDown { .. }) => 9,
-            What::Pool(PoolEvent::QueueFull) => 10,
-            What::Pool(PoolEvent::Degraded { .. }) => 11,
-            What::Pool(PoolEvent::Recovered) => 12,
-            What::Pool(PoolEvent::Reloaded) => 13,
-            What::Log { .. } => 14,
+    fn number(entry: &Entry) -> usize {
+        match entry {
+            Entry::Pool(PoolEvent::WorkerStarted { .. }) => 0,
+            Entry::Pool(PoolEvent::WorkerTerminated { .. }) => 1,
+            Entry::Pool(PoolEvent::WorkerError { .. }) => 2,
+            Entry::Pool(PoolEvent::TaskQueued { .. }) => 3,
+            Entry::Pool(PoolEvent::TaskStarted { .. }) => 4,
+            Entry::Pool(PoolEvent::TaskComplete { .. }) => 5,
+            Entry::Pool(PoolEvent::TaskError { .. }) => 6,
+            Entry::Pool(PoolEvent::TaskRetry { .. }) => 7,
+            Entry::Pool(PoolEvent::ScaledUp { .. }) => 8,
+            Entry::Pool(PoolEvent::ScaledDown { .. }) => 9,
+            Entry::Pool(PoolEvent::QueueFull) => 10,
+            Entry::Pool(PoolEvent::Degraded { .. }) => 11,
+            Entry::Pool(PoolEvent::Recovered) => 12,
+            Entry::Pool(PoolEvent::Reloaded) => 13,
+            Entry::Log { .. } => 14,
         }
     }
 
@@ -348,9 +348,9 @@ mod tests {
         let kinds = one_of_each();
         assert!(kinds.iter().map(number).eq([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]));
         let mut log = EventLog::new();
-        for what in kinds {
-            let project = matches!(number(&what), 3..=7 | 14).then(|| Arc::from("p"));
-            log.push(0, project, what);
+        for entry in kinds {
+            let project = matches!(number(&entry), 3..=7 | 14).then(|| Arc::from("p"));
+            log.push(0, project, entry);
         }
         let known = (1..=log.last()).map(|seq| shape(log.json(seq).expect("kept")));
         let known = known.chain([shape(&super::super::replies::events_lost(1, 1))]);
@@ -362,7 +362,7 @@ mod tests {
         let mut log = EventLog::new();
         for _ in 0..10_000 {
             let text = "x".repeat(MAX_LINE_BYTES).into_boxed_str();
-            log.push(0, None, What::Log { task: TaskId(1), level: LogLevel::Log, text });
+            log.push(0, None, Entry::Log { task: TaskId(1), level: LogLevel::Log, text });
         }
         assert!(log.text_bytes <= MAX_TEXT_BYTES);
     }

@@ -1,4 +1,4 @@
-//! What follows from what workers say, and how their ends are noticed.
+//! Entry follows from what workers say, and how their ends are noticed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use pool_protocol::outcome::Blame;
 use pool_protocol::worker::{HeartbeatHead, LogLevel, ReadyHead};
 
 use super::cgroup::Group;
-use super::events::{MAX_LINE_BYTES, What};
+use super::events::{Entry, MAX_LINE_BYTES};
 use super::outbox::{MAX_READS, Received};
 use super::reactor::Pool;
 use super::verdict;
@@ -136,7 +136,7 @@ impl Pool {
         self.events.push(
             self.clock.wall_moment_us(),
             Some(project),
-            What::Log { task, level, text },
+            Entry::Log { task, level, text },
         );
     }
 
@@ -180,7 +180,7 @@ impl Pool {
         self.orphans.look_at(self.clock.now());
     }
 
-    /// What the body of the task hashes to under which a worker ended, perhaps by its doing.
+    /// Entry the body of the task hashes to under which a worker ended, perhaps by its doing.
     fn suspected_body(&self, id: WorkerId, blame: Blame) -> Option<BodyHash> {
         if blame == Blame::Outside || self.core.settings().set_aside_ms == 0 {
             return None;

@@ -5,7 +5,6 @@
 //! not decide: an `if` about policy in here is a mistake.
 
 mod answers;
-mod birth;
 mod bodies;
 mod body_limit;
 mod buffers;
@@ -15,9 +14,9 @@ mod clock;
 mod confinement;
 mod control;
 mod delivery;
-mod ending;
 mod events;
 mod heap;
+mod launch;
 mod link;
 mod listener;
 mod lock;
@@ -33,6 +32,7 @@ mod probe;
 mod pump;
 mod reactor;
 mod replies;
+mod shutdown_flush;
 mod signals;
 mod snapshot;
 mod spawn;

@@ -17,12 +17,12 @@ use pool_protocol::worker::{CancelHead, RunHead, TaskList};
 
 use super::buffers::Body;
 use super::clock::{Clock, rfc3339};
-use super::events::What;
+use super::events::Entry;
 use super::reactor::Pool;
 
 /// Bytes of bodies that are compared with those set aside in one turn: about a millisecond.
 const CHECKED_BYTES: usize = 1 << 20;
-/// What one comparison counts for besides its bytes: the core's part of it.
+/// Entry one comparison counts for besides its bytes: the core's part of it.
 const CHECK_BYTES: usize = 4 << 10;
 
 impl Pool {
@@ -128,7 +128,7 @@ impl Pool {
             | PoolEvent::TaskError { slot, .. }
             | PoolEvent::TaskRetry { slot, .. } => Some(Arc::clone(&self.tasks.get(*slot).project)),
             PoolEvent::WorkerTerminated { worker, verdict, lived_us, tasks, lane } => {
-                self.bury(*worker, *lane, verdict, *lived_us, *tasks);
+                self.log_end(*worker, *lane, verdict, *lived_us, *tasks);
                 None
             }
             PoolEvent::Degraded { reason } => {
@@ -146,15 +146,15 @@ impl Pool {
             | PoolEvent::QueueFull
             | PoolEvent::Reloaded => None,
         };
-        self.events.push(self.clock.wall_moment_us(), project, What::Pool(event));
+        self.events.push(self.clock.wall_moment_us(), project, Entry::Pool(event));
     }
 
-    fn bury(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {
+    fn log_end(&mut self, id: WorkerId, lane: Lane, verdict: &Verdict, lived_us: u64, tasks: u64) {
         let pid = self.workers.get(id).map_or(0, |w| w.pid.as_raw_nonzero().get().unsigned_abs());
         tracing::info!(worker = %id, pid, cause = %verdict.cause, "worker ended: \
             {}", verdict.evidence);
         self.workers.count_end(verdict.cause);
-        self.workers.bury(DeadWorkerRow {
+        self.workers.remember_dead(DeadWorkerRow {
             worker_id: id.to_string(),
             pid,
             lane: lane.name().to_owned(),
@@ -166,7 +166,7 @@ impl Pool {
     }
 }
 
-/// What an attempt may use.
+/// Entry an attempt may use.
 struct Limits {
     attempt: u32,
     timeout_ms: u64,

@@ -177,7 +177,7 @@ impl Pool {
         let number = self.probes.next;
         self.probes.next = number.wrapping_add(1);
         let id = WorkerId { slot: PROBE_SLOT, generation: number };
-        let process = self.bear(id, lane, Some(order)).map_err(conflict)?;
+        let process = self.launch(id, lane, Some(order)).map_err(conflict)?;
         let target = Target::of(attack);
         let due = self.clock.now().plus_us(DEADLINE_US);
         let probe = Probe {

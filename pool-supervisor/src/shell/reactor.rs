@@ -295,7 +295,7 @@ impl Pool {
             }
             self.hear_backlog();
         }
-        self.farewell();
+        self.shutdown_flush();
         Ok(())
     }
 

@@ -207,7 +207,7 @@ impl Workers {
         layers.lacking(lane)
     }
 
-    pub(crate) fn bury(&mut self, row: DeadWorkerRow) {
+    pub(crate) fn remember_dead(&mut self, row: DeadWorkerRow) {
         self.dead.push_back(row);
         if self.dead.len() > MAX_DEAD {
             self.dead.pop_front();

@@ -217,7 +217,7 @@ impl Ledger {
         open.attempt = attempt;
         assert!(
             self.held.insert(task, (worker, attempt)).is_none(),
-            "a task is in one worker's hands at a time"
+            "one worker holds a task at a time"
         );
     }
 

@@ -285,7 +285,7 @@ impl Roster {
         worker.state = WorkerState::Ready { recycle, replacement: None };
         (worker.ready_at, worker.idle_since, worker.last_beat) = (now, now, now);
         worker.tasks_limit = tasks_limit;
-        let start_us = now.since(worker.born);
+        let start_us = now.since(worker.ordered_at);
         self.note_state(w);
         (replaces, start_us)
     }

@@ -109,7 +109,7 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) lane: Lane,
     pub(crate) state: WorkerState,
-    pub(crate) born: Time,
+    pub(crate) ordered_at: Time,
     pub(crate) ready_at: Time,
     /// In the order in which it runs them.
     pub(crate) held: VecDeque<Held>,
@@ -175,7 +175,7 @@ impl Worker {
             id,
             lane,
             state: WorkerState::Spawning { replaces },
-            born: now,
+            ordered_at: now,
             ready_at: Time::NEVER,
             held: VecDeque::new(),
             load_us: 0,

@@ -84,7 +84,7 @@ impl End {
 }
 
 #[derive(Debug)]
-pub(crate) struct Hands {
+pub(crate) struct Process {
     pub(crate) lane: Lane,
     pub(crate) ready: bool,
     pub(crate) retiring: bool,
@@ -110,7 +110,7 @@ pub(crate) struct Pool {
     pub(crate) auto_gone: bool,
     /// Whether unstarted tasks are given back as soon as they are asked for.
     pub(crate) auto_return: bool,
-    pub(crate) workers: BTreeMap<WorkerId, Hands>,
+    pub(crate) workers: BTreeMap<WorkerId, Process>,
     /// Every assignment, in order.
     pub(crate) assigned: Vec<(TaskId, WorkerId, u32)>,
     pub(crate) timeouts: BTreeMap<TaskId, u64>,
@@ -177,7 +177,7 @@ impl Pool {
             self.actions.push(action.clone());
             match action {
                 Action::Spawn { worker, lane } => {
-                    let hands = Hands {
+                    let process = Process {
                         lane,
                         ready: false,
                         retiring: false,
@@ -185,7 +185,7 @@ impl Pool {
                         tasks: Vec::new(),
                     };
                     assert!(
-                        self.workers.insert(worker, hands).is_none(),
+                        self.workers.insert(worker, process).is_none(),
                         "a worker's name is used once"
                     );
                     if self.auto_ready {
@@ -253,8 +253,8 @@ impl Pool {
     }
 
     fn leave_if_done(&mut self, worker: WorkerId) {
-        let hands = &self.workers[&worker];
-        if hands.retiring && hands.tasks.is_empty() {
+        let process = &self.workers[&worker];
+        if process.retiring && process.tasks.is_empty() {
             self.gone(worker, Cause::Exited);
         }
     }
@@ -290,7 +290,7 @@ impl Pool {
     pub(crate) fn spawning(&self) -> Vec<WorkerId> {
         self.workers
             .iter()
-            .filter(|(_, hands)| !hands.ready && !hands.killed)
+            .filter(|(_, process)| !process.ready && !process.killed)
             .map(|(id, _)| *id)
             .collect()
     }
@@ -341,8 +341,8 @@ impl Pool {
 
     /// The worker that holds the task, with the attempt.
     pub(crate) fn holder(&self, task: TaskId) -> Option<(WorkerId, u32)> {
-        self.workers.iter().find_map(|(id, hands)| {
-            hands.tasks.iter().find(|(held, _)| *held == task).map(|(_, attempt)| (*id, *attempt))
+        self.workers.iter().find_map(|(id, process)| {
+            process.tasks.iter().find(|(held, _)| *held == task).map(|(_, attempt)| (*id, *attempt))
         })
     }
 

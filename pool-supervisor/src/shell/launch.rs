@@ -1,4 +1,4 @@
-//! How a worker comes to be: its group, its namespaces, its process, its setup.
+//! How a worker process is started: its group, its namespaces, its process, its setup.
 //!
 //! Does what the level of isolation says: under `strict` a process without the namespaces that are
 //! promised is no worker, under `standard` it starts without them and the reason is kept for those
@@ -32,7 +32,7 @@ const IO_PROCESSES: u64 = 16;
 
 impl Pool {
     pub(super) fn try_spawn(&mut self, id: WorkerId, lane: Lane) -> Result<(), String> {
-        let worker = self.bear(id, lane, None)?;
+        let worker = self.launch(id, lane, None)?;
         if let Err(error) = self.watch_worker(id, &worker.peer, &worker.pidfd, &worker.stderr) {
             self.abandon(worker);
             return Err(format!("failed to watch a worker: {error}"));
@@ -44,7 +44,7 @@ impl Pool {
 
     /// A process of the lane, with its first order waiting to be sent: to serve tasks, or to probe
     /// its own confinement.
-    pub(super) fn bear(
+    pub(super) fn launch(
         &mut self,
         id: WorkerId,
         lane: Lane,

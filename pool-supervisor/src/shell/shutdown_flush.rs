@@ -5,14 +5,14 @@ use rustix::event::Timespec;
 
 use super::reactor::{MAX_READY, Pool, Token};
 
-/// How long the last words to clients may take at the end.
-const FAREWELL_US: u64 = 1_000_000;
+/// How long the last bytes to clients may take at the end.
+const SHUTDOWN_FLUSH_US: u64 = 1_000_000;
 
 impl Pool {
     /// The last bytes to clients, for a bounded time: outcomes of tasks that the end itself ended
     /// are among them.
-    pub(super) fn farewell(&mut self) {
-        let until = self.clock.now().plus_us(FAREWELL_US);
+    pub(super) fn shutdown_flush(&mut self) {
+        let until = self.clock.now().plus_us(SHUTDOWN_FLUSH_US);
         let mut ready = [EpollEvent::empty(); MAX_READY];
         loop {
             self.pump_events();
@@ -45,7 +45,7 @@ impl Pool {
     /// Whoever is below the killed comes to this process only then, so this takes its time, which
     /// is bounded.
     fn end_orphans(&mut self) {
-        let until = self.clock.now().plus_us(FAREWELL_US);
+        let until = self.clock.now().plus_us(SHUTDOWN_FLUSH_US);
         self.orphans.look_at(self.clock.now());
         while let Some(due) = self.orphans.deadline() {
             let now = self.clock.now();
