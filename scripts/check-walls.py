@@ -15,6 +15,8 @@ from pathlib import Path
 
 PACKAGES = (
     "protocol/src",
+    "pool-os/src",
+    "pool-client/src",
     "pool-supervisor/core/src",
     "pool-supervisor/edge/src",
     "pool-supervisor/src",

@@ -2,11 +2,9 @@
 //! of.
 
 pub mod cli;
-pub mod client;
 pub mod http;
 mod peer;
 pub mod shell;
-mod socket;
 
 // What tests of all packages share.
 #[cfg(test)]
@@ -18,4 +16,5 @@ mod executable;
 #[expect(unreachable_pub, reason = "it is public in the package that owns it")]
 mod skip;
 
+pub use pool_client as client;
 pub use pool_edge::{config, session};

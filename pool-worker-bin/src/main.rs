@@ -2,7 +2,6 @@
 
 mod clock;
 mod executable;
-mod heap;
 mod http;
 mod link;
 mod lockdown;
@@ -17,6 +16,9 @@ use std::path::PathBuf;
 use std::process::abort;
 
 use pool_protocol::lane::Lane;
+
+/// Free memory at the heap's end that is kept: bodies of one task.
+const KEPT_BYTES: i32 = 8 << 20;
 
 /// What the command line asks for.
 #[derive(PartialEq, Eq, Debug)]
@@ -33,7 +35,7 @@ enum Order {
 
 fn main() {
     let started = std::time::Instant::now();
-    heap::keep_pages();
+    pool_os::heap::keep_pages(KEPT_BYTES);
     // A bug must not leave a worker that answers its heartbeats and runs no tasks.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

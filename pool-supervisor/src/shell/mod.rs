@@ -15,7 +15,6 @@ mod confinement;
 mod control;
 mod delivery;
 mod events;
-mod heap;
 mod launch;
 mod link;
 mod listener;

@@ -14,7 +14,7 @@ use pool_protocol::frame::{self, Frame, FrameError, FrameLimits, Kind};
 use rustix::io::Errno;
 
 use super::buffers::Body;
-use crate::socket;
+use pool_os::socket;
 
 /// Below this a copy is cheaper than another entry of the vectored write.
 const COPY_BYTES: usize = 4096;

@@ -28,8 +28,8 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use pool_protocol::lane::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use crate::socket;
 use child::{Plan, Step};
+use pool_os::socket;
 
 /// The child's own stack until `execve`: it makes a few system calls, one frame deep.
 const STACK_BYTES: usize = 32 * 1024;

@@ -14,7 +14,6 @@ use pool_protocol::lane::Lane;
 use super::cgroup::Groups;
 use super::clients::Caller;
 use super::clock::Clock;
-use super::heap;
 use super::listener::Control;
 use super::logging;
 use super::oom::OomWatch;
@@ -25,6 +24,9 @@ use super::snapshot::Snapshot;
 use crate::config::paths::Surroundings;
 use crate::config::{Config, parse_listen};
 use crate::http::{self, HttpOptions};
+
+/// Free memory at the heap's end that is kept: bodies of many clients.
+const KEPT_BYTES: i32 = 32 << 20;
 
 /// Runs tasks in a pool of worker processes.
 ///
@@ -91,7 +93,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
-    heap::keep_pages();
+    pool_os::heap::keep_pages(KEPT_BYTES);
     let surroundings = Surroundings::of_this_process();
     let socket = surroundings.control_socket(arguments.socket.as_deref())?;
     let worker_path = worker_path(&config)?;

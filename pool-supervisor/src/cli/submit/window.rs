@@ -274,6 +274,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn tasks(numbers: &[u64]) -> Vec<(u64, Box<Task>)> {
         let task =
@@ -282,7 +283,7 @@ mod tests {
     }
 
     fn refusals(numbers: &[u64]) -> impl Iterator<Item = Outcome> {
-        numbers.iter().map(|number| Outcome::of_request(*number))
+        numbers.iter().map(|number| Outcome::new(*number, Bytes::new(), Bytes::new()))
     }
 
     fn taken(window: &Window) -> Vec<u64> {

@@ -11,7 +11,7 @@ use pool_protocol::frame::{Frame, FrameLimits, Kind};
 use pool_protocol::limits::MAX_BODY_BYTES;
 
 use super::ClientError;
-use crate::socket;
+use pool_os::socket;
 
 /// Bytes asked for in one read: some hundred small outcomes.
 const READ_BYTES: usize = 128 * 1024;
@@ -81,10 +81,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// One without any content, for tests of whoever only sorts outcomes.
-    #[cfg(test)]
-    pub(crate) fn of_request(request: u64) -> Self {
-        Self { request, head: Bytes::new(), body: Bytes::new() }
+    /// One that came under this number, with the bytes of its frame's head and body.
+    #[must_use]
+    pub const fn new(request: u64, head: Bytes, body: Bytes) -> Self {
+        Self { request, head, body }
     }
 
     /// The head, taken apart.

@@ -14,7 +14,7 @@ use pool_protocol::frame::Kind;
 use pool_protocol::task::Task;
 use pool_protocol::version::Mismatch;
 
-use crate::socket;
+use pool_os::socket;
 
 mod error;
 mod receive;

@@ -13,13 +13,19 @@ use rustix::net::sockopt;
 const SEND_BYTES: usize = 2 * 1024 * 1024;
 
 /// Lets the socket take a large body at once.
-pub(crate) fn widen(socket: impl AsFd) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says of a descriptor that is no socket.
+pub fn widen(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_send_buffer_size(socket, SEND_BYTES)?)
 }
 
 /// Reads once: the rest of a large frame to where it stays, small frames through the scratch. How
 /// many bytes; 0 at the end.
-pub(crate) fn read_into(
+///
+/// # Errors
+/// What the system says, but that a signal came in between: then it reads again.
+pub fn read_into(
     socket: impl AsFd,
     buffer: &mut FrameBuffer,
     scratch: &mut [u8],
