@@ -4,10 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{ErrorCode, Receipt, Verdict};
 
 use crate::place::TaskPlace;
-use pool_protocol::lane::Lane;
 
 /// How a task ended, but for the bytes of its result.
 #[derive(Clone, PartialEq, Eq, Debug)]

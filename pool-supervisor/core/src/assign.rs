@@ -12,6 +12,8 @@
 
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
+
 use crate::Core;
 use crate::action::Action;
 use crate::crowd::{PATIENCE_US, Turn};
@@ -24,7 +26,6 @@ use crate::suspect::Look;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// What an idle worker is needed for: a task that is not known to be tiny.
 pub(crate) const LONG_US: u32 = 1_000_000;

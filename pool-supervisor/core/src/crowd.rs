@@ -5,11 +5,12 @@
 //! in line ([`crate::line`]), each is served at its *seat*: a place for a worker, which a
 //! replacement takes over.
 
+use pool_protocol::lane::Lane;
+
 use crate::Core;
 use crate::line::Rank;
 use crate::place::{TaskPlace, WorkerPlace};
 use crate::roster::CREDIT_US;
-use pool_protocol::lane::Lane;
 
 /// A project moves to another seat where so many fewer have theirs: this many, and a sixteenth. A
 /// context is made for each that moves, so small differences stay.

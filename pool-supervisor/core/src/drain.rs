@@ -9,6 +9,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::CANCEL_GRACE_MS;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
@@ -19,7 +20,6 @@ use crate::recycle::RETIRE_GRACE_MS;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// How long killed workers may take to be gone, in milliseconds.
 const REAP_MS: u64 = 2_000;

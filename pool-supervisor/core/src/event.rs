@@ -5,12 +5,12 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::DEFAULT_MAX_ATTEMPTS;
 use pool_protocol::outcome::{Blame, ErrorCode, Verdict};
+use pool_protocol::policy::RetryPolicy;
 
 use crate::settings::Settings;
-use pool_protocol::lane::Lane;
-use pool_protocol::policy::RetryPolicy;
 
 /// A task as it comes to the door, its fields checked one by one already.
 #[derive(Clone, PartialEq, Debug)]

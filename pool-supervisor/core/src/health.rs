@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
@@ -16,7 +17,6 @@ use crate::restart::PROOF_US;
 use crate::roster::{Recycle, WorkerState};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// Heartbeats that may be missed.
 const MISSED_BEATS: u64 = 3;

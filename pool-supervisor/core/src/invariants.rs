@@ -4,6 +4,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::Core;
@@ -14,7 +15,6 @@ use crate::settings::Tenancy;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 impl Core {
     /// Checks everything.

@@ -61,6 +61,7 @@ mod timers;
 use alloc::vec::Vec;
 
 use pool_protocol::id::{ClientId, TaskId};
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::MAX_CREDIT;
 
 use crate::action::{Action, PoolEvent};
@@ -82,7 +83,6 @@ use crate::stats::Tally;
 use crate::task::{Owners, Tasks};
 use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
-use pool_protocol::lane::Lane;
 
 /// The pool's state and all its decisions.
 #[derive(Debug)]

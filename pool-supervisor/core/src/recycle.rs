@@ -15,6 +15,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
@@ -23,7 +24,6 @@ use crate::place::WorkerPlace;
 use crate::roster::{CREDIT_US, Manner, Recycle, Worker, WorkerState};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// What a worker gets to exit, in milliseconds: a retired one once it holds no task, and one that
 /// has said that it exits. Nobody waits for its place, and one that is killed earlier on a loaded

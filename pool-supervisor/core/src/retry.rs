@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use pool_protocol::outcome::ErrorCode;
+use pool_protocol::policy::RetryPolicy;
 
 use crate::Core;
 use crate::action::{Action, PoolEvent};
@@ -15,7 +16,6 @@ use crate::place::TaskPlace;
 use crate::task::TaskState;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::policy::RetryPolicy;
 
 /// The longest time that somebody may ask to be left alone, in milliseconds.
 const MOST_ASKED_FOR_MS: u64 = 24 * 3600 * 1000;

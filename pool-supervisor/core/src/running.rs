@@ -9,6 +9,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use pool_protocol::id::TaskId;
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::CANCEL_GRACE_MS;
 use pool_protocol::outcome::{Cause, ErrorCode, Verdict};
 
@@ -20,7 +21,6 @@ use crate::roster::{Leaving, Manner, WorkerState};
 use crate::task::{Task, TaskState};
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// How much later than the worker the core calls a task late, in microseconds: a report may lie in
 /// the worker's outbox for 10 ms.

@@ -17,6 +17,7 @@
 
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
@@ -25,7 +26,6 @@ use crate::roster::{Served, Worker, WorkerState};
 use crate::settings::Tenancy;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// A high load without waiting tasks has to last this long, in milliseconds: a worker is not
 /// started for every tiny task.

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
@@ -12,7 +13,6 @@ use crate::action::{Action, PoolEvent};
 use crate::place::WorkerPlace;
 use crate::roster::WorkerState;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 impl Core {
     /// Whether another process may be started now, as far as failed starts and the processes that

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 
 use crate::Core;
 use crate::drain::Phase;
@@ -10,7 +11,6 @@ use crate::place::TaskPlace;
 use crate::roster::WorkerState;
 use crate::task::TaskState;
 use crate::time::Time;
-use pool_protocol::lane::Lane;
 
 /// Sums over the pool's life.
 #[derive(Default, Debug)]

@@ -10,15 +10,15 @@ use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
 use pool_protocol::id::{ClientId, TaskId, WorkerId};
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::ErrorCode;
+use pool_protocol::policy::RetryPolicy;
 use rustc_hash::FxBuildHasher;
 
 use crate::ids::Ids;
 use crate::list::{Link, Links, List};
 use crate::place::{ProjectPlace, TaskPlace};
 use crate::time::Time;
-use pool_protocol::lane::Lane;
-use pool_protocol::policy::RetryPolicy;
 
 /// Where a task is in its life. The end is not among them: an ended task is not there any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,6 +19,7 @@
 
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::{Cause, Verdict};
 
 use crate::Core;
@@ -31,7 +32,6 @@ use crate::settings::Tenancy;
 use crate::suspect::Look;
 use crate::time::Time;
 use crate::timers::TimerKey;
-use pool_protocol::lane::Lane;
 
 /// How long a project keeps a worker, in milliseconds, when another one of the same priority has
 /// none: a start costs a twentieth of that.

@@ -8,9 +8,10 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
+
 use crate::place::{ProjectPlace, TaskPlace, WorkerPlace};
 use crate::time::Time;
-use pool_protocol::lane::Lane;
 
 /// What a deadline is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -10,13 +10,13 @@ use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
 use hashbrown::HashMap;
+use pool_protocol::lane::Lane;
 
 use super::flow::Flow;
 use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, SeatPlace};
 use crate::seeds::KeyedHash;
 use crate::settings::{ProjectSettings, Settings};
-use pool_protocol::lane::Lane;
 
 /// Projects that may be remembered though nothing is left of them.
 const REMEMBERED: usize = 10_000;

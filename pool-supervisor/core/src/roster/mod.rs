@@ -8,6 +8,8 @@
 //! It must not decide how many workers there should be, what they run, or what becomes of a task
 //! that is let go; and it does not know tasks and projects beyond their places.
 
+mod holding;
+mod questions;
 mod seats;
 mod tenants;
 mod worker;
@@ -16,14 +18,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Index;
 
-use pool_protocol::id::{TaskId, WorkerId};
+use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::outcome::Verdict;
 
 use crate::per_lane::PerLane;
-use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
-use crate::task::{Task, Tasks};
+use crate::place::{ProjectPlace, SeatPlace, WorkerPlace};
 use crate::time::Time;
-use pool_protocol::lane::Lane;
 
 pub(crate) use seats::{CROWD, Seats};
 pub(crate) use tenants::Homes;
@@ -119,110 +120,6 @@ pub(crate) struct Roster {
     living: u32,
     /// The number or the state of workers has changed since somebody asked.
     changed: bool,
-}
-
-/// Questions.
-impl Roster {
-    /// The place of this very process, unless it is gone.
-    pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerPlace> {
-        let worker = self.places.get(id.slot as usize)?.worker.as_ref()?;
-        (worker.id == id).then(|| WorkerPlace::new(id.slot as usize))
-    }
-
-    /// How many are not gone.
-    pub(crate) const fn living(&self) -> u32 {
-        self.living
-    }
-
-    /// All, in the order of their places.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerPlace, &Worker)> {
-        self.places.iter().enumerate().filter_map(|(row, place)| {
-            place.worker.as_deref().map(|worker| (WorkerPlace::new(row), worker))
-        })
-    }
-
-    /// Those of one lane.
-    pub(crate) fn of_lane(&self, lane: Lane) -> impl Iterator<Item = (WorkerPlace, &Worker)> {
-        self.iter().filter(move |(_, worker)| worker.lane == lane)
-    }
-
-    /// The places that are taken now.
-    pub(crate) fn places(&self) -> Vec<WorkerPlace> {
-        self.iter().map(|(w, _)| w).collect()
-    }
-
-    /// Ready and holding nothing, in the order of their places.
-    pub(crate) fn idle(&self, lane: Lane) -> &[WorkerPlace] {
-        &self.lanes[lane].idle.0
-    }
-
-    /// Those among the idle ones that nobody has been served by.
-    pub(crate) fn unbound(&self, lane: Lane) -> &[WorkerPlace] {
-        &self.lanes[lane].unbound.0
-    }
-
-    /// Those that hold something and have room for more.
-    pub(crate) fn open(&self, lane: Lane) -> &[WorkerPlace] {
-        &self.lanes[lane].open.0
-    }
-
-    /// How many hold tiny tasks only.
-    pub(crate) fn brisk(&self, lane: Lane) -> u32 {
-        self.lanes[lane].brisk
-    }
-
-    pub(crate) fn counts(&self, lane: Lane) -> Counts {
-        self.lanes[lane].counts
-    }
-
-    pub(crate) fn seats(&self, lane: Lane) -> &Seats {
-        &self.lanes[lane].seats
-    }
-
-    /// Busy workers that are to go as soon as one ends a task.
-    pub(crate) fn shedding(&self, lane: Lane) -> u32 {
-        self.lanes[lane].shedding
-    }
-
-    /// The workers that hold tasks of a project.
-    pub(crate) fn holders(&self, project: ProjectPlace) -> &[WorkerPlace] {
-        self.tenants.holders(project)
-    }
-
-    /// Living workers that have served the project and no other.
-    pub(crate) fn tenants(&self, project: ProjectPlace) -> u32 {
-        self.tenants.tenants(project)
-    }
-
-    /// The ready ones among them.
-    pub(crate) fn homes(&self, project: ProjectPlace, lane: Lane) -> &Homes {
-        self.tenants.homes(project, lane)
-    }
-
-    /// Where among the tasks that the worker holds this attempt is.
-    pub(crate) fn position_of(
-        &self,
-        w: WorkerPlace,
-        tasks: &Tasks,
-        id: TaskId,
-        attempt: u32,
-    ) -> Option<usize> {
-        let is_it = |held: &Held| {
-            let task = &tasks[held.task];
-            task.id == id && task.attempts + 1 == attempt
-        };
-        self[w].held.iter().position(is_it)
-    }
-
-    /// Whether their number or their state has changed, or somebody wants them looked at; since
-    /// this was asked last.
-    pub(crate) const fn take_changed(&mut self) -> bool {
-        core::mem::replace(&mut self.changed, false)
-    }
-
-    pub(crate) const fn has_changed(&self) -> bool {
-        self.changed
-    }
 }
 
 /// Coming and going.
@@ -374,123 +271,6 @@ impl Roster {
         to: Option<SeatPlace>,
     ) {
         self.lanes[lane].seats.change(from, to);
-    }
-}
-
-/// What a worker holds, and says of itself.
-impl Roster {
-    /// Puts a task of a project behind those that the worker holds.
-    pub(crate) fn hold(
-        &mut self,
-        w: WorkerPlace,
-        task: TaskPlace,
-        project: ProjectPlace,
-        cost_us: u32,
-        now: Time,
-    ) {
-        if self[w].served != Served::One(project) {
-            self.bind(w, project, now);
-        }
-        let worker = self.places[w.index()].worker.as_deref_mut().expect("a living worker");
-        worker.held.push_back(Held { task, cost_us, asked_back: false });
-        worker.load_us += u64::from(cost_us);
-        match worker.shares.iter_mut().find(|(of, _)| *of == project) {
-            Some((_, count)) => *count += 1,
-            None => {
-                worker.shares.push((project, 1));
-                self.tenants.add_holder(project, w);
-            }
-        }
-        self.note_room(w);
-    }
-
-    /// The worker lets go of the task at this position, which ran or did not. Returns whether it
-    /// was the worker's last one of this project.
-    pub(crate) fn let_go(
-        &mut self,
-        w: WorkerPlace,
-        position: usize,
-        project: ProjectPlace,
-        ran: bool,
-        now: Time,
-    ) -> bool {
-        let worker = self.places[w.index()].worker.as_deref_mut().expect("a living worker");
-        let held = worker.held.remove(position).expect("the position was looked up");
-        worker.load_us -= u64::from(held.cost_us);
-        let share = worker.shares.iter().position(|(of, _)| *of == project);
-        let share = share.expect("counted when it was handed over");
-        worker.shares[share].1 -= 1;
-        let was_last = worker.shares[share].1 == 0;
-        if was_last {
-            worker.shares.swap_remove(share);
-            self.tenants.remove_holder(project, w);
-        }
-        if ran {
-            worker.kill_at = Time::NEVER;
-            worker.stalled = false;
-        }
-        if worker.held.is_empty() {
-            worker.idle_since = now;
-            // One too many goes as soon as it is idle.
-            self.changed |= worker.is_ready() && self.lanes[worker.lane].shedding > 0;
-        }
-        self.note_room(w);
-        was_last
-    }
-
-    /// The first task takes longer than expected: nothing is put behind it.
-    pub(crate) fn stall(&mut self, w: WorkerPlace) {
-        self.at(w).stalled = true;
-        self.note_room(w);
-    }
-
-    /// The worker is killed if its first task has not ended by then.
-    pub(crate) fn set_kill_at(&mut self, w: WorkerPlace, kill_at: Time) {
-        self.at(w).kill_at = kill_at;
-    }
-
-    /// Marks those of its unstarted tasks that are meant and were not asked for before, and
-    /// returns them with their attempts.
-    pub(crate) fn ask_back(
-        &mut self,
-        w: WorkerPlace,
-        tasks: &Tasks,
-        meant: impl Fn(&Task) -> bool,
-    ) -> Vec<(TaskId, u32)> {
-        let mut asked = Vec::new();
-        for held in self.at(w).held.iter_mut().skip(1) {
-            let task = &tasks[held.task];
-            if !held.asked_back && meant(task) {
-                held.asked_back = true;
-                asked.push((task.id, task.attempts + 1));
-            }
-        }
-        asked
-    }
-
-    /// The worker has ended a task that kept it busy for so long.
-    pub(crate) fn count_ended(&mut self, w: WorkerPlace, busy_us: u64) {
-        let worker = self.at(w);
-        worker.tasks_ended += 1;
-        worker.used_us = worker.used_us.saturating_add(busy_us);
-        worker.given_back = 0;
-    }
-
-    /// The worker gives back a task that it was not asked for.
-    pub(crate) fn count_given_back(&mut self, w: WorkerPlace) {
-        self.at(w).given_back += 1;
-    }
-
-    pub(crate) fn set_tasks_limit(&mut self, w: WorkerPlace, limit: u64) {
-        self.at(w).tasks_limit = limit;
-    }
-
-    /// A heartbeat has come. False when there have been too many.
-    pub(crate) fn heard(&mut self, w: WorkerPlace, now: Time, rss_bytes: u64, cpu_us: u64) -> bool {
-        let worker = self.at(w);
-        worker.rss_bytes = rss_bytes;
-        worker.cpu_us = cpu_us;
-        worker.count_beat(now)
     }
 }
 

@@ -4,9 +4,10 @@
 
 use alloc::vec::Vec;
 
+use pool_protocol::lane::Lane;
+
 use crate::per_lane::PerLane;
 use crate::place::{ProjectPlace, WorkerPlace};
-use pool_protocol::lane::Lane;
 
 /// Ready workers of a lane that serve one project and no other.
 #[derive(Default, Debug)]

@@ -7,13 +7,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use pool_protocol::id::WorkerId;
+use pool_protocol::lane::Lane;
 use pool_protocol::limits::MAX_CREDIT;
 use pool_protocol::outcome::Verdict;
 
 use super::Counts;
 use crate::place::{ProjectPlace, SeatPlace, TaskPlace, WorkerPlace};
 use crate::time::Time;
-use pool_protocol::lane::Lane;
 
 /// Work that a worker may hold beyond the task that runs, in microseconds: what a wake-up of its
 /// process costs, several times over, so that tiny tasks do not wait for one each.
