@@ -54,7 +54,7 @@ impl Quarantine {
 
     /// Whether there is a body of this length.
     pub(crate) fn has_length(&self, bytes: u32) -> bool {
-        !self.lengths.is_empty() && self.lengths.contains_key(&bytes)
+        self.lengths.contains_key(&bytes)
     }
 
     /// Whether so many tasks are being looked at that the next one has to wait.

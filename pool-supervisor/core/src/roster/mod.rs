@@ -208,7 +208,6 @@ impl Roster {
         worker.spoiled |= manner == Manner::Spoiled;
         worker.state = WorkerState::Leaving(Leaving { manner, verdict });
         self.note_state(w);
-        self.note_room(w);
     }
 
     /// Takes out a worker that is gone and holds nothing any more.
@@ -235,21 +234,19 @@ impl Roster {
     }
 
     /// Ends the relation between a worker and its replacement: each stands for itself from now on.
-    /// Says whether it had one.
-    fn unpair(&mut self, w: WorkerPlace) -> bool {
+    fn unpair(&mut self, w: WorkerPlace) {
         let partner = match &mut self.at(w).state {
             WorkerState::Spawning { replaces } => replaces.take(),
             WorkerState::Ready { replacement, .. } => replacement.take(),
             WorkerState::Leaving(_) => None,
         };
-        let Some(partner) = partner else { return false };
+        let Some(partner) = partner else { return };
         match &mut self.at(partner).state {
             WorkerState::Spawning { replaces } => *replaces = None,
             WorkerState::Ready { replacement, .. } => *replacement = None,
             WorkerState::Leaving(_) => {}
         }
         self.note_state(partner);
-        true
     }
 
     /// So many busy workers are to go as soon as one ends a task.
@@ -345,7 +342,7 @@ impl Roster {
     fn note_room(&mut self, w: WorkerPlace) {
         let worker = self.places[w.index()].worker.as_mut().expect("a living worker");
         let lane = &mut self.lanes[worker.lane];
-        let idle = worker.is_ready() && worker.held.is_empty();
+        let idle = worker.is_idle();
         lane.idle.set(w, idle);
         let unbound = idle && worker.served == Served::Nobody;
         if worker.counted_unbound != unbound {
